@@ -1,0 +1,58 @@
+# Tandem. `make demo` and `make test` are all that a newcomer needs.
+#
+# One Cargo profile (release) serves build, test and clippy, so that RocksDB is compiled once.
+# Under CI the build goes to a folder outside the checkout, which may be kept between runs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+ifneq ($(CI),)
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/tandem-target
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release
+
+# What a build and the tests need of Debian: package names, and how each is recognised.
+PACKAGES := libclang-dev clang g++ sip-tester nftables iproute2
+
+.PHONY: demo build test check fix ci bench clean tools
+
+demo: build ## start a cluster, call it, kill its leader, show what happened
+	@$(BIN)/tandem-demo $(DEMO_FLAGS)
+
+build: tools
+	@echo "== building Tandem (a first build compiles RocksDB: about 5 minutes on two cores)"
+	cargo build --release --locked --workspace --bins
+
+test: build
+	@echo "== unit, property and conformance tests"
+	cargo test --release --locked --workspace -- --quiet
+
+check: tools ## never writes
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+fix:
+	cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+ci: check test
+
+bench: build ## measures, asserts nothing
+	@$(BIN)/tandem-bench $(BENCH_FLAGS)
+
+clean:
+	cargo clean
+
+tools:
+	@missing=""; \
+	for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "== installing what this machine lacks:$$missing"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq; \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (https://rustup.rs), then run this again"; exit 1; }

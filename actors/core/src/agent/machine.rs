@@ -1,0 +1,358 @@
+//! What happens to an agent. Each function is one event; a pair that the table does not allow is a
+//! rejection or leaves the agent as it is, and says so.
+
+use tandem_sip::{Millis, NameAddr, Uri};
+
+use super::state::{Agent, Registration, Rest, State};
+use crate::command::{Register, RequestedState};
+use crate::draft::Draft;
+use crate::ids::{AgentId, CallId, EntityId, GatewayId, OfferId};
+use crate::limits;
+use crate::world::Rejection;
+
+const STATION_LOST: &str = "station_lost";
+
+fn enter(draft: &mut Draft<'_>, id: &AgentId, state: State) {
+    let now = draft.now;
+    enter_since(draft, id, state, now);
+}
+
+fn enter_since(draft: &mut Draft<'_>, id: &AgentId, state: State, since: Millis) {
+    let index = draft.meta.index;
+    if let Some(agent) = draft.agent_mut(id) {
+        agent.state = state;
+        agent.since = since;
+        agent.since_index = index;
+    }
+}
+
+fn illegal(agent: &Agent, event: &'static str) -> Rejection {
+    Rejection::Illegal {
+        entity: EntityId::Agent(agent.id.clone()),
+        state: agent.state_name(),
+        event,
+    }
+}
+
+/// A dialled extension may ring while its agent has no call and no work.
+pub fn may_ring(agent: &Agent) -> bool {
+    matches!(agent.state, State::Ready | State::NotReady { .. } | State::LoggedOut)
+}
+
+/// May the agent's phone place a call?
+pub fn may_call(agent: &Agent) -> bool {
+    matches!(agent.state, State::Ready | State::NotReady { .. } | State::LoggedOut)
+}
+
+/// Where an agent without a call is.
+fn rest(agent: &Agent) -> Option<Rest> {
+    match &agent.state {
+        State::LoggedOut => Some(Rest::LoggedOut),
+        State::NotReady { reason } => Some(Rest::NotReady { reason: reason.clone() }),
+        State::Ready => Some(Rest::Ready),
+        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } | State::Acw { .. } => {
+            None
+        }
+    }
+}
+
+// --- the phone -----------------------------------------------------------------------------
+
+/// A REGISTER whose password was proven (RFC 3261 §10.3). One contact an agent: the last counts.
+pub fn on_register(
+    draft: &mut Draft<'_>,
+    gateway: &GatewayId,
+    register: &Register,
+) -> Result<(), Rejection> {
+    let id = &register.agent;
+    let tag = draft.rng.hex();
+    let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
+    let first = agent.state == State::LoggedOut && agent.registration.is_none();
+    let headers = &register.request.headers;
+    let contact = headers.contact.first().cloned();
+    let wildcard = headers.other("Contact") == Some("*");
+    let asked = contact
+        .as_ref()
+        .and_then(|contact| contact.param("expires").and_then(|text| text.parse().ok()))
+        .or(headers.expires)
+        .unwrap_or(limits::EXPIRES_S_DEFAULT);
+    let expires_s = asked.min(limits::EXPIRES_S_MAX);
+    let entity = EntityId::Agent(id.clone());
+    let mut response = register.request.respond(200, None, Some(&tag));
+    match contact {
+        // A query: what is registered stays.
+        None if !wildcard => {
+            if let Some(registration) = &agent.registration {
+                let left_s = registration.expires_at.since(draft.now) / 1000;
+                let left_s = u32::try_from(left_s).unwrap_or(u32::MAX);
+                response.headers.contact = vec![binding(&registration.contact, left_s)];
+            }
+        }
+        Some(contact) if expires_s > 0 => {
+            response.headers.contact = vec![binding(&contact.uri, expires_s)];
+            bind(draft, id, gateway, register, contact.uri, expires_s);
+            if first {
+                enter(draft, id, State::Ready);
+            } else if draft.agent(id).is_some_and(is_station_lost) {
+                // The phone is back; its loss was no wish of the agent's.
+                enter(draft, id, State::Ready);
+            }
+        }
+        Some(_) | None => unbind(draft, id),
+    }
+    draft.respond(entity, &register.transaction, response);
+    Ok(())
+}
+
+fn is_station_lost(agent: &Agent) -> bool {
+    matches!(&agent.state, State::NotReady { reason } if reason == STATION_LOST)
+}
+
+fn binding(contact: &Uri, expires_s: u32) -> NameAddr {
+    let mut contact = NameAddr::new(contact.clone());
+    contact.params.push(tandem_sip::Param {
+        name: "expires".into(),
+        value: Some(expires_s.to_string()),
+    });
+    contact
+}
+
+fn bind(
+    draft: &mut Draft<'_>,
+    id: &AgentId,
+    gateway: &GatewayId,
+    register: &Register,
+    contact: Uri,
+    expires_s: u32,
+) {
+    let registration = Registration {
+        contact,
+        source: register.source,
+        gateway: gateway.clone(),
+        expires_at: draft.now.after(u64::from(expires_s) * 1000),
+        since_index: draft.meta.index,
+    };
+    if let Some(agent) = draft.agent_mut(id) {
+        agent.registration = Some(registration);
+    }
+}
+
+fn unbind(draft: &mut Draft<'_>, id: &AgentId) {
+    let Some(agent) = draft.agent_mut(id) else { return };
+    agent.registration = None;
+    // An agent with a call keeps it: its dialog needs no registration.
+    if agent.state == State::Ready {
+        enter(draft, id, State::NotReady { reason: STATION_LOST.into() });
+    }
+}
+
+pub fn on_registration_expired(
+    draft: &mut Draft<'_>,
+    id: &AgentId,
+    since_index: u64,
+) -> Result<(), Rejection> {
+    let registration = draft.agent(id).and_then(|agent| agent.registration.as_ref());
+    let due = registration
+        .is_some_and(|r| r.since_index == since_index && r.expires_at <= draft.now);
+    if !due {
+        return Err(Rejection::NotFound(format!("expired registration of agent {id}")));
+    }
+    unbind(draft, id);
+    Ok(())
+}
+
+// --- offers and calls ------------------------------------------------------------------------
+
+/// An offer of the queue, or a call to the extension.
+pub fn on_offered(draft: &mut Draft<'_>, id: &AgentId, call: CallId, offer: OfferId) {
+    let Some(agent) = draft.agent(id) else { return };
+    let Some(back) = rest(agent) else { return };
+    let back_since = agent.since;
+    enter(draft, id, State::Reserved { call, offer, back, back_since });
+}
+
+/// The agent did not take it: not ready, with the reason.
+pub fn on_missed(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId, reason: &str) {
+    let reserved = draft.agent(id).and_then(|agent| match &agent.state {
+        State::Reserved { offer: current, .. } => (*current == offer).then(|| agent.pending.clone()),
+        State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Acw { .. } => None,
+    });
+    if let Some(pending) = reserved {
+        let logged_out = pending == Some(Rest::LoggedOut);
+        clear_pending(draft, id);
+        let next = if logged_out {
+            State::LoggedOut
+        } else {
+            State::NotReady { reason: reason.to_owned() }
+        };
+        enter(draft, id, next);
+    }
+}
+
+/// The offer was taken back: the agent is as before, with the same idle rank.
+pub fn on_withdrawn(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId) {
+    let Some(agent) = draft.agent(id) else { return };
+    if let State::Reserved { offer: current, back, back_since, .. } = agent.state.clone()
+        && current == offer
+    {
+        let pending = agent.pending.clone();
+        clear_pending(draft, id);
+        match pending {
+            Some(rest) if rest != back => enter(draft, id, rest.into()),
+            Some(_) | None => enter_since(draft, id, back.into(), back_since),
+        }
+    }
+}
+
+pub fn on_connected(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
+    let back = draft.agent(id).and_then(|agent| match &agent.state {
+        State::Reserved { back, .. } => Some(back.clone()),
+        State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Acw { .. } => None,
+    });
+    if let Some(back) = back {
+        enter(draft, id, State::Talking { call, back });
+    }
+}
+
+/// The agent's phone places a call.
+pub fn on_originated(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
+    if let Some(back) = draft.agent(id).and_then(rest) {
+        enter(draft, id, State::Talking { call, back });
+    }
+}
+
+pub fn on_held(draft: &mut Draft<'_>, id: &AgentId, call: CallId, held: bool) {
+    let next = draft.agent(id).and_then(|agent| match (&agent.state, held) {
+        (State::Talking { call: of, back }, true) if *of == call => {
+            Some(State::Held { call, back: back.clone() })
+        }
+        (State::Held { call: of, back }, false) if *of == call => {
+            Some(State::Talking { call, back: back.clone() })
+        }
+        _ => None,
+    });
+    if let Some(next) = next {
+        enter(draft, id, next);
+    }
+}
+
+/// The agent's last leg ended: after-call work.
+pub fn on_call_over(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
+    let acw_ms = draft.config().map_or(0, |config| config.acw_ms);
+    let Some(agent) = draft.agent(id) else { return };
+    let back = match &agent.state {
+        State::Talking { call: of, back } | State::Held { call: of, back } if *of == call => {
+            back.clone()
+        }
+        State::Talking { .. }
+        | State::Held { .. }
+        | State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Reserved { .. }
+        | State::Acw { .. } => return,
+    };
+    let next = agent.pending.clone().unwrap_or(back);
+    clear_pending(draft, id);
+    if acw_ms == 0 {
+        settle(draft, id, next);
+    } else {
+        let until = draft.now.after(acw_ms);
+        enter(draft, id, State::Acw { until, next });
+    }
+}
+
+pub fn on_acw_over(
+    draft: &mut Draft<'_>,
+    id: &AgentId,
+    since_index: u64,
+) -> Result<(), Rejection> {
+    let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
+    match &agent.state {
+        State::Acw { until, next } if agent.since_index == since_index && *until <= draft.now => {
+            let next = next.clone();
+            settle(draft, id, next);
+            Ok(())
+        }
+        State::Acw { .. }
+        | State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Held { .. } => Err(illegal(agent, "end of after-call work")),
+    }
+}
+
+/// Comes to rest; nobody is ready without a phone.
+fn settle(draft: &mut Draft<'_>, id: &AgentId, next: Rest) {
+    let registered = draft.agent(id).is_some_and(|agent| agent.registration.is_some());
+    let next = match next {
+        Rest::Ready if !registered => State::NotReady { reason: STATION_LOST.into() },
+        rest => rest.into(),
+    };
+    enter(draft, id, next);
+}
+
+fn clear_pending(draft: &mut Draft<'_>, id: &AgentId) {
+    if let Some(agent) = draft.agent_mut(id) {
+        agent.pending = None;
+    }
+}
+
+// --- what people ask for -----------------------------------------------------------------------
+
+pub fn on_requested(
+    draft: &mut Draft<'_>,
+    id: &AgentId,
+    wanted: &RequestedState,
+) -> Result<(), Rejection> {
+    let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
+    if *wanted == RequestedState::Ready && agent.registration.is_none() {
+        return Err(Rejection::Refused(format!("agent {id} has no registered phone")));
+    }
+    let rest = match wanted {
+        RequestedState::Ready => Rest::Ready,
+        RequestedState::NotReady { reason } => Rest::NotReady { reason: reason.clone() },
+        RequestedState::LoggedOut => Rest::LoggedOut,
+    };
+    match agent.state.clone() {
+        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } => {
+            if let Some(agent) = draft.agent_mut(id) {
+                agent.pending = Some(rest);
+            }
+        }
+        // Asked to be ready twice: the idle rank stays.
+        State::Ready if rest == Rest::Ready => {}
+        State::LoggedOut | State::NotReady { .. } | State::Ready | State::Acw { .. } => {
+            enter(draft, id, rest.into());
+        }
+    }
+    Ok(())
+}
+
+/// The supervisor gave the agent's actor up.
+pub fn on_quarantined(draft: &mut Draft<'_>, id: &AgentId, reason: &str) {
+    let Some(agent) = draft.agent(id) else { return };
+    let rest_state = Rest::NotReady { reason: reason.to_owned() };
+    match agent.state {
+        State::Ready | State::Acw { .. } => enter(draft, id, rest_state.into()),
+        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } => {
+            if let Some(agent) = draft.agent_mut(id) {
+                agent.pending = Some(rest_state);
+            }
+        }
+        State::LoggedOut | State::NotReady { .. } => {}
+    }
+}
+

@@ -1,0 +1,110 @@
+use std::net::SocketAddr;
+
+use tandem_sip::{Millis, Uri};
+
+use crate::ids::{AgentId, CallId, GatewayId, OfferId};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    pub id: AgentId,
+    pub state: State,
+    /// When the state began. For `Ready` it is the idle rank, kept over withdrawn offers.
+    pub since: Millis,
+    /// The log index at which the state began: a deadline of an earlier one is stale.
+    pub since_index: u64,
+    pub registration: Option<Registration>,
+    /// Asked for while busy, applied after; the last request wins.
+    pub pending: Option<Rest>,
+}
+
+/// The voice session.
+///
+/// ```text
+/// LoggedOut ──first registration──▶ Ready ⇄ NotReady(reason)
+/// Ready ──offer──▶ Reserved ──answered──▶ Talking ⇄ Held ──last leg ended──▶ Acw ──▶ Ready
+///   ▲                 │ ring out, rejected, phone lost ──▶ NotReady(missed, rejected, station_lost)
+///   └──caller gone────┘ same since
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    LoggedOut,
+    NotReady { reason: String },
+    Ready,
+    /// `back` is where a withdrawn offer returns to.
+    Reserved { call: CallId, offer: OfferId, back: Rest, back_since: Millis },
+    Talking { call: CallId, back: Rest },
+    /// The agent's phone holds the call.
+    Held { call: CallId, back: Rest },
+    /// After-call work.
+    Acw { until: Millis, next: Rest },
+}
+
+/// A state without a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    LoggedOut,
+    NotReady { reason: String },
+    Ready,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    pub contact: Uri,
+    /// Where the REGISTER came from: requests go there (RFC 5626 §5.3), and what comes from there
+    /// is the agent's.
+    pub source: SocketAddr,
+    pub gateway: GatewayId,
+    pub expires_at: Millis,
+    /// The log index of the last refresh.
+    pub since_index: u64,
+}
+
+impl Agent {
+    pub fn new(id: AgentId) -> Self {
+        Self {
+            id,
+            state: State::LoggedOut,
+            since: Millis(0),
+            since_index: 0,
+            registration: None,
+            pending: None,
+        }
+    }
+
+    pub fn call(&self) -> Option<CallId> {
+        match &self.state {
+            State::Reserved { call, .. } | State::Talking { call, .. } | State::Held { call, .. } => {
+                Some(*call)
+            }
+            State::LoggedOut | State::NotReady { .. } | State::Ready | State::Acw { .. } => None,
+        }
+    }
+
+    /// May the queue offer a call to this agent?
+    pub fn is_available(&self) -> bool {
+        self.state == State::Ready && self.registration.is_some()
+    }
+
+    /// The state's name as the API shows it.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::LoggedOut => "logged_out",
+            State::NotReady { .. } => "not_ready",
+            State::Ready => "ready",
+            State::Reserved { .. } => "reserved",
+            State::Talking { .. } => "talking",
+            State::Held { .. } => "held",
+            State::Acw { .. } => "acw",
+        }
+    }
+}
+
+impl From<Rest> for State {
+    fn from(rest: Rest) -> Self {
+        match rest {
+            Rest::LoggedOut => Self::LoggedOut,
+            Rest::NotReady { reason } => Self::NotReady { reason },
+            Rest::Ready => Self::Ready,
+        }
+    }
+}

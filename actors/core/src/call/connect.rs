@@ -1,0 +1,108 @@
+//! An agent's phone answers: the two legs become a conversation.
+
+use tandem_sip::sdp::Audio;
+use tandem_sip::{Method, Response};
+
+use super::leg::{Role, State as LegState};
+use super::outbound::{Failure, dialog_of, on_failed, take_answer};
+use super::state::State;
+use super::{ending, inbound, media};
+use crate::agent::machine as agent;
+use crate::cdr::Manifest;
+use crate::draft::Draft;
+use crate::ids::{CallId, LegId};
+
+/// The first 2xx to our INVITE.
+pub fn on_answered(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    response: &Response,
+    answer: Option<&Audio>,
+) {
+    acknowledge(draft, id, leg_id, response);
+    let took = draft
+        .call_mut(&id)
+        .and_then(|call| call.leg_mut(leg_id))
+        .zip(answer)
+        .is_some_and(|(leg, answer)| take_answer(&mut leg.media, answer));
+    if !took {
+        // An answer that names no codec of ours: nothing can be talked over it.
+        ending::send_bye(draft, id, leg_id);
+        on_failed(draft, id, leg_id, Failure::Rejected { status: 488 });
+        return;
+    }
+    let now = draft.now;
+    let Some(call) = draft.call(&id) else { return };
+    let Some(role) = call.leg(leg_id).map(|leg| leg.role.clone()) else { return };
+    let queue = match &call.state {
+        State::Queued { queue } => Some(queue.clone()),
+        State::InFlow | State::Dialing { .. } | State::Connected { .. } | State::Ending => None,
+    };
+    let (Role::Agent { agent, .. } | Role::Callee { agent, .. }) = role else { return };
+    if let Some(queue) = queue.as_ref().and_then(|queue| draft.queue_mut(queue)) {
+        queue.leave(id);
+    }
+    let record = queue.as_ref().is_some_and(|queue| {
+        let config = draft.config();
+        let known = config.and_then(|c| c.queues.iter().find(|known| known.id == *queue));
+        known.is_some_and(|known| known.record)
+    });
+    let recording = record.then(|| draft.recording_id());
+    if queue.is_none() {
+        // The caller of an extension has waited for this.
+        inbound::answer(draft, id);
+    }
+    if let Some(call) = draft.call_mut(&id) {
+        call.state = State::Connected { leg: leg_id };
+        call.connected_at = Some(now);
+        call.agent = Some(agent.clone());
+        call.recording = recording;
+    }
+    agent::on_connected(draft, &agent, id);
+    if let (Some(recording), Some(call)) = (recording, draft.call(&id)) {
+        let gateway = call.gateway.clone();
+        draft.writes.manifests.push(Manifest {
+            recording,
+            call: id,
+            gateway,
+            duration_ms: 0,
+            chunks: 0,
+            gaps: Vec::new(),
+            sealed: false,
+            hash: String::new(),
+        });
+    }
+    media::plan(draft, id);
+}
+
+/// ACKs a 2xx; the leg is active.
+pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)).cloned() else { return };
+    let dialog = dialog_of(&leg, response);
+    let via = draft.via(&leg.gateway);
+    if let Some(dialog) = &dialog {
+        draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
+    }
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.dialog = dialog;
+        leg.state = LegState::Active;
+        leg.release_at = None;
+    }
+}
+
+/// ACK and BYE to a further branch of a fork. A repeated 200 of our own branch is the gateway's:
+/// it repeats the ACK.
+pub fn take_down_fork(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)).cloned() else { return };
+    let ours = leg.dialog.as_ref().map(|dialog| dialog.remote_tag.as_str());
+    if response.headers.to_tag() == ours {
+        return;
+    }
+    let Some(mut dialog) = dialog_of(&leg, response) else { return };
+    let via = draft.via(&leg.gateway);
+    draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
+    let via = draft.via(&leg.gateway);
+    let bye = dialog.request(Method::Bye, via, None);
+    draft.send(id, &leg, bye);
+}

@@ -1,0 +1,294 @@
+//! How calls end: who hung up, what each leg is still owed, and the one record.
+
+use tandem_sip::Method;
+
+use super::leg::{Role, State as LegState};
+use super::outbound::{cancel, find, illegal, refuse_caller};
+use super::state::{Call, State};
+use super::media;
+use crate::agent::machine as agent;
+use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::channel::state::State as ChannelState;
+use crate::command::{Recorded, TransactionKey};
+use crate::draft::Draft;
+use crate::ids::{CallId, ChannelId, GatewayId, LegId};
+use crate::limits;
+use crate::world::Rejection;
+
+const NORMAL: &str = "normal_clearing";
+
+/// The peer of a leg hung up; its 200 is on its way.
+pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let Some(call) = draft.call(&id) else { return };
+    let Some(leg) = call.leg(leg_id) else { return };
+    let side = match leg.role {
+        Role::Caller => Side::Caller,
+        Role::Agent { .. } => Side::Agent,
+        Role::Callee { .. } => Side::Callee,
+    };
+    let live = call.is_live();
+    leg_released(draft, id, leg_id);
+    if live {
+        end(draft, id, side, NORMAL, None);
+    }
+}
+
+/// A CANCEL of the caller's INVITE. One that comes too late changes nothing (RFC 3261 §9.2).
+pub fn on_cancel(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(), Rejection> {
+    let (id, leg_id) = draft
+        .world
+        .leg_of_transaction(key)
+        .ok_or_else(|| Rejection::NotFound(format!("INVITE of branch {}", key.branch)))?;
+    let (_, leg) = find(draft, id, leg_id)?;
+    match leg.state {
+        LegState::Trying => {
+            end_unanswered(draft, id, 487, Disposition::Abandoned, Side::Caller);
+            Ok(())
+        }
+        LegState::Answered
+        | LegState::Active
+        | LegState::Calling
+        | LegState::Proceeding
+        | LegState::Alerting
+        | LegState::Cancelling { .. }
+        | LegState::Releasing
+        | LegState::Released => Err(illegal(draft, id, leg_id, "CANCEL")),
+    }
+}
+
+/// No ACK came for our 2xx (RFC 3261 §13.3.1.4): the session is taken down with a BYE.
+pub fn on_ack_timeout(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(), Rejection> {
+    let (id, leg_id) = draft
+        .world
+        .leg_of_transaction(key)
+        .ok_or_else(|| Rejection::NotFound(format!("INVITE of branch {}", key.branch)))?;
+    let (call, leg) = find(draft, id, leg_id)?;
+    if leg.state != LegState::Answered {
+        return Err(illegal(draft, id, leg_id, "missing ACK"));
+    }
+    let live = call.is_live();
+    send_bye(draft, id, leg_id);
+    if live {
+        end(draft, id, Side::System, "no_ack", Some(Disposition::Failed));
+    }
+    Ok(())
+}
+
+pub fn on_operator_release(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
+    let call = draft.call(&id).filter(|call| call.is_live());
+    let call = call.ok_or_else(|| Rejection::NotFound(format!("call {id}")))?;
+    if call.answered_at.is_none() {
+        end_unanswered(draft, id, 480, Disposition::Rejected, Side::Operator);
+    } else {
+        end(draft, id, Side::Operator, NORMAL, None);
+    }
+    Ok(())
+}
+
+pub fn on_too_long(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
+    let live = draft.call(&id).is_some_and(Call::is_live);
+    if !live {
+        return Err(Rejection::NotFound(format!("call {id}")));
+    }
+    end(draft, id, Side::System, "too_long", None);
+    Ok(())
+}
+
+/// A peer that went away without a BYE.
+pub fn on_rtp_silence(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Result<(), Rejection> {
+    let (call, leg) = find(draft, id, leg_id)?;
+    if !call.is_live() || !leg.is_up() || call.is_held() {
+        return Err(illegal(draft, id, leg_id, "RTP silence"));
+    }
+    end(draft, id, Side::System, "rtp_silence", None);
+    Ok(())
+}
+
+/// The call's own INVITE is refused with `status`.
+pub fn end_unanswered(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by: Side) {
+    refuse_caller(draft, id, status);
+    if let Some(caller) = draft.call_mut(&id).and_then(|call| call.legs.first_mut()) {
+        caller.state = LegState::Released;
+    }
+    end(draft, id, by, &status.to_string(), Some(how));
+}
+
+/// Ends the conversation: every leg is told, everything taken is given back, the record written.
+pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option<Disposition>) {
+    let Some(call) = draft.call(&id).cloned() else { return };
+    if let State::Queued { queue } = &call.state
+        && let Some(queue) = draft.queue_mut(queue)
+    {
+        queue.leave(id);
+    }
+    if let Some(call) = draft.call_mut(&id) {
+        call.state = State::Ending;
+    }
+    media::plan(draft, id);
+    for leg in &call.legs {
+        match leg.state {
+            LegState::Active => send_bye(draft, id, leg.id),
+            // Its BYE waits for the ACK (RFC 3261 §15).
+            LegState::Answered => wait_released(draft, id, leg.id),
+            LegState::Calling | LegState::Proceeding | LegState::Alerting => {
+                cancel(draft, id, leg.id);
+                if let (Some(agent), Some(offer)) = (leg.agent(), leg.offer()) {
+                    agent::on_withdrawn(draft, agent, offer);
+                }
+            }
+            LegState::Trying => {
+                refuse_caller(draft, id, 480);
+                leg_released(draft, id, leg.id);
+            }
+            LegState::Cancelling { .. } | LegState::Releasing | LegState::Released => {}
+        }
+        free_port(draft, id, leg.id);
+    }
+    for agent in [call.agent.as_ref(), call.calling_agent.as_ref()].into_iter().flatten() {
+        agent::on_call_over(draft, agent, id);
+    }
+    if let Some(channel) = &call.channel {
+        release_channel(draft, channel);
+    }
+    record(draft, &call, by, cause, how);
+    sweep(draft, id);
+}
+
+fn release_channel(draft: &mut Draft<'_>, id: &ChannelId) {
+    let guard_ms = draft
+        .config()
+        .and_then(|config| config.trunks.iter().find(|trunk| trunk.id == id.trunk))
+        .map_or(0, |trunk| trunk.guard_ms);
+    let now = draft.now;
+    if guard_ms == 0 {
+        draft.writes.channels.insert(id.clone(), None);
+    } else if let Some(channel) = draft.channel_mut(id) {
+        channel.state = ChannelState::Guard { until: now.after(guard_ms) };
+        channel.since = now;
+    }
+}
+
+fn record(
+    draft: &mut Draft<'_>,
+    call: &Call,
+    by: Side,
+    cause: &str,
+    how: Option<Disposition>,
+) {
+    let disposition = how.unwrap_or(match (&call.state, call.connected_at) {
+        (State::Queued { .. }, None) if by == Side::Caller => Disposition::Abandoned,
+        (State::Queued { .. }, None) => Disposition::Failed,
+        _ => Disposition::Answered,
+    });
+    let cdr = Cdr {
+        call: call.id,
+        sip_call_id: call.caller().map(|leg| leg.invite.headers.call_id.clone()).unwrap_or_default(),
+        from: call.from.clone(),
+        to: call.to.clone(),
+        channel: call.channel.clone(),
+        started_at: call.started_at,
+        answered_at: call.answered_at,
+        queued_at: call.queued_at,
+        connected_at: call.connected_at,
+        ended_at: draft.now,
+        queue: call.queue.clone(),
+        agent: call.agent.clone(),
+        disposition,
+        hung_up_by: by,
+        cause: cause.to_owned(),
+        takeovers: call.takeovers,
+        recording: call.recording,
+    };
+    draft.writes.cdrs.push(cdr);
+}
+
+/// Sends the BYE of a leg that is up.
+pub fn send_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
+    let gateway = leg.gateway.clone();
+    let via = draft.via(&gateway);
+    let until = draft.now.after(limits::RELEASE_MS_MAX);
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
+    let Some(dialog) = leg.dialog.as_mut() else {
+        // Without a Contact of the peer there is nobody to tell.
+        leg_released(draft, id, leg_id);
+        return;
+    };
+    let bye = dialog.request(Method::Bye, via, None);
+    leg.bye_branch = Some(bye.headers.branch().to_owned());
+    leg.state = LegState::Releasing;
+    leg.release_at = Some(until);
+    let leg = leg.clone();
+    draft.send(id, &leg, bye);
+    free_port(draft, id, leg_id);
+}
+
+fn wait_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let until = draft.now.after(2 * limits::RELEASE_MS_MAX);
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.release_at = Some(until);
+    }
+}
+
+/// The leg is gone: its port is free, and the call too where it was the last.
+pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    free_port(draft, id, leg_id);
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.state = LegState::Released;
+        leg.release_at = None;
+    }
+    sweep(draft, id);
+}
+
+pub fn free_port(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let Some(call) = draft.call_mut(&id) else { return };
+    let gateway = call.gateway.clone();
+    let Some(leg) = call.leg_mut(leg_id) else { return };
+    let port = std::mem::take(&mut leg.media.port);
+    draft.give_port(&gateway, port);
+}
+
+/// Drops legs that are gone from a live call, and a call whose last leg is gone.
+fn sweep(draft: &mut Draft<'_>, id: CallId) {
+    let Some(call) = draft.call(&id) else { return };
+    let gone = call.legs.iter().all(|leg| leg.state == LegState::Released);
+    if !call.is_live() && gone {
+        draft.writes.calls.insert(id, None);
+    }
+}
+
+/// A peer that never said its last word.
+pub fn on_release_over(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Result<(), Rejection> {
+    let (_, leg) = find(draft, id, leg_id)?;
+    match leg.release_at {
+        Some(at) if at <= draft.now => {
+            leg_released(draft, id, leg_id);
+            Ok(())
+        }
+        Some(_) | None => Err(illegal(draft, id, leg_id, "end of release")),
+    }
+}
+
+/// A new leader: every live call has lived through one more takeover.
+pub fn on_elected(draft: &mut Draft<'_>) {
+    let live: Vec<CallId> =
+        draft.world.calls.values().filter(|call| call.is_live()).map(|call| call.id).collect();
+    for id in live {
+        if let Some(call) = draft.call_mut(&id) {
+            call.takeovers += 1;
+        }
+    }
+}
+
+pub fn on_recorded(draft: &mut Draft<'_>, gateway: &GatewayId, recorded: &Recorded) {
+    draft.writes.manifests.push(Manifest {
+        recording: recorded.recording,
+        call: recorded.call,
+        gateway: gateway.clone(),
+        duration_ms: recorded.duration_ms,
+        chunks: recorded.chunks,
+        gaps: recorded.gaps.clone(),
+        sealed: true,
+        hash: recorded.hash.clone(),
+    });
+}

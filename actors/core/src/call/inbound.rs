@@ -1,0 +1,308 @@
+//! A new INVITE: where it leads, or why it is refused.
+
+use tandem_sip::dialog::Dialog;
+use tandem_sip::sdp::{Agreed, Audio, Codec, Direction, negotiate};
+use tandem_sip::{Response, UriError};
+
+use super::leg::{Leg, Media, Role, State as LegState};
+use super::state::{Call, State};
+use super::{media, outbound};
+use crate::agent::machine as agent;
+use crate::cdr::{Cdr, Disposition, Side};
+use crate::channel::state::{Channel, State as ChannelState};
+use crate::command::Inbound;
+use crate::config::Target;
+use crate::draft::{ALLOW, CODECS, Draft};
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, LegId, QueueId, TrunkId};
+use crate::limits;
+
+/// Who calls.
+enum Caller {
+    Agent(AgentId),
+    Trunk(TrunkId),
+}
+
+/// Where the number leads.
+enum Destination {
+    Queue(QueueId),
+    Echo,
+    Extension(AgentId),
+}
+
+/// The SIP status that refuses, and how the record calls it.
+struct Refusal(u16, Disposition);
+
+pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
+    let id = CallId(draft.rng.next());
+    if let Err(Refusal(status, disposition)) = admit(draft, id, invite) {
+        refuse(draft, id, invite, status, disposition);
+    }
+}
+
+fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refusal> {
+    let full = draft.world.calls.len() >= limits::CALLS_MAX
+        || draft.world.outbox.len() >= limits::OUTBOX_MAX;
+    if full {
+        return Err(Refusal(503, Disposition::Rejected));
+    }
+    let caller = caller(draft, invite).ok_or(Refusal(403, Disposition::Rejected))?;
+    let digits = invite.request.uri.user.clone().unwrap_or_default();
+    let destination = look_up(draft, &digits).ok_or(Refusal(404, Disposition::Rejected))?;
+    if let Destination::Extension(callee) = &destination {
+        reachable(draft, callee)?;
+    }
+    if let Destination::Queue(queue) = &destination {
+        room(draft, queue)?;
+    }
+    if let Caller::Agent(id) = &caller
+        && !draft.agent(id).is_some_and(agent::may_call)
+    {
+        return Err(Refusal(403, Disposition::Rejected));
+    }
+    let agreed = agree(invite.offer.as_ref())?;
+    let channel = match &caller {
+        Caller::Trunk(trunk) => Some(seize(draft, id, trunk)?),
+        Caller::Agent(_) => None,
+    };
+    let gateway = invite.transaction.gateway.clone();
+    let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
+    let leg = caller_leg(draft, invite, agreed, port);
+    let from = &invite.request.headers.from;
+    draft.put_call(Call {
+        id,
+        state: State::InFlow,
+        gateway,
+        from: from.uri.user.clone().unwrap_or_default(),
+        to: digits,
+        channel,
+        calling_agent: None,
+        legs: vec![leg],
+        started_at: draft.now,
+        answered_at: None,
+        queued_at: None,
+        connected_at: None,
+        queue: None,
+        agent: None,
+        takeovers: 0,
+        media_version: 0,
+        recording: None,
+    });
+    if let Caller::Agent(agent) = caller {
+        agent::on_originated(draft, &agent, id);
+        if let Some(call) = draft.call_mut(&id) {
+            call.calling_agent = Some(agent);
+        }
+    }
+    let trying = invite.request.respond(100, None, None);
+    draft.respond(EntityId::Call(id), &invite.transaction, trying);
+    match destination {
+        Destination::Echo => {
+            answer(draft, id);
+            media::plan(draft, id);
+        }
+        Destination::Queue(queue) => {
+            answer(draft, id);
+            let now = draft.now;
+            if let Some(entity) = draft.queue_mut(&queue) {
+                entity.join(id, now);
+            }
+            if let Some(call) = draft.call_mut(&id) {
+                call.state = State::Queued { queue: queue.clone() };
+                call.queue = Some(queue);
+                call.queued_at = Some(now);
+            }
+            media::plan(draft, id);
+        }
+        Destination::Extension(callee) => outbound::ring_extension(draft, id, &callee),
+    }
+    Ok(())
+}
+
+fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
+    if let Some(agent) = draft.world.agent_at(invite.source) {
+        return Some(Caller::Agent(agent.clone()));
+    }
+    let trunks = &draft.config()?.trunks;
+    let admits = |trunk: &&crate::config::Trunk| {
+        trunk.sources.is_empty() || trunk.sources.contains(&invite.source.ip())
+    };
+    trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
+}
+
+fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
+    let config = draft.config()?;
+    if digits.is_empty() || digits.len() > limits::DIGITS_MAX {
+        return None;
+    }
+    if let Some(number) = config.numbers.iter().find(|number| number.digits == digits) {
+        return Some(match &number.target {
+            Target::Queue(queue) => Destination::Queue(queue.clone()),
+            Target::Echo => Destination::Echo,
+        });
+    }
+    let extension = config.agents.iter().find(|agent| agent.id.0 == digits)?;
+    Some(Destination::Extension(extension.id.clone()))
+}
+
+fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
+    let agent = draft.agent(callee).ok_or(Refusal(404, Disposition::Rejected))?;
+    if agent.registration.is_none() {
+        return Err(Refusal(480, Disposition::NoAnswer));
+    }
+    if !agent::may_ring(agent) {
+        return Err(Refusal(486, Disposition::Busy));
+    }
+    Ok(())
+}
+
+fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
+    let waiting_max = draft
+        .config()
+        .and_then(|config| config.queues.iter().find(|known| known.id == *queue))
+        .map(|known| known.waiting_max);
+    let waiting = draft.queue(queue).map(|queue| queue.entries.len());
+    match (waiting, waiting_max) {
+        (Some(waiting), Some(max)) if waiting < max as usize => Ok(()),
+        (Some(_), Some(_)) => Err(Refusal(503, Disposition::Rejected)),
+        (None, _) | (_, None) => Err(Refusal(404, Disposition::Rejected)),
+    }
+}
+
+/// Without an offer we make one in the 200 (RFC 3261 §13.2.1) and take the first codec of ours
+/// until the ACK says otherwise.
+fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
+    match offer {
+        Some(offer) => {
+            negotiate(offer, &CODECS).map_err(|_| Refusal(488, Disposition::Rejected))
+        }
+        None => Ok(Agreed {
+            codec: Codec::Pcmu,
+            payload: Codec::Pcmu.static_payload(),
+            telephone_event: Some(101),
+            remote: None,
+            direction: Direction::SendRecv,
+        }),
+    }
+}
+
+/// The lowest idle channel of the trunk.
+fn seize(draft: &mut Draft<'_>, call: CallId, trunk: &TrunkId) -> Result<ChannelId, Refusal> {
+    let channels = draft
+        .config()
+        .and_then(|config| config.trunks.iter().find(|known| known.id == *trunk))
+        .map_or(0, |trunk| trunk.channels);
+    let idle = (1..=channels)
+        .map(|number| ChannelId { trunk: trunk.clone(), number })
+        .find(|id| draft.channel(id).is_none())
+        .ok_or(Refusal(503, Disposition::Rejected))?;
+    draft.put_channel(Channel {
+        id: idle.clone(),
+        state: ChannelState::SeizedIn { call },
+        since: draft.now,
+    });
+    Ok(idle)
+}
+
+fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16) -> Leg {
+    let local_tag = draft.rng.hex();
+    let mut request = (*invite.request).clone();
+    // What was read out of the body is in `media`; the text itself is of no more use.
+    request.body = Vec::new();
+    Leg {
+        id: LegId(draft.rng.next()),
+        role: Role::Caller,
+        state: LegState::Trying,
+        gateway: invite.transaction.gateway.clone(),
+        peer: invite.source,
+        dialog: Dialog::as_uas(&request, &local_tag).ok(),
+        invite: request,
+        transaction: Some(invite.transaction.clone()),
+        local_tag,
+        bye_branch: None,
+        media: Media {
+            port,
+            ssrc: (draft.rng.next() >> 32) as u32,
+            remote: agreed.remote,
+            codec: agreed.codec,
+            payload: agreed.payload,
+            telephone_event: agreed.telephone_event,
+            session_id: draft.rng.next() >> 1,
+            session_version: 1,
+        },
+        held: false,
+        release_at: None,
+    }
+}
+
+/// 200 with our SDP to the caller; the channel is active.
+pub fn answer(draft: &mut Draft<'_>, id: CallId) {
+    let Some(call) = draft.call(&id) else { return };
+    let Some(leg) = call.caller() else { return };
+    let Some(transaction) = leg.transaction.clone() else { return };
+    let address = draft.vip(&call.gateway).ip();
+    let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
+    response.headers.contact = vec![draft.contact(&leg.gateway)];
+    response.headers.push_other("Allow", ALLOW);
+    response.headers.content_type = Some("application/sdp".into());
+    response.body = leg.media.describe(address, Direction::SendRecv).compose();
+    let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
+    if let Some(call) = draft.call_mut(&id) {
+        call.answered_at = Some(now);
+        if let Some(leg) = call.leg_mut(leg_id) {
+            leg.state = LegState::Answered;
+        }
+    }
+    if let Some(channel) = channel.and_then(|channel| draft.channel_mut(&channel)) {
+        channel.state = ChannelState::Active { call: id };
+        channel.since = now;
+    }
+    draft.respond(EntityId::Call(id), &transaction, response);
+}
+
+/// A final refusal of an INVITE that made no call, with its record.
+fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how: Disposition) {
+    // Nothing of a half-made call stays.
+    draft.writes.calls.remove(&id);
+    draft.writes.channels.retain(|_, channel| {
+        channel.as_ref().is_none_or(|channel| channel.call() != Some(id))
+    });
+    let tag = draft.rng.hex();
+    let response = refusal(&invite.request, status, &tag);
+    draft.respond(EntityId::Call(id), &invite.transaction, response);
+    let headers = &invite.request.headers;
+    draft.writes.cdrs.push(Cdr {
+        call: id,
+        sip_call_id: headers.call_id.clone(),
+        from: headers.from.uri.user.clone().unwrap_or_default(),
+        to: invite.request.uri.user.clone().unwrap_or_default(),
+        channel: None,
+        started_at: draft.now,
+        answered_at: None,
+        queued_at: None,
+        connected_at: None,
+        ended_at: draft.now,
+        queue: None,
+        agent: None,
+        disposition: how,
+        hung_up_by: Side::System,
+        cause: status.to_string(),
+        takeovers: 0,
+        recording: None,
+    });
+}
+
+/// A final refusal; 503 says when to come back.
+pub fn refusal(invite: &tandem_sip::Request, status: u16, tag: &str) -> Response {
+    let mut response = invite.respond(status, None, Some(tag));
+    if status == 503 {
+        response.headers.push_other("Retry-After", &limits::RETRY_AFTER_S.to_string());
+    }
+    response
+}
+
+/// The URI of `user` at an address, for From and To of our own requests.
+pub fn address_of(user: &str, host: std::net::IpAddr) -> Result<tandem_sip::NameAddr, UriError> {
+    // Through text, so that a user part with strange characters is refused rather than sent.
+    let uri = format!("sip:{user}@{host}").parse()?;
+    Ok(tandem_sip::NameAddr::new(uri))
+}

@@ -1,0 +1,171 @@
+//! Requests within a dialog: BYE, re-INVITE, UPDATE, OPTIONS, INFO, and the ACK of our 2xx.
+
+use tandem_sip::dialog::Refused;
+use tandem_sip::sdp::{Audio, negotiate};
+use tandem_sip::{Method, Response};
+
+use super::leg::State as LegState;
+use super::outbound::{find, illegal, take_answer};
+use super::{ending, media};
+use crate::agent::machine as agent;
+use crate::command::Inbound;
+use crate::draft::{ALLOW, CODECS, Draft};
+use crate::ids::{CallId, EntityId, LegId};
+use crate::world::Rejection;
+
+pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) {
+    let headers = &inbound.request.headers;
+    let tag = headers.to_tag().unwrap_or_default();
+    let found = draft.world.leg_of_dialog(&headers.call_id, tag);
+    let known = found.filter(|(id, leg)| is_of_peer(draft, *id, *leg, inbound));
+    let Some((id, leg_id)) = known else {
+        // An ACK is never answered; every other request is told that we know no such dialog.
+        let entity = EntityId::Gateway(inbound.transaction.gateway.clone());
+        let response = inbound.request.respond(481, None, None);
+        draft.respond(entity, &inbound.transaction, response);
+        return;
+    };
+    if admit(draft, id, leg_id, inbound).is_err() {
+        answer(draft, id, inbound, inbound.request.respond(500, None, None));
+        return;
+    }
+    match inbound.request.method {
+        Method::Bye => {
+            answer(draft, id, inbound, inbound.request.respond(200, None, None));
+            ending::on_bye(draft, id, leg_id);
+        }
+        Method::Invite | Method::Update => on_offer(draft, id, leg_id, inbound),
+        Method::Options | Method::Info => {
+            let mut response = inbound.request.respond(200, None, None);
+            response.headers.push_other("Allow", ALLOW);
+            answer(draft, id, inbound, response);
+        }
+        Method::Ack
+        | Method::Cancel
+        | Method::Register
+        | Method::Prack
+        | Method::Refer
+        | Method::Notify
+        | Method::Subscribe
+        | Method::Message
+        | Method::Publish
+        | Method::Other(_) => {
+            let mut response = inbound.request.respond(405, None, None);
+            response.headers.push_other("Allow", ALLOW);
+            answer(draft, id, inbound, response);
+        }
+    }
+}
+
+/// The From tag must be the one that the dialog knows.
+fn is_of_peer(draft: &Draft<'_>, id: CallId, leg: LegId, inbound: &Inbound) -> bool {
+    let leg = draft.call(&id).and_then(|call| call.leg(leg));
+    let dialog = leg.and_then(|leg| leg.dialog.as_ref());
+    dialog.is_some_and(|dialog| {
+        inbound.request.headers.from_tag() == Some(dialog.remote_tag.as_str())
+    })
+}
+
+fn admit(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    inbound: &Inbound,
+) -> Result<(), Refused> {
+    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id));
+    match leg.and_then(|leg| leg.dialog.as_mut()) {
+        Some(dialog) => dialog.admit(&inbound.request),
+        None => Ok(()),
+    }
+}
+
+fn answer(draft: &mut Draft<'_>, id: CallId, inbound: &Inbound, response: Response) {
+    draft.respond(EntityId::Call(id), &inbound.transaction, response);
+}
+
+/// A re-INVITE or UPDATE: hold, retrieve, moved media, or a refresh (RFC 3261 §14, RFC 3311).
+fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound) {
+    let Ok((call, leg)) = find(draft, id, leg_id) else { return };
+    if !leg.is_up() || !call.is_live() {
+        answer(draft, id, inbound, inbound.request.respond(481, None, None));
+        return;
+    }
+    let (gateway, anchor, role_agent) =
+        (leg.gateway.clone(), call.gateway.clone(), leg.agent().cloned());
+    let was_held = leg.held;
+    let mut media = leg.media.clone();
+    let (mut held, mut direction) = (was_held, tandem_sip::sdp::Direction::SendRecv);
+    if let Some(offer) = &inbound.offer {
+        let Ok(agreed) = negotiate(offer, &CODECS) else {
+            answer(draft, id, inbound, inbound.request.respond(488, None, None));
+            return;
+        };
+        held = offer.is_hold();
+        direction = agreed.direction;
+        media.codec = agreed.codec;
+        media.payload = agreed.payload;
+        media.telephone_event = agreed.telephone_event;
+        // While it holds, the address of before is kept: RTP goes on there after the retrieve.
+        media.remote = agreed.remote.or(media.remote);
+        media.session_version += 1;
+    }
+    let describes = inbound.offer.is_some() || inbound.request.method == Method::Invite;
+    let mut response = inbound.request.respond(200, None, None);
+    response.headers.contact = vec![draft.contact(&gateway)];
+    response.headers.push_other("Allow", ALLOW);
+    if describes {
+        response.headers.content_type = Some("application/sdp".into());
+        response.body = media.describe(draft.vip(&anchor).ip(), direction).compose();
+    }
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.media = media;
+        leg.held = held;
+        if let Some(dialog) = &mut leg.dialog {
+            dialog.refresh_target(&inbound.request.headers);
+        }
+    }
+    if let (Some(agent), true) = (role_agent, held != was_held) {
+        agent::on_held(draft, &agent, id, held);
+    }
+    answer(draft, id, inbound, response);
+    media::plan(draft, id);
+}
+
+/// The ACK of our 2xx; it may carry the answer to our offer.
+pub fn on_ack(
+    draft: &mut Draft<'_>,
+    call_id: &str,
+    tag: &str,
+    audio: Option<&Audio>,
+) -> Result<(), Rejection> {
+    let (id, leg_id) = draft
+        .world
+        .leg_of_dialog(call_id, tag)
+        .ok_or_else(|| Rejection::NotFound(format!("dialog {call_id}")))?;
+    let (call, leg) = find(draft, id, leg_id)?;
+    let live = call.is_live();
+    match leg.state {
+        LegState::Answered => {
+            let took = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
+                leg.state = LegState::Active;
+                audio.is_some_and(|audio| take_answer(&mut leg.media, audio))
+            });
+            if !live {
+                // It was hung up before its ACK came; only now may the BYE go (RFC 3261 §15).
+                ending::send_bye(draft, id, leg_id);
+            } else if took {
+                media::plan(draft, id);
+            }
+            Ok(())
+        }
+        // The ACK of a re-INVITE's 200.
+        LegState::Active => Ok(()),
+        LegState::Trying
+        | LegState::Calling
+        | LegState::Proceeding
+        | LegState::Alerting
+        | LegState::Cancelling { .. }
+        | LegState::Releasing
+        | LegState::Released => Err(illegal(draft, id, leg_id, "ACK")),
+    }
+}

@@ -1,0 +1,150 @@
+//! One party's connection: its SIP dialog and its media, all that another gateway would need.
+
+use std::net::SocketAddr;
+
+use tandem_sip::dialog::Dialog;
+use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::{Millis, Request};
+
+use crate::command::TransactionKey;
+use crate::ids::{AgentId, GatewayId, LegId, OfferId};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leg {
+    pub id: LegId,
+    pub role: Role,
+    pub state: State,
+    /// Whose SIP socket the dialog uses.
+    pub gateway: GatewayId,
+    /// Where requests of ours go.
+    pub peer: SocketAddr,
+    /// The INVITE that made the leg: the peer's, or ours.
+    pub invite: Request,
+    /// The server transaction of the peer's INVITE; none where the INVITE is ours.
+    pub transaction: Option<TransactionKey>,
+    /// Our tag.
+    pub local_tag: String,
+    pub dialog: Option<Dialog>,
+    /// The Via branch of the BYE that we sent.
+    pub bye_branch: Option<String>,
+    pub media: Media,
+    /// The peer holds: it wants to hear nothing (RFC 3264 §8.4).
+    pub held: bool,
+    /// When an unanswered release is given up.
+    pub release_at: Option<Millis>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Who called in.
+    Caller,
+    /// An agent to whom the queue offered the call.
+    Agent { agent: AgentId, offer: OfferId, ring_until: Millis },
+    /// A dialled extension.
+    Callee { agent: AgentId, offer: OfferId, ring_until: Millis },
+}
+
+/// ```text
+/// inbound   Trying ──200──▶ Answered ──ACK──▶ Active ──BYE──▶ Releasing ──200──▶ Released
+/// outbound  Calling ──1xx──▶ Proceeding ──180──▶ Alerting ──200, ACK──▶ Active
+///              └──────CANCEL──┴───────────────────▶ Cancelling ──487──▶ Released
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// An INVITE of the peer that has no final answer yet.
+    Trying,
+    /// Answered, its ACK not seen.
+    Answered,
+    Active,
+    /// An INVITE of ours that nobody answered yet.
+    Calling,
+    Proceeding,
+    Alerting,
+    /// To be cancelled; `sent` once a provisional answer allowed it (RFC 3261 §9.1).
+    Cancelling { sent: bool },
+    /// A BYE of ours waits for its answer.
+    Releasing,
+    Released,
+}
+
+/// What the leg's RTP needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Media {
+    /// Granted by the call's gateway; 0 once it was given back.
+    pub port: u16,
+    pub ssrc: u32,
+    pub remote: Option<SocketAddr>,
+    pub codec: Codec,
+    pub payload: u8,
+    pub telephone_event: Option<u8>,
+    pub session_id: u64,
+    pub session_version: u64,
+}
+
+impl Leg {
+    pub fn agent(&self) -> Option<&AgentId> {
+        match &self.role {
+            Role::Caller => None,
+            Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent),
+        }
+    }
+
+    pub fn offer(&self) -> Option<OfferId> {
+        match &self.role {
+            Role::Caller => None,
+            Role::Agent { offer, .. } | Role::Callee { offer, .. } => Some(*offer),
+        }
+    }
+
+    /// An INVITE of ours that may still be answered.
+    pub fn is_ringing(&self) -> bool {
+        matches!(self.state, State::Calling | State::Proceeding | State::Alerting)
+    }
+
+    /// The peer talks, or will once its ACK is here.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Answered | State::Active)
+    }
+
+    pub fn invite_branch(&self) -> &str {
+        self.invite.headers.branch()
+    }
+
+    pub fn role_name(&self) -> &'static str {
+        match self.role {
+            Role::Caller => "caller",
+            Role::Agent { .. } => "agent",
+            Role::Callee { .. } => "callee",
+        }
+    }
+
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Trying => "trying",
+            State::Answered => "answered",
+            State::Active => "active",
+            State::Calling => "calling",
+            State::Proceeding => "proceeding",
+            State::Alerting => "alerting",
+            State::Cancelling { .. } => "cancelling",
+            State::Releasing => "releasing",
+            State::Released => "released",
+        }
+    }
+}
+
+impl Media {
+    /// Our description of this leg's audio.
+    pub fn describe(&self, address: std::net::IpAddr, direction: Direction) -> Audio {
+        Audio {
+            address,
+            port: self.port,
+            payloads: vec![Payload { number: self.payload, codec: self.codec }],
+            telephone_event: self.telephone_event,
+            direction,
+            ptime_ms: Some(20),
+            session_id: self.session_id,
+            session_version: self.session_version,
+        }
+    }
+}

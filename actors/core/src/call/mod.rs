@@ -1,0 +1,11 @@
+//! A call joins legs: the conversation, and each party's connection within it.
+
+pub mod leg;
+pub mod state;
+
+pub(crate) mod connect;
+pub(crate) mod ending;
+pub(crate) mod inbound;
+pub(crate) mod indialog;
+pub(crate) mod media;
+pub(crate) mod outbound;

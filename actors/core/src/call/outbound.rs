@@ -1,0 +1,369 @@
+//! Legs that we call: an agent's phone, for the queue or as a dialled extension.
+
+use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
+use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate};
+use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
+
+use super::inbound::{address_of, refusal};
+use super::leg::{Leg, Media, Role, State as LegState};
+use super::state::{Call, State};
+use super::{connect, ending};
+use crate::agent::machine as agent;
+use crate::cdr::{Disposition, Side};
+use crate::draft::{ALLOW, CODECS, Draft};
+use crate::ids::{AgentId, CallId, EntityId, LegId, OfferId, QueueId};
+use crate::queue::machine as queue;
+use crate::world::Rejection;
+
+/// Offers a waiting call to an agent. False where no port is free: the caller keeps waiting.
+pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -> bool {
+    let ring_ms = draft
+        .config()
+        .and_then(|config| config.queues.iter().find(|known| known.id == *queue))
+        .map_or(0, |queue| queue.ring_ms_max);
+    let offer = OfferId(draft.rng.next());
+    let role = Role::Agent { agent: to.clone(), offer, ring_until: draft.now.after(ring_ms) };
+    if ring(draft, id, to, role).is_none() {
+        return false;
+    }
+    agent::on_offered(draft, to, id, offer);
+    if let Some(entry) = draft.queue_mut(queue).and_then(|queue| queue.entry_mut(id)) {
+        entry.state = crate::queue::state::State::Offered { agent: to.clone(), offer };
+    }
+    true
+}
+
+/// Rings a dialled extension.
+pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) {
+    let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
+    let offer = OfferId(draft.rng.next());
+    let role = Role::Callee { agent: callee.clone(), offer, ring_until: draft.now.after(ring_ms) };
+    match ring(draft, id, callee, role) {
+        Some(leg) => {
+            agent::on_offered(draft, callee, id, offer);
+            if let Some(call) = draft.call_mut(&id) {
+                call.state = State::Dialing { agent: callee.clone(), leg };
+            }
+        }
+        None => ending::end_unanswered(draft, id, 503, Disposition::Rejected, Side::System),
+    }
+}
+
+/// Sends the INVITE of a new leg.
+fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<LegId> {
+    let registration = draft.agent(to)?.registration.clone()?;
+    let call = draft.call(&id)?;
+    let (anchor, from) = (call.gateway.clone(), call.from.clone());
+    let gateway = registration.gateway.clone();
+    let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
+    let port = draft.take_port(&anchor)?;
+    let media = Media {
+        port,
+        ssrc: (draft.rng.next() >> 32) as u32,
+        remote: None,
+        codec: Codec::Pcmu,
+        payload: Codec::Pcmu.static_payload(),
+        telephone_event: Some(101),
+        session_id: draft.rng.next() >> 1,
+        session_version: 1,
+    };
+    let local_tag = draft.rng.hex();
+    let mut sender = address_of(&from, vip.ip())
+        .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &vip.ip().to_string(), None)));
+    sender.set_tag(&local_tag);
+    let via = draft.via(&gateway);
+    let mut audio = media.describe(media_ip, Direction::SendRecv);
+    audio.payloads = CODECS
+        .into_iter()
+        .map(|codec| Payload { number: codec.static_payload(), codec })
+        .collect();
+    let mut invite = Request {
+        method: Method::Invite,
+        uri: registration.contact.clone(),
+        headers: Headers {
+            via: vec![via],
+            from: sender,
+            to: NameAddr::new(Uri::sip(Some(&to.0), &vip.ip().to_string(), None)),
+            call_id: format!("{}@{}", draft.rng.hex(), vip.ip()),
+            cseq: CSeq { number: 1, method: Method::Invite },
+            contact: vec![draft.contact(&gateway)],
+            route: Vec::new(),
+            record_route: Vec::new(),
+            max_forwards: Some(MAX_FORWARDS),
+            expires: None,
+            content_type: Some("application/sdp".into()),
+            other: Vec::new(),
+        },
+        body: audio.compose(),
+    };
+    invite.headers.push_other("Allow", ALLOW);
+    let leg = Leg {
+        id: LegId(draft.rng.next()),
+        role,
+        state: LegState::Calling,
+        gateway,
+        peer: registration.source,
+        invite: invite.clone(),
+        transaction: None,
+        local_tag,
+        dialog: None,
+        bye_branch: None,
+        media,
+        held: false,
+        release_at: None,
+    };
+    let leg_id = leg.id;
+    draft.send(id, &leg, invite);
+    draft.call_mut(&id)?.legs.push(leg);
+    Some(leg_id)
+}
+
+/// A response to a request of ours.
+pub fn on_response(
+    draft: &mut Draft<'_>,
+    branch: &str,
+    response: &Response,
+    answer: Option<&Audio>,
+) -> Result<(), Rejection> {
+    let (id, leg_id) = draft
+        .world
+        .leg_of_branch(branch)
+        .ok_or_else(|| Rejection::NotFound(format!("request of branch {branch}")))?;
+    let (call, leg) = find(draft, id, leg_id)?;
+    if leg.bye_branch.as_deref() == Some(branch) {
+        if response.status >= 200 {
+            ending::leg_released(draft, id, leg_id);
+        }
+        return Ok(());
+    }
+    // The answer to a CANCEL has the INVITE's branch and says nothing.
+    if response.headers.cseq.method != Method::Invite {
+        return Ok(());
+    }
+    let state = leg.state.clone();
+    let dialing = matches!(call.state, State::Dialing { leg, .. } if leg == leg_id);
+    draft.writes.answered_branches.push(branch.to_owned());
+    match (state, response.status) {
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
+            on_provisional(draft, id, leg_id, response.status, dialing);
+            Ok(())
+        }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, 200..=299) => {
+            connect::on_answered(draft, id, leg_id, response, answer);
+            Ok(())
+        }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
+            ending::leg_released(draft, id, leg_id);
+            on_failed(draft, id, leg_id, Failure::of_status(status));
+            Ok(())
+        }
+        (LegState::Cancelling { sent: false }, 100..=199) => {
+            send_cancel(draft, id, leg_id);
+            Ok(())
+        }
+        (LegState::Cancelling { sent: true }, 100..=199) => Ok(()),
+        // It was answered while the CANCEL was under way (RFC 3261 §9.1): ACK, then BYE.
+        (LegState::Cancelling { .. }, 200..=299) => {
+            connect::acknowledge(draft, id, leg_id, response);
+            ending::send_bye(draft, id, leg_id);
+            Ok(())
+        }
+        (LegState::Cancelling { .. }, _) => {
+            ending::leg_released(draft, id, leg_id);
+            Ok(())
+        }
+        // A second branch of a fork answered, too: it is taken down at once (§13.2.2.4).
+        (LegState::Active | LegState::Releasing, 200..=299) => {
+            connect::take_down_fork(draft, id, leg_id, response);
+            Ok(())
+        }
+        (
+            LegState::Active
+            | LegState::Releasing
+            | LegState::Released
+            | LegState::Trying
+            | LegState::Answered,
+            _,
+        ) => Err(illegal(draft, id, leg_id, "response")),
+    }
+}
+
+fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16, dialing: bool) {
+    let alerting = status >= 180;
+    let mut first = false;
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        first = alerting && leg.state != LegState::Alerting;
+        if alerting {
+            leg.state = LegState::Alerting;
+        } else if leg.state == LegState::Calling {
+            leg.state = LegState::Proceeding;
+        }
+    }
+    // The extension rings: so says the caller's phone.
+    if dialing && first {
+        let caller = draft.call(&id).and_then(Call::caller);
+        let ringing = caller.and_then(|caller| {
+            let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
+            response.headers.contact = vec![draft.contact(&caller.gateway)];
+            Some((caller.transaction.clone()?, response))
+        });
+        if let Some((transaction, response)) = ringing {
+            draft.respond(EntityId::Call(id), &transaction, response);
+        }
+    }
+}
+
+/// Why an agent's phone did not take the call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    RangOut,
+    Rejected { status: u16 },
+    /// The phone can't be reached.
+    Lost,
+}
+
+impl Failure {
+    fn of_status(status: u16) -> Self {
+        match status {
+            408 | 410 | 480 | 404 | 500..=599 => Self::Lost,
+            _ => Self::Rejected { status },
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::RangOut => "missed",
+            Self::Rejected { .. } => "rejected",
+            Self::Lost => "station_lost",
+        }
+    }
+}
+
+/// The offer is over without an answer: the caller keeps the place, or the extension's refusal
+/// goes to the caller.
+pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Failure) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
+    match leg.role.clone() {
+        Role::Caller => {}
+        Role::Agent { agent, offer, .. } => {
+            agent::on_missed(draft, &agent, offer, failure.reason());
+            queue::on_offer_over(draft, id, offer);
+        }
+        Role::Callee { agent, offer, .. } => {
+            agent::on_withdrawn(draft, &agent, offer);
+            let (status, how) = match failure {
+                Failure::RangOut => (480, Disposition::NoAnswer),
+                Failure::Lost => (480, Disposition::Failed),
+                Failure::Rejected { status: 486 | 600 } => (486, Disposition::Busy),
+                // A phone's 603 or the like is passed on; a challenge or redirection is not.
+                Failure::Rejected { status: status @ 402..=699 } if status != 407 => {
+                    (status, Disposition::Rejected)
+                }
+                Failure::Rejected { .. } => (480, Disposition::Rejected),
+            };
+            ending::end_unanswered(draft, id, status, how, Side::Callee);
+        }
+    }
+}
+
+/// Timer B or F of a request of ours.
+pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> {
+    let (id, leg_id) = draft
+        .world
+        .leg_of_branch(branch)
+        .ok_or_else(|| Rejection::NotFound(format!("request of branch {branch}")))?;
+    let (_, leg) = find(draft, id, leg_id)?;
+    if leg.bye_branch.as_deref() == Some(branch) {
+        ending::leg_released(draft, id, leg_id);
+        return Ok(());
+    }
+    let state = leg.state.clone();
+    draft.writes.answered_branches.push(branch.to_owned());
+    match state {
+        LegState::Calling | LegState::Proceeding | LegState::Alerting => {
+            ending::leg_released(draft, id, leg_id);
+            on_failed(draft, id, leg_id, Failure::Lost);
+            Ok(())
+        }
+        LegState::Cancelling { .. } => {
+            ending::leg_released(draft, id, leg_id);
+            Ok(())
+        }
+        LegState::Trying
+        | LegState::Answered
+        | LegState::Active
+        | LegState::Releasing
+        | LegState::Released => Err(illegal(draft, id, leg_id, "timeout")),
+    }
+}
+
+pub fn on_ring_out(draft: &mut Draft<'_>, id: CallId, offer: OfferId) -> Result<(), Rejection> {
+    let leg = draft
+        .call(&id)
+        .and_then(|call| call.legs.iter().find(|leg| leg.offer() == Some(offer)))
+        .filter(|leg| leg.is_ringing())
+        .map(|leg| leg.id);
+    let leg = leg.ok_or_else(|| Rejection::NotFound(format!("offer {offer}")))?;
+    cancel(draft, id, leg);
+    on_failed(draft, id, leg, Failure::RangOut);
+    Ok(())
+}
+
+/// Takes an INVITE of ours back; its port is free at once.
+pub fn cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let until = draft.now.after(crate::limits::RELEASE_MS_MAX);
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
+    // A CANCEL may not go before a provisional answer (RFC 3261 §9.1).
+    let early = leg.state == LegState::Calling;
+    leg.state = LegState::Cancelling { sent: false };
+    leg.release_at = Some(until);
+    ending::free_port(draft, id, leg_id);
+    if !early {
+        send_cancel(draft, id, leg_id);
+    }
+}
+
+fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
+    leg.state = LegState::Cancelling { sent: true };
+    let leg = leg.clone();
+    draft.send(id, &leg, cancel_for(&leg.invite));
+}
+
+/// The media that the peer's answer describes.
+pub fn take_answer(media: &mut Media, answer: &Audio) -> bool {
+    let Ok(agreed) = negotiate(answer, &CODECS) else { return false };
+    media.remote = agreed.remote;
+    media.codec = agreed.codec;
+    media.payload = agreed.payload;
+    media.telephone_event = agreed.telephone_event;
+    true
+}
+
+/// A failure response to the caller's own INVITE.
+pub fn refuse_caller(draft: &mut Draft<'_>, id: CallId, status: u16) {
+    let Some(caller) = draft.call(&id).and_then(Call::caller) else { return };
+    let Some(transaction) = caller.transaction.clone() else { return };
+    let response = refusal(&caller.invite, status, &caller.local_tag);
+    draft.respond(EntityId::Call(id), &transaction, response);
+}
+
+pub fn find<'d>(
+    draft: &'d Draft<'_>,
+    id: CallId,
+    leg: LegId,
+) -> Result<(&'d Call, &'d Leg), Rejection> {
+    let call = draft.call(&id).ok_or_else(|| Rejection::NotFound(format!("call {id}")))?;
+    let leg = call.leg(leg).ok_or_else(|| Rejection::NotFound(format!("leg {leg}")))?;
+    Ok((call, leg))
+}
+
+pub fn illegal(draft: &Draft<'_>, id: CallId, leg: LegId, event: &'static str) -> Rejection {
+    let state = draft.call(&id).and_then(|call| call.leg(leg)).map_or("gone", Leg::state_name);
+    Rejection::Illegal { entity: EntityId::Call(id), state, event }
+}
+
+/// What an ACK or BYE for a 2xx is built from.
+pub fn dialog_of(leg: &Leg, response: &Response) -> Option<Dialog> {
+    Dialog::as_uac(&leg.invite, response).ok()
+}

@@ -1,0 +1,84 @@
+use tandem_sip::Millis;
+
+use super::leg::{Leg, Role};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub id: CallId,
+    pub state: State,
+    /// Where the caller came in; the media of all legs are anchored there.
+    pub gateway: GatewayId,
+    pub from: String,
+    pub to: String,
+    /// None where an agent's phone calls.
+    pub channel: Option<ChannelId>,
+    /// The agent whose phone placed the call.
+    pub calling_agent: Option<AgentId>,
+    /// The caller's leg is the first.
+    pub legs: Vec<Leg>,
+    pub started_at: Millis,
+    pub answered_at: Option<Millis>,
+    pub queued_at: Option<Millis>,
+    pub connected_at: Option<Millis>,
+    pub queue: Option<QueueId>,
+    /// The agent who talks or talked.
+    pub agent: Option<AgentId>,
+    /// Leader changes lived through.
+    pub takeovers: u32,
+    /// Of the last media plan.
+    pub media_version: u64,
+    pub recording: Option<RecordingId>,
+}
+
+/// The conversation.
+///
+/// ```text
+/// INVITE ──queue──▶ Queued ──agent answers──▶ Connected ──hang-up──▶ Ending ──last leg──▶ (gone)
+///    ├─────extension──▶ Dialing ──────────────────▲
+///    └─────echo──▶ InFlow ──hang-up──▶ Ending
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The tenant's number has the call: the echo.
+    InFlow,
+    Queued { queue: QueueId },
+    /// An extension rings.
+    Dialing { agent: AgentId, leg: LegId },
+    Connected { leg: LegId },
+    /// Over, its CDR written: legs wait for their peers' last word.
+    Ending,
+}
+
+impl Call {
+    pub fn leg(&self, id: LegId) -> Option<&Leg> {
+        self.legs.iter().find(|leg| leg.id == id)
+    }
+
+    pub fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.id == id)
+    }
+
+    pub fn caller(&self) -> Option<&Leg> {
+        self.legs.iter().find(|leg| leg.role == Role::Caller)
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.state != State::Ending
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.legs.iter().any(|leg| leg.held)
+    }
+
+    /// The state's name as the API shows it.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::InFlow => "in_flow",
+            State::Queued { .. } => "queued",
+            State::Dialing { .. } => "dialing",
+            State::Connected { .. } => "connected",
+            State::Ending => "ended",
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is written once, at a call's end, and never changed.
+
+use tandem_sip::Millis;
+
+use crate::command::Gap;
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, QueueId, RecordingId};
+
+/// The call detail record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cdr {
+    pub call: CallId,
+    pub sip_call_id: String,
+    pub from: String,
+    pub to: String,
+    pub channel: Option<ChannelId>,
+    pub started_at: Millis,
+    pub answered_at: Option<Millis>,
+    pub queued_at: Option<Millis>,
+    pub connected_at: Option<Millis>,
+    pub ended_at: Millis,
+    pub queue: Option<QueueId>,
+    pub agent: Option<AgentId>,
+    pub disposition: Disposition,
+    pub hung_up_by: Side,
+    /// `normal_clearing`, or the SIP status that refused.
+    pub cause: String,
+    pub takeovers: u32,
+    pub recording: Option<RecordingId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Somebody or something answered and talked.
+    Answered,
+    /// The caller gave up in the queue.
+    Abandoned,
+    NoAnswer,
+    Busy,
+    /// Refused before it was answered.
+    Rejected,
+    /// Broken off by a fault.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Caller,
+    Agent,
+    Callee,
+    System,
+    Operator,
+}
+
+/// The manifest of one recording. Written when it begins, and again when it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    pub recording: RecordingId,
+    pub call: CallId,
+    pub gateway: GatewayId,
+    pub duration_ms: u64,
+    pub chunks: u32,
+    pub gaps: Vec<Gap>,
+    pub sealed: bool,
+    pub hash: String,
+}
+
+impl Disposition {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Abandoned => "abandoned",
+            Self::NoAnswer => "no_answer",
+            Self::Busy => "busy",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Side {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Agent => "agent",
+            Self::Callee => "callee",
+            Self::System => "system",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl Cdr {
+    /// Sorts by time of end; unique by call.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = self.ended_at.0.to_be_bytes().to_vec();
+        key.extend(self.call.0.to_be_bytes());
+        key
+    }
+}

@@ -1,0 +1,3 @@
+//! A trunk's channel: one call slot, counted for SIP.
+
+pub mod state;

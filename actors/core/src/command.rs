@@ -1,0 +1,153 @@
+//! What the log of a shard carries: one envelope an entry.
+
+use std::net::SocketAddr;
+
+use tandem_sip::{Millis, Request, Response, sdp};
+
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::effect::EffectId;
+use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
+
+/// A command with everything that `handle` may not take from its surroundings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The proposer's clock. The world's time is the greatest seen: it never goes back.
+    pub at: Millis,
+    /// The randomness of this command: ids, tags and branches are drawn from it.
+    pub seed: u64,
+    /// The feature version that the proposer speaks.
+    pub version: u32,
+    /// Set where the command came from a gateway: the event is applied once, however often
+    /// it is proposed.
+    pub origin: Option<Origin>,
+    /// Effects that gateways have done; they leave the outbox with this entry.
+    pub done: Vec<EffectId>,
+    pub command: Command,
+}
+
+/// Which event of which life of which gateway this is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    pub gateway: GatewayId,
+    /// Grows with each start of the process.
+    pub incarnation: u64,
+    /// Counted from 1 within the incarnation. Events may commit out of order.
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// The tenant's configuration, copied from the meta shard by the leader.
+    Configure(Box<Config>),
+    /// The first command of a new leader. Live calls count one takeover for each.
+    Elected { node: String },
+    Gateway(GatewayEvent),
+    /// The leader's clock passed a replicated deadline. Stale ones are ignored.
+    Due(Deadline),
+    Operator(OperatorCommand),
+    /// The supervisor gave an entity up after repeated crashes of its actor: the audio stays
+    /// up, an agent is made not ready.
+    Quarantine { entity: EntityId, reason: String },
+    /// Carries only `done`.
+    Trim,
+}
+
+/// What a gateway reports. Each is proposed until it is committed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GatewayEvent {
+    /// The gateway logs in to the shard: who it is and what it brings. A new incarnation
+    /// replaces the old one.
+    Login(Login),
+    /// A new INVITE outside any dialog.
+    Invite(Inbound),
+    /// A REGISTER whose digest the gateway has verified.
+    Register(Register),
+    /// Any other request on a dialog of ours, and requests that match none.
+    Request(Inbound),
+    /// A CANCEL; its own 200 was sent by the gateway. `transaction` names the INVITE's.
+    Cancel { transaction: TransactionKey },
+    /// The ACK of a 2xx.
+    Ack { call_id: String, local_tag: String, cseq: u32, answer: Option<sdp::Audio> },
+    /// A response to a request that an effect sent. `branch` is of the topmost Via.
+    Response { branch: String, response: Box<Response>, answer: Option<sdp::Audio> },
+    /// Timer B or F fired, or the transport refused (RFC 3261 §17.1, §18.4).
+    ClientTimeout { branch: String },
+    /// No ACK came for a 2xx in 64·T1 (RFC 3261 §13.3.1.4).
+    AckTimeout { transaction: TransactionKey },
+    /// No RTP came for longer than the limit.
+    RtpSilence { call: CallId, leg: LegId, since_ms: u64 },
+    /// A recording was closed and hashed.
+    Recorded(Recorded),
+}
+
+/// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionKey {
+    pub gateway: GatewayId,
+    pub branch: String,
+    pub sent_by: String,
+    pub method: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Login {
+    /// The service address for SIP, for instance `127.0.0.10:5060`.
+    pub vip: SocketAddr,
+    /// Local RTP ports that are bound and granted to this shard (even ones; RTCP is the next).
+    pub ports: Vec<u16>,
+}
+
+/// A request with what the gateway parsed out of it. The body is left out of `request` where
+/// it is SDP: `offer` carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    pub transaction: TransactionKey,
+    /// Where the packet came from.
+    pub source: SocketAddr,
+    pub request: Box<Request>,
+    pub offer: Option<sdp::Audio>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Register {
+    pub transaction: TransactionKey,
+    pub source: SocketAddr,
+    pub request: Box<Request>,
+    /// The user whose password was proven.
+    pub agent: AgentId,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    pub call: CallId,
+    pub recording: RecordingId,
+    pub duration_ms: u64,
+    pub chunks: u32,
+    pub gaps: Vec<Gap>,
+    /// BLAKE3 of the finished file, hex.
+    pub hash: String,
+    /// Bytes of the finished file.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub at_ms: u64,
+    pub len_ms: u64,
+}
+
+/// What an operator or an agent's desk asks for over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OperatorCommand {
+    SetAgentState { agent: AgentId, state: RequestedState },
+    /// Hang up every leg of the call.
+    ReleaseCall { call: CallId },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestedState {
+    Ready,
+    NotReady { reason: String },
+    LoggedOut,
+}

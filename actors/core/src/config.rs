@@ -1,0 +1,70 @@
+//! A tenant's configuration as the shard sees it. It arrives by the log, so that every replica
+//! decides by the same one.
+
+use crate::ids::{AgentId, QueueId, TrunkId};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Grows with each change.
+    pub version: u64,
+    pub tenant: String,
+    /// Digest realm (RFC 3261 §22).
+    pub realm: String,
+    pub trunks: Vec<Trunk>,
+    pub queues: Vec<Queue>,
+    pub agents: Vec<Agent>,
+    pub numbers: Vec<Number>,
+    /// After-call work.
+    pub acw_ms: u64,
+    /// How long a dialled extension may ring.
+    pub no_answer_ms: u64,
+    /// The longest call.
+    pub call_ms_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    pub id: TrunkId,
+    pub channels: u16,
+    /// Guard time of a released channel: 0 for SIP.
+    pub guard_ms: u64,
+    /// CIDR-free list of source IPs that are this trunk; empty means any.
+    pub sources: Vec<std::net::IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub id: QueueId,
+    pub strategy: Strategy,
+    pub agents: Vec<AgentId>,
+    pub ring_ms_max: u64,
+    pub record: bool,
+    /// Callers that may wait at once; the next one is refused.
+    pub waiting_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The agent who has been ready longest.
+    LongestIdle,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    pub id: AgentId,
+    /// MD5 of `user:realm:password` (RFC 2617 §3.2.2.2), hex. Never logged.
+    pub ha1: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    pub digits: String,
+    pub target: Target,
+}
+
+/// What a dialled number leads to. Agents' extensions need no entry: an agent's id is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Queue(QueueId),
+    Echo,
+}

@@ -1,0 +1,163 @@
+//! The write set of one command: what it reads through to the world and what it will change.
+//! Dropped whole where the command is refused or panics.
+
+use std::collections::BTreeMap;
+
+use tandem_sip::sdp::Codec;
+use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via};
+
+use crate::agent::state::Agent;
+use crate::call::leg::Leg;
+use crate::call::state::Call;
+use crate::cdr::{Cdr, Manifest};
+use crate::channel::state::Channel;
+use crate::command::TransactionKey;
+use crate::config::Config;
+use crate::effect::{Body, Effect, EffectId};
+use crate::gateway::Gateway;
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId};
+use crate::queue::state::Queue;
+use crate::rng::Rng;
+use crate::world::{Meta, World};
+
+/// The codecs of ours, all of them one family.
+pub const CODECS: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
+/// What a UA of ours takes.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+
+pub struct Draft<'a> {
+    pub world: &'a World,
+    pub meta: &'a Meta,
+    /// The world's time with this command: it never goes back.
+    pub now: Millis,
+    pub rng: Rng,
+    pub writes: Writes,
+}
+
+/// `None` as a value deletes the row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Writes {
+    pub calls: BTreeMap<CallId, Option<Call>>,
+    pub agents: BTreeMap<AgentId, Option<Agent>>,
+    pub queues: BTreeMap<QueueId, Option<Queue>>,
+    pub channels: BTreeMap<ChannelId, Option<Channel>>,
+    pub gateways: BTreeMap<GatewayId, Option<Gateway>>,
+    pub config: Option<Box<Config>>,
+    pub effects: Vec<Effect>,
+    /// Branches of requests of ours that need not be sent again: their peer has answered.
+    pub answered_branches: Vec<String>,
+    pub cdrs: Vec<Cdr>,
+    pub manifests: Vec<Manifest>,
+}
+
+macro_rules! access {
+    ($get:ident, $edit:ident, $rows:ident, $id:ty, $row:ty) => {
+        pub fn $get(&self, id: &$id) -> Option<&$row> {
+            match self.writes.$rows.get(id) {
+                Some(written) => written.as_ref(),
+                None => self.world.$rows.get(id),
+            }
+        }
+
+        /// Copies the row into the write set at the first change.
+        pub fn $edit(&mut self, id: &$id) -> Option<&mut $row> {
+            if !self.writes.$rows.contains_key(id) {
+                let row = self.world.$rows.get(id)?.clone();
+                self.writes.$rows.insert(id.clone(), Some(row));
+            }
+            self.writes.$rows.get_mut(id)?.as_mut()
+        }
+    };
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(world: &'a World, meta: &'a Meta) -> Self {
+        Self {
+            world,
+            meta,
+            now: world.at.max(meta.at),
+            rng: Rng::new(meta.seed),
+            writes: Writes::default(),
+        }
+    }
+
+    access!(call, call_mut, calls, CallId, Call);
+    access!(agent, agent_mut, agents, AgentId, Agent);
+    access!(queue, queue_mut, queues, QueueId, Queue);
+    access!(channel, channel_mut, channels, ChannelId, Channel);
+    access!(gateway, gateway_mut, gateways, GatewayId, Gateway);
+
+    pub fn config(&self) -> Option<&Config> {
+        self.writes.config.as_deref().or(self.world.config.as_ref())
+    }
+
+    pub fn put_call(&mut self, call: Call) {
+        self.writes.calls.insert(call.id, Some(call));
+    }
+
+    pub fn put_channel(&mut self, channel: Channel) {
+        self.writes.channels.insert(channel.id.clone(), Some(channel));
+    }
+
+    pub fn effect(&mut self, entity: EntityId, gateway: &GatewayId, body: Body) {
+        // An entry that made more effects than u16 counts would break the bound on calls first.
+        let ordinal = u16::try_from(self.writes.effects.len()).unwrap_or(u16::MAX);
+        let id = EffectId { shard: self.meta.shard, index: self.meta.index, ordinal };
+        self.writes.effects.push(Effect { id, entity, gateway: gateway.clone(), body });
+    }
+
+    pub fn respond(&mut self, entity: EntityId, transaction: &TransactionKey, response: Response) {
+        let body =
+            Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
+        self.effect(entity, &transaction.gateway, body);
+    }
+
+    pub fn send(&mut self, call: CallId, leg: &Leg, request: Request) {
+        let body = Body::Send { request: Box::new(request), destination: leg.peer };
+        self.effect(EntityId::Call(call), &leg.gateway, body);
+    }
+
+    /// The topmost Via of a new transaction from `gateway`.
+    pub fn via(&mut self, gateway: &GatewayId) -> Via {
+        let vip = self.vip(gateway);
+        Via {
+            transport: Transport::Udp,
+            host: vip.ip().to_string(),
+            port: Some(vip.port()),
+            params: vec![
+                Param {
+                    name: "branch".into(),
+                    value: Some(format!("z9hG4bK{}", self.rng.hex())),
+                },
+                Param { name: "rport".into(), value: None },
+            ],
+        }
+    }
+
+    pub fn vip(&self, gateway: &GatewayId) -> std::net::SocketAddr {
+        let unknown = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        self.gateway(gateway).map_or(unknown, |gateway| gateway.vip)
+    }
+
+    /// Where in-dialog requests reach us.
+    pub fn contact(&self, gateway: &GatewayId) -> NameAddr {
+        let vip = self.vip(gateway);
+        NameAddr::new(Uri::sip(Some("tandem"), &vip.ip().to_string(), Some(vip.port())))
+    }
+
+    pub fn take_port(&mut self, gateway: &GatewayId) -> Option<u16> {
+        self.gateway_mut(gateway)?.free_ports.pop_first()
+    }
+
+    pub fn give_port(&mut self, gateway: &GatewayId, port: u16) {
+        if port != 0
+            && let Some(gateway) = self.gateway_mut(gateway)
+        {
+            gateway.free_ports.insert(port);
+        }
+    }
+
+    pub fn recording_id(&mut self) -> RecordingId {
+        RecordingId(self.rng.next())
+    }
+}

@@ -1,0 +1,84 @@
+//! What the outside sees: decided in `handle`, replicated, then done by a gateway.
+
+use std::net::SocketAddr;
+
+use tandem_sip::{Request, Response, sdp::Codec};
+
+use crate::command::TransactionKey;
+use crate::ids::{CallId, EntityId, GatewayId, LegId, RecordingId};
+
+/// Shard, log index and ordinal within the entry: the same on every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EffectId {
+    pub shard: u16,
+    pub index: u64,
+    pub ordinal: u16,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    pub id: EffectId,
+    /// Whose actor performs it.
+    pub entity: EntityId,
+    /// Who does it.
+    pub gateway: GatewayId,
+    pub body: Body,
+}
+
+/// A closed list; each is idempotent at the gateway, so doing it again after a takeover is safe.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Answer a server transaction. A 2xx to an INVITE is repeated until its ACK.
+    Respond { transaction: TransactionKey, response: Box<Response> },
+    /// Start a client transaction, or send an ACK. The branch of the topmost Via names it.
+    Send { request: Box<Request>, destination: SocketAddr },
+    /// The media that a call shall have from now on, whole: the gateway reconciles.
+    Media(MediaPlan),
+}
+
+/// What one call's media shall be. A later version replaces an earlier one; no legs release all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaPlan {
+    pub call: CallId,
+    /// Grows with each plan of the call.
+    pub version: u64,
+    pub legs: Vec<MediaLeg>,
+    pub recording: Option<RecordingPlan>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaLeg {
+    pub leg: LegId,
+    /// The granted local RTP port.
+    pub port: u16,
+    /// Where the peer wants its RTP; none until its SDP is known, or while it is on hold.
+    pub remote: Option<SocketAddr>,
+    pub codec: Codec,
+    /// RTP payload type as negotiated with this peer.
+    pub payload: u8,
+    pub telephone_event: Option<u8>,
+    pub ssrc: u32,
+    pub source: Source,
+}
+
+/// What the peer of a leg hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Silence,
+    Music,
+    /// 425 Hz, 1 s on, 4 s off.
+    Ringback,
+    /// The peer itself.
+    Echo,
+    /// Another leg of the same call.
+    Leg(LegId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingPlan {
+    pub id: RecordingId,
+    /// The caller, left channel.
+    pub left: LegId,
+    /// The agent, right channel.
+    pub right: LegId,
+}

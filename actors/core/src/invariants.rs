@@ -1,0 +1,172 @@
+//! What is true of every world after every command. Tests and simulators ask; a violation is a bug.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agent::state::State as AgentState;
+use crate::call::leg::{Role, State as LegState};
+use crate::call::state::State as CallState;
+use crate::channel::state::State as ChannelState;
+use crate::ids::{AgentId, CallId};
+use crate::queue::state::State as EntryState;
+use crate::world::World;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(Violation(format!($($text)*)));
+        }
+    };
+}
+
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check(world: &World) -> Result<(), Violation> {
+    agents_and_calls_agree(world)?;
+    queues_are_in_order_and_offers_stand(world)?;
+    channels_are_of_live_calls(world)?;
+    ports_are_used_once(world)?;
+    ended_calls_hold_nothing(world)
+}
+
+/// A caller talks to one agent, an agent to one caller, and both know it.
+fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
+    for agent in world.agents.values() {
+        match &agent.state {
+            AgentState::Reserved { call, offer, .. } => {
+                let ringing = world.calls.get(call).is_some_and(|call| {
+                    call.legs.iter().any(|leg| leg.offer() == Some(*offer) && leg.is_ringing())
+                });
+                ensure!(ringing, "agent {} is reserved for an offer that does not ring", agent.id);
+            }
+            AgentState::Talking { call, .. } | AgentState::Held { call, .. } => {
+                let of = world.calls.get(call).is_some_and(|call| {
+                    call.is_live()
+                        && (call.agent.as_ref() == Some(&agent.id)
+                            || call.calling_agent.as_ref() == Some(&agent.id))
+                });
+                ensure!(of, "agent {} talks in a call that is not the agent's", agent.id);
+            }
+            AgentState::LoggedOut
+            | AgentState::NotReady { .. }
+            | AgentState::Ready
+            | AgentState::Acw { .. } => {}
+        }
+    }
+    let mut offers: BTreeMap<&AgentId, CallId> = BTreeMap::new();
+    for call in world.calls.values() {
+        let ringing: Vec<_> = call.legs.iter().filter(|leg| leg.is_ringing()).collect();
+        ensure!(ringing.len() <= 1, "call {} rings {} agents", call.id, ringing.len());
+        for leg in ringing {
+            let Some(agent) = leg.agent() else { continue };
+            let other = offers.insert(agent, call.id);
+            ensure!(other.is_none(), "agent {agent} has two offers");
+            let reserved = world.agents.get(agent).and_then(|agent| agent.call());
+            ensure!(reserved == Some(call.id), "agent {agent} rings and is not reserved");
+        }
+        if let CallState::Connected { leg } = call.state {
+            let up = call.leg(leg).is_some_and(|leg| leg.state == LegState::Active);
+            ensure!(up, "call {} is connected to a leg that is not up", call.id);
+            let talks = call.agent.as_ref().and_then(|agent| world.agents.get(agent));
+            let talks = talks.and_then(|agent| agent.call());
+            ensure!(talks == Some(call.id), "the agent of call {} does not talk in it", call.id);
+        }
+    }
+    Ok(())
+}
+
+fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> {
+    let mut queued = BTreeSet::new();
+    for queue in world.queues.values() {
+        let sorted = queue
+            .entries
+            .is_sorted_by(|a, b| (a.enqueued_at, a.call) < (b.enqueued_at, b.call));
+        ensure!(sorted, "queue {} is out of order", queue.id);
+        for entry in &queue.entries {
+            ensure!(queued.insert(entry.call), "call {} waits twice", entry.call);
+            let call = world.calls.get(&entry.call);
+            let waits = call.is_some_and(|call| {
+                call.state == CallState::Queued { queue: queue.id.clone() }
+                    && call.queued_at == Some(entry.enqueued_at)
+            });
+            ensure!(waits, "queue {} holds call {} that does not wait", queue.id, entry.call);
+            let ringing = call.and_then(|call| call.legs.iter().find(|leg| leg.is_ringing()));
+            let offer = ringing.and_then(|leg| leg.offer());
+            let says = match &entry.state {
+                EntryState::Waiting => None,
+                EntryState::Offered { offer, .. } => Some(*offer),
+            };
+            ensure!(offer == says, "call {} rings {offer:?}, its entry says {says:?}", entry.call);
+        }
+    }
+    for call in world.calls.values() {
+        let waits = matches!(call.state, CallState::Queued { .. });
+        ensure!(
+            waits == queued.contains(&call.id),
+            "call {} and its queue do not agree on whether it waits",
+            call.id
+        );
+    }
+    Ok(())
+}
+
+fn channels_are_of_live_calls(world: &World) -> Result<(), Violation> {
+    for channel in world.channels.values() {
+        let (ChannelState::SeizedIn { call } | ChannelState::Active { call }) = channel.state
+        else {
+            continue;
+        };
+        let holds = world.calls.get(&call).is_some_and(|call| {
+            call.is_live() && call.channel.as_ref() == Some(&channel.id)
+        });
+        ensure!(holds, "channel {} is seized by no live call", channel.id);
+    }
+    for call in world.calls.values().filter(|call| call.is_live()) {
+        if let Some(id) = &call.channel {
+            let held = world.channels.get(id).and_then(|channel| channel.call());
+            ensure!(held == Some(call.id), "call {} has lost channel {id}", call.id);
+        }
+    }
+    Ok(())
+}
+
+fn ports_are_used_once(world: &World) -> Result<(), Violation> {
+    for gateway in world.gateways.values() {
+        let mut taken = BTreeSet::new();
+        for call in world.calls.values().filter(|call| call.gateway == gateway.id) {
+            for port in call.legs.iter().map(|leg| leg.media.port).filter(|port| *port != 0) {
+                ensure!(taken.insert(port), "port {port} of {} is used twice", gateway.id);
+                let free = gateway.free_ports.contains(&port);
+                ensure!(!free, "port {port} of {} is used and free", gateway.id);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values() {
+        let all_gone = call.legs.iter().all(|leg| leg.state == LegState::Released);
+        ensure!(!all_gone, "call {} has no leg and is there", call.id);
+        if call.is_live() {
+            let caller = call.caller().is_some_and(|leg| {
+                leg.role == Role::Caller
+                    && matches!(
+                        leg.state,
+                        LegState::Trying | LegState::Answered | LegState::Active
+                    )
+            });
+            ensure!(caller, "live call {} has no caller", call.id);
+        } else {
+            for leg in &call.legs {
+                ensure!(leg.media.port == 0, "ended call {} holds a port", call.id);
+                let waits = leg.state == LegState::Released || leg.release_at.is_some();
+                ensure!(waits, "a leg of ended call {} waits without an end", call.id);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The domain, pure: no I/O, no clock, no randomness. Time and seeds come with each command.
+//!
+//! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
+//! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
+//! [`gateway`]; then [`world`], which dispatches, and [`invariants`], which hold.
+
+pub mod agent;
+pub mod call;
+pub mod cdr;
+pub mod channel;
+pub mod command;
+pub mod config;
+pub mod deadline;
+pub mod demo;
+pub mod draft;
+pub mod effect;
+pub mod gateway;
+pub mod ids;
+pub mod invariants;
+pub mod limits;
+pub mod query;
+pub mod queue;
+mod rng;
+pub mod rows;
+pub mod time;
+pub mod view;
+pub mod wire;
+pub mod world;
+
+#[cfg(test)]
+mod tests;
+
+/// Generated from `proto/tandem/core/v1/core.proto`.
+#[allow(clippy::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/tandem.core.v1.rs"));
+}
+
+pub use rows::FAMILIES;
+pub use world::{Applied, Meta, Rejection, Reply, World};

@@ -1,0 +1,205 @@
+//! What the API shows, projected from the world.
+
+use tandem_sip::Millis;
+
+use crate::agent::state::State as AgentState;
+use crate::call::state::Call;
+use crate::cdr::{Cdr, Manifest};
+use crate::channel::state::State as ChannelState;
+use crate::config::Strategy;
+use crate::ids::{AgentId, CallId, ChannelId, QueueId, TrunkId};
+use crate::time::rfc3339;
+use crate::view;
+use crate::world::World;
+
+fn moment(at: Option<Millis>) -> Option<String> {
+    at.map(rfc3339)
+}
+
+/// The shard's name wherever one is shown.
+pub fn shard_name(shard: u16) -> String {
+    format!("s{shard}")
+}
+
+/// Live calls in the order in which they began.
+pub fn calls(world: &World) -> Vec<view::Call> {
+    let mut calls: Vec<&Call> = world.calls.values().filter(|call| call.is_live()).collect();
+    calls.sort_by_key(|call| (call.started_at, call.id));
+    calls.into_iter().map(|call| show_call(world, call)).collect()
+}
+
+pub fn call(world: &World, id: CallId) -> Option<view::Call> {
+    world.calls.get(&id).filter(|call| call.is_live()).map(|call| show_call(world, call))
+}
+
+fn show_call(world: &World, call: &Call) -> view::Call {
+    let entry_queue = call.queue.as_ref().and_then(|queue| world.queues.get(queue));
+    let ringing = call.legs.iter().find(|leg| leg.is_ringing()).and_then(|leg| leg.agent());
+    view::Call {
+        id: call.id.to_string(),
+        state: call.state_name().to_owned(),
+        held: call.is_held(),
+        from: call.from.clone(),
+        to: call.to.clone(),
+        queue: call.queue.as_ref().map(ToString::to_string),
+        agent: call.agent.as_ref().or(ringing).map(ToString::to_string),
+        position: entry_queue.and_then(|queue| queue.position(call.id)),
+        gateway: call.gateway.to_string(),
+        shard: shard_name(world.shard),
+        started_at: rfc3339(call.started_at),
+        answered_at: moment(call.answered_at),
+        connected_at: moment(call.connected_at),
+        legs: call
+            .legs
+            .iter()
+            .map(|leg| view::Leg {
+                role: leg.role_name().to_owned(),
+                sip_call_id: leg.invite.headers.call_id.clone(),
+                state: leg.state_name().to_owned(),
+            })
+            .collect(),
+    }
+}
+
+pub fn queues(world: &World) -> Vec<view::Queue> {
+    let config = world.config.iter().flat_map(|config| &config.queues);
+    config.filter_map(|known| queue(world, &known.id)).collect()
+}
+
+pub fn queue(world: &World, id: &QueueId) -> Option<view::Queue> {
+    let known = world.config.as_ref()?.queues.iter().find(|known| known.id == *id)?;
+    let queue = world.queues.get(id)?;
+    Some(view::Queue {
+        name: id.to_string(),
+        strategy: match known.strategy {
+            Strategy::LongestIdle => "longest_idle".to_owned(),
+        },
+        waiting: (1..)
+            .zip(&queue.entries)
+            .map(|(position, entry)| view::Waiting {
+                call: entry.call.to_string(),
+                position,
+                since: rfc3339(entry.enqueued_at),
+            })
+            .collect(),
+        agents: known
+            .agents
+            .iter()
+            .filter_map(|id| world.agents.get(id))
+            .map(|agent| view::QueueAgent {
+                id: agent.id.to_string(),
+                state: agent.state_name().to_owned(),
+            })
+            .collect(),
+    })
+}
+
+pub fn agents(world: &World) -> Vec<view::Agent> {
+    let config = world.config.iter().flat_map(|config| &config.agents);
+    config.filter_map(|known| agent(world, &known.id)).collect()
+}
+
+pub fn agent(world: &World, id: &AgentId) -> Option<view::Agent> {
+    let agent = world.agents.get(id)?;
+    let reason = match &agent.state {
+        AgentState::NotReady { reason } => Some(reason.clone()),
+        AgentState::LoggedOut
+        | AgentState::Ready
+        | AgentState::Reserved { .. }
+        | AgentState::Talking { .. }
+        | AgentState::Held { .. }
+        | AgentState::Acw { .. } => None,
+    };
+    Some(view::Agent {
+        id: id.to_string(),
+        state: agent.state_name().to_owned(),
+        reason,
+        since: rfc3339(agent.since),
+        call: agent.call().map(|call| call.to_string()),
+        registered: agent.registration.is_some(),
+        gateway: agent.registration.as_ref().map(|r| r.gateway.to_string()),
+    })
+}
+
+pub fn trunks(world: &World) -> Vec<view::Trunk> {
+    let config = world.config.iter().flat_map(|config| &config.trunks);
+    config
+        .map(|trunk| {
+            let busy = world.channels.keys().filter(|id| id.trunk == trunk.id).count();
+            let busy = u16::try_from(busy).unwrap_or(u16::MAX);
+            view::Trunk {
+                name: trunk.id.to_string(),
+                channels: trunk.channels,
+                idle: trunk.channels.saturating_sub(busy),
+                busy,
+            }
+        })
+        .collect()
+}
+
+/// `None` where there is no such trunk.
+pub fn channels(world: &World, trunk: &TrunkId) -> Option<Vec<view::Channel>> {
+    let known = world.config.as_ref()?.trunks.iter().find(|known| known.id == *trunk)?;
+    let show = |number| {
+        let channel = world.channels.get(&ChannelId { trunk: trunk.clone(), number });
+        let state = match channel.map(|channel| &channel.state) {
+            None => "idle",
+            Some(ChannelState::SeizedIn { .. }) => "seized_in",
+            Some(ChannelState::Active { .. }) => "active",
+            Some(ChannelState::Guard { .. }) => "guard",
+        };
+        view::Channel {
+            number,
+            state: state.to_owned(),
+            call: channel.and_then(|channel| channel.call()).map(|call| call.to_string()),
+            since: rfc3339(channel.map_or(Millis(0), |channel| channel.since)),
+        }
+    };
+    Some((1..=known.channels).map(show).collect())
+}
+
+pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
+    view::Cdr {
+        // One record a call: the call names it.
+        id: cdr.call.to_string(),
+        call: cdr.call.to_string(),
+        sip_call_id: cdr.sip_call_id.clone(),
+        from: cdr.from.clone(),
+        to: cdr.to.clone(),
+        trunk: cdr.channel.as_ref().map(|channel| channel.trunk.to_string()),
+        channel: cdr.channel.as_ref().map(|channel| channel.number),
+        started_at: rfc3339(cdr.started_at),
+        answered_at: moment(cdr.answered_at),
+        queued_at: moment(cdr.queued_at),
+        connected_at: moment(cdr.connected_at),
+        ended_at: rfc3339(cdr.ended_at),
+        wait_ms: cdr
+            .queued_at
+            .map(|queued| cdr.connected_at.unwrap_or(cdr.ended_at).since(queued)),
+        talk_ms: cdr.connected_at.map(|connected| cdr.ended_at.since(connected)),
+        queue: cdr.queue.as_ref().map(ToString::to_string),
+        agent: cdr.agent.as_ref().map(ToString::to_string),
+        disposition: cdr.disposition.as_str().to_owned(),
+        hung_up_by: cdr.hung_up_by.as_str().to_owned(),
+        cause: cdr.cause.clone(),
+        takeovers: cdr.takeovers,
+        recording: cdr.recording.map(|recording| recording.to_string()),
+    }
+}
+
+pub fn show_manifest(manifest: &Manifest) -> view::Recording {
+    view::Recording {
+        id: manifest.recording.to_string(),
+        call: manifest.call.to_string(),
+        duration_ms: manifest.duration_ms,
+        chunks: manifest.chunks,
+        gaps: manifest
+            .gaps
+            .iter()
+            .map(|gap| view::RecordingGap { at_ms: gap.at_ms, len_ms: gap.len_ms })
+            .collect(),
+        copies: vec![manifest.gateway.to_string()],
+        sealed: manifest.sealed,
+        hash: manifest.hash.clone(),
+    }
+}

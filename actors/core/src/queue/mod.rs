@@ -1,0 +1,4 @@
+//! A queue: who waits, in which order, and to whom the head is offered.
+
+pub mod machine;
+pub mod state;

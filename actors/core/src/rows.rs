@@ -1,0 +1,154 @@
+//! The world as rows: a family and a key for each entity, so that an entry stores only what it
+//! changed.
+
+use prost::Message as _;
+use tandem_sip::Millis;
+
+use crate::agent::state::Agent;
+use crate::call::state::Call;
+use crate::cdr::{Cdr, Manifest};
+use crate::channel::state::Channel;
+use crate::effect::{Effect, EffectId};
+use crate::gateway::Gateway;
+use crate::ids::{AgentId, CallId, ChannelId, QueueId};
+use crate::proto;
+use crate::queue::state::Queue;
+use crate::wire::{self, Error};
+use crate::world::World;
+
+pub const CALLS: &str = "calls";
+pub const AGENTS: &str = "agents";
+pub const QUEUES: &str = "queues";
+pub const CHANNELS: &str = "channels";
+pub const GATEWAYS: &str = "gateways";
+pub const OUTBOX: &str = "outbox";
+/// Time, position and configuration: one row.
+pub const WORLD: &str = "world";
+/// History: written, never read back into the world.
+pub const CDRS: &str = "cdrs";
+/// History, by recording.
+pub const RECORDINGS: &str = "recordings";
+
+pub const FAMILIES: &[&str] =
+    &[CALLS, AGENTS, QUEUES, CHANNELS, GATEWAYS, OUTBOX, WORLD, CDRS, RECORDINGS];
+
+/// `None` deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    pub family: &'static str,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+fn row(family: &'static str, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) -> RowChange {
+    RowChange { family, key: key.into(), value }
+}
+
+pub(crate) fn call(id: CallId, call: Option<&Call>) -> RowChange {
+    row(CALLS, id.0.to_be_bytes(), call.map(|call| proto::Call::from(call).encode_to_vec()))
+}
+
+pub(crate) fn agent(id: &AgentId, agent: Option<&Agent>) -> RowChange {
+    row(AGENTS, id.0.as_bytes(), agent.map(|agent| proto::Agent::from(agent).encode_to_vec()))
+}
+
+pub(crate) fn queue(id: &QueueId, queue: Option<&Queue>) -> RowChange {
+    row(QUEUES, id.0.as_bytes(), queue.map(|queue| proto::Queue::from(queue).encode_to_vec()))
+}
+
+pub(crate) fn channel(id: &ChannelId, channel: Option<&Channel>) -> RowChange {
+    let mut key = id.number.to_be_bytes().to_vec();
+    key.extend(id.trunk.0.as_bytes());
+    row(CHANNELS, key, channel.map(|channel| proto::Channel::from(channel).encode_to_vec()))
+}
+
+pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
+    let value = proto::Gateway::from(gateway).encode_to_vec();
+    row(GATEWAYS, gateway.id.0.as_bytes(), Some(value))
+}
+
+pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
+    let mut key = id.index.to_be_bytes().to_vec();
+    key.extend(id.ordinal.to_be_bytes());
+    row(OUTBOX, key, effect.map(wire::encode_effect))
+}
+
+pub(crate) fn world(world: &World) -> RowChange {
+    let value = proto::World {
+        shard: u32::from(world.shard),
+        at: world.at.0,
+        index: world.index,
+        config: world.config.as_ref().map(Into::into),
+    };
+    row(WORLD, b"world".as_slice(), Some(value.encode_to_vec()))
+}
+
+pub(crate) fn cdr(cdr: &Cdr) -> RowChange {
+    row(CDRS, cdr.key(), Some(proto::Cdr::from(cdr).encode_to_vec()))
+}
+
+pub(crate) fn manifest(manifest: &Manifest) -> RowChange {
+    let value = proto::Manifest::from(manifest).encode_to_vec();
+    row(RECORDINGS, manifest.recording.0.to_be_bytes(), Some(value))
+}
+
+/// # Errors
+/// Where the bytes are no record that this build knows.
+pub fn decode_cdr(bytes: &[u8]) -> Result<Cdr, Error> {
+    wire::cdr_from(proto::Cdr::decode(bytes)?)
+}
+
+/// # Errors
+/// Where the bytes are no manifest that this build knows.
+pub fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Error> {
+    Ok(wire::manifest_from(proto::Manifest::decode(bytes)?))
+}
+
+impl World {
+    /// Takes in one stored row. Rows may come in any order; [`World::restored`] ends it.
+    ///
+    /// # Errors
+    /// Where the row is of no family or encoding that this build knows.
+    pub fn restore(&mut self, family: &str, value: &[u8]) -> Result<(), Error> {
+        match family {
+            CALLS => {
+                let call: Call = proto::Call::decode(value)?.try_into()?;
+                self.calls.insert(call.id, call);
+            }
+            AGENTS => {
+                let agent: Agent = proto::Agent::decode(value)?.try_into()?;
+                self.agents.insert(agent.id.clone(), agent);
+            }
+            QUEUES => {
+                let queue: Queue = proto::Queue::decode(value)?.into();
+                self.queues.insert(queue.id.clone(), queue);
+            }
+            CHANNELS => {
+                let channel: Channel = proto::Channel::decode(value)?.try_into()?;
+                self.channels.insert(channel.id.clone(), channel);
+            }
+            GATEWAYS => {
+                let gateway: Gateway = proto::Gateway::decode(value)?.try_into()?;
+                self.gateways.insert(gateway.id.clone(), gateway);
+            }
+            OUTBOX => {
+                let effect = wire::decode_effect(value)?;
+                self.outbox.insert(effect.id, effect);
+            }
+            WORLD => {
+                let world = proto::World::decode(value)?;
+                self.at = Millis(world.at);
+                self.index = world.index;
+                self.config = world.config.map(TryInto::try_into).transpose()?;
+            }
+            CDRS | RECORDINGS => {}
+            other => return Err(Error::Unknown("family", other.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// All rows are in: the indices are made from them.
+    pub fn restored(&mut self) {
+        self.index_all();
+    }
+}

@@ -1,0 +1,134 @@
+//! What the HTTP API shows of the world, field by field. Times are RFC 3339 UTC with
+//! milliseconds, ids are strings.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub id: String,
+    /// `routing, in_flow, queued, dialing, bridging, connected`.
+    pub state: String,
+    pub held: bool,
+    pub from: String,
+    pub to: String,
+    pub queue: Option<String>,
+    pub agent: Option<String>,
+    /// Place in the queue, from 1.
+    pub position: Option<u32>,
+    pub gateway: String,
+    pub shard: String,
+    pub started_at: String,
+    pub answered_at: Option<String>,
+    pub connected_at: Option<String>,
+    pub legs: Vec<Leg>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leg {
+    /// `caller, agent, callee`.
+    pub role: String,
+    pub sip_call_id: String,
+    pub state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    pub name: String,
+    /// `longest_idle`.
+    pub strategy: String,
+    pub waiting: Vec<Waiting>,
+    pub agents: Vec<QueueAgent>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub call: String,
+    pub position: u32,
+    /// When the caller joined; fixed for as long as the caller waits.
+    pub since: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueAgent {
+    pub id: String,
+    pub state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    pub id: String,
+    /// `logged_out, not_ready, ready, reserved, talking, held, acw`.
+    pub state: String,
+    pub reason: Option<String>,
+    pub since: String,
+    pub call: Option<String>,
+    pub registered: bool,
+    pub gateway: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trunk {
+    pub name: String,
+    pub channels: u16,
+    pub idle: u16,
+    pub busy: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Channel {
+    pub number: u16,
+    /// `idle, seized_in, active, releasing, guard`.
+    pub state: String,
+    pub call: Option<String>,
+    pub since: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cdr {
+    pub id: String,
+    pub call: String,
+    /// The caller's Call-ID.
+    pub sip_call_id: String,
+    pub from: String,
+    pub to: String,
+    pub trunk: Option<String>,
+    pub channel: Option<u16>,
+    pub started_at: String,
+    pub answered_at: Option<String>,
+    pub queued_at: Option<String>,
+    pub connected_at: Option<String>,
+    pub ended_at: String,
+    pub wait_ms: Option<u64>,
+    pub talk_ms: Option<u64>,
+    pub queue: Option<String>,
+    pub agent: Option<String>,
+    /// `answered, abandoned, no_answer, busy, rejected, failed`.
+    pub disposition: String,
+    /// `caller, agent, callee, system, operator`.
+    pub hung_up_by: String,
+    /// The SIP status or Q.850-like word that ended it, for instance `normal_clearing`, `404`.
+    pub cause: String,
+    /// Leader changes that the call lived through.
+    pub takeovers: u32,
+    pub recording: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    pub id: String,
+    pub call: String,
+    pub duration_ms: u64,
+    pub chunks: u32,
+    pub gaps: Vec<RecordingGap>,
+    /// Names of the gateways that hold the file.
+    pub copies: Vec<String>,
+    pub sealed: bool,
+    /// BLAKE3 of the file, hex.
+    pub hash: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordingGap {
+    pub at_ms: u64,
+    pub len_ms: u64,
+}

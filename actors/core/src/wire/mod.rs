@@ -1,0 +1,120 @@
+//! The domain to and from its versioned encodings (`proto/tandem/core/v1/core.proto`).
+
+mod config;
+mod effect;
+mod envelope;
+mod event;
+mod history;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use prost::Message as _;
+
+use crate::command::{Envelope, GatewayEvent};
+use crate::config::Config;
+use crate::effect::Effect;
+use crate::ids::{ChannelId, EntityId};
+use crate::proto;
+
+pub(crate) use history::{cdr_from, manifest_from};
+
+/// Bytes that this build can't read.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("not an encoding: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Sip(#[from] tandem_sip::wire::Error),
+    #[error("field {0} is missing, or of a kind that this build doesn't know")]
+    Missing(&'static str),
+    #[error("{0} {1:?} is not known to this build")]
+    Unknown(&'static str, String),
+    #[error("field {0} is out of range")]
+    Range(&'static str),
+}
+
+macro_rules! codec {
+    ($encode:ident, $decode:ident, $value:ty, $message:ty) => {
+        pub fn $encode(value: &$value) -> Vec<u8> {
+            <$message>::from(value).encode_to_vec()
+        }
+
+        /// # Errors
+        /// Where the bytes are of no encoding that this build knows.
+        pub fn $decode(bytes: &[u8]) -> Result<$value, Error> {
+            <$message>::decode(bytes)?.try_into()
+        }
+    };
+}
+
+codec!(encode_envelope, decode_envelope, Envelope, proto::Envelope);
+codec!(encode_event, decode_event, GatewayEvent, proto::GatewayEvent);
+codec!(encode_effect, decode_effect, Effect, proto::Effect);
+codec!(encode_config, decode_config, Config, proto::Config);
+
+fn need<T>(field: Option<T>, name: &'static str) -> Result<T, Error> {
+    field.ok_or(Error::Missing(name))
+}
+
+fn narrow<T: TryFrom<u32>>(number: u32, name: &'static str) -> Result<T, Error> {
+    T::try_from(number).map_err(|_| Error::Range(name))
+}
+
+fn parse<T: std::str::FromStr>(text: &str, name: &'static str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Unknown(name, text.to_owned()))
+}
+
+fn parse_some<T: std::str::FromStr>(
+    text: Option<&str>,
+    name: &'static str,
+) -> Result<Option<T>, Error> {
+    text.map(|text| parse(text, name)).transpose()
+}
+
+impl From<&ChannelId> for proto::channel::Id {
+    fn from(id: &ChannelId) -> Self {
+        Self { trunk: id.trunk.0.clone(), number: u32::from(id.number) }
+    }
+}
+
+impl TryFrom<proto::channel::Id> for ChannelId {
+    type Error = Error;
+
+    fn try_from(id: proto::channel::Id) -> Result<Self, Error> {
+        Ok(Self {
+            trunk: crate::ids::TrunkId(id.trunk),
+            number: narrow(id.number, "channel.number")?,
+        })
+    }
+}
+
+impl From<&EntityId> for proto::Entity {
+    fn from(entity: &EntityId) -> Self {
+        use proto::entity::Id;
+        let id = match entity {
+            EntityId::Channel(id) => Id::Channel(id.into()),
+            EntityId::Call(id) => Id::Call(id.0),
+            EntityId::Agent(id) => Id::Agent(id.0.clone()),
+            EntityId::Queue(id) => Id::Queue(id.0.clone()),
+            EntityId::Gateway(id) => Id::Gateway(id.0.clone()),
+        };
+        Self { id: Some(id) }
+    }
+}
+
+impl TryFrom<proto::Entity> for EntityId {
+    type Error = Error;
+
+    fn try_from(entity: proto::Entity) -> Result<Self, Error> {
+        use crate::ids::{AgentId, CallId, GatewayId, QueueId};
+        use proto::entity::Id;
+        Ok(match need(entity.id, "entity.id")? {
+            Id::Channel(id) => Self::Channel(id.try_into()?),
+            Id::Call(id) => Self::Call(CallId(id)),
+            Id::Agent(id) => Self::Agent(AgentId(id)),
+            Id::Queue(id) => Self::Queue(QueueId(id)),
+            Id::Gateway(id) => Self::Gateway(GatewayId(id)),
+        })
+    }
+}

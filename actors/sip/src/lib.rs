@@ -1,0 +1,41 @@
+//! SIP as values and sans-IO machines: no socket, no clock, no randomness.
+//!
+//! Read in this order: [`message`] and [`uri`] are the values, [`parse`] and [`text`] their two
+//! directions, [`sdp`] what an audio description says, [`dialog`] what outlives a transaction,
+//! [`transaction`] the machines of RFC 3261 §17, [`digest`] who may register.
+
+pub mod dialog;
+pub mod digest;
+pub mod message;
+mod parse;
+mod scan;
+mod sdp_text;
+mod sdp_value;
+mod text;
+pub mod time;
+pub mod transaction;
+pub mod uri;
+mod uri_text;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+/// Generated from `proto/tandem/sip/v1/sip.proto`.
+#[allow(clippy::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/tandem.sip.v1.rs"));
+}
+
+/// Audio descriptions (RFC 8866) and offer/answer (RFC 3264).
+pub mod sdp {
+    pub use crate::sdp_text::{Agreed, Error, negotiate};
+    pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
+}
+
+pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
+pub use parse::{Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse};
+pub use text::{reason_phrase, response_destination, stamp_source};
+pub use time::Millis;
+pub use uri::{NameAddr, Param, Scheme, Uri};
+pub use uri_text::Error as UriError;

@@ -1,0 +1,223 @@
+//! Audio descriptions to and from text, and what two of them agree on (RFC 3264, RFC 8866).
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::sdp_value::{Audio, Codec, Direction, Payload};
+
+/// Payload types of one audio section that are looked at.
+const PAYLOADS_MAX: usize = 64;
+const PTIME_MS_DEFAULT: u16 = 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the SDP can't be read: {0}")]
+    Syntax(String),
+    #[error("the SDP has no audio section over RTP/AVP")]
+    NoAudio,
+    #[error("the SDP names no address for its audio")]
+    NoAddress,
+    #[error("the SDP's address {0:?} is no IP address")]
+    Address(String),
+    #[error("the two sides share no codec")]
+    NoCommonCodec,
+}
+
+/// What an offer and our preferences agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub codec: Codec,
+    /// The payload type that the peer named.
+    pub payload: u8,
+    pub telephone_event: Option<u8>,
+    /// Where the peer wants its RTP; none while it wants none.
+    pub remote: Option<SocketAddr>,
+    /// Ours, the mirror of the peer's.
+    pub direction: Direction,
+}
+
+impl Codec {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+
+    /// RFC 3551 §6.
+    pub fn static_payload(self) -> u8 {
+        match self {
+            Self::Pcmu => 0,
+            Self::Pcma => 8,
+        }
+    }
+}
+
+impl Direction {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+
+    /// The answer's direction (RFC 3264 §6.1).
+    #[must_use]
+    pub fn mirror(self) -> Self {
+        match self {
+            Self::SendOnly => Self::RecvOnly,
+            Self::RecvOnly => Self::SendOnly,
+            Self::SendRecv | Self::Inactive => self,
+        }
+    }
+}
+
+impl Audio {
+    /// Reads the first audio section over RTP/AVP.
+    ///
+    /// # Errors
+    /// What is missing or can't be read.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let session = sdp_types::Session::parse(body)
+            .map_err(|error| Error::Syntax(error.to_string().chars().take(128).collect()))?;
+        let media = session
+            .medias
+            .iter()
+            .find(|media| media.media == "audio" && media.proto == "RTP/AVP")
+            .ok_or(Error::NoAudio)?;
+        let connection = media.connections.first().or(session.connection.as_ref());
+        let connection = connection.ok_or(Error::NoAddress)?;
+        let text = connection.connection_address.split('/').next().unwrap_or_default();
+        let address = text
+            .parse()
+            .map_err(|_| Error::Address(text.chars().take(64).collect()))?;
+        let attribute = |name: &str| {
+            media
+                .attributes
+                .iter()
+                .find(|attribute| attribute.attribute == name)
+                .map(|attribute| attribute.value.clone().unwrap_or_default())
+        };
+        let mut payloads = Vec::new();
+        let mut telephone_event = None;
+        for number in media.fmt.split_ascii_whitespace().take(PAYLOADS_MAX) {
+            let Ok(number) = number.parse::<u8>() else { continue };
+            let map = rtpmap(&media.attributes, number);
+            match map.as_deref() {
+                Some("PCMU/8000") => payloads.push(Payload { number, codec: Codec::Pcmu }),
+                Some("PCMA/8000") => payloads.push(Payload { number, codec: Codec::Pcma }),
+                Some("TELEPHONE-EVENT/8000") => {
+                    telephone_event.get_or_insert(number);
+                }
+                Some(_) => {}
+                None if number == 0 => payloads.push(Payload { number, codec: Codec::Pcmu }),
+                None if number == 8 => payloads.push(Payload { number, codec: Codec::Pcma }),
+                None => {}
+            }
+        }
+        let stated = |name: &str| {
+            media.attributes.iter().chain(&session.attributes).any(|a| a.attribute == name)
+        };
+        // A media section's own direction goes before the session's.
+        let of_media = |name: &str| media.attributes.iter().any(|a| a.attribute == name);
+        let all =
+            [Direction::SendOnly, Direction::RecvOnly, Direction::Inactive, Direction::SendRecv];
+        let direction = all
+            .into_iter()
+            .find(|direction| of_media(direction.as_str()))
+            .or_else(|| all.into_iter().find(|direction| stated(direction.as_str())))
+            .unwrap_or(Direction::SendRecv);
+        Ok(Self {
+            address,
+            port: media.port,
+            payloads,
+            telephone_event,
+            direction,
+            ptime_ms: attribute("ptime").and_then(|value| value.trim().parse().ok()),
+            session_id: session.origin.sess_id.parse().unwrap_or(0),
+            session_version: session.origin.sess_version,
+        })
+    }
+
+    /// The text: the same value gives the same bytes.
+    pub fn compose(&self) -> Vec<u8> {
+        let family = if self.address.is_ipv4() { "IP4" } else { "IP6" };
+        let mut numbers: Vec<u8> = self.payloads.iter().map(|payload| payload.number).collect();
+        numbers.extend(self.telephone_event);
+        if numbers.is_empty() {
+            // A refused section still names a format (RFC 8866 §5.14).
+            numbers.push(0);
+        }
+        let list: Vec<String> = numbers.iter().map(u8::to_string).collect();
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = write!(
+            text,
+            "v=0\r\no=tandem {} {} IN {family} {}\r\ns=-\r\nc=IN {family} {}\r\nt=0 0\r\n\
+             m=audio {} RTP/AVP {}\r\n",
+            self.session_id,
+            self.session_version,
+            self.address,
+            self.address,
+            self.port,
+            list.join(" ")
+        );
+        for payload in &self.payloads {
+            let _ = write!(text, "a=rtpmap:{} {}/8000\r\n", payload.number, payload.codec.name());
+        }
+        if let Some(number) = self.telephone_event {
+            let _ = write!(
+                text,
+                "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n"
+            );
+        }
+        let ptime = self.ptime_ms.unwrap_or(PTIME_MS_DEFAULT);
+        let _ = write!(text, "a=ptime:{ptime}\r\na={}\r\n", self.direction.as_str());
+        text.into_bytes()
+    }
+
+    /// Where this side wants its RTP; none where the stream is refused or the address is 0.0.0.0
+    /// (RFC 3264 §8.4, the old way to hold).
+    pub fn remote(&self) -> Option<SocketAddr> {
+        let held = self.address == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        (self.port != 0 && !held).then(|| SocketAddr::new(self.address, self.port))
+    }
+
+    /// The peer wants to hear nothing from us (RFC 3264 §8.4).
+    pub fn is_hold(&self) -> bool {
+        matches!(self.direction, Direction::SendOnly | Direction::Inactive)
+            || self.remote().is_none()
+    }
+}
+
+/// The first of the offer's codecs that is among `ours`: the offerer's preference counts.
+///
+/// # Errors
+/// [`Error::NoCommonCodec`].
+pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
+    let payload = offer
+        .payloads
+        .iter()
+        .find(|payload| ours.contains(&payload.codec))
+        .ok_or(Error::NoCommonCodec)?;
+    Ok(Agreed {
+        codec: payload.codec,
+        payload: payload.number,
+        telephone_event: offer.telephone_event,
+        remote: offer.remote(),
+        direction: offer.direction.mirror(),
+    })
+}
+
+fn rtpmap(attributes: &[sdp_types::Attribute], number: u8) -> Option<String> {
+    attributes.iter().filter(|attribute| attribute.attribute == "rtpmap").find_map(|attribute| {
+        let (payload, encoding) = attribute.value.as_deref()?.trim().split_once(' ')?;
+        (payload.parse() == Ok(number)).then(|| {
+            // "PCMU/8000/1" names one channel, which is the default.
+            let encoding = encoding.trim().to_ascii_uppercase();
+            encoding.strip_suffix("/1").map(str::to_owned).unwrap_or(encoding)
+        })
+    })
+}

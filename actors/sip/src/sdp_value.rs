@@ -1,0 +1,45 @@
+//! The audio description of one SDP body (RFC 8866) as a value, so that replicas never parse
+//! bytes from the network: the gateway parses, commands carry this, `compose` makes the text.
+
+use std::net::IpAddr;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Codec {
+    /// G.711 μ-law, static payload type 0.
+    Pcmu,
+    /// G.711 A-law, static payload type 8.
+    Pcma,
+}
+
+/// RFC 8866 §6.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    SendRecv,
+    SendOnly,
+    RecvOnly,
+    Inactive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Payload {
+    /// RTP payload type, 0–127.
+    pub number: u8,
+    pub codec: Codec,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audio {
+    /// `c=` of the audio section, or of the session.
+    pub address: IpAddr,
+    /// RTP port; 0 means refused or disabled.
+    pub port: u16,
+    /// The codecs of ours that were named, in the order of preference. Others are left out.
+    pub payloads: Vec<Payload>,
+    /// Payload type of `telephone-event/8000` (RFC 4733).
+    pub telephone_event: Option<u8>,
+    pub direction: Direction,
+    pub ptime_ms: Option<u16>,
+    /// `o=` session id and version (RFC 8866 §5.2).
+    pub session_id: u64,
+    pub session_version: u64,
+}

@@ -1,0 +1,238 @@
+//! The server's side: figures 7 and 8 of RFC 3261, figure 7 as RFC 6026 §7.1 corrects it.
+
+use super::{Event, GIVE_UP_MS, Output, T1_MS, T2_MS, T4_MS};
+use crate::{Millis, Response};
+
+/// An INVITE that was received.
+///
+/// ```text
+/// Proceeding ──300–699──▶ Completed ──ACK──▶ Confirmed ──I──▶ Terminated
+///     └────2xx──▶ Accepted ──L──▶ Terminated
+/// ```
+///
+/// Two choices beyond the figure. It sends no 100 by itself: ours goes out when the call is
+/// committed, so until the first response a repeated INVITE is absorbed. And in Accepted it
+/// repeats the 2xx until `handle_ack` (§13.3.1.4, which RFC 3261 gives to the user), so that one
+/// machine holds all that a takeover needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InviteServer {
+    state: InviteState,
+    reliable: bool,
+    last_response: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum InviteState {
+    Proceeding,
+    /// Timers G and H.
+    Completed { repeat: Option<Repeat>, give_up: Millis },
+    /// Timer I.
+    Confirmed { over: Millis },
+    /// Timer L; the 2xx is repeated until its ACK.
+    Accepted { repeat: Option<Repeat>, over: Millis },
+    Terminated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Repeat {
+    at: Millis,
+    interval_ms: u64,
+}
+
+impl Repeat {
+    fn from(now: Millis) -> Self {
+        Self { at: now.after(T1_MS), interval_ms: T1_MS }
+    }
+
+    /// Doubled up to T2.
+    fn next(self) -> Self {
+        let interval_ms = (self.interval_ms * 2).min(T2_MS);
+        Self { at: self.at.after(interval_ms), interval_ms }
+    }
+}
+
+impl InviteServer {
+    pub fn new(reliable: bool) -> Self {
+        Self { state: InviteState::Proceeding, reliable, last_response: None }
+    }
+
+    /// The INVITE came again.
+    pub fn handle_retransmission(&mut self) -> Vec<Output> {
+        match self.state {
+            InviteState::Proceeding | InviteState::Completed { .. } => {
+                self.last_response.clone().map(Output::Transmit).into_iter().collect()
+            }
+            // The 2xx is repeated by its own timer; an ACK says that it arrived.
+            InviteState::Accepted { .. }
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => Vec::new(),
+        }
+    }
+
+    /// The user answers. After a final response only the same kind of final is let through.
+    pub fn handle_response(&mut self, now: Millis, response: &Response) -> Vec<Output> {
+        if self.state != InviteState::Proceeding {
+            return Vec::new();
+        }
+        let bytes = response.to_bytes();
+        self.last_response = Some(bytes.clone());
+        match response.status {
+            100..=199 => {}
+            200..=299 => {
+                self.state = InviteState::Accepted {
+                    repeat: Some(Repeat::from(now)),
+                    over: now.after(GIVE_UP_MS),
+                };
+            }
+            _ => {
+                self.state = InviteState::Completed {
+                    repeat: (!self.reliable).then(|| Repeat::from(now)),
+                    give_up: now.after(GIVE_UP_MS),
+                };
+            }
+        }
+        vec![Output::Transmit(bytes)]
+    }
+
+    /// An ACK of this INVITE: of the failure by its transaction, of the 2xx by its dialog.
+    /// True where it is the first.
+    pub fn handle_ack(&mut self, now: Millis) -> bool {
+        match &mut self.state {
+            InviteState::Completed { .. } => {
+                self.state = if self.reliable {
+                    InviteState::Terminated
+                } else {
+                    InviteState::Confirmed { over: now.after(T4_MS) }
+                };
+                true
+            }
+            InviteState::Accepted { repeat, .. } => repeat.take().is_some(),
+            InviteState::Proceeding
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => false,
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Millis> {
+        match &self.state {
+            InviteState::Proceeding | InviteState::Terminated => None,
+            InviteState::Completed { repeat, give_up: over }
+            | InviteState::Accepted { repeat, over } => {
+                Some(repeat.map_or(*over, |repeat| repeat.at.min(*over)))
+            }
+            InviteState::Confirmed { over } => Some(*over),
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Millis) -> Vec<Output> {
+        let again = self.last_response.clone().map(Output::Transmit);
+        match &mut self.state {
+            InviteState::Completed { give_up: over, .. } if now >= *over => {
+                self.state = InviteState::Terminated;
+                vec![Output::ToUser(Event::NoAck)]
+            }
+            InviteState::Accepted { repeat, over } if now >= *over => {
+                let unacknowledged = repeat.is_some();
+                self.state = InviteState::Terminated;
+                unacknowledged.then_some(Output::ToUser(Event::NoAck)).into_iter().collect()
+            }
+            InviteState::Completed { repeat: Some(repeat), .. }
+            | InviteState::Accepted { repeat: Some(repeat), .. }
+                if now >= repeat.at =>
+            {
+                *repeat = repeat.next();
+                again.into_iter().collect()
+            }
+            InviteState::Confirmed { over } if now >= *over => {
+                self.state = InviteState::Terminated;
+                Vec::new()
+            }
+            InviteState::Proceeding
+            | InviteState::Completed { .. }
+            | InviteState::Accepted { .. }
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => Vec::new(),
+        }
+    }
+
+    /// No final response was given yet: a CANCEL still matters (RFC 3261 §9.2).
+    pub fn is_pending(&self) -> bool {
+        self.state == InviteState::Proceeding
+    }
+
+    pub fn is_terminated(&self) -> bool {
+        self.state == InviteState::Terminated
+    }
+}
+
+/// Any other request that was received.
+///
+/// ```text
+/// Trying ──1xx──▶ Proceeding ──200–699──▶ Completed ──J──▶ Terminated
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NonInviteServer {
+    state: NonInviteState,
+    reliable: bool,
+    last_response: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NonInviteState {
+    Trying,
+    Proceeding,
+    /// Timer J.
+    Completed { over: Millis },
+    Terminated,
+}
+
+impl NonInviteServer {
+    pub fn new(reliable: bool) -> Self {
+        Self { state: NonInviteState::Trying, reliable, last_response: None }
+    }
+
+    pub fn handle_retransmission(&mut self) -> Vec<Output> {
+        match self.state {
+            NonInviteState::Proceeding | NonInviteState::Completed { .. } => {
+                self.last_response.clone().map(Output::Transmit).into_iter().collect()
+            }
+            NonInviteState::Trying | NonInviteState::Terminated => Vec::new(),
+        }
+    }
+
+    pub fn handle_response(&mut self, now: Millis, response: &Response) -> Vec<Output> {
+        match self.state {
+            NonInviteState::Trying | NonInviteState::Proceeding => {
+                let bytes = response.to_bytes();
+                self.last_response = Some(bytes.clone());
+                self.state = match (response.is_provisional(), self.reliable) {
+                    (true, _) => NonInviteState::Proceeding,
+                    (false, true) => NonInviteState::Terminated,
+                    (false, false) => NonInviteState::Completed { over: now.after(GIVE_UP_MS) },
+                };
+                vec![Output::Transmit(bytes)]
+            }
+            NonInviteState::Completed { .. } | NonInviteState::Terminated => Vec::new(),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Millis> {
+        match self.state {
+            NonInviteState::Completed { over } => Some(over),
+            NonInviteState::Trying | NonInviteState::Proceeding | NonInviteState::Terminated => {
+                None
+            }
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Millis) -> Vec<Output> {
+        if self.deadline().is_some_and(|over| now >= over) {
+            self.state = NonInviteState::Terminated;
+        }
+        Vec::new()
+    }
+
+    pub fn is_terminated(&self) -> bool {
+        self.state == NonInviteState::Terminated
+    }
+}

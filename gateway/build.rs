@@ -1,0 +1,9 @@
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto");
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["tandem/link/v1/link.proto"], [root])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What the API needs of the process that it runs in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+/// Asks the shard's leader, through the gateway's link.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// `kind` and `params` as in the link's `QueryRequest`. `None`: the one thing that was asked
+    /// for is not there.
+    async fn query(
+        &self,
+        kind: &'static str,
+        params: BTreeMap<String, String>,
+    ) -> Result<Option<Value>, Error>;
+
+    /// Answered when the command is committed.
+    async fn execute(
+        &self,
+        command: Command,
+        idempotency_key: Option<String>,
+    ) -> Result<Executed, Error>;
+
+    /// Where the audio of a recording lies.
+    async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error>;
+
+    fn readiness(&self) -> Readiness;
+
+    /// The Prometheus text exposition.
+    fn metrics(&self) -> String;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    SetAgentState { agent: String, state: AgentState, reason: Option<String> },
+    ReleaseCall { call: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    Ready,
+    NotReady,
+    LoggedOut,
+}
+
+impl AgentState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotReady => "not_ready",
+            Self::LoggedOut => "logged_out",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Executed {
+    /// With the thing as it is now, where the command has one.
+    Done(Option<Value>),
+    /// There is no such call or agent.
+    NotFound,
+    /// The state machine refused; the sentence says why.
+    Refused(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audio {
+    File(PathBuf),
+    /// Another gateway holds it: the base URL of its API.
+    Peer(String),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Sockets are bound, a leader is known: new calls are welcome.
+    pub may_take_calls: bool,
+    /// Calls that live go on.
+    pub may_hold_calls: bool,
+    /// The first start is over.
+    pub started: bool,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    pub why: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no node leads the shard at the moment; try again")]
+    NoLeader,
+    #[error("too many requests are under way; try again in {retry_after_s} s")]
+    Overloaded { retry_after_s: u32 },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Internal(String),
+}

@@ -1,0 +1,18 @@
+//! Every bound of the API.
+
+/// A request body: no call takes more than a few fields.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Items of one page where the caller names no `limit`.
+pub const PAGE_ITEMS_DEFAULT: u32 = 200;
+
+/// Items of one page at most.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+
+/// The longest id, name or cursor that is looked up.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// How long a recording's other copy may take to begin to answer.
+pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
+
+const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);

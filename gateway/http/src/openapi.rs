@@ -1,0 +1,238 @@
+//! The API described for machines (OpenAPI 3.1). A test holds it against the router.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+use crate::limits;
+
+/// Method, path, what it does, the answer's schema, further statuses, query parameters.
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    schema: &'static str,
+    statuses: &'static [u16],
+    params: &'static [&'static str],
+}
+
+const fn read(
+    path: &'static str,
+    summary: &'static str,
+    schema: &'static str,
+    statuses: &'static [u16],
+    params: &'static [&'static str],
+) -> Operation {
+    Operation { method: "get", path, summary, schema, statuses, params }
+}
+
+const LIST: &[u16] = &[200, 400, 401, 429, 503];
+const ONE: &[u16] = &[200, 400, 401, 404, 429, 503];
+
+const OPERATIONS: &[Operation] = &[
+    read("/v1/calls", "Live calls", "CallPage", LIST, &["state", "sip_call_id", "limit", "cursor"]),
+    read("/v1/calls/{id}", "One live call", "Call", ONE, &[]),
+    Operation {
+        method: "delete",
+        path: "/v1/calls/{id}",
+        summary: "Hang up every leg of a call",
+        schema: "",
+        statuses: &[204, 400, 401, 404, 409, 429, 503],
+        params: &[],
+    },
+    read("/v1/queues", "Queues with who waits", "QueuePage", LIST, &["limit", "cursor"]),
+    read("/v1/queues/{name}", "One queue", "Queue", ONE, &[]),
+    read("/v1/agents", "Agents", "AgentPage", LIST, &["limit", "cursor"]),
+    read("/v1/agents/{id}", "One agent", "Agent", ONE, &[]),
+    Operation {
+        method: "post",
+        path: "/v1/agents/{id}/state",
+        summary: "Ask for an agent state",
+        schema: "Agent",
+        statuses: &[200, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+    },
+    read("/v1/trunks", "Trunks", "TrunkPage", LIST, &["limit", "cursor"]),
+    read("/v1/trunks/{name}/channels", "The channels of a trunk", "ChannelPage", ONE, &[
+        "limit", "cursor",
+    ]),
+    read("/v1/cdrs", "Call detail records, written once at a call's end", "CdrPage", LIST, &[
+        "sip_call_id", "since", "call", "limit", "cursor",
+    ]),
+    read("/v1/recordings", "Recordings", "RecordingPage", LIST, &["call", "limit", "cursor"]),
+    read("/v1/recordings/{id}", "One recording's manifest", "Recording", ONE, &[]),
+    read("/v1/recordings/{id}/audio", "WAV: caller left, agent right", "wav", &[
+        200, 206, 400, 401, 404, 416, 429, 503,
+    ], &[]),
+    read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &[]),
+    read("/livez", "The process runs", "text", &[200], &[]),
+    read("/readyz", "May it take new calls", "text", &[200, 503], &["verbose"]),
+    read("/startupz", "Has it started", "text", &[200, 503], &[]),
+    read("/metrics", "Prometheus text", "text", &[200], &[]),
+    read("/openapi.json", "This document", "any", &[200], &[]),
+];
+
+pub(crate) async fn document() -> Json<Value> {
+    Json(describe())
+}
+
+pub(crate) fn describe() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in OPERATIONS {
+        let entry = paths.entry(operation.path).or_insert_with(|| json!({}));
+        entry[operation.method] = describe_operation(operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tandem",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Times are RFC 3339 UTC with milliseconds; ids are strings; errors are RFC 9457.",
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn describe_operation(operation: &Operation) -> Value {
+    let mut responses = Map::new();
+    for status in operation.statuses {
+        responses.insert(status.to_string(), describe_response(operation, *status));
+    }
+    let mut parameters = Vec::new();
+    if let Some((_, rest)) = operation.path.split_once('{') {
+        let name = rest.split('}').next().unwrap_or_default();
+        parameters.push(json!({
+            "name": name, "in": "path", "required": true,
+            "schema": {"type": "string", "minLength": 1, "maxLength": limits::NAME_BYTES_MAX},
+        }));
+    }
+    for name in operation.params {
+        let schema = match *name {
+            "limit" => {
+                json!({"type": "integer", "minimum": 1, "maximum": limits::PAGE_ITEMS_MAX})
+            }
+            "since" => json!({"type": "string", "format": "date-time"}),
+            "state" => json!({"type": "string", "enum": CALL_STATES}),
+            _ => json!({"type": "string", "maxLength": limits::NAME_BYTES_MAX}),
+        };
+        parameters.push(json!({"name": name, "in": "query", "schema": schema}));
+    }
+    let mut described = json!({
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": responses,
+    });
+    if operation.path.starts_with("/v1") {
+        described["security"] = json!([{"token": []}]);
+    }
+    if operation.method == "post" {
+        described["requestBody"] = json!({"required": true, "content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/AgentStateRequest"}}}});
+    }
+    described
+}
+
+fn describe_response(operation: &Operation, status: u16) -> Value {
+    let schema = |name: &str| json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
+    let content = match (status, operation.schema) {
+        (204, _) => return json!({"description": "done"}),
+        (200 | 503, "text") => json!({"text/plain": {"schema": {"type": "string"}}}),
+        (200, "any") => json!({"application/json": {"schema": {"type": "object"}}}),
+        (200 | 206, "wav") => json!({"audio/wav": {}}),
+        (200, name) => json!({"application/json": schema(name)}),
+        (416, _) => return json!({"description": "no such range"}),
+        _ => json!({"application/problem+json": schema("Problem")}),
+    };
+    json!({"description": if status < 400 { "done" } else { "refused" }, "content": content})
+}
+
+const CALL_STATES: &[&str] = &[
+    "routing", "in_flow", "queued", "dialing", "bridging", "connected", "consulting", "conferenced",
+];
+const AGENT_STATES: &[&str] =
+    &["logged_out", "not_ready", "ready", "reserved", "talking", "held", "acw"];
+
+fn schemas() -> Value {
+    let text = || json!({"type": "string"});
+    let maybe = || json!({"type": ["string", "null"]});
+    let count = || json!({"type": "integer", "minimum": 0});
+    let maybe_count = || json!({"type": ["integer", "null"], "minimum": 0});
+    let flag = || json!({"type": "boolean"});
+    let time = || json!({"type": "string", "format": "date-time"});
+    let maybe_time = || json!({"type": ["string", "null"], "format": "date-time"});
+    let of = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let many = |schema: Value| json!({"type": "array", "items": schema});
+    let call_state = json!({"type": "string", "enum": CALL_STATES});
+    let agent_state = json!({"type": "string", "enum": AGENT_STATES});
+    let mut schemas = json!({
+        "Call": object(&[
+            ("id", text()), ("state", call_state), ("held", flag()), ("from", text()),
+            ("to", text()), ("queue", maybe()), ("agent", maybe()), ("position", maybe_count()),
+            ("gateway", text()), ("shard", text()), ("started_at", time()),
+            ("answered_at", maybe_time()), ("connected_at", maybe_time()),
+            ("legs", many(of("Leg"))),
+        ]),
+        "Leg": object(&[("role", text()), ("sip_call_id", text()), ("state", text())]),
+        "Queue": object(&[
+            ("name", text()), ("strategy", text()), ("waiting", many(of("Waiting"))),
+            ("agents", many(of("QueueAgent"))),
+        ]),
+        "Waiting": object(&[("call", text()), ("position", count()), ("since", time())]),
+        "QueueAgent": object(&[("id", text()), ("state", agent_state.clone())]),
+        "Agent": object(&[
+            ("id", text()), ("state", agent_state), ("reason", maybe()), ("since", time()),
+            ("call", maybe()), ("registered", flag()), ("gateway", maybe()),
+        ]),
+        "Trunk": object(&[
+            ("name", text()), ("channels", count()), ("idle", count()), ("busy", count()),
+        ]),
+        "Channel": object(&[
+            ("number", count()), ("state", text()), ("call", maybe()), ("since", time()),
+        ]),
+        "Cdr": object(&[
+            ("id", text()), ("call", text()), ("sip_call_id", text()), ("from", text()),
+            ("to", text()), ("trunk", maybe()), ("channel", maybe_count()),
+            ("started_at", time()), ("answered_at", maybe_time()), ("queued_at", maybe_time()),
+            ("connected_at", maybe_time()), ("ended_at", time()), ("wait_ms", maybe_count()),
+            ("talk_ms", maybe_count()), ("queue", maybe()), ("agent", maybe()),
+            ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
+            ("takeovers", count()), ("recording", maybe()),
+        ]),
+        "Recording": object(&[
+            ("id", text()), ("call", text()), ("duration_ms", count()), ("chunks", count()),
+            ("gaps", many(object(&[("at_ms", count()), ("len_ms", count())]))),
+            ("copies", many(text())), ("sealed", flag()), ("hash", text()),
+        ]),
+        "Cluster": {"type": "object"},
+        "AgentStateRequest": {
+            "type": "object", "required": ["state"], "additionalProperties": false,
+            "properties": {
+                "state": {"type": "string", "enum": ["ready", "not_ready", "logged_out"]},
+                "reason": {"type": ["string", "null"], "maxLength": limits::NAME_BYTES_MAX},
+            },
+        },
+        "Problem": object(&[
+            ("type", text()), ("title", text()), ("status", count()), ("detail", text()),
+        ]),
+    });
+    for name in ["Call", "Queue", "Agent", "Trunk", "Channel", "Cdr", "Recording"] {
+        schemas[format!("{name}Page")] = object(&[("items", many(of(name))), ("next", maybe())]);
+    }
+    schemas
+}
+
+fn object(fields: &[(&str, Value)]) -> Value {
+    let properties: Map<String, Value> =
+        fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    let required: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+/// Path and method of every operation, for the test that holds this against the router.
+#[cfg(test)]
+pub(crate) fn operations() -> Vec<(&'static str, &'static str)> {
+    OPERATIONS.iter().map(|operation| (operation.method, operation.path)).collect()
+}

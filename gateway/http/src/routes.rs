@@ -1,0 +1,82 @@
+//! The table of paths.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::Router;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use crate::backend::Backend;
+use crate::problem::Problem;
+use crate::{TokenHash, health, limits, openapi, v1};
+
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub backend: Arc<dyn Backend>,
+    pub token: TokenHash,
+    pub client: reqwest::Client,
+}
+
+pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
+    let api = Api { backend, token, client: reqwest::Client::new() };
+    let guarded = Router::new()
+        .route("/v1/calls", get(v1::calls))
+        .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
+        .route("/v1/queues", get(v1::queues))
+        .route("/v1/queues/{name}", get(v1::queue))
+        .route("/v1/agents", get(v1::agents))
+        .route("/v1/agents/{id}", get(v1::agent))
+        .route("/v1/agents/{id}/state", post(v1::set_agent_state))
+        .route("/v1/trunks", get(v1::trunks))
+        .route("/v1/trunks/{name}/channels", get(v1::channels))
+        .route("/v1/cdrs", get(v1::cdrs))
+        .route("/v1/recordings", get(v1::recordings))
+        .route("/v1/recordings/{id}", get(v1::recording))
+        .route("/v1/recordings/{id}/audio", get(v1::recording_audio))
+        .route("/v1/cluster", get(v1::cluster))
+        .route_layer(middleware::from_fn_with_state(api.clone(), require_token));
+    Router::new()
+        .merge(guarded)
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/startupz", get(health::startupz))
+        .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(RequestBodyLimitLayer::new(limits::BODY_BYTES_MAX))
+        .with_state(api)
+}
+
+async fn require_token(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let admitted = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .is_some_and(|(_, token)| api.token.admits(token.trim()));
+    if !admitted {
+        return Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "send the header `Authorization: Bearer TOKEN` with the token of the cluster's token file",
+        )
+        .into_response();
+    }
+    next.run(request).await
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no path {:?}", request.uri().path()))
+}
+
+async fn no_such_method(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not take {}", request.uri().path(), request.method()),
+    )
+}

@@ -1,0 +1,158 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::backend::{Audio, Command, Error, Executed, Readiness};
+use crate::{Backend, TokenHash, openapi, serve};
+
+/// Knows one call, one agent and one recording; has no leader on demand.
+struct Fake {
+    leader: bool,
+}
+
+#[async_trait]
+impl Backend for Fake {
+    async fn query(
+        &self,
+        kind: &'static str,
+        params: BTreeMap<String, String>,
+    ) -> Result<Option<Value>, Error> {
+        if !self.leader {
+            return Err(Error::NoLeader);
+        }
+        Ok(match (kind, params.get("name").map(String::as_str)) {
+            ("calls", _) => Some(json!({"items": [{"params": params}], "next": null})),
+            ("call", Some("c1")) | ("agent", Some("1001")) => Some(json!({"id": "x"})),
+            _ => None,
+        })
+    }
+
+    async fn execute(&self, command: Command, _key: Option<String>) -> Result<Executed, Error> {
+        Ok(match command {
+            Command::ReleaseCall { call } if call == "c1" => Executed::Done(None),
+            Command::SetAgentState { agent, .. } if agent == "1001" => Executed::Done(None),
+            Command::SetAgentState { agent, .. } if agent == "1002" => {
+                Executed::Refused("agent 1002 is not registered".into())
+            }
+            Command::ReleaseCall { .. } | Command::SetAgentState { .. } => Executed::NotFound,
+        })
+    }
+
+    async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error> {
+        Ok((id == "r1").then(|| Audio::File("/nonexistent.wav".into())))
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness { may_take_calls: self.leader, ..Readiness::default() }
+    }
+
+    fn metrics(&self) -> String {
+        "up 1\n".into()
+    }
+}
+
+async fn api(leader: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(serve(
+        listener,
+        Arc::new(Fake { leader }),
+        TokenHash::of("secret"),
+        std::future::pending(),
+    ));
+    format!("http://{address}")
+}
+
+async fn get(base: &str, path: &str) -> reqwest::Response {
+    reqwest::Client::new()
+        .get(format!("{base}{path}"))
+        .bearer_auth("secret")
+        .send()
+        .await
+        .expect("answered")
+}
+
+#[tokio::test]
+async fn v1_without_the_token_is_refused_and_health_is_not() {
+    let base = api(true).await;
+    let client = reqwest::Client::new();
+    for (path, status) in [("/v1/calls", 401), ("/livez", 200), ("/readyz", 200)] {
+        let answer = client.get(format!("{base}{path}")).send().await.expect("answered");
+        assert_eq!(answer.status(), status, "{path}");
+    }
+    let wrong = client.get(format!("{base}/v1/calls")).bearer_auth("guess").send().await;
+    assert_eq!(wrong.expect("answered").status(), 401);
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named_in_a_problem() {
+    let base = api(true).await;
+    for (path, names) in [
+        ("/v1/calls?colour=red", "colour"),
+        ("/v1/calls?limit=0", "limit"),
+        ("/v1/cdrs?limit=many", "limit"),
+    ] {
+        let answer = get(&base, path).await;
+        assert_eq!(answer.status(), 400, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: Value = answer.json().await.expect("json");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(names)), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_and_no_leader_is_503_with_retry_after() {
+    let base = api(true).await;
+    for path in ["/v1/calls/c2", "/v1/agents/9", "/v1/recordings/r2/audio", "/v1/nothing"] {
+        assert_eq!(get(&base, path).await.status(), 404, "{path}");
+    }
+    let base = api(false).await;
+    let answer = get(&base, "/v1/calls").await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(get(&base, "/readyz").await.status(), 503);
+}
+
+#[tokio::test]
+async fn agent_state_is_checked_and_a_refusal_is_409() {
+    let base = api(true).await;
+    let post = async |agent: &str, body: &str| {
+        reqwest::Client::new()
+            .post(format!("{base}/v1/agents/{agent}/state"))
+            .bearer_auth("secret")
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .send()
+            .await
+            .expect("answered")
+            .status()
+            .as_u16()
+    };
+    assert_eq!(post("1001", r#"{"state":"ready"}"#).await, 200);
+    assert_eq!(post("1002", r#"{"state":"ready"}"#).await, 409);
+    assert_eq!(post("1009", r#"{"state":"ready"}"#).await, 404);
+    assert_eq!(post("1001", r#"{"state":"asleep"}"#).await, 422);
+    assert_eq!(post("1001", "{").await, 400);
+}
+
+#[tokio::test]
+async fn openapi_names_only_paths_that_the_router_has() {
+    let base = api(true).await;
+    let client = reqwest::Client::new();
+    for (method, path) in openapi::operations() {
+        let path = path.replace("{id}", "c1").replace("{name}", "c1");
+        // TRACE is routed nowhere: 405 shows that the path is known, 404 that it is not.
+        let answer = client
+            .request(reqwest::Method::TRACE, format!("{base}{path}"))
+            .bearer_auth("secret")
+            .send()
+            .await
+            .expect("answered");
+        assert_eq!(answer.status(), 405, "{method} {path}");
+    }
+    let document: Value = get(&base, "/openapi.json").await.json().await.expect("json");
+    assert_eq!(document["openapi"], "3.1.0");
+}

@@ -1,0 +1,256 @@
+//! The calls of `/v1`. Each turns a request into a query or a command and the answer into JSON;
+//! none decides anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use tower_http::services::ServeFile;
+
+use crate::backend::{AgentState, Audio, Command, Executed};
+use crate::limits;
+use crate::problem::Problem;
+use crate::routes::Api;
+
+type Answer = Result<Json<Value>, Problem>;
+type Params = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+
+/// The header by which one gateway asks another for a file: it is not passed on again.
+const PROXIED: &str = "x-tandem-proxied";
+
+/// Takes the parameters that `known` names, refuses others, and checks `limit`.
+fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
+    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
+    for (name, value) in &params {
+        if !known.contains(&name.as_str()) {
+            return Err(Problem::bad_request(format!(
+                "there is no parameter {name:?}; this call takes: {}",
+                known.join(", ")
+            )));
+        }
+        if value.len() > limits::NAME_BYTES_MAX {
+            return Err(Problem::bad_request(format!(
+                "parameter {name:?} is longer than {} bytes",
+                limits::NAME_BYTES_MAX
+            )));
+        }
+    }
+    if let Some(limit) = params.get("limit") {
+        let fits = limit.parse::<u32>().is_ok_and(|n| (1..=limits::PAGE_ITEMS_MAX).contains(&n));
+        if !fits {
+            return Err(Problem::bad_request(format!(
+                "limit is {limit:?}; expected 1 to {}",
+                limits::PAGE_ITEMS_MAX
+            )));
+        }
+    }
+    Ok(params)
+}
+
+async fn list(api: &Api, kind: &'static str, mut params: BTreeMap<String, String>) -> Answer {
+    params.entry("limit".into()).or_insert_with(|| limits::PAGE_ITEMS_DEFAULT.to_string());
+    match api.backend.query(kind, params).await? {
+        Some(page) => Ok(Json(page)),
+        None => Ok(Json(serde_json::json!({"items": [], "next": null}))),
+    }
+}
+
+async fn one(api: &Api, kind: &'static str, name: String) -> Answer {
+    if name.len() > limits::NAME_BYTES_MAX {
+        return Err(Problem::not_found(kind, "with so long a name"));
+    }
+    let params = BTreeMap::from([("name".to_owned(), name.clone())]);
+    match api.backend.query(kind, params).await? {
+        Some(value) => Ok(Json(value)),
+        None => Err(Problem::not_found(kind, &name)),
+    }
+}
+
+pub(crate) async fn calls(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["state", "sip_call_id", "limit", "cursor"])?;
+    list(&api, "calls", params).await
+}
+
+pub(crate) async fn call(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    one(&api, "call", id).await
+}
+
+pub(crate) async fn release_call(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    match api.backend.execute(Command::ReleaseCall { call: id.clone() }, None).await? {
+        Executed::Done(_) => Ok(StatusCode::NO_CONTENT),
+        Executed::NotFound => Err(Problem::not_found("call", &id)),
+        Executed::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+    }
+}
+
+pub(crate) async fn queues(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["limit", "cursor"])?;
+    list(&api, "queues", params).await
+}
+
+pub(crate) async fn queue(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+    one(&api, "queue", name).await
+}
+
+pub(crate) async fn agents(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["limit", "cursor"])?;
+    list(&api, "agents", params).await
+}
+
+pub(crate) async fn agent(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    one(&api, "agent", id).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentStateRequest {
+    state: AgentState,
+    reason: Option<String>,
+}
+
+pub(crate) async fn set_agent_state(
+    State(api): State<Api>,
+    Path(agent): Path<String>,
+    headers: HeaderMap,
+    body: Result<Json<AgentStateRequest>, JsonRejection>,
+) -> Answer {
+    let Json(body) = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    if body.reason.as_ref().is_some_and(|reason| reason.len() > limits::NAME_BYTES_MAX) {
+        return Err(Problem::bad_request(format!(
+            "reason is longer than {} bytes",
+            limits::NAME_BYTES_MAX
+        )));
+    }
+    let key = headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .map(|key| key.chars().take(limits::NAME_BYTES_MAX).collect::<String>());
+    let command =
+        Command::SetAgentState { agent: agent.clone(), state: body.state, reason: body.reason };
+    match api.backend.execute(command, key).await? {
+        Executed::Done(Some(value)) => Ok(Json(value)),
+        Executed::Done(None) => one(&api, "agent", agent).await,
+        Executed::NotFound => Err(Problem::not_found("agent", &agent)),
+        Executed::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+    }
+}
+
+pub(crate) async fn trunks(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["limit", "cursor"])?;
+    list(&api, "trunks", params).await
+}
+
+pub(crate) async fn channels(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Answer {
+    let mut params = accept(params, &["limit", "cursor"])?;
+    params.insert("name".into(), name.clone());
+    params.entry("limit".into()).or_insert_with(|| limits::PAGE_ITEMS_DEFAULT.to_string());
+    match api.backend.query("channels", params).await? {
+        Some(page) => Ok(Json(page)),
+        None => Err(Problem::not_found("trunk", &name)),
+    }
+}
+
+pub(crate) async fn cdrs(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["sip_call_id", "since", "call", "limit", "cursor"])?;
+    list(&api, "cdrs", params).await
+}
+
+pub(crate) async fn recordings(State(api): State<Api>, params: Params) -> Answer {
+    let params = accept(params, &["call", "limit", "cursor"])?;
+    list(&api, "recordings", params).await
+}
+
+pub(crate) async fn recording(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    one(&api, "recording", id).await
+}
+
+pub(crate) async fn recording_audio(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    match api.backend.recording_audio(&id).await? {
+        None => Err(Problem::not_found("audio of recording", &id)),
+        Some(Audio::File(path)) => serve_file(path, request).await,
+        Some(Audio::Peer(base)) if !request.headers().contains_key(PROXIED) => {
+            fetch_from_peer(&api, &base, &id, request.headers()).await
+        }
+        Some(Audio::Peer(_)) => Err(Problem::not_found("copy here of recording", &id)),
+    }
+}
+
+/// Ranges are honoured, so that a player can seek.
+async fn serve_file(path: std::path::PathBuf, request: Request) -> Result<Response, Problem> {
+    let mut files = ServeFile::new_with_mime(
+        &path,
+        &"audio/wav".parse().map_err(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audio/wav is not a media type")
+        })?,
+    );
+    let response = files.try_call(request).await.map_err(|error| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the recording can't be read: {error}"),
+        )
+    })?;
+    Ok(response.map(Body::new))
+}
+
+/// The copy of another gateway, streamed through.
+async fn fetch_from_peer(
+    api: &Api,
+    base: &str,
+    id: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let unreachable = |error: reqwest::Error| Problem {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        detail: format!("the gateway that holds this recording does not answer: {error}"),
+        retry_after_s: Some(1),
+    };
+    let mut ask = api
+        .client
+        .get(format!("{base}/v1/recordings/{id}/audio"))
+        .header(PROXIED, "1")
+        .timeout(Duration::from_millis(limits::PEER_ANSWER_MS_MAX));
+    for name in [header::AUTHORIZATION, header::RANGE] {
+        if let Some(value) = headers.get(&name) {
+            ask = ask.header(name, value);
+        }
+    }
+    let answer = ask.send().await.map_err(unreachable)?;
+    let status = answer.status();
+    let media_type = answer.headers().get(header::CONTENT_TYPE).cloned();
+    let range = answer.headers().get(header::CONTENT_RANGE).cloned();
+    let mut response = (status, Body::from_stream(answer.bytes_stream())).into_response();
+    for (name, value) in [(header::CONTENT_TYPE, media_type), (header::CONTENT_RANGE, range)] {
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+pub(crate) async fn cluster(State(api): State<Api>) -> Answer {
+    match api.backend.query("cluster", BTreeMap::new()).await? {
+        Some(status) => Ok(Json(status)),
+        None => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no node can tell the cluster's state at the moment",
+        )),
+    }
+}

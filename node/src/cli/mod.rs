@@ -1,0 +1,165 @@
+//! The command line.
+
+mod client;
+mod status;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::dev::{self, control::Action, plan};
+use crate::{config, server};
+
+/// A call centre that does not drop calls.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole cluster on this machine and supervise it
+    Dev(Dev),
+    /// Ask a running cluster how it is
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Look at configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run a node: consensus, state, actors
+    Node(Server),
+    /// Run a gateway: SIP, RTP, recordings, HTTP
+    Gateway(Server),
+    /// Run a witness: a voter without state
+    Witness(Server),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Dev {
+    #[command(subcommand)]
+    action: Option<DevAction>,
+    /// Everything of the cluster lies here; started again on it, the cluster goes on
+    #[arg(long, required = true)]
+    dir: Option<PathBuf>,
+    /// Boxes: a node and a gateway each
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(plan::BOXES_MAX)))]
+    boxes: u16,
+    /// Witnesses: voters without state
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(plan::WITNESSES_MAX)))]
+    witnesses: u16,
+    /// Tenant shards; this version serves one
+    #[arg(long, default_value_t = 1)]
+    shards: u16,
+    /// Put the service addresses on this address of a real interface
+    #[arg(long)]
+    bind: Option<IpAddr>,
+    /// Tenant and addresses; see `tandem config check`
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Bring a process back that died
+    #[arg(long)]
+    restart: bool,
+    /// Let tests make actors panic
+    #[arg(long, hide = true)]
+    fault_injection: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum DevAction {
+    /// Start one process of a running cluster
+    Start(Named),
+    /// Stop one process of a running cluster
+    Stop(Named),
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// For instance node-a, gateway-b or witness
+    name: String,
+    /// The folder of the cluster
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cluster {
+    /// Roles, leaders, lag, and what may be lost right now
+    Status(Status),
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which cluster is meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Which {
+    /// The folder of a cluster that `tandem dev` runs
+    #[arg(long, conflicts_with_all = ["endpoint", "token_file"])]
+    dir: Option<PathBuf>,
+    /// The base URL of a gateway's API, for instance http://127.0.0.12:8080
+    #[arg(long, requires = "token_file")]
+    endpoint: Option<String>,
+    /// A file with the admin token
+    #[arg(long, requires = "endpoint")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Explain every mistake of a file with line, key and what was expected
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// The process's configuration file
+    #[arg(long)]
+    config: PathBuf,
+    /// Grows with each start; the time of the start unless a supervisor says otherwise
+    #[arg(long, hide = true)]
+    incarnation: Option<u64>,
+}
+
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Dev(dev) => run_dev(dev),
+        Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
+        Command::Config(ConfigCommand::Check { file }) => {
+            config::load(&file)?;
+            println!("{}: no mistakes", file.display());
+            Ok(())
+        }
+        Command::Node(args) => server::node::run(&args.config, args.incarnation),
+        Command::Gateway(args) => server::gateway::run(&args.config, args.incarnation),
+        Command::Witness(args) => server::witness::run(&args.config, args.incarnation),
+    }
+}
+
+fn run_dev(dev: Dev) -> Result<()> {
+    match dev.action {
+        Some(DevAction::Start(named)) => dev::order(&named.dir, Action::Start, &named.name),
+        Some(DevAction::Stop(named)) => dev::order(&named.dir, Action::Stop, &named.name),
+        None => dev::run(dev::Options {
+            dir: dev.dir.unwrap_or_default(),
+            boxes: dev.boxes,
+            witnesses: dev.witnesses,
+            shards: dev.shards,
+            bind: dev.bind,
+            config: dev.config,
+            restart: dev.restart,
+            fault_injection: dev.fault_injection,
+        }),
+    }
+}

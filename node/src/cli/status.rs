@@ -1,0 +1,128 @@
+//! `tandem cluster status`.
+
+use anyhow::Result;
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use super::Which;
+use super::client::Client;
+
+pub fn run(which: &Which, json: bool) -> Result<()> {
+    let client = Client::of(which)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(client.get("/v1/cluster"))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        println!("{}", tables(&status));
+    }
+    Ok(())
+}
+
+/// For people.
+fn tables(status: &Value) -> String {
+    let mut text = format!(
+        "failure tolerance: {}    feature version: {}\n\n",
+        plain(&status["failure_tolerance"]),
+        plain(&status["feature_version"])
+    );
+    let mut nodes = table(["node", "role", "healthy", "version", "leads", "lag", "can be lost"]);
+    for node in rows(&status["nodes"]) {
+        nodes.add_row([
+            plain(&node["name"]),
+            plain(&node["role"]),
+            yes(&node["healthy"]),
+            plain(&node["version"]),
+            plain(&node["leads"]),
+            plain(&node["lag"]),
+            losable(status, &node["name"]),
+        ]);
+    }
+    let mut gateways = table(["gateway", "service addresses", "calls", "can be lost"]);
+    for gateway in rows(&status["gateways"]) {
+        gateways.add_row([
+            plain(&gateway["name"]),
+            plain(&gateway["vips"]),
+            plain(&gateway["calls"]),
+            losable(status, &gateway["name"]),
+        ]);
+    }
+    let mut boxes = table(["box", "can be lost"]);
+    let processes = |name: &str| {
+        rows(&status["nodes"])
+            .iter()
+            .chain(rows(&status["gateways"]))
+            .any(|row| row["name"] == name)
+    };
+    for name in status["can_lose"].as_object().into_iter().flat_map(|map| map.keys()) {
+        if !processes(name) {
+            boxes.add_row([name.clone(), losable(status, &Value::from(name.as_str()))]);
+        }
+    }
+    text.push_str(&format!("{nodes}\n\n{gateways}"));
+    if boxes.row_count() > 0 {
+        text.push_str(&format!("\n\n{boxes}"));
+    }
+    text
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}
+
+fn rows(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn losable(status: &Value, name: &Value) -> String {
+    let verdict = &status["can_lose"][name.as_str().unwrap_or_default()];
+    match verdict["ok"].as_bool() {
+        Some(true) => "yes".to_owned(),
+        Some(false) => format!("no: {}", plain(&verdict["why"])),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn yes(value: &Value) -> String {
+    match value.as_bool() {
+        Some(true) => "yes".to_owned(),
+        Some(false) => "no".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_tells_why_when_a_box_can_not_be_lost() {
+        let status = serde_json::json!({
+            "failure_tolerance": 0,
+            "feature_version": 1,
+            "nodes": [{"name": "node-a", "role": "node", "healthy": true, "version": "0.1.0",
+                       "leads": ["meta", "s0"], "lag": 0}],
+            "gateways": [{"name": "gateway-a", "vips": ["127.0.0.10:5060"], "calls": 3}],
+            "can_lose": {"node-a": {"ok": false, "why": "node-b is down"},
+                         "gateway-a": {"ok": true, "why": ""},
+                         "a": {"ok": false, "why": "node-b is down"}},
+        });
+        let text = tables(&status);
+        assert!(text.contains("failure tolerance: 0"), "{text}");
+        assert!(text.contains("meta, s0"), "{text}");
+        assert_eq!(text.matches("no: node-b is down").count(), 2, "{text}");
+    }
+}

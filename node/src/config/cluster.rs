@@ -1,0 +1,194 @@
+//! Who belongs to the cluster, and which of its processes a file is for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::reader::Reader;
+
+const AN_ADDRESS: &str = "an address with a port, for instance \"127.0.0.1:7101\"";
+const A_NAME: &str = "a name, for instance \"node-a\"";
+const A_PATH: &str = "a path";
+pub const ID_HEX_DIGITS: usize = 32;
+/// Voters of one cluster.
+const MEMBERS_MAX: usize = 9;
+const GATEWAYS_MAX: usize = 64;
+
+/// `[cluster]`: the same text for every process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// Drawn when the cluster is made; a data folder carries it, too.
+    pub id: String,
+    #[serde(rename = "member")]
+    pub members: Vec<Member>,
+    #[serde(rename = "gateway")]
+    pub gateways: Vec<Gateway>,
+}
+
+/// A voter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    pub name: String,
+    #[serde(rename = "box")]
+    pub box_name: String,
+    pub role: Role,
+    pub raft: SocketAddr,
+    /// Where gateways log in; a witness has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<SocketAddr>,
+    pub http: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Node,
+    Witness,
+}
+
+/// A gateway, as the others must know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gateway {
+    pub name: String,
+    #[serde(rename = "box")]
+    pub box_name: String,
+    pub vip: SocketAddr,
+    pub api: SocketAddr,
+}
+
+/// `[tls]`: what proves to the others that a process belongs to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `[process]`: which process of the cluster this file is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    pub name: String,
+    /// State and log of a node or witness, recordings of a gateway.
+    pub data: PathBuf,
+    pub logs: PathBuf,
+    /// BLAKE3 of the admin token, hex; gateways only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_hash: Option<String>,
+    /// The first RTP port and how many follow; gateways only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp_port_first: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp_ports: Option<u16>,
+    /// Lets a test make actors panic through the process's own HTTP. Never in production.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fault_injection: bool,
+}
+
+pub fn read_cluster(root: &Reader<'_, '_>) -> Option<Cluster> {
+    let reader = root.table("cluster")?;
+    let id_expected = "32 hex digits";
+    let id = reader.required("id", reader.string("id", id_expected), id_expected);
+    if let Some(id) = &id
+        && !(id.value.len() == ID_HEX_DIGITS
+            && id.value.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        reader.mistake("id", id.at.clone(), format!("is {:?}", id.value), id_expected);
+    }
+    let mut members = Vec::new();
+    for (at, row) in reader.tables("member").into_iter().enumerate() {
+        if at == MEMBERS_MAX {
+            row.mistake("name", row.at(), "is one member too many", "at most 9 members");
+            break;
+        }
+        members.extend(member(row));
+    }
+    if !reader.has("member") {
+        reader.mistake("member", reader.at(), "is missing", "tables: [[cluster.member]]");
+    }
+    let gateways: Vec<_> =
+        reader.tables("gateway").into_iter().take(GATEWAYS_MAX).filter_map(gateway).collect();
+    reader.finish();
+    Some(Cluster { id: id?.value, members, gateways })
+}
+
+fn member(reader: Reader<'_, '_>) -> Option<Member> {
+    let name = reader.required("name", reader.string("name", A_NAME), A_NAME);
+    let box_name = reader.required("box", reader.string("box", A_NAME), A_NAME);
+    let roles = "\"node\" or \"witness\"";
+    let role = reader.required("role", reader.string("role", roles), roles);
+    let role = role.and_then(|role| match role.value.as_str() {
+        "node" => Some(Role::Node),
+        "witness" => Some(Role::Witness),
+        other => {
+            reader.mistake("role", role.at, format!("is {other:?}"), roles);
+            None
+        }
+    });
+    let raft = reader.required("raft", reader.parsed("raft", AN_ADDRESS), AN_ADDRESS);
+    let link = reader.parsed::<SocketAddr>("link", AN_ADDRESS);
+    if role == Some(Role::Node) && !reader.has("link") {
+        reader.mistake("link", reader.at(), "is missing", AN_ADDRESS);
+    }
+    let http = reader.required("http", reader.parsed("http", AN_ADDRESS), AN_ADDRESS);
+    reader.finish();
+    Some(Member {
+        name: name?.value,
+        box_name: box_name?.value,
+        role: role?,
+        raft: raft?.value,
+        link: link.map(|link| link.value),
+        http: http?.value,
+    })
+}
+
+fn gateway(reader: Reader<'_, '_>) -> Option<Gateway> {
+    let name = reader.required("name", reader.string("name", A_NAME), A_NAME);
+    let box_name = reader.required("box", reader.string("box", A_NAME), A_NAME);
+    let vip = reader.required("vip", reader.parsed("vip", AN_ADDRESS), AN_ADDRESS);
+    let api = reader.required("api", reader.parsed("api", AN_ADDRESS), AN_ADDRESS);
+    reader.finish();
+    Some(Gateway { name: name?.value, box_name: box_name?.value, vip: vip?.value, api: api?.value })
+}
+
+pub fn read_tls(root: &Reader<'_, '_>) -> Option<Tls> {
+    let reader = root.table("tls")?;
+    let path = |key| reader.required(key, reader.string(key, A_PATH), A_PATH);
+    let (ca, certificate, key) = (path("ca"), path("certificate"), path("key"));
+    reader.finish();
+    Some(Tls {
+        ca: ca?.value.into(),
+        certificate: certificate?.value.into(),
+        key: key?.value.into(),
+    })
+}
+
+pub fn read_process(root: &Reader<'_, '_>) -> Option<Process> {
+    let reader = root.table("process")?;
+    let name = reader.required("name", reader.string("name", A_NAME), A_NAME);
+    let data = reader.required("data", reader.string("data", A_PATH), A_PATH);
+    let logs = reader.required("logs", reader.string("logs", A_PATH), A_PATH);
+    let token_expected = "64 hex digits: the BLAKE3 hash of the admin token";
+    let token_hash = reader.string("token_hash", token_expected);
+    if let Some(hash) = &token_hash
+        && tandem_http::TokenHash::from_hex(&hash.value).is_none()
+    {
+        reader.mistake("token_hash", hash.at.clone(), "is not a hash", token_expected);
+    }
+    let port = |key| {
+        let read = reader.integer(key, 2..=65_534, "an even port number from 1024 to 65534");
+        read.and_then(|port| u16::try_from(port).ok())
+    };
+    let (rtp_port_first, rtp_ports) = (port("rtp_port_first"), port("rtp_ports"));
+    let fault_injection = reader.bool("fault_injection", "true or false").unwrap_or(false);
+    reader.finish();
+    Some(Process {
+        name: name?.value,
+        data: data?.value.into(),
+        logs: logs?.value.into(),
+        token_hash: token_hash.map(|hash| hash.value),
+        rtp_port_first,
+        rtp_ports,
+        fault_injection,
+    })
+}

@@ -1,0 +1,125 @@
+//! Configuration files: TOML, read into types, every mistake told with file, line, key and what
+//! was expected.
+
+mod cluster;
+mod dev;
+mod reader;
+pub mod render;
+mod tenant;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use cluster::{Cluster, Gateway, Member, Process, Role, Tls};
+pub use dev::Dev;
+pub use reader::Mistake;
+use reader::{Reader, Source};
+
+/// A file may be this long.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Everything that a file may say. One format serves `tandem dev`, the servers and
+/// `tandem config check`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    pub dev: Dev,
+    /// `None`: the demo tenant.
+    pub tenant: Option<tandem_core::config::Config>,
+    pub cluster: Option<Cluster>,
+    pub tls: Option<Tls>,
+    pub process: Option<Process>,
+}
+
+#[derive(Debug)]
+pub enum Error {
+    Unreadable {
+        path: PathBuf,
+        why: std::io::Error,
+    },
+    TooLong {
+        path: PathBuf,
+    },
+    Mistakes {
+        path: PathBuf,
+        mistakes: Vec<Mistake>,
+    },
+    /// A server was given a file without a table that it needs.
+    Missing {
+        path: PathBuf,
+        table: &'static str,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, why } => {
+                write!(f, "the configuration file {} can't be read: {why}", path.display())
+            }
+            Self::TooLong { path } => write!(
+                f,
+                "the configuration file {} is longer than {FILE_BYTES_MAX} bytes",
+                path.display()
+            ),
+            Self::Mistakes { path, mistakes } => {
+                for (at, mistake) in mistakes.iter().enumerate() {
+                    let end = if at + 1 < mistakes.len() { "\n" } else { "" };
+                    write!(f, "{}:{mistake}{end}", path.display())?;
+                }
+                Ok(())
+            }
+            Self::Missing { path, table } => {
+                write!(f, "{}: the table [{table}] is missing; a server needs it", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+pub fn load(path: &Path) -> Result<File, Error> {
+    let unreadable = |why| Error::Unreadable { path: path.to_owned(), why };
+    if std::fs::metadata(path).map_err(unreadable)?.len() > FILE_BYTES_MAX {
+        return Err(Error::TooLong { path: path.to_owned() });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text).map_err(|mistakes| Error::Mistakes { path: path.to_owned(), mistakes })
+}
+
+pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
+    let source = Source::new(text);
+    let table = source.parse();
+    let root = Reader::new(&source, table.get_ref(), 0..0, "");
+    let file = File {
+        dev: dev::read(&root),
+        tenant: tenant::read(&root),
+        cluster: cluster::read_cluster(&root),
+        tls: cluster::read_tls(&root),
+        process: cluster::read_process(&root),
+    };
+    root.finish();
+    drop(table);
+    let mistakes = source.into_mistakes();
+    if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
+}
+
+/// What a server needs of a file.
+pub struct Server {
+    pub cluster: Cluster,
+    pub tls: Tls,
+    pub process: Process,
+    pub tenant: Option<tandem_core::config::Config>,
+}
+
+pub fn load_server(path: &Path) -> Result<Server, Error> {
+    let file = load(path)?;
+    let missing = |table| Error::Missing { path: path.to_owned(), table };
+    Ok(Server {
+        cluster: file.cluster.ok_or_else(|| missing("cluster"))?,
+        tls: file.tls.ok_or_else(|| missing("tls"))?,
+        process: file.process.ok_or_else(|| missing("process"))?,
+        tenant: file.tenant,
+    })
+}

@@ -1,0 +1,88 @@
+//! The text of a server's file, as `tandem dev` writes it. Passwords are digests by now.
+
+use tandem_core::config::{Config, Strategy, Target};
+use toml::{Table, Value};
+
+use super::{Cluster, Process, Tls};
+
+/// # Errors
+/// Never for what these types can hold; the serializer's signature says otherwise.
+pub fn server(
+    cluster: &Cluster,
+    tls: &Tls,
+    process: &Process,
+    tenant: Option<&Config>,
+) -> Result<String, toml::ser::Error> {
+    let mut root = Table::new();
+    root.insert("cluster".into(), Value::try_from(cluster)?);
+    root.insert("tls".into(), Value::try_from(tls)?);
+    root.insert("process".into(), Value::try_from(process)?);
+    if let Some(tenant) = tenant {
+        root.extend(tables_of(tenant));
+    }
+    toml::to_string(&root)
+}
+
+/// The tables of a tenant, readable again.
+pub fn tenant(config: &Config) -> Result<String, toml::ser::Error> {
+    toml::to_string(&tables_of(config))
+}
+
+fn tables_of(config: &Config) -> Table {
+    let rows = |rows: Vec<Table>| Value::Array(rows.into_iter().map(Value::Table).collect());
+    let trunks = config.trunks.iter().map(|trunk| {
+        let mut row = Table::new();
+        row.insert("name".into(), trunk.id.0.clone().into());
+        row.insert("channels".into(), i64::from(trunk.channels).into());
+        row.insert("guard_ms".into(), millis(trunk.guard_ms));
+        let sources = trunk.sources.iter().map(|source| Value::from(source.to_string()));
+        row.insert("sources".into(), Value::Array(sources.collect()));
+        row
+    });
+    let queues = config.queues.iter().map(|queue| {
+        let mut row = Table::new();
+        row.insert("name".into(), queue.id.0.clone().into());
+        let strategy = match queue.strategy {
+            Strategy::LongestIdle => "longest_idle",
+        };
+        row.insert("strategy".into(), strategy.into());
+        let agents = queue.agents.iter().map(|agent| Value::from(agent.0.clone()));
+        row.insert("agents".into(), Value::Array(agents.collect()));
+        row.insert("ring_ms_max".into(), millis(queue.ring_ms_max));
+        row.insert("record".into(), queue.record.into());
+        row.insert("waiting_max".into(), i64::from(queue.waiting_max).into());
+        row
+    });
+    let agents = config.agents.iter().map(|agent| {
+        let mut row = Table::new();
+        row.insert("id".into(), agent.id.0.clone().into());
+        row.insert("ha1".into(), agent.ha1.clone().into());
+        row
+    });
+    let numbers = config.numbers.iter().map(|number| {
+        let mut row = Table::new();
+        row.insert("digits".into(), number.digits.clone().into());
+        match &number.target {
+            Target::Queue(queue) => row.insert("queue".into(), queue.0.clone().into()),
+            Target::Echo => row.insert("echo".into(), true.into()),
+        };
+        row
+    });
+    let mut tenant = Table::new();
+    tenant.insert("name".into(), config.tenant.clone().into());
+    tenant.insert("realm".into(), config.realm.clone().into());
+    tenant.insert("acw_ms".into(), millis(config.acw_ms));
+    tenant.insert("no_answer_ms".into(), millis(config.no_answer_ms));
+    tenant.insert("call_ms_max".into(), millis(config.call_ms_max));
+    let mut root = Table::new();
+    root.insert("tenant".into(), Value::Table(tenant));
+    root.insert("trunk".into(), rows(trunks.collect()));
+    root.insert("queue".into(), rows(queues.collect()));
+    root.insert("agent".into(), rows(agents.collect()));
+    root.insert("number".into(), rows(numbers.collect()));
+    root
+}
+
+fn millis(millis: u64) -> Value {
+    Value::Integer(i64::try_from(millis).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,131 @@
+//! One process: started so that it dies with its supervisor, watched by a pidfd.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::supervisor::Spec;
+
+/// Above all that is not real time.
+const RR_PRIORITY: libc::c_int = 20;
+const NICE: libc::c_int = -15;
+
+pub struct Child {
+    process: std::process::Child,
+    pidfd: OwnedFd,
+}
+
+/// Call only from a thread that lives as long as the children shall: the kernel's
+/// parent-death signal follows the thread, not the process.
+pub fn spawn(spec: &Spec, incarnation: u64) -> Result<Child> {
+    let binary = std::env::current_exe().context("the path of this binary is unknown")?;
+    let stderr = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&spec.stderr)
+        .map_err(|error| anyhow::anyhow!("{} can't be written: {error}", spec.stderr.display()))?;
+    let parent = std::process::id();
+    let mut command = Command::new(binary);
+    command
+        .arg(spec.role)
+        .arg("--config")
+        .arg(&spec.config)
+        .arg("--incarnation")
+        .arg(incarnation.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        // A Ctrl-C in the terminal is for the supervisor, who stops the others in order.
+        .process_group(0);
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, _exit.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // The parent may have died before the call.
+            if u32::try_from(libc::getppid()) != Ok(parent) {
+                libc::_exit(1);
+            }
+            Ok(())
+        });
+    }
+    let process = command.spawn().with_context(|| format!("{} can't be started", spec.name))?;
+    // SAFETY: pidfd_open(2) takes plain numbers; the process is not reaped yet.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.id(), 0) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        let error = std::io::Error::last_os_error();
+        let mut process = process;
+        process.kill().context("kill")?;
+        process.wait().context("wait")?;
+        return Err(error).context("pidfd_open");
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Child { process, pidfd })
+}
+
+impl Child {
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Readable when the process is dead.
+    pub fn fd(&self) -> i32 {
+        self.pidfd.as_raw_fd()
+    }
+
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: pidfd_send_signal(2) on a descriptor that `self` keeps open; it can never
+        // reach another process that got the same id.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+    }
+
+    /// How it died, once it has.
+    pub fn reaped(&mut self) -> Option<String> {
+        match self.process.try_wait() {
+            Ok(status) => status.map(in_words),
+            // Somebody else reaped it, which leaves it just as dead.
+            Err(error) => Some(format!("is gone: {error}")),
+        }
+    }
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// Real time where it is allowed, else nice; never for the children.
+pub fn prefer_this_thread() {
+    let reset = libc::SCHED_RESET_ON_FORK;
+    let wanted = libc::sched_param { sched_priority: RR_PRIORITY };
+    // SAFETY: sched_setscheduler(2) on this thread with a valid parameter block.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | reset, &wanted) } == 0 {
+        return;
+    }
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: as above; setpriority(2) takes plain numbers. Refusal leaves the thread as it was.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_OTHER | reset, &none);
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+    }
+}

@@ -1,0 +1,129 @@
+//! What the processes are given: a configuration file each, certificates, the tenant.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use tandem_core::config::Config;
+
+use super::folder::{self, Folder};
+use super::pki;
+use super::plan::{self, Shape};
+use crate::config::{self, Cluster, Dev, Process, Tls};
+
+/// What was decided on the first start, kept in the folder.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    id: String,
+    boxes: u16,
+    witnesses: u16,
+    bind: Option<IpAddr>,
+    address_base: std::net::Ipv4Addr,
+    port_offset: u16,
+}
+
+/// The cluster of this folder, made on the first start. A later one keeps its shape; its
+/// addresses may be changed by a configuration file.
+pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Cluster> {
+    let path = folder.root().join("cluster.toml");
+    let saved: Option<Saved> = match fs::read_to_string(&path) {
+        Ok(text) => Some(
+            toml::from_str(&text)
+                .map_err(|_| anyhow::anyhow!("{} is not what it should be", path.display()))?,
+        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => bail!("{} can't be read: {error}", path.display()),
+    };
+    let mut shape = asked.clone();
+    let id = match saved {
+        None => folder::random_hex(16)?,
+        Some(saved) => {
+            if (saved.boxes, saved.witnesses) != (asked.boxes, asked.witnesses) {
+                bail!(
+                    "the cluster in {} has --boxes {} --witnesses {}, which can't be changed",
+                    folder.root().display(),
+                    saved.boxes,
+                    saved.witnesses
+                );
+            }
+            shape.bind = asked.bind.or(saved.bind);
+            if !file_given {
+                shape.dev =
+                    Dev { address_base: saved.address_base, port_offset: saved.port_offset };
+            }
+            saved.id
+        }
+    };
+    let saved = Saved {
+        id: id.clone(),
+        boxes: shape.boxes,
+        witnesses: shape.witnesses,
+        bind: shape.bind,
+        address_base: shape.dev.address_base,
+        port_offset: shape.dev.port_offset,
+    };
+    folder::replace(&path, toml::to_string(&saved)?.as_bytes(), 0o644)?;
+    Ok(shape.cluster(&id))
+}
+
+/// Writes everything that the processes read.
+pub fn prepare(
+    folder: &Folder,
+    cluster: &Cluster,
+    tenant: Option<Config>,
+    fault_injection: bool,
+) -> Result<()> {
+    pki::ensure(folder, cluster)?;
+    let token_hash = tandem_http::TokenHash::of(&folder.ensure_token()?).to_hex();
+    if let Some(tenant) = &tenant {
+        let text = config::render::tenant(tenant).context("the tenant can't be written")?;
+        folder::write_private(&folder.tenant(), text.as_bytes())?;
+    }
+    let tenant = match tenant {
+        Some(tenant) => Some(tenant),
+        None if folder.tenant().exists() => config::load(&folder.tenant())?.tenant,
+        None => None,
+    };
+    let process = |name: &str| Process {
+        name: name.to_owned(),
+        data: folder.data(name),
+        logs: folder.logs(),
+        token_hash: None,
+        rtp_port_first: None,
+        rtp_ports: None,
+        fault_injection,
+    };
+    for member in &cluster.members {
+        write(folder, cluster, &process(&member.name), tenant.as_ref())?;
+    }
+    for (at, gateway) in cluster.gateways.iter().enumerate() {
+        let process = Process {
+            token_hash: Some(token_hash.clone()),
+            rtp_port_first: Some(plan::rtp_port_first(at)),
+            rtp_ports: Some(plan::RTP_PORTS),
+            ..process(&gateway.name)
+        };
+        write(folder, cluster, &process, None)?;
+    }
+    Ok(())
+}
+
+fn write(
+    folder: &Folder,
+    cluster: &Cluster,
+    process: &Process,
+    tenant: Option<&Config>,
+) -> Result<()> {
+    let tls: Tls = pki::files_of(folder, &process.name);
+    let text = config::render::server(cluster, &tls, process, tenant)
+        .with_context(|| format!("the configuration of {} can't be written", process.name))?;
+    folder::write_private(&folder.process_config(&process.name), text.as_bytes())
+}
+
+/// The last thing that a process said on standard error since its start.
+pub fn stderr_of(folder: &Folder, name: &str) -> Option<String> {
+    let text = fs::read_to_string(folder.stderr(name)).ok()?;
+    text.lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+}

@@ -1,0 +1,27 @@
+//! Tandem: a call centre that does not drop calls.
+
+mod cli;
+mod config;
+mod dev;
+mod exit;
+mod server;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    // One provider for the whole process; a second call finds it installed, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            exit::code_of(&error)
+        }
+    }
+}

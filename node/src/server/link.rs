@@ -1,0 +1,183 @@
+//! The link's server: gateways log in, events come up, effects go down; reads and operators'
+//! commands are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use futures::Stream;
+use futures::StreamExt as _;
+use tandem_gateway::link::pb;
+use tandem_gateway::link::pb::link_server::Link;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::dev::pki;
+
+use super::sessions::{DOWN_MAX, Session, Sessions};
+
+/// The longest message of a gateway; a command is far shorter.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// A gateway whose host is gone is noticed at the second ping.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// What the link asks of the node behind it.
+#[async_trait]
+pub trait Node: Send + Sync + 'static {
+    fn name(&self) -> &str;
+    /// Who leads each shard, now and at each change.
+    fn leading(&self) -> watch::Receiver<Vec<pb::Leading>>;
+    /// What gateways cache, now and at each change.
+    fn routing(&self) -> watch::Receiver<Vec<pb::Routing>>;
+    /// A gateway has logged in: it gets what it has not done yet.
+    fn on_session(&self, session: &Session);
+    fn on_event(&self, session: &Session, event: pb::Event);
+    fn on_done(&self, session: &Session, done: pb::Done);
+    /// JSON; nothing where the one thing that was asked for is not there.
+    async fn query(
+        &self,
+        kind: &str,
+        params: BTreeMap<String, String>,
+    ) -> Result<Option<Vec<u8>>, Status>;
+    async fn execute(
+        &self,
+        key: String,
+        command: pb::execute_request::Command,
+    ) -> Result<pb::ExecuteReply, Status>;
+}
+
+pub struct LinkServer {
+    pub node: Arc<dyn Node>,
+    pub sessions: Arc<Sessions>,
+}
+
+/// Serves gateways that prove to be of this cluster, until the process ends.
+pub async fn listen(
+    listener: TcpListener,
+    link: LinkServer,
+    identity: &pki::Identity,
+) -> anyhow::Result<()> {
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&identity.certificate, &identity.key))
+        .client_ca_root(Certificate::from_pem(&identity.ca));
+    let service =
+        pb::link_server::LinkServer::new(link).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .tls_config(tls)
+        .context("the certificate of this node is no good")?
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_service(service)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await
+        .context("the gateways' link failed")
+}
+
+type DownStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::Down, Status>> + Send>>;
+
+#[async_trait]
+impl Link for LinkServer {
+    type SessionStream = DownStream;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::Up>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let mut up = request.into_inner();
+        let Some(pb::Up { body: Some(pb::up::Body::Hello(hello)) }) = up.message().await? else {
+            return Err(Status::failed_precondition("the first message must be Hello"));
+        };
+        let (down, stream) = mpsc::channel(DOWN_MAX);
+        let Some(session) = self.sessions.open(&hello, down.clone()) else {
+            return Err(Status::already_exists("a later life of this gateway is logged in"));
+        };
+        drop(down);
+        tracing::info!(
+            gateway = %session.gateway,
+            incarnation = session.incarnation,
+            "logged in"
+        );
+        tokio::spawn(serve(Arc::clone(&self.node), Arc::clone(&self.sessions), session, up));
+        let stream = futures::stream::unfold(stream, async |mut stream| {
+            stream.recv().await.map(|message| (message, stream))
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn query(
+        &self,
+        request: Request<pb::QueryRequest>,
+    ) -> Result<Response<pb::QueryReply>, Status> {
+        let pb::QueryRequest { kind, params } = request.into_inner();
+        let found = self.node.query(&kind, params.into_iter().collect()).await?;
+        Ok(Response::new(match found {
+            Some(json) => pb::QueryReply { found: true, json },
+            None => pb::QueryReply::default(),
+        }))
+    }
+
+    async fn execute(
+        &self,
+        request: Request<pb::ExecuteRequest>,
+    ) -> Result<Response<pb::ExecuteReply>, Status> {
+        let pb::ExecuteRequest { idempotency_key, command } = request.into_inner();
+        let command = command.ok_or_else(|| Status::invalid_argument("there is no command"))?;
+        Ok(Response::new(self.node.execute(idempotency_key, command).await?))
+    }
+}
+
+/// Until the gateway goes, does not keep up or logs in anew.
+async fn serve(
+    node: Arc<dyn Node>,
+    sessions: Arc<Sessions>,
+    session: Session,
+    mut up: Streaming<pb::Up>,
+) {
+    let mut leading = node.leading();
+    let mut routing = node.routing();
+    session.send(pb::down::Body::Welcome(pb::Welcome {
+        node: node.name().to_owned(),
+        version: crate::VERSION.to_owned(),
+    }));
+    // What holds now is told first, whether it is new or not.
+    leading.mark_changed();
+    routing.mark_changed();
+    node.on_session(&session);
+    let why = loop {
+        tokio::select! {
+            () = session.cut() => break "cut".to_owned(),
+            Ok(()) = routing.changed() => {
+                let now = routing.borrow_and_update().clone();
+                for routing in now {
+                    session.send(pb::down::Body::Routing(routing));
+                }
+            }
+            Ok(()) = leading.changed() => {
+                let now = leading.borrow_and_update().clone();
+                for leading in now {
+                    session.send(pb::down::Body::Leading(leading));
+                }
+            }
+            message = up.message() => match message {
+                Ok(Some(pb::Up { body: Some(body) })) => match body {
+                    pb::up::Body::Event(event) => node.on_event(&session, event),
+                    pb::up::Body::Done(done) => node.on_done(&session, done),
+                    pb::up::Body::Hello(_) => break "said Hello twice".to_owned(),
+                },
+                // A message of a later version, which this one can do without.
+                Ok(Some(pb::Up { body: None })) => {}
+                Ok(None) => break "hung up".to_owned(),
+                Err(status) => break status.to_string(),
+            },
+        }
+    };
+    tracing::info!(gateway = %session.gateway, why, "is logged out");
+    sessions.close(&session);
+}
+
+#[cfg(test)]
+mod tests;

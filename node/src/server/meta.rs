@@ -1,0 +1,110 @@
+//! What the meta shard holds for this version: the tenant's configuration and the key of the
+//! digest nonces. Whoever leads it puts them there; every node reads them.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use tandem_core::config::Config;
+use tandem_core::wire;
+use tandem_gateway::link::pb;
+use tokio::sync::watch;
+
+/// The tenant's configuration, as `tandem_core::wire` writes it.
+pub const CONFIG: &str = "tenant/config";
+/// 32 random bytes. Never logged.
+pub const NONCE_KEY: &str = "nonce_key";
+const NONCE_KEY_BYTES: usize = 32;
+
+/// The meta shard's keys and values.
+#[async_trait]
+pub trait Meta: Send + Sync + 'static {
+    /// From this node's own replica.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+    /// Answered when it is committed; only the leader may.
+    async fn put(&self, key: &str, value: Vec<u8>) -> Result<()>;
+    /// True while this node leads the meta shard.
+    fn leads(&self) -> watch::Receiver<bool>;
+    /// Changes whenever something was applied to this node's replica.
+    fn applied(&self) -> watch::Receiver<u64>;
+}
+
+/// Writes what is missing or has been changed in the file, each time this node comes to lead.
+pub async fn keep(meta: Arc<dyn Meta>, given: Config) {
+    let mut leads = meta.leads();
+    while leads.wait_for(|leads| *leads).await.is_ok() {
+        if let Err(error) = write(meta.as_ref(), &given).await {
+            // Another leads by now, or nobody can; the next leader does the same.
+            tracing::warn!(%error, "the meta shard was not written");
+        }
+        if leads.wait_for(|leads| !*leads).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(meta: &dyn Meta, given: &Config) -> Result<()> {
+    if meta.get(NONCE_KEY).is_none() {
+        let key: [u8; NONCE_KEY_BYTES] = rand::random();
+        meta.put(NONCE_KEY, key.to_vec()).await.context("the nonce key")?;
+    }
+    let stored = meta.get(CONFIG).and_then(|bytes| wire::decode_config(&bytes).ok());
+    if let Some(wanted) = wanted(stored.as_ref(), given) {
+        tracing::info!(version = wanted.version, tenant = %wanted.tenant, "configuration changed");
+        meta.put(CONFIG, wire::encode_config(&wanted)).await.context("the configuration")?;
+    }
+    Ok(())
+}
+
+/// The configuration that has to be stored, where it is another than the stored one.
+fn wanted(stored: Option<&Config>, given: &Config) -> Option<Config> {
+    let version = stored.map_or(1, |stored| stored.version);
+    let mut wanted = Config { version, ..given.clone() };
+    match stored {
+        Some(stored) if *stored == wanted => None,
+        Some(_) => {
+            wanted.version += 1;
+            Some(wanted)
+        }
+        None => Some(wanted),
+    }
+}
+
+/// What gateways are told of the tenant, once it is there.
+pub fn routing(meta: &dyn Meta, shard: u16) -> Vec<pb::Routing> {
+    match (meta.get(CONFIG), meta.get(NONCE_KEY)) {
+        (Some(config), Some(nonce_key)) => {
+            vec![pb::Routing { config, shard: u32::from(shard), nonce_key }]
+        }
+        (_, _) => Vec::new(),
+    }
+}
+
+/// The tenant's configuration, for the leader of its shard to propose.
+pub fn config(meta: &dyn Meta) -> Option<Config> {
+    let bytes = meta.get(CONFIG)?;
+    wire::decode_config(&bytes)
+        .inspect_err(|error| tracing::error!(%error, "TD0203 the configuration can't be read"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_is_stored_once_when_it_stays_the_same() {
+        let given = tandem_core::demo::demo_config();
+        let first = wanted(None, &given).unwrap();
+        assert_eq!(first.version, 1);
+        assert_eq!(wanted(Some(&first), &given), None);
+    }
+
+    #[test]
+    fn configuration_gets_a_new_version_when_the_file_was_changed() {
+        let given = tandem_core::demo::demo_config();
+        let stored = Config { version: 4, ..given.clone() };
+        let changed = Config { acw_ms: 5_000, ..given };
+        assert_eq!(wanted(Some(&stored), &changed).unwrap().version, 5);
+    }
+}

@@ -1,0 +1,101 @@
+//! What every server does first and last.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_appender::non_blocking::WorkerGuard;
+
+use crate::config;
+use crate::telemetry::{logs, metrics};
+
+/// Threads of the application's runtime; consensus and media have their own.
+const WORKERS: usize = 2;
+
+/// A server that is being started.
+pub struct Started {
+    pub config: config::Server,
+    pub incarnation: u64,
+    pub metrics: PrometheusHandle,
+    /// Dropped last: it writes what is left of the log.
+    pub log: WorkerGuard,
+}
+
+/// Configuration, log, metrics, limits.
+pub fn start(path: &Path, incarnation: Option<u64>, role: &'static str) -> Result<Started> {
+    let config = config::load_server(path)?;
+    let name = &config.process.name;
+    let log = logs::start(&config.process.logs, name)?;
+    let metrics = metrics::start(name, role)?;
+    raise_open_files();
+    let incarnation = incarnation.unwrap_or_else(unix_ms);
+    tracing::info!(process = %name, role, incarnation, version = crate::VERSION, "starts");
+    Ok(Started { config, incarnation, metrics, log })
+}
+
+/// Runs `server` until it ends or SIGTERM or SIGINT asks it to.
+pub fn run<F>(server: impl FnOnce(Shutdown) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("app")
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?;
+    let (asked, shutdown) = watch::channel(false);
+    let ended = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be heard")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be heard")?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("asked to stop");
+            asked.send_replace(true);
+        });
+        server(Shutdown(shutdown)).await
+    });
+    if let Err(error) = &ended {
+        tracing::error!("ends: {error:#}");
+    } else {
+        tracing::info!("ends");
+    }
+    // What still runs has nothing to lose: all that counts is on disk.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Completes when the process shall end.
+#[derive(Clone)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    pub async fn wait(mut self) {
+        // An error means that the sender is gone, which only happens at the end.
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}
+
+/// To the hard limit: sockets, log segments and SST files all count.
+fn raise_open_files() {
+    // SAFETY: getrlimit(2) and setrlimit(2) on a block that outlives the calls.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

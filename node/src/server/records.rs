@@ -1,0 +1,301 @@
+//! Records that are written once: CDRs and recordings, read page by page from the rows of state.
+
+use serde_json::{Value, json};
+use tandem_core::ids::RecordingId;
+use tandem_core::view;
+
+/// Rows that one request looks at; where a filter finds nothing among them, the page is empty
+/// and its cursor goes on.
+const ROWS_MAX: usize = 100_000;
+pub const LIMIT_MAX: usize = 1_000;
+pub const LIMIT_DEFAULT: usize = 200;
+
+/// The rows of one family, in the order of their keys.
+pub trait Rows {
+    /// From the first key above `after`, until `visit` says that it has enough.
+    fn scan(&self, after: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool);
+}
+
+/// What a caller asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub sip_call_id: Option<String>,
+    pub call: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub since_ms: Option<u64>,
+    pub limit: usize,
+    /// The key of the last row of the page before.
+    pub cursor: Option<Vec<u8>>,
+}
+
+impl Asked {
+    /// # Errors
+    /// In one sentence, what was expected.
+    pub fn of<'a>(mut param: impl FnMut(&str) -> Option<&'a String>) -> Result<Self, String> {
+        let limit = match param("limit") {
+            None => LIMIT_DEFAULT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+                .ok_or_else(|| format!("limit is {text:?}; expected 1 to {LIMIT_MAX}"))?,
+        };
+        let cursor = match param("cursor") {
+            None => None,
+            Some(text) => {
+                Some(unhex(text).ok_or_else(|| format!("cursor {text:?} was not given by us"))?)
+            }
+        };
+        let since_ms = match param("since") {
+            None => None,
+            Some(text) => Some(unix_ms(text).ok_or_else(|| {
+                format!("since is {text:?}; expected a time as in 2026-11-24T12:00:00.000Z")
+            })?),
+        };
+        Ok(Self {
+            sip_call_id: param("sip_call_id").cloned(),
+            call: param("call").cloned(),
+            since_ms,
+            limit,
+            cursor,
+        })
+    }
+}
+
+/// CDRs whose calls ended at `since` or later, the earliest first. Keys begin with the time of
+/// the end in milliseconds.
+pub fn cdrs(rows: &dyn Rows, asked: &Asked, view: impl Fn(&[u8]) -> Option<view::Cdr>) -> Value {
+    let since = asked.since_ms.unwrap_or(0);
+    let start = since.saturating_sub(1).to_be_bytes().to_vec();
+    // No key of the millisecond before is above this one, and every later one is.
+    let start = if since == 0 { Vec::new() } else { [start, vec![0xff; 16]].concat() };
+    page(rows, asked, start, |bytes| {
+        let cdr = view(bytes)?;
+        let wanted = is(&asked.sip_call_id, &cdr.sip_call_id) && is(&asked.call, &cdr.call);
+        wanted.then(|| serde_json::to_value(cdr).unwrap_or_default())
+    })
+}
+
+pub fn recordings(
+    rows: &dyn Rows,
+    asked: &Asked,
+    view: impl Fn(&[u8]) -> Option<view::Recording>,
+) -> Value {
+    page(rows, asked, Vec::new(), |bytes| {
+        let recording = view(bytes)?;
+        is(&asked.call, &recording.call)
+            .then(|| serde_json::to_value(recording).unwrap_or_default())
+    })
+}
+
+/// One recording; its key is its id.
+pub fn recording(
+    rows: &dyn Rows,
+    id: RecordingId,
+    view: impl Fn(&[u8]) -> Option<view::Recording>,
+) -> Option<Value> {
+    let before = id.0.checked_sub(1).map(|id| id.to_be_bytes().to_vec()).unwrap_or_default();
+    let mut found = None;
+    rows.scan(&before, &mut |key, value| {
+        found = (key == id.0.to_be_bytes()).then(|| view(value)).flatten();
+        false
+    });
+    found.and_then(|recording| serde_json::to_value(recording).ok())
+}
+
+fn is(wanted: &Option<String>, value: &str) -> bool {
+    wanted.as_deref().is_none_or(|wanted| wanted == value)
+}
+
+fn page(
+    rows: &dyn Rows,
+    asked: &Asked,
+    start: Vec<u8>,
+    item: impl Fn(&[u8]) -> Option<Value>,
+) -> Value {
+    let after = asked.cursor.clone().map_or(start.clone(), |cursor| cursor.max(start));
+    let mut items = Vec::new();
+    let mut seen = 0_usize;
+    let mut last = Vec::new();
+    let mut more = false;
+    rows.scan(&after, &mut |key, value| {
+        if items.len() == asked.limit || seen == ROWS_MAX {
+            more = true;
+            return false;
+        }
+        seen += 1;
+        last = key.to_vec();
+        items.extend(item(value));
+        true
+    });
+    json!({"items": items, "next": more.then(|| hex(&last))})
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or("?"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).ok()).collect()
+}
+
+/// RFC 3339 in UTC or with an offset.
+fn unix_ms(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let sign = |at: usize, wanted: &[u8]| {
+        text.as_bytes().get(at).filter(|byte| wanted.contains(byte)).copied()
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    sign(4, b"-")?;
+    sign(7, b"-")?;
+    sign(10, b"Tt ")?;
+    sign(13, b":")?;
+    sign(16, b":")?;
+    let in_range = (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !in_range {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let zone_at = rest.find(['Z', 'z', '+', '-', ' '])?;
+    let fraction = rest.get(..zone_at)?;
+    let millis = match fraction.strip_prefix('.') {
+        None if fraction.is_empty() => 0,
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{digits:0<3}").get(..3)?.parse::<i64>().ok()?
+        }
+        None | Some(_) => return None,
+    };
+    let zone = rest.get(zone_at..)?;
+    let offset_min = match zone.as_bytes() {
+        b"Z" | b"z" => 0,
+        // A '+' in a query that nobody escaped arrives as a space.
+        [sign @ (b'+' | b'-' | b' '), _, _, b':', _, _] => {
+            let (hours, minutes) = (zone.get(1..3)?, zone.get(4..6)?);
+            let offset = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            if *sign == b'-' { -offset } else { offset }
+        }
+        _ => return None,
+    };
+    let seconds =
+        days(year, month, day) * 86_400 + hour * 3_600 + (minute - offset_min) * 60 + second;
+    u64::try_from(seconds * 1_000 + millis).ok()
+}
+
+/// Days from 1970-01-01 (Hinnant, `days_from_civil`).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+
+    use super::*;
+
+    struct Memory(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Rows for Memory {
+        fn scan(&self, after: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+            let above = (Bound::Excluded(after.to_vec()), Bound::Unbounded);
+            for (key, value) in self.0.range(above) {
+                if !visit(key, value) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Five CDRs, a second apart.
+    fn memory() -> Memory {
+        let row = |at: u64| {
+            let mut key = (at * 1_000).to_be_bytes().to_vec();
+            key.extend(at.to_be_bytes());
+            (key, vec![u8::try_from(at).unwrap()])
+        };
+        Memory((1..=5).map(row).collect())
+    }
+
+    fn view(bytes: &[u8]) -> Option<view::Cdr> {
+        let at = bytes[0];
+        Some(view::Cdr {
+            id: at.to_string(),
+            call: at.to_string(),
+            sip_call_id: format!("sip-{at}"),
+            from: String::new(),
+            to: String::new(),
+            trunk: None,
+            channel: None,
+            started_at: String::new(),
+            answered_at: None,
+            queued_at: None,
+            connected_at: None,
+            ended_at: String::new(),
+            wait_ms: None,
+            talk_ms: None,
+            queue: None,
+            agent: None,
+            disposition: String::new(),
+            hung_up_by: String::new(),
+            cause: String::new(),
+            takeovers: 0,
+            recording: None,
+        })
+    }
+
+    fn ids(page: &Value) -> String {
+        page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn records_go_on_at_the_cursor_when_a_page_is_full() {
+        let mut asked = Asked { limit: 2, ..Asked::default() };
+        let mut pages = Vec::new();
+        loop {
+            let page = cdrs(&memory(), &asked, view);
+            pages.push(ids(&page));
+            let Some(next) = page["next"].as_str() else { break };
+            asked.cursor = unhex(next);
+        }
+        assert_eq!(pages, ["12", "34", "5"]);
+    }
+
+    #[test]
+    fn records_are_those_that_a_filter_names() {
+        let asked =
+            Asked { sip_call_id: Some("sip-4".into()), limit: LIMIT_MAX, ..Asked::default() };
+        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "4");
+        let asked = Asked { since_ms: Some(3_000), limit: LIMIT_MAX, ..Asked::default() };
+        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "345");
+    }
+
+    #[test]
+    fn since_is_read_as_rfc_3339() {
+        assert_eq!(unix_ms("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(unix_ms("2000-02-29T00:00:00.123Z"), Some(951_782_400_123));
+        assert_eq!(unix_ms("2026-11-24T12:59:59.999+01:00"), Some(1_795_521_599_999));
+        for wrong in
+            ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-24T00:00:00", "2026-11-24T0:00:00Z"]
+        {
+            assert_eq!(unix_ms(wrong), None, "{wrong}");
+        }
+    }
+}

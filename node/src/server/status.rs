@@ -1,0 +1,201 @@
+//! The cluster's state as `GET /v1/cluster` and `tandem cluster status --json` give it.
+
+use serde_json::{Map, Value, json};
+
+/// A voter as its peers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voter {
+    pub name: String,
+    pub box_name: String,
+    pub witness: bool,
+    pub healthy: bool,
+    /// `None` where it has not been heard.
+    pub version: Option<String>,
+    pub leads: Vec<String>,
+    /// Entries that it is behind, of the shard where it is furthest.
+    pub lag: Option<u64>,
+    /// It holds everything that is committed.
+    pub caught_up: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    pub name: String,
+    pub box_name: String,
+    pub vips: Vec<String>,
+    pub calls: u64,
+    pub logged_in: bool,
+}
+
+/// Voters that may die before the rest can no longer decide.
+pub fn failure_tolerance(voters: &[Voter]) -> usize {
+    let healthy = voters.iter().filter(|voter| voter.healthy && voter.caught_up).count();
+    let majority = voters.len() / 2 + 1;
+    // Somebody who runs calls must be left, too.
+    let nodes = voters.iter().filter(|v| v.healthy && v.caught_up && !v.witness).count();
+    healthy.saturating_sub(majority).min(nodes.saturating_sub(1))
+}
+
+pub fn cluster(voters: &[Voter], gateways: &[Gateway], feature_version: u32) -> Value {
+    let nodes = voters.iter().map(|voter| {
+        json!({
+            "name": voter.name,
+            "role": if voter.witness { "witness" } else { "node" },
+            "healthy": voter.healthy,
+            "version": voter.version,
+            "leads": voter.leads,
+            "lag": voter.lag,
+        })
+    });
+    let rows = gateways
+        .iter()
+        .map(|gateway| json!({"name": gateway.name, "vips": gateway.vips, "calls": gateway.calls}));
+    json!({
+        "failure_tolerance": failure_tolerance(voters),
+        "nodes": nodes.collect::<Vec<_>>(),
+        "gateways": rows.collect::<Vec<_>>(),
+        "can_lose": can_lose(voters, gateways),
+        "feature_version": feature_version,
+    })
+}
+
+/// For every process and every box.
+fn can_lose(voters: &[Voter], gateways: &[Gateway]) -> Map<String, Value> {
+    let mut verdicts = Map::new();
+    let mut tell = |name: &str, lost: &dyn Fn(&str, &str) -> bool| {
+        let why = why_not(voters, gateways, lost);
+        let verdict = json!({"ok": why.is_none(), "why": why.unwrap_or_default()});
+        verdicts.insert(name.to_owned(), verdict);
+    };
+    for voter in voters {
+        tell(&voter.name, &|name, _| name == voter.name);
+    }
+    for gateway in gateways {
+        tell(&gateway.name, &|name, _| name == gateway.name);
+    }
+    for name in voters.iter().map(|v| &v.box_name).chain(gateways.iter().map(|g| &g.box_name)) {
+        tell(name, &|_, box_name| box_name == name);
+    }
+    verdicts
+}
+
+/// Why the cluster would not go on without those that `lost` names.
+fn why_not(
+    voters: &[Voter],
+    gateways: &[Gateway],
+    lost: &dyn Fn(&str, &str) -> bool,
+) -> Option<String> {
+    let left: Vec<_> = voters.iter().filter(|voter| !lost(&voter.name, &voter.box_name)).collect();
+    let up: Vec<_> = left.iter().filter(|voter| voter.healthy && voter.caught_up).collect();
+    let majority = voters.len() / 2 + 1;
+    if left.len() < voters.len() && up.len() < majority {
+        let missing = left.iter().filter(|voter| !(voter.healthy && voter.caught_up));
+        let missing: Vec<_> = missing.map(|voter| voter.name.as_str()).collect();
+        return Some(if missing.is_empty() {
+            format!("{} of {} voters would be left, {majority} are needed", up.len(), voters.len())
+        } else {
+            format!("{} would be missing, too", missing.join(" and "))
+        });
+    }
+    if left.len() < voters.len() && up.iter().all(|voter| voter.witness) {
+        return Some("no node that runs calls would be left".to_owned());
+    }
+    let serving = |gateway: &&Gateway| gateway.logged_in && !lost(&gateway.name, &gateway.box_name);
+    let loses_gateway =
+        gateways.iter().any(|gateway| gateway.logged_in && lost(&gateway.name, &gateway.box_name));
+    if loses_gateway && !gateways.iter().any(|gateway| serving(&gateway)) {
+        return Some("no gateway would be left".to_owned());
+    }
+    // A gateway's calls go with it until another can adopt its address.
+    let calls: u64 = gateways
+        .iter()
+        .filter(|gateway| lost(&gateway.name, &gateway.box_name))
+        .map(|gateway| gateway.calls)
+        .sum();
+    (calls > 0).then(|| format!("{calls} live calls would be lost with the gateway"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voter(name: &str, box_name: &str) -> Voter {
+        Voter {
+            name: name.into(),
+            box_name: box_name.into(),
+            witness: name == "witness",
+            healthy: true,
+            version: Some("0.1.0".into()),
+            leads: Vec::new(),
+            lag: Some(0),
+            caught_up: true,
+        }
+    }
+
+    fn gateway(name: &str, box_name: &str) -> Gateway {
+        Gateway {
+            name: name.into(),
+            box_name: box_name.into(),
+            vips: Vec::new(),
+            calls: 0,
+            logged_in: true,
+        }
+    }
+
+    fn healthy() -> (Vec<Voter>, Vec<Gateway>) {
+        (
+            vec![voter("node-a", "a"), voter("node-b", "b"), voter("witness", "w")],
+            vec![gateway("gateway-a", "a"), gateway("gateway-b", "b")],
+        )
+    }
+
+    fn verdict(voters: &[Voter], gateways: &[Gateway], name: &str) -> (bool, String) {
+        let status = cluster(voters, gateways, 1);
+        let verdict = &status["can_lose"][name];
+        (verdict["ok"].as_bool().unwrap(), verdict["why"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn status_lets_any_box_go_when_all_are_healthy() {
+        let (voters, gateways) = healthy();
+        for name in ["node-a", "node-b", "witness", "gateway-a", "gateway-b", "a", "b", "w"] {
+            assert_eq!(verdict(&voters, &gateways, name), (true, String::new()), "{name}");
+        }
+        assert_eq!(failure_tolerance(&voters), 1);
+    }
+
+    #[test]
+    fn status_keeps_the_last_node_when_the_other_is_down() {
+        let (mut voters, gateways) = healthy();
+        voters[1].healthy = false;
+        assert_eq!(failure_tolerance(&voters), 0);
+        assert_eq!(
+            verdict(&voters, &gateways, "node-a"),
+            (false, "node-b would be missing, too".into())
+        );
+        // Nothing is lost with what is down already.
+        assert!(verdict(&voters, &gateways, "node-b").0);
+    }
+
+    #[test]
+    fn status_keeps_a_node_when_the_other_is_behind() {
+        let (mut voters, gateways) = healthy();
+        voters[1].caught_up = false;
+        assert!(!verdict(&voters, &gateways, "a").0);
+    }
+
+    #[test]
+    fn status_keeps_a_gateway_when_calls_live_on_it() {
+        let (voters, mut gateways) = healthy();
+        gateways[0].calls = 3;
+        assert!(!verdict(&voters, &gateways, "gateway-a").0);
+        assert!(!verdict(&voters, &gateways, "a").0);
+        assert!(verdict(&voters, &gateways, "node-a").0);
+    }
+
+    #[test]
+    fn status_says_zero_tolerance_when_there_are_two_voters() {
+        let (voters, _) = healthy();
+        assert_eq!(failure_tolerance(&voters[..2]), 0);
+    }
+}

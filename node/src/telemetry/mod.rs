@@ -1,0 +1,4 @@
+//! Logs and metrics of every process.
+
+pub mod logs;
+pub mod metrics;

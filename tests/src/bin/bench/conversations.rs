@@ -1,0 +1,118 @@
+//! 50 recorded conversations at once: loss, packet spacing, and the recordings' gaps.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+use tandem_media::endpoint::EndpointPool;
+use tandem_tests::Cluster;
+use tandem_tests::phone::{Incoming, Options, Phone};
+
+use crate::usage::Usage;
+use crate::{pids, print_histogram};
+
+const CONVERSATIONS: u32 = 50;
+const FIRST_AGENT: u32 = 2001;
+const TALK_S: u64 = 30;
+const WAIT_S_MAX: u64 = 20;
+
+/// A tenant with an agent for each conversation.
+fn config() -> Result<String> {
+    let mut text = String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
+    text.push_str("[[trunk]]\nname = \"carrier\"\nchannels = 120\n\n");
+    let names: Vec<String> =
+        (0..CONVERSATIONS).map(|n| format!("\"{}\"", FIRST_AGENT + n)).collect();
+    writeln!(text, "[[queue]]\nname = \"support\"\nrecord = true\nagents = [{}]\n", names.join(", "))?;
+    text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
+    for n in 0..CONVERSATIONS {
+        let id = FIRST_AGENT + n;
+        writeln!(text, "[[agent]]\nid = \"{id}\"\npassword = \"tandem-{id}\"\n")?;
+    }
+    Ok(text)
+}
+
+pub async fn run(dir: &Path) -> Result<()> {
+    let file = dir.join("bench.toml");
+    std::fs::write(&file, config()?)?;
+    let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
+    let vip = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
+    let pool = Arc::new(EndpointPool::start()?);
+    let options = |user: String, incoming| Options {
+        password: format!("tandem-{user}"),
+        user,
+        server: vip,
+        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        incoming,
+        tone_hz: 440,
+    };
+    let mut agents = Vec::new();
+    for n in 0..CONVERSATIONS {
+        let user = (FIRST_AGENT + n).to_string();
+        let agent =
+            Phone::start(options(user, Incoming::Answer { after_ms: 50 }), Arc::clone(&pool)).await?;
+        let status = agent.register(600).await?;
+        anyhow::ensure!(status == 200, "REGISTER was answered {status}");
+        agents.push(agent);
+    }
+    let reject = Incoming::Reject { status: 486 };
+    let caller = Phone::start(options("13800000000".into(), reject), Arc::clone(&pool)).await?;
+    let mut calls = Vec::new();
+    for _ in 0..CONVERSATIONS {
+        let call_id = caller.dial("4001")?;
+        caller.answered(&call_id, Duration::from_secs(WAIT_S_MAX)).await?;
+        calls.push(call_id);
+    }
+    let api = cluster.api()?;
+    api.until("/v1/calls?state=connected", Duration::from_secs(WAIT_S_MAX), |page| {
+        (page["items"].as_array()?.len() == CONVERSATIONS as usize).then_some(())
+    })
+    .await?;
+
+    let usage = Usage::begin(pids(&cluster)?)?;
+    for_each_endpoint(&caller, &agents, |endpoint| endpoint.mark());
+    tokio::time::sleep(Duration::from_secs(TALK_S)).await;
+    usage.print("with 50 recorded conversations")?;
+    let mut spacing_ms = Histogram::<u64>::new(3)?;
+    let (mut received, mut lost) = (0_u64, 0_u64);
+    for_each_endpoint(&caller, &agents, |endpoint| {
+        let stats = endpoint.stats();
+        received += stats.received;
+        lost += stats.lost;
+        spacing_ms.saturating_record(stats.spacing_ms_max);
+    });
+    println!("50 recorded conversations of {TALK_S} s: {received} packets, {lost} lost");
+    print_histogram("  longest packet spacing of each side", "ms", &spacing_ms);
+    for call_id in &calls {
+        caller.hang_up(call_id).await?;
+    }
+    let recordings = api
+        .until("/v1/recordings", Duration::from_secs(WAIT_S_MAX), |page| {
+            let items = page["items"].as_array()?;
+            let done = items.len() == CONVERSATIONS as usize
+                && items.iter().all(|recording| recording["sealed"] == true);
+            done.then(|| items.clone())
+        })
+        .await?;
+    let gaps: usize = recordings.iter().filter_map(|r| r["gaps"].as_array().map(Vec::len)).sum();
+    println!("  {} recordings sealed, {gaps} gaps", recordings.len());
+    cluster.stop()?;
+    Ok(())
+}
+
+fn for_each_endpoint(
+    caller: &Phone,
+    agents: &[Phone],
+    mut look: impl FnMut(&tandem_media::endpoint::Endpoint),
+) {
+    for phone in agents.iter().chain([caller]) {
+        phone.with_calls(|calls| {
+            for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
+                look(endpoint);
+            }
+        });
+    }
+}

@@ -1,0 +1,84 @@
+//! `make bench`: failover, set-up time under load, recorded conversations, and what each process
+//! costs. Prints figures with the machine's load; asserts nothing.
+//!
+//! `tandem-bench [failover|calls|conversations]…` measures only what is named.
+
+mod calls;
+mod conversations;
+mod failover;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use hdrhistogram::Histogram;
+use tandem_tests::Cluster;
+
+const ALL: [&str; 3] = ["failover", "calls", "conversations"];
+
+fn main() -> ExitCode {
+    let run = || -> Result<()> {
+        let named: Vec<String> = std::env::args().skip(1).collect();
+        if let Some(unknown) = named.iter().find(|name| !ALL.contains(&name.as_str())) {
+            bail!("there is no benchmark {unknown:?}; there are {}", ALL.join(", "));
+        }
+        let wanted = |name: &str| named.is_empty() || named.iter().any(|n| n == name);
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(async {
+                println!("load average before: {}", load_average());
+                if wanted("calls") {
+                    calls::run(&fresh("calls")?).await?;
+                }
+                if wanted("conversations") {
+                    conversations::run(&fresh("conversations")?).await?;
+                }
+                if wanted("failover") {
+                    failover::run(&fresh("failover")?).await?;
+                }
+                println!("load average after: {}", load_average());
+                Ok(())
+            })
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An empty folder for one cluster.
+fn fresh(name: &str) -> Result<PathBuf> {
+    let dir = std::env::current_dir()?.join("tandem-data").join(format!("bench-{name}"));
+    if dir.join("processes.json").exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("clear {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
+}
+
+/// Figures in `unit`, recorded as whole numbers.
+fn print_histogram(what: &str, unit: &str, histogram: &Histogram<u64>) {
+    println!(
+        "{what}: n {} p50 {} p99 {} max {} {unit} (load {})",
+        histogram.len(),
+        histogram.value_at_quantile(0.5),
+        histogram.value_at_quantile(0.99),
+        histogram.max(),
+        load_average().split(' ').next().unwrap_or_default(),
+    );
+}
+
+fn pids(cluster: &Cluster) -> Result<Vec<(String, i32)>> {
+    let processes = cluster.processes()?.processes;
+    Ok(processes.into_iter().filter(|p| p.alive).map(|p| (p.name, p.pid)).collect())
+}

@@ -1,0 +1,127 @@
+//! A cluster on a block of loopback addresses of its own, with phones: what most tests need.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tandem_media::endpoint::EndpointPool;
+
+use crate::phone::{Incoming, Options, Phone};
+use crate::{Api, Cluster};
+
+const SETUP_S_MAX: u64 = 15;
+const REGISTER_S: u32 = 600;
+
+pub struct House {
+    pub cluster: Cluster,
+    pub api: Api,
+    pub vips: Vec<SocketAddr>,
+    pub pool: Arc<EndpointPool>,
+    /// Removed with the house.
+    _dir: tempfile::TempDir,
+}
+
+impl House {
+    /// `block` is the third octet of the cluster's addresses: 127.0.`block`.x.
+    pub async fn open(block: u8) -> Result<Self> {
+        Self::open_with(block, "").await
+    }
+
+    /// The same with more configuration.
+    pub async fn open_with(block: u8, config: &str) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("house.toml");
+        std::fs::write(&file, format!("[dev]\naddress_base = \"127.0.{block}.0\"\n{config}"))?;
+        let data = dir.path().join("cluster");
+        std::fs::create_dir(&data)?;
+        let cluster =
+            Cluster::start(&data, &["--config", file.to_str().context("UTF-8 path")?])?;
+        let api = cluster.api()?;
+        let vips = cluster
+            .processes()?
+            .sip
+            .iter()
+            .map(|vip| vip.vip.parse().with_context(|| format!("VIP {}", vip.vip)))
+            .collect::<Result<Vec<SocketAddr>>>()?;
+        let pool = Arc::new(EndpointPool::start()?);
+        Ok(Self { cluster, api, vips, pool, _dir: dir })
+    }
+
+    /// A phone at the `at`-th service address.
+    pub async fn phone(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let options = Options {
+            user: user.to_owned(),
+            password: format!("tandem-{user}"),
+            server: self.vips[at % self.vips.len()],
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            incoming,
+            tone_hz: 440,
+        };
+        Phone::start(options, Arc::clone(&self.pool)).await
+    }
+
+    /// A phone that claims to be `user` and doesn't know the password.
+    pub async fn impostor(&self, user: &str) -> Result<Phone> {
+        let options = Options {
+            user: user.to_owned(),
+            password: "guessed".into(),
+            server: self.vips[0],
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            incoming: Incoming::Reject { status: 486 },
+            tone_hz: 440,
+        };
+        Phone::start(options, Arc::clone(&self.pool)).await
+    }
+
+    /// A registered agent who is ready.
+    pub async fn agent(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let phone = self.phone(id, at, incoming).await?;
+        let status = phone.register(REGISTER_S).await?;
+        ensure!(status == 200, "REGISTER of {id} was answered {status}");
+        self.agent_is(id, "ready").await?;
+        Ok(phone)
+    }
+
+    /// A caller of the trunk.
+    pub async fn caller(&self, user: &str, at: usize) -> Result<Phone> {
+        self.phone(user, at, Incoming::Reject { status: 486 }).await
+    }
+
+    /// Dials, is answered, and is in `state`.
+    pub async fn call(&self, phone: &Phone, number: &str, state: &str) -> Result<String> {
+        let call_id = phone.dial(number)?;
+        phone.answered(&call_id, Duration::from_secs(SETUP_S_MAX)).await?;
+        self.call_is(&call_id, state).await?;
+        Ok(call_id)
+    }
+
+    pub async fn call_is(&self, sip_call_id: &str, state: &str) -> Result<()> {
+        let path = format!("/v1/calls?sip_call_id={sip_call_id}");
+        let within = Duration::from_secs(SETUP_S_MAX);
+        self.api
+            .until(&path, within, |page| (page["items"].get(0)?["state"] == state).then_some(()))
+            .await
+    }
+
+    pub async fn agent_is(&self, id: &str, state: &str) -> Result<()> {
+        let path = format!("/v1/agents/{id}");
+        let within = Duration::from_secs(SETUP_S_MAX);
+        self.api.until(&path, within, |agent| (agent["state"] == state).then_some(())).await
+    }
+
+    /// The one CDR of a call, once it is there; an error if there is more than one.
+    pub async fn cdr(&self, sip_call_id: &str) -> Result<serde_json::Value> {
+        let path = format!("/v1/cdrs?sip_call_id={sip_call_id}");
+        let within = Duration::from_secs(SETUP_S_MAX);
+        let cdrs = self
+            .api
+            .until(&path, within, |page| {
+                let items = page["items"].as_array()?;
+                (!items.is_empty()).then(|| items.clone())
+            })
+            .await?;
+        ensure!(cdrs.len() == 1, "call {sip_call_id} has {} CDRs", cdrs.len());
+        cdrs.into_iter().next().context("a CDR")
+    }
+}

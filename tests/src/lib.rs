@@ -1,0 +1,10 @@
+//! What the black-box tests, the demo and the benchmarks share: a cluster of real processes,
+//! a client of its API, SIP phones with RTP.
+
+pub mod api;
+pub mod cluster;
+pub mod house;
+pub mod phone;
+
+pub use api::Api;
+pub use cluster::Cluster;

@@ -1,0 +1,7 @@
+//! A SIP phone of our own: registers, calls, answers, hangs up; strict about what it sees, so
+//! that a second transaction or a CSeq that goes backwards is found by the peer itself.
+
+mod agent;
+mod exchange;
+
+pub use agent::{CallEnd, Ended, Incoming, Options, Phone, Violation};

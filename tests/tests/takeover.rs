@@ -1,0 +1,143 @@
+//! The node that leads dies under live calls.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tandem_tests::house::House;
+use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone};
+
+/// No packet spacing above this may be the media path's doing; a loaded test machine gets some
+/// slack on top.
+const SPACING_MS_MAX: u64 = 60 + 60;
+const WITHIN: Duration = Duration::from_secs(15);
+
+fn spacing_ms_max(phone: &Phone, call_id: &str) -> Option<u64> {
+    phone.with_calls(|calls| {
+        let endpoint = calls.get(call_id)?.media.as_ref()?;
+        let stats = endpoint.stats();
+        (stats.received > 0).then_some(stats.spacing_ms_max)
+    })
+}
+
+fn mark(phone: &Phone) {
+    phone.with_calls(|calls| {
+        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
+            endpoint.mark();
+        }
+    });
+}
+
+fn waiting(queue: &serde_json::Value) -> serde_json::Value {
+    queue["waiting"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Result<()> {
+    let house = House::open(21).await?;
+    let quick = Incoming::Answer { after_ms: 50 };
+    let talking_agent = house.agent("1001", 0, quick).await?;
+    let ringing_agent = house.agent("1002", 1, Incoming::Ring).await?;
+    let talker = house.caller("13800000001", 0).await?;
+    let ringer = house.caller("13800000002", 1).await?;
+    let waiters = house.caller("13800000003", 0).await?;
+    let talk = house.call(&talker, "4001", "connected").await?;
+    let ring = house.call(&ringer, "4001", "queued").await?;
+    house.agent_is("1002", "reserved").await?;
+    let mut wait = Vec::new();
+    for _ in 0..3 {
+        wait.push(house.call(&waiters, "4001", "queued").await?);
+    }
+
+    for round in 1..=2_u64 {
+        let queue = house.api.get("/v1/queues/support").await?;
+        let agents = house.api.get("/v1/agents").await?;
+        for phone in [&talker, &ringer, &waiters, &talking_agent] {
+            mark(phone);
+        }
+        let leader = house.cluster.leader().await?;
+        house.cluster.kill(&leader)?;
+        // A call in the very moment of the failover: set up and hung up all the same.
+        let echo = house.caller(&format!("1390000000{round}"), 1).await?;
+        let short = echo.dial("4003")?;
+        echo.answered(&short, WITHIN).await?;
+        assert_eq!(echo.hang_up(&short).await?, 200, "BYE of a call through the failover");
+
+        let after = house.api.get("/v1/queues/support").await?;
+        assert_eq!(waiting(&after), waiting(&queue), "order and times of the queue");
+        assert_eq!(house.api.get("/v1/agents").await?, agents, "agents");
+        house.call_is(&talk, "connected").await?;
+        house.call_is(&ring, "queued").await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for (phone, call_id) in [(&talker, &talk), (&ringer, &ring), (&waiters, &wait[0])] {
+            let spacing = spacing_ms_max(phone, call_id).context("audio")?;
+            assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
+        }
+        house.cluster.revive(&leader)?;
+        house
+            .api
+            .until("/v1/cluster", WITHIN, |status| {
+                let nodes = status["nodes"].as_array()?;
+                let healthy = nodes.iter().all(|node| {
+                    node["healthy"] == true && node["lag"].as_u64().is_some_and(|lag| lag < 10)
+                });
+                healthy.then_some(())
+            })
+            .await?;
+    }
+
+    // The agent who rang through both kills picks up: the caller is the one who was first.
+    let offered = ringing_agent
+        .with_calls(|calls| calls.keys().next().cloned())
+        .context("agent 1002 still rings")?;
+    ringing_agent.answer(&offered)?;
+    house.call_is(&ring, "connected").await?;
+    // The talking one ends; the head of the queue is next.
+    assert_eq!(talker.hang_up(&talk).await?, 200);
+    house.call_is(&wait[0], "connected").await?;
+    house.call_is(&wait[1], "queued").await?;
+
+    let cdr = house.cdr(&talk).await?;
+    assert_eq!(cdr["takeovers"], 2);
+    assert_eq!(cdr["disposition"], "answered");
+    assert_eq!(cdr["hung_up_by"], "caller");
+    let recording = cdr["recording"].as_str().context("the talk was recorded")?;
+    let path = format!("/v1/recordings/{recording}");
+    let manifest = house
+        .api
+        .until(&path, WITHIN, |manifest| (manifest["sealed"] == true).then(|| manifest.clone()))
+        .await?;
+    assert_eq!(manifest["gaps"], serde_json::json!([]), "no gap in the recording");
+    for phone in [&talking_agent, &ringing_agent, &talker, &ringer, &waiters] {
+        assert_eq!(phone.violations(), [], "phone {}", phone.user);
+    }
+    house.cluster.stop()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_calls_get_503_and_audio_goes_on_when_there_is_no_quorum() -> Result<()> {
+    let house = House::open(22).await?;
+    let caller = house.caller("13800000001", 0).await?;
+    let echo = house.call(&caller, "4003", "in_flow").await?;
+    house.cluster.kill("node-a")?;
+    house.cluster.kill("witness")?;
+    let refused = house.caller("13800000002", 0).await?;
+    // The gateway waits a moment for a leader before it refuses.
+    let ended = loop {
+        let call_id = refused.dial("4003")?;
+        match refused.ended(&call_id, WITHIN).await? {
+            Ended::Refused { status: 503 } => break 503,
+            other => anyhow::bail!("a call without a quorum ended {other:?}"),
+        }
+    };
+    assert_eq!(ended, 503);
+    mark(&caller);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(spacing_ms_max(&caller, &echo).is_some_and(|ms| ms <= SPACING_MS_MAX));
+    // A majority is back: the call that lived on can be ended properly.
+    house.cluster.revive("witness")?;
+    assert_eq!(caller.hang_up(&echo).await?, 200);
+    assert!(caller.with_calls(|calls| calls[&echo].end != CallEnd::Live));
+    house.cluster.stop()?;
+    Ok(())
+}
