@@ -1,0 +1,103 @@
+//! What a data folder is and whose: written once, checked at every start.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+/// Raised when what lies in the folder changes in a way that older builds can't read.
+pub const FORMAT_VERSION: u32 = 1;
+const FORMAT_FILE: &str = "DATA_FORMAT";
+const LOCK_FILE: &str = "LOCK";
+pub const NAME_BYTES_MAX: usize = 255;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("data folder {dir} can't be used: {error}", dir = dir.display())]
+    Io { dir: PathBuf, error: io::Error },
+    #[error("data folder {dir} is in use by another process", dir = dir.display())]
+    Locked { dir: PathBuf },
+    #[error(
+        "data folder {dir} has format version {found}; this build knows {FORMAT_VERSION}",
+        dir = dir.display()
+    )]
+    Version { dir: PathBuf, found: String },
+    #[error(
+        "data folder {dir} belongs to {what} {found}, not {expected}", dir = dir.display()
+    )]
+    Foreign { dir: PathBuf, what: &'static str, found: String, expected: String },
+    #[error("{what} {name:?} can't be a name: one line of 1 to {NAME_BYTES_MAX} bytes")]
+    Name { what: &'static str, name: String },
+}
+
+/// An open folder; its lock is held until this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the folder of `node` of `cluster`, or makes it.
+    ///
+    /// # Errors
+    /// Where it is another's, of an unknown format, in use, or can't be written.
+    pub fn open(dir: &Path, cluster: &str, node: &str) -> Result<Self, Error> {
+        for (what, name) in [("cluster", cluster), ("node", node)] {
+            let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
+            if !fits || name.trim() != name || name.contains(['\n', '\r']) {
+                return Err(Error::Name { what, name: name.to_owned() });
+            }
+        }
+        let io = |error| Error::Io { dir: dir.to_owned(), error };
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let lock = File::create(dir.join(LOCK_FILE)).map_err(io)?;
+        // SAFETY: flock(2) on a descriptor that we own.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.kind() {
+                io::ErrorKind::WouldBlock => Error::Locked { dir: dir.to_owned() },
+                _ => io(error),
+            });
+        }
+        let path = dir.join(FORMAT_FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => check(dir, &String::from_utf8_lossy(&bytes), cluster, node)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let text = format!("version {FORMAT_VERSION}\ncluster {cluster}\nnode {node}\n");
+                write_once(dir, &path, &text).map_err(io)?;
+            }
+            Err(error) => return Err(io(error)),
+        }
+        Ok(Self { path: dir.to_owned(), _lock: lock })
+    }
+}
+
+fn check(dir: &Path, text: &str, cluster: &str, node: &str) -> Result<(), Error> {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.unwrap_or("(none)").to_owned()
+    };
+    let found = value("version");
+    if found != FORMAT_VERSION.to_string() {
+        return Err(Error::Version { dir: dir.to_owned(), found });
+    }
+    for (what, expected) in [("cluster", cluster), ("node", node)] {
+        let found = value(what);
+        if found != expected {
+            let expected = expected.to_owned();
+            return Err(Error::Foreign { dir: dir.to_owned(), what, found, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Whole or not at all, also over a power loss.
+fn write_once(dir: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,247 @@
+//! The state machine of a shard as consensus drives it: entries in, rows out, replies back.
+
+use std::io;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use prost::Message as _;
+
+use crate::proto;
+pub use crate::raft::{LogId, RaftSnapshot, Reply, ShardId, SnapshotMeta, StoredMembership};
+use crate::raft::{Membership, TypeConfig};
+pub use crate::state::{Change, Row};
+use crate::state::{Error, State};
+
+/// Entries that are stored in one batch.
+pub const BATCH_ENTRIES_MAX: usize = 256;
+
+/// What a shard replicates. Deterministic: the same entries give the same rows everywhere.
+pub trait Machine: Send + 'static {
+    /// Takes in the stored rows, before anything is applied, or in the place of what was.
+    ///
+    /// # Errors
+    /// A sentence: this build can't read them.
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), String>;
+
+    fn apply(&mut self, entry: Applied<'_>) -> Outcome;
+
+    /// An entry without a command: a new leader's first.
+    fn on_blank(&mut self, _log_id: &LogId) {}
+
+    fn on_membership(&mut self, _log_id: &LogId, _membership: &Membership) {}
+
+    /// The rows of every entry up to `index` are stored: what they caused may be seen. Comes once
+    /// a batch, before the replies.
+    fn after_persist(&mut self, _index: u64) {}
+
+    /// Whether the rows of another node's snapshot are stored here.
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+}
+
+impl<M: Machine + ?Sized> Machine for Box<M> {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), String> {
+        (**self).restore(rows)
+    }
+
+    fn apply(&mut self, entry: Applied<'_>) -> Outcome {
+        (**self).apply(entry)
+    }
+
+    fn on_blank(&mut self, log_id: &LogId) {
+        (**self).on_blank(log_id);
+    }
+
+    fn on_membership(&mut self, log_id: &LogId, membership: &Membership) {
+        (**self).on_membership(log_id, membership);
+    }
+
+    fn after_persist(&mut self, index: u64) {
+        (**self).after_persist(index);
+    }
+
+    fn keeps_rows(&self) -> bool {
+        (**self).keeps_rows()
+    }
+}
+
+/// A committed command.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied<'a> {
+    pub shard: ShardId,
+    pub index: u64,
+    pub term: u64,
+    pub command: &'a [u8],
+    /// Somebody on this node waits for the reply: it was proposed here, in this life. The rows
+    /// must not depend on it.
+    pub proposed_here: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub changes: Vec<Change>,
+    pub reply: Vec<u8>,
+}
+
+/// A machine on its rows.
+pub struct StateMachine<M> {
+    shard: ShardId,
+    state: State,
+    /// Only ever used through `get_mut`: the lock lends the machine the `Sync` that openraft asks.
+    machine: Mutex<M>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl<M: Machine> StateMachine<M> {
+    /// # Errors
+    /// Where the stored rows can't be read.
+    pub fn open(shard: ShardId, state: State, mut machine: M) -> Result<Self, Error> {
+        let view = state.view();
+        let (applied, membership) = view.applied(shard)?;
+        let mut failed = None;
+        let mut rows = view.rows(shard)?.map_while(|row| row.map_err(|e| failed = Some(e)).ok());
+        let restored = machine.restore(&mut rows);
+        drop(rows);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        restored.map_err(|why| Error::Machine(shard, why))?;
+        drop(view);
+        Ok(Self { shard, state, machine: Mutex::new(machine), applied, membership })
+    }
+}
+
+impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
+    type SnapshotData = Vec<u8>;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let machine = self.machine.get_mut();
+        while let Some(first) = entries.next().await {
+            let mut changes = Vec::new();
+            let mut replies = Vec::new();
+            let mut last = 0;
+            let mut next = Some(first);
+            let mut count = 0;
+            while let Some(entry) = next.take() {
+                let (entry, responder) = entry?;
+                last = entry.log_id.index;
+                let mut reply = Reply { index: last, bytes: Vec::new() };
+                match entry.payload {
+                    EntryPayload::Blank => machine.on_blank(&entry.log_id),
+                    EntryPayload::Normal(command) => {
+                        let outcome = machine.apply(Applied {
+                            shard: self.shard,
+                            index: last,
+                            term: entry.log_id.leader_id.term,
+                            command: &command.0,
+                            proposed_here: responder.is_some(),
+                        });
+                        changes.extend(outcome.changes);
+                        reply.bytes = outcome.reply;
+                    }
+                    EntryPayload::Membership(membership) => {
+                        machine.on_membership(&entry.log_id, &membership);
+                        self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    }
+                }
+                self.applied = Some(entry.log_id);
+                if let Some(responder) = responder {
+                    replies.push((responder, reply));
+                }
+                count += 1;
+                if count < BATCH_ENTRIES_MAX {
+                    next = entries.next().now_or_never().flatten();
+                }
+            }
+            self.state.write(self.shard, &changes, self.applied.as_ref(), &self.membership)?;
+            machine.after_persist(last);
+            for (responder, reply) in replies {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { shard: self.shard, state: self.state.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Vec<u8>,
+    ) -> Result<(), io::Error> {
+        let machine = self.machine.get_mut();
+        let rows = if machine.keeps_rows() { rows_from(&snapshot)? } else { Vec::new() };
+        let applied = meta.last_log_id.as_ref();
+        // The machine first: what it can't read must not replace what it can.
+        machine.restore(&mut rows.iter().cloned()).map_err(io::Error::other)?;
+        self.state.replace(self.shard, &rows, applied, &meta.last_membership)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.state.offer_snapshot(self.shard);
+        Ok(())
+    }
+
+    /// The state is itself on the disk, so a snapshot is never kept beside it: it is made anew,
+    /// and may be later than the one that was asked for.
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        if !self.state.offers_snapshot(self.shard) {
+            return Ok(None);
+        }
+        self.get_snapshot_builder().await.build_snapshot().await.map(Some)
+    }
+}
+
+fn rows_from(snapshot: &[u8]) -> io::Result<Vec<Row>> {
+    let snapshot = proto::Snapshot::decode(snapshot).map_err(io::Error::other)?;
+    let row =
+        |row: proto::snapshot::Row| Row { family: row.family, key: row.key, value: row.value };
+    Ok(snapshot.rows.into_iter().map(row).collect())
+}
+
+/// All rows of a shard at one moment, flushed, so that the log behind them may be purged.
+pub struct Builder {
+    shard: ShardId,
+    state: State,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        let (state, shard) = (self.state.clone(), self.shard);
+        // A flush may take as long as the disk pleases.
+        tokio::task::spawn_blocking(move || build(&state, shard)).await.map_err(io::Error::other)?
+    }
+}
+
+fn build(state: &State, shard: ShardId) -> io::Result<RaftSnapshot> {
+    let view = state.view();
+    let (applied, membership) = view.applied(shard)?;
+    let mut rows = Vec::new();
+    for row in view.rows(shard)? {
+        let row = row?;
+        rows.push(proto::snapshot::Row { family: row.family, key: row.key, value: row.value });
+    }
+    drop(view);
+    // After the view: what it holds is on the disk now, and the log behind it may go.
+    state.flush()?;
+    state.offer_snapshot(shard);
+    Ok(RaftSnapshot {
+        meta: SnapshotMeta { last_log_id: applied, last_membership: membership },
+        snapshot: proto::Snapshot { rows }.encode_to_vec(),
+    })
+}

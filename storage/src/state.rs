@@ -1,0 +1,402 @@
+//! The state of a node's shards: rows in RocksDB, one column family a kind, written without its
+//! WAL. The log is the truth behind the last flush; `atomic_flush` keeps the families in step, so
+//! that a restart finds rows and applied log id of one moment, and openraft applies the rest again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prost::Message as _;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, Env, IteratorMode,
+    Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::raft::{LogId, ShardId, StoredMembership};
+use crate::{proto, wire};
+
+/// Raft's own: what a shard has applied.
+const RAFT: &str = "raft";
+const WRITE_BUFFER_BYTES_DEFAULT: usize = 16 << 20;
+/// Memtables of all families together, beyond which RocksDB flushes.
+const WRITE_BUFFERS_BYTES_MAX: usize = 64 << 20;
+/// RocksDB's info logs that are kept.
+const INFO_LOGS_MAX: usize = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the state store: {0}")]
+    Rocks(#[from] rocksdb::Error),
+    #[error("the state store: row of {0}: {1}")]
+    Row(ShardId, wire::Error),
+    #[error("the state store has no family {0:?}: it was written by a newer build")]
+    Family(String),
+    #[error("the state of {0} can't be read: {1}")]
+    Machine(ShardId, String),
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error.to_string())
+    }
+}
+
+/// `None` deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub family: &'static str,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub family: String,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The kinds of rows; a kind that exists is never taken away.
+    pub families: &'static [&'static str],
+    pub write_buffer_bytes: usize,
+}
+
+impl Options {
+    pub const fn new(families: &'static [&'static str]) -> Self {
+        Self { families, write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT }
+    }
+}
+
+impl From<&'static [&'static str]> for Options {
+    fn from(families: &'static [&'static str]) -> Self {
+        Self::new(families)
+    }
+}
+
+/// One a node, for all its shards; cloning it is cheap.
+#[derive(Clone)]
+pub struct State {
+    db: Arc<DB>,
+    families: &'static [&'static str],
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The last applied log id of each shard that is in the memtables or on the disk.
+    written: BTreeMap<ShardId, LogId>,
+    flushed: BTreeMap<ShardId, LogId>,
+    /// Shards that a snapshot was made of, or installed, in this life.
+    snapshots: BTreeSet<ShardId>,
+}
+
+fn key_of(shard: ShardId, key: &[u8]) -> Vec<u8> {
+    let mut whole = shard.0.to_be_bytes().to_vec();
+    whole.extend_from_slice(key);
+    whole
+}
+
+/// The first key behind a shard's; the highest shard has none.
+fn end_of(shard: ShardId) -> Option<[u8; 2]> {
+    shard.0.checked_add(1).map(u16::to_be_bytes)
+}
+
+impl State {
+    /// # Errors
+    /// What RocksDB says of the folder.
+    pub fn open(dir: &Path, options: impl Into<Options>) -> Result<Self, Error> {
+        Self::open_with(dir, options.into(), None)
+    }
+
+    /// Nothing of it reaches a disk, and all is gone when the last handle is.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn in_memory(options: impl Into<Options>) -> Result<Self, Error> {
+        Self::open_with(Path::new("/state"), options.into(), Some(&Env::mem_env()?))
+    }
+
+    fn open_with(dir: &Path, options: Options, env: Option<&Env>) -> Result<Self, Error> {
+        let mut rocks = RocksOptions::default();
+        rocks.create_if_missing(true);
+        rocks.create_missing_column_families(true);
+        rocks.set_atomic_flush(true);
+        rocks.set_write_buffer_size(options.write_buffer_bytes);
+        rocks.set_db_write_buffer_size(WRITE_BUFFERS_BYTES_MAX);
+        rocks.set_keep_log_file_num(INFO_LOGS_MAX);
+        rocks.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        rocks.set_max_background_jobs(2);
+        if let Some(env) = env {
+            rocks.set_env(env);
+        }
+        let names = options.families.iter().copied().chain([RAFT]);
+        let descriptors = names.map(|name| ColumnFamilyDescriptor::new(name, rocks.clone()));
+        let db = DB::open_cf_descriptors(&rocks, dir, descriptors)?;
+        let state = Self { db: Arc::new(db), families: options.families, seen: Arc::default() };
+        let mut seen = Seen::default();
+        for row in state.db.iterator_cf(state.family(RAFT)?, IteratorMode::Start) {
+            let (key, _) = row?;
+            let Ok(shard) = <[u8; 2]>::try_from(&*key) else { continue };
+            let shard = ShardId(u16::from_be_bytes(shard));
+            if let (Some(applied), _) = state.view().applied(shard)? {
+                seen.written.insert(shard, applied);
+                seen.flushed.insert(shard, applied);
+            }
+        }
+        *state.seen.lock() = seen;
+        Ok(state)
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily, Error> {
+        self.db.cf_handle(name).ok_or_else(|| Error::Family(name.to_owned()))
+    }
+
+    /// The rows as they are now, and stay for this reader.
+    pub fn view(&self) -> View<'_> {
+        View { state: self, snapshot: self.db.snapshot() }
+    }
+
+    /// What a shard has applied, as far as it survived.
+    ///
+    /// # Errors
+    /// Where the row can't be read.
+    pub fn applied(&self, shard: ShardId) -> Result<(Option<LogId>, StoredMembership), Error> {
+        self.view().applied(shard)
+    }
+
+    /// What of a shard survives a restart: only the log behind it may be purged.
+    pub fn flushed_index(&self, shard: ShardId) -> Option<u64> {
+        self.seen.lock().flushed.get(&shard).map(|id| id.index)
+    }
+
+    /// The changes of some entries and what they come to, in one batch.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn write(
+        &self,
+        shard: ShardId,
+        changes: &[Change],
+        log_id: Option<&LogId>,
+        membership: &StoredMembership,
+    ) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            let family = self.family(change.family)?;
+            let key = key_of(shard, &change.key);
+            match &change.value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        self.commit(batch, shard, log_id, membership)
+    }
+
+    fn commit(
+        &self,
+        mut batch: WriteBatch,
+        shard: ShardId,
+        log_id: Option<&LogId>,
+        membership: &StoredMembership,
+    ) -> Result<(), Error> {
+        let applied = proto::Applied {
+            log_id: log_id.map(wire::log_id),
+            membership: Some(wire::stored_membership(membership)),
+        };
+        batch.put_cf(self.family(RAFT)?, shard.0.to_be_bytes(), applied.encode_to_vec());
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options)?;
+        if let Some(log_id) = log_id {
+            self.seen.lock().written.insert(shard, *log_id);
+        }
+        Ok(())
+    }
+
+    /// Everything written is on the disk. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn flush(&self) -> Result<(), Error> {
+        let families = self
+            .families
+            .iter()
+            .copied()
+            .chain([RAFT])
+            .map(|name| self.family(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Taken before: what is written meanwhile may or may not be flushed with it.
+        let written = self.seen.lock().written.clone();
+        let mut options = rocksdb::FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options)?;
+        let mut seen = self.seen.lock();
+        for (shard, id) in written {
+            let flushed = seen.flushed.entry(shard).or_insert(id);
+            *flushed = (*flushed).max(id);
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// What RocksDB says.
+    pub fn get(&self, shard: ShardId, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.db.get_cf(self.family(family)?, key_of(shard, key))?)
+    }
+
+    /// Rows of one family from the highest key down, those below `before` where it is given;
+    /// `take` says when to stop.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn scan_down(
+        &self,
+        shard: ShardId,
+        family: &str,
+        before: Option<&[u8]>,
+        mut take: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let prefix = shard.0.to_be_bytes();
+        let upper = match before {
+            Some(key) => Some(key_of(shard, key)),
+            None => end_of(shard).map(Vec::from),
+        };
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(prefix);
+        if let Some(upper) = upper {
+            options.set_iterate_upper_bound(upper);
+        }
+        for row in self.db.iterator_cf_opt(self.family(family)?, options, IteratorMode::End) {
+            let (key, value) = row?;
+            let Some(key) = key.strip_prefix(&prefix) else { break };
+            if !take(key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One page of a family, from the highest key below `before` down, and where the next begins.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn page_down(
+        &self,
+        shard: ShardId,
+        family: &str,
+        before: Option<&[u8]>,
+        rows_max: usize,
+    ) -> Result<Page, Error> {
+        let mut page = Page::default();
+        self.scan_down(shard, family, before, |key, value| {
+            if page.rows.len() == rows_max {
+                page.next = page.rows.last().map(|(key, _)| key.clone());
+                return false;
+            }
+            page.rows.push((key.to_vec(), value.to_vec()));
+            true
+        })?;
+        Ok(page)
+    }
+
+    /// A snapshot's rows in the place of the shard's own, flushed.
+    ///
+    /// # Errors
+    /// A family that this build doesn't know, or what RocksDB says.
+    pub fn replace(
+        &self,
+        shard: ShardId,
+        rows: &[Row],
+        log_id: Option<&LogId>,
+        membership: &StoredMembership,
+    ) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        for row in self.view().rows(shard)? {
+            let row = row?;
+            batch.delete_cf(self.family(&row.family)?, key_of(shard, &row.key));
+        }
+        for row in rows {
+            batch.put_cf(self.family(&row.family)?, key_of(shard, &row.key), &row.value);
+        }
+        self.commit(batch, shard, log_id, membership)?;
+        self.flush()
+    }
+
+    pub(crate) fn offer_snapshot(&self, shard: ShardId) {
+        self.seen.lock().snapshots.insert(shard);
+    }
+
+    pub(crate) fn offers_snapshot(&self, shard: ShardId) -> bool {
+        self.seen.lock().snapshots.contains(&shard)
+    }
+}
+
+/// Rows from the highest key down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The cursor (`before`) of the next page, where there is one.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The rows of one moment.
+pub struct View<'a> {
+    state: &'a State,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl View<'_> {
+    /// What a shard has applied.
+    ///
+    /// # Errors
+    /// Where the row can't be read.
+    pub fn applied(&self, shard: ShardId) -> Result<(Option<LogId>, StoredMembership), Error> {
+        let family = self.state.family(RAFT)?;
+        let Some(bytes) = self.snapshot.get_cf(family, shard.0.to_be_bytes())? else {
+            return Ok((None, StoredMembership::default()));
+        };
+        let row = |error: wire::Error| Error::Row(shard, error);
+        let applied = proto::Applied::decode(bytes.as_slice()).map_err(|e| row(e.into()))?;
+        let membership = match applied.membership {
+            Some(stored) => wire::stored_membership_from(stored).map_err(row)?,
+            None => StoredMembership::default(),
+        };
+        Ok((applied.log_id.map(wire::log_id_from), membership))
+    }
+
+    /// Every row of a shard, family by family, each in the order of its keys.
+    ///
+    /// # Errors
+    /// What RocksDB says, at once or in the place of a row.
+    pub fn rows(
+        &self,
+        shard: ShardId,
+    ) -> Result<impl Iterator<Item = Result<Row, Error>> + '_, Error> {
+        let families = self.state.families.iter().map(|name| Ok((*name, self.state.family(name)?)));
+        let families = families.collect::<Result<Vec<_>, Error>>()?;
+        Ok(families.into_iter().flat_map(move |(name, family)| self.rows_of(shard, name, family)))
+    }
+
+    fn rows_of(
+        &self,
+        shard: ShardId,
+        name: &'static str,
+        family: &ColumnFamily,
+    ) -> impl Iterator<Item = Result<Row, Error>> + use<'_> {
+        let prefix = shard.0.to_be_bytes();
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(prefix);
+        if let Some(end) = end_of(shard) {
+            options.set_iterate_upper_bound(end);
+        }
+        let mode = IteratorMode::From(&prefix, Direction::Forward);
+        self.snapshot.iterator_cf_opt(family, options, mode).map(move |row| {
+            let (key, value) = row?;
+            let key = key.get(prefix.len()..).unwrap_or_default().to_vec();
+            Ok(Row { family: name.to_owned(), key, value: value.to_vec() })
+        })
+    }
+}

@@ -1,0 +1,67 @@
+use std::path::Path;
+
+use crate::format::{DataDir, Error};
+
+fn sentence(dir: &Path, cluster: &str, node: &str) -> String {
+    let text = DataDir::open(dir, cluster, node).unwrap_err().to_string();
+    text.replace(&dir.display().to_string(), "DIR")
+}
+
+#[test]
+fn folder_opens_again_for_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/folder");
+    drop(DataDir::open(&path, "blue", "node-a").unwrap());
+    drop(DataDir::open(&path, "blue", "node-a").unwrap());
+    let text = std::fs::read_to_string(path.join("DATA_FORMAT")).unwrap();
+    assert_eq!(text, "version 1\ncluster blue\nnode node-a\n");
+}
+
+#[test]
+fn folder_refuses_a_second_process_while_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = DataDir::open(dir.path(), "blue", "node-a").unwrap();
+    let text = sentence(dir.path(), "blue", "node-a");
+    assert_eq!(text, "data folder DIR is in use by another process");
+    drop(open);
+    DataDir::open(dir.path(), "blue", "node-a").unwrap();
+}
+
+#[test]
+fn folder_refuses_another_cluster_and_another_node() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(DataDir::open(dir.path(), "blue", "node-a").unwrap());
+    let text = sentence(dir.path(), "green", "node-a");
+    assert_eq!(text, "data folder DIR belongs to cluster blue, not green");
+    let text = sentence(dir.path(), "blue", "node-b");
+    assert_eq!(text, "data folder DIR belongs to node node-a, not node-b");
+}
+
+#[test]
+fn folder_refuses_an_unknown_format() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, found) in [("version 7\ncluster blue\nnode a\n", "7"), ("\u{0}junk", "(none)")] {
+        std::fs::write(dir.path().join("DATA_FORMAT"), text).unwrap();
+        let expected = format!("data folder DIR has format version {found}; this build knows 1");
+        assert_eq!(sentence(dir.path(), "blue", "a"), expected);
+    }
+}
+
+#[test]
+fn folder_refuses_names_that_are_no_names() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["", " a", "a\nnode b"] {
+        let refused = DataDir::open(dir.path(), "blue", name);
+        assert!(matches!(refused, Err(Error::Name { what: "node", .. })), "{name:?}");
+    }
+}
+
+#[test]
+fn folder_that_is_a_file_says_so_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    let text = sentence(&path, "blue", "a");
+    assert!(text.starts_with("data folder DIR can't be used: "), "{text}");
+    assert!(!text.contains('\n'));
+}

@@ -1,0 +1,4 @@
+mod format;
+mod golden;
+mod machine;
+mod suite;
