@@ -1,1 +1,330 @@
+//! Consensus: Raft groups over openraft, their transport, obituaries, the witness, the meta shard.
+//! Nothing here knows what a call is.
+//!
+//! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
+//! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), [`meta`].
 
+pub mod control;
+pub mod link;
+mod machine;
+pub mod meta;
+pub mod network;
+mod priority;
+pub mod service;
+pub mod shard;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::SnapshotPolicy;
+use parking_lot::Mutex;
+use tandem_storage::log::Log;
+use tandem_storage::machine::StateMachine;
+use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
+
+use link::{Channel, Me};
+pub use machine::AnyMachine;
+use network::{Factory, Hub};
+pub use priority::raise as raise_priority;
+use service::{Groups, Service};
+pub use shard::{Leadership, Shard};
+
+/// Generated from `proto/tandem/cluster/v1/cluster.proto`.
+#[allow(clippy::all)]
+pub mod pb {
+    tonic::include_proto!("tandem.cluster.v1");
+}
+
+pub type Replicated = StateMachine<AnyMachine>;
+pub type Raft = openraft::Raft<TypeConfig, Replicated>;
+
+/// Entries that a lagging voter may lack before it gets a snapshot.
+const LOG_KEPT: u64 = 20_000;
+const SNAPSHOT_EVERY: u64 = 50_000;
+const ENTRIES_PER_APPEND: u64 = 256;
+/// Between two attempts to found the groups.
+const FOUND_AGAIN_MS: u64 = 50;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Node,
+    /// Log and votes, no state machine.
+    Witness,
+}
+
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub id: NodeId,
+    pub name: String,
+    pub role: Role,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    pub heartbeat_ms: u64,
+    pub election_ms_min: u64,
+    pub election_ms_max: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { heartbeat_ms: 50, election_ms_min: 200, election_ms_max: 300 }
+    }
+}
+
+/// PEM texts. Keys are never logged.
+#[derive(Clone)]
+pub struct Tls {
+    pub ca: String,
+    pub certificate: String,
+    pub key: String,
+    /// The name that every certificate of the cluster answers to.
+    pub domain: String,
+}
+
+impl Tls {
+    pub fn client(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.ca))
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .domain_name(&self.domain)
+    }
+
+    /// Only who has a certificate of the cluster is served.
+    pub fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new()
+            .identity(Identity::from_pem(&self.certificate, &self.key))
+            .client_ca_root(Certificate::from_pem(&self.ca))
+    }
+}
+
+pub struct Options {
+    pub cluster: String,
+    pub me: NodeId,
+    /// All voters, this one among them.
+    pub members: Vec<Member>,
+    pub incarnation: u64,
+    pub tls: Tls,
+    pub timers: Timers,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} is no member of the cluster")]
+    NoMember(NodeId),
+    #[error("voters' address {address}: {error}")]
+    Bind { address: SocketAddr, error: std::io::Error },
+    #[error("a group can't be started: {0}")]
+    Start(String),
+    #[error("a thread can't be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A voter of every shard. Its threads are its own, so that nothing else can starve them into an
+/// election; they end with the process.
+pub struct Cluster {
+    pub members: Vec<Member>,
+    shards: BTreeMap<ShardId, Shard>,
+    hub: Arc<Hub>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts the groups of `machines` on `log`.
+    ///
+    /// # Errors
+    /// A busy address, or what openraft says of the stores.
+    pub async fn start(
+        options: Options,
+        log: Log,
+        machines: Vec<(ShardId, Replicated)>,
+    ) -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("raft")
+            .on_thread_start(priority::raise)
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
+        let handle = runtime.handle().clone();
+        let started = handle.spawn(start_groups(options, log, machines, handle.clone()));
+        match started.await {
+            Ok(Ok((members, shards, hub))) => {
+                Ok(Self { members, shards, hub, runtime: Some(runtime) })
+            }
+            Ok(Err(error)) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(Error::Start(error.to_string()))
+            }
+        }
+    }
+
+    pub fn shard(&self, id: ShardId) -> Option<&Shard> {
+        self.shards.get(&id)
+    }
+
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.values()
+    }
+
+    /// Whether this voter has a stream to the other one now.
+    pub fn reaches(&self, id: NodeId) -> bool {
+        self.hub.urgent.get(&id).is_some_and(|channel| channel.is_up())
+    }
+}
+
+type Started = (Vec<Member>, BTreeMap<ShardId, Shard>, Arc<Hub>);
+
+async fn start_groups(
+    options: Options,
+    log: Log,
+    machines: Vec<(ShardId, Replicated)>,
+    runtime: tokio::runtime::Handle,
+) -> Result<Started, Error> {
+    let me = options.members.iter().find(|member| member.id == options.me);
+    let me = me.ok_or(Error::NoMember(options.me))?.clone();
+    let listener = tokio::net::TcpListener::bind(me.address)
+        .await
+        .map_err(|error| Error::Bind { address: me.address, error })?;
+    let hub = Arc::new(Hub {
+        appends: channels(&options, &me, &runtime),
+        urgent: channels(&options, &me, &runtime),
+    });
+    let config = Arc::new(config(&options, me.role)?);
+    let mut rafts = BTreeMap::new();
+    for (id, machine) in machines {
+        let factory = Factory { shard: id, hub: Arc::clone(&hub) };
+        let raft = Raft::new(me.id, Arc::clone(&config), factory, log.shard(id), machine)
+            .await
+            .map_err(|error| Error::Start(error.to_string()))?;
+        rafts.insert(id, raft);
+    }
+    let nodes: Vec<NodeId> =
+        options.members.iter().filter(|m| m.role == Role::Node).map(|m| m.id).collect();
+    serve(&options, &me, &rafts, listener, &runtime)?;
+    // The first node founds; the others wait to be told.
+    if nodes.iter().min() == Some(&me.id) {
+        for raft in rafts.values() {
+            runtime.spawn(found(raft.clone(), options.members.clone(), Arc::clone(&hub)));
+        }
+    }
+    let shards = rafts
+        .into_iter()
+        .map(|(id, raft)| (id, Shard::start(id, me.id, me.role, raft, &runtime, nodes.clone())))
+        .collect();
+    Ok((options.members, shards, hub))
+}
+
+fn serve(
+    options: &Options,
+    me: &Member,
+    rafts: &BTreeMap<ShardId, Raft>,
+    listener: tokio::net::TcpListener,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), Error> {
+    let service = Service::default();
+    let groups = Groups {
+        me: me.id,
+        rafts: rafts.clone(),
+        members: options.members.clone(),
+        incarnations: Mutex::default(),
+        runtime: runtime.clone(),
+    };
+    let _ = service.groups.set(Arc::new(groups));
+    let mut server = Server::builder()
+        .tls_config(options.tls.server())
+        .map_err(|error| Error::Start(error.to_string()))?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(link::WINDOW_BYTES)
+        .initial_connection_window_size(2 * link::WINDOW_BYTES);
+    let server = server
+        .add_service(
+            pb::peer_server::PeerServer::new(service.clone())
+                .max_decoding_message_size(link::MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(link::MESSAGE_BYTES_MAX),
+        )
+        .add_service(pb::control_server::ControlServer::new(service));
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    runtime.spawn(async move {
+        if let Err(error) = server.serve_with_incoming(incoming).await {
+            tracing::error!(%error, "TD0304 the voters' service has ended");
+        }
+    });
+    Ok(())
+}
+
+fn channels(
+    options: &Options,
+    me: &Member,
+    runtime: &tokio::runtime::Handle,
+) -> BTreeMap<NodeId, Arc<Channel>> {
+    let speaker = Me { name: me.name.clone(), incarnation: options.incarnation };
+    let others = options.members.iter().filter(|member| member.id != me.id);
+    others
+        .map(|member| {
+            let channel = Arc::new(Channel::default());
+            let address = member.address.to_string();
+            let kept = Arc::clone(&channel).keep(address, options.tls.client(), speaker.clone());
+            runtime.spawn(kept);
+            (member.id, channel)
+        })
+        .collect()
+}
+
+fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
+    let witness = role == Role::Witness;
+    openraft::Config {
+        cluster_name: options.cluster.clone(),
+        heartbeat_interval: options.timers.heartbeat_ms,
+        election_timeout_min: options.timers.election_ms_min,
+        election_timeout_max: options.timers.election_ms_max,
+        max_payload_entries: ENTRIES_PER_APPEND,
+        // A witness stands only where an obituary makes it.
+        enable_elect: !witness,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        snapshot_policy: if witness {
+            SnapshotPolicy::Never
+        } else {
+            SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY)
+        },
+        max_in_snapshot_log_to_keep: LOG_KEPT,
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| Error::Start(error.to_string()))
+}
+
+/// Founds a group of all members once a majority can be reached; a group that is founded stays so.
+async fn found(raft: Raft, members: Vec<Member>, hub: Arc<Hub>) {
+    if !matches!(raft.is_initialized().await, Ok(false)) {
+        return;
+    }
+    while hub.urgent.values().filter(|channel| channel.is_up()).count() < members.len() / 2 {
+        tokio::time::sleep(Duration::from_millis(FOUND_AGAIN_MS)).await;
+    }
+    let peers: BTreeMap<NodeId, Peer> = members
+        .into_iter()
+        .map(|member| (member.id, Peer { name: member.name, address: member.address.to_string() }))
+        .collect();
+    if let Err(error) = raft.initialize(peers).await {
+        tracing::info!(%error, "the group is founded already");
+    }
+}

@@ -1,0 +1,188 @@
+//! What a voter answers to its peers and to supervisors.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::raft::TransferLeaderRequest;
+use parking_lot::Mutex;
+use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta};
+use tandem_storage::wire::{log_id_from, stored_membership_from, vote, vote_from};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
+use crate::pb::frame::Body;
+use crate::{Member, Raft, Role, pb, wire};
+
+/// The other survivor stands for election this much later, in case the candidate's log is shorter.
+const BACKUP_MS: u64 = 15;
+
+/// What the answers need; set once the groups run.
+pub struct Groups {
+    pub me: NodeId,
+    pub rafts: BTreeMap<ShardId, Raft>,
+    pub members: Vec<Member>,
+    /// The latest life of each process that has spoken to us.
+    pub incarnations: Mutex<BTreeMap<String, u64>>,
+    pub runtime: tokio::runtime::Handle,
+}
+
+#[derive(Clone, Default)]
+pub struct Service {
+    pub groups: Arc<OnceLock<Arc<Groups>>>,
+}
+
+impl Service {
+    fn groups(&self) -> Result<Arc<Groups>, Status> {
+        self.groups.get().cloned().ok_or_else(|| Status::unavailable("the voter is starting"))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::peer_server::Peer for Service {
+    type LinkStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::Frames, Status>> + Send>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<pb::Frames>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let groups = self.groups()?;
+        let text = |name: &str| {
+            request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        if let (Some(name), Some(incarnation)) =
+            (text(NAME_HEADER), text(INCARNATION_HEADER).and_then(|text| text.parse().ok()))
+        {
+            groups.incarnations.lock().insert(name, incarnation);
+        }
+        let (answers, outgoing) = link::answer_channel();
+        let mut incoming = request.into_inner();
+        let runtime = groups.runtime.clone();
+        runtime.spawn(async move {
+            while let Some(Ok(frames)) = incoming.next().await {
+                for frame in frames.frames {
+                    answer(&groups, frame, answers.clone()).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(link::batches(outgoing).map(Ok))))
+    }
+}
+
+async fn answer(groups: &Groups, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
+    let (shard, id) = (frame.shard, frame.id);
+    let raft = u16::try_from(shard).ok().and_then(|s| groups.rafts.get(&ShardId(s))).cloned();
+    let (Some(raft), Some(body)) = (raft, frame.body) else { return };
+    let in_order = matches!(body, Body::Append(_));
+    let mut work = async move {
+        let body = handle(&raft, body).await.unwrap_or_else(Body::Failure);
+        // The peer may have gone; it asks again on its next stream.
+        let _ = answers.send(pb::Frame { shard, id, body: Some(body) }).await;
+    }
+    .boxed();
+    // An append enters the group in the order in which it came; it is waited for elsewhere.
+    if in_order && matches!(futures::poll!(&mut work), Poll::Ready(())) {
+        return;
+    }
+    groups.runtime.spawn(work);
+}
+
+async fn handle(raft: &Raft, body: Body) -> Result<Body, String> {
+    let strange = |error: tandem_storage::wire::Error| error.to_string();
+    match body {
+        Body::Append(request) => {
+            let request = wire::append_from(request).map_err(strange)?;
+            let reply = raft.append_entries(request).await.map_err(|e| e.to_string())?;
+            Ok(Body::AppendReply(wire::append_reply(&reply)))
+        }
+        Body::Vote(request) => {
+            let request = wire::vote_request_from(request).map_err(strange)?;
+            let reply = raft.vote(request).await.map_err(|e| e.to_string())?;
+            Ok(Body::VoteReply(wire::vote_reply(&reply)))
+        }
+        Body::PreVote(request) => {
+            let request = wire::vote_request_from(request).map_err(strange)?;
+            let reply = raft.pre_vote(request).await.map_err(|e| e.to_string())?;
+            Ok(Body::VoteReply(wire::vote_reply(&reply)))
+        }
+        Body::Transfer(request) => {
+            let request = wire::transfer_from(request).map_err(strange)?;
+            let reply = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())?;
+            Ok(Body::TransferReply(pb::TransferReply { accepted: reply.is_ok() }))
+        }
+        Body::Snapshot(request) => {
+            let of = vote_from(request.vote.ok_or("no vote")?);
+            let membership = request.membership.ok_or("no membership")?;
+            let snapshot = RaftSnapshot {
+                meta: SnapshotMeta {
+                    last_log_id: request.last.map(log_id_from),
+                    last_membership: stored_membership_from(membership).map_err(strange)?,
+                },
+                snapshot: request.data,
+            };
+            let reply =
+                raft.install_full_snapshot(of, snapshot).await.map_err(|e| e.to_string())?;
+            Ok(Body::SnapshotReply(pb::SnapshotReply { vote: Some(vote(&reply.vote)) }))
+        }
+        Body::AppendReply(_)
+        | Body::VoteReply(_)
+        | Body::TransferReply(_)
+        | Body::SnapshotReply(_)
+        | Body::Failure(_) => Err("not a request".into()),
+    }
+}
+
+#[tonic::async_trait]
+impl pb::control_server::Control for Service {
+    async fn report(
+        &self,
+        request: Request<pb::Obituary>,
+    ) -> Result<Response<pb::Reported>, Status> {
+        let groups = self.groups()?;
+        let obituary = request.into_inner();
+        let runtime = groups.runtime.clone();
+        runtime.spawn(async move { mourn(&groups, &obituary).await });
+        Ok(Response::new(pb::Reported {}))
+    }
+}
+
+/// A process is dead, proven: no timer needs to say so. The groups that it led elect at once.
+pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
+    let seen = groups.incarnations.lock().get(&obituary.process).copied();
+    if seen.is_some_and(|seen| seen > obituary.incarnation) {
+        tracing::info!(process = obituary.process, "an obituary of an earlier life is ignored");
+        return;
+    }
+    let dead = groups.members.iter().find(|member| member.name == obituary.process);
+    let Some(dead) = dead.map(|member| member.id) else { return };
+    let candidate = groups
+        .members
+        .iter()
+        .filter(|member| member.id != dead && member.role == Role::Node)
+        .map(|member| member.id)
+        .min();
+    let Some(candidate) = candidate else { return };
+    let elections = groups.rafts.values().map(|raft| elect(raft, groups.me, dead, candidate));
+    futures::future::join_all(elections).await;
+}
+
+/// `handle_transfer_leader` ends the dead leader's lease here and lets the candidate stand now.
+async fn elect(raft: &Raft, me: NodeId, dead: NodeId, candidate: NodeId) {
+    let Ok(vote) = raft.with_raft_state(|state| *state.vote_ref()).await else { return };
+    if vote.leader_id.node_id != dead || !vote.is_committed() {
+        return;
+    }
+    let stand = |to| raft.handle_transfer_leader(TransferLeaderRequest::new(vote, to, None));
+    if let Err(error) = stand(candidate).await {
+        tracing::error!(%error, "TD0302 a group has stopped");
+        return;
+    }
+    if candidate != me {
+        tokio::time::sleep(Duration::from_millis(BACKUP_MS)).await;
+        // Refused where the candidate leads by now: the vote has changed.
+        let _ = stand(me).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! One group as the rest of the process uses it: propose, and know who leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tandem_storage::raft::{Command, NodeId, ShardId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{Raft, Role};
+
+/// Commands under way in one group; beyond it a proposal is refused.
+pub const PROPOSALS_MAX: usize = 4_096;
+/// Without a majority a command is given up after this.
+pub const COMMIT_MS_MAX: u64 = 2_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    pub index: u64,
+    pub reply: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("this node does not lead the shard")]
+    NotLeader,
+    /// It may still be committed later.
+    #[error("no majority answered in time")]
+    Unavailable,
+    #[error("too many commands are under way")]
+    Overloaded,
+    #[error("the group has stopped: {0}")]
+    Stopped(String),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: u64,
+    pub leader: Option<NodeId>,
+    /// This node leads and has applied an entry of its own term: all that was acknowledged
+    /// before is here.
+    pub leading: bool,
+}
+
+struct Proposal {
+    command: Vec<u8>,
+    done: oneshot::Sender<Result<Committed, Error>>,
+}
+
+/// How far the group is, as this node sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    pub last: u64,
+    pub applied: u64,
+    /// Of each voter, where this node leads.
+    pub matched: Vec<(NodeId, Option<u64>)>,
+}
+
+#[derive(Clone)]
+pub struct Shard {
+    pub id: ShardId,
+    raft: Raft,
+    proposals: mpsc::Sender<Proposal>,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Shard {
+    /// Runs on the group's own runtime.
+    pub(crate) fn start(
+        id: ShardId,
+        me: NodeId,
+        role: Role,
+        raft: Raft,
+        runtime: &tokio::runtime::Handle,
+        nodes: Vec<NodeId>,
+    ) -> Self {
+        let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
+        let (told, leadership) = watch::channel(Leadership::default());
+        runtime.spawn(propose_in_order(raft.clone(), queue));
+        runtime.spawn(watch_leadership(id, me, role, raft.clone(), told, nodes));
+        Self { id, raft, proposals, leadership }
+    }
+
+    /// Enters the log in the order of calls; answered when it is committed and applied here.
+    pub fn propose(
+        &self,
+        command: Vec<u8>,
+    ) -> impl Future<Output = Result<Committed, Error>> + Send + 'static {
+        let (done, answered) = oneshot::channel();
+        let sent = self.proposals.try_send(Proposal { command, done });
+        async move {
+            match sent {
+                Ok(()) => answered.await.unwrap_or(Err(Error::Unavailable)),
+                Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded),
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    Err(Error::Stopped("the process ends".into()))
+                }
+            }
+        }
+    }
+
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    pub fn progress(&self) -> Progress {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let matched = metrics.replication.iter().flatten();
+        Progress {
+            last: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |applied| applied.index),
+            matched: matched.map(|(id, log_id)| (*id, log_id.map(|log_id| log_id.index))).collect(),
+        }
+    }
+
+    /// # Errors
+    /// Where this node does not lead, or the group has stopped.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
+        let stopped = |error: String| Error::Stopped(error);
+        self.raft.trigger().transfer_leader(to).await.map_err(|e| stopped(e.to_string()))
+    }
+}
+
+async fn propose_in_order(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            proposal = queue.recv(), if under_way.len() < PROPOSALS_MAX => {
+                let Some(Proposal { command, done }) = proposal else { return };
+                let raft = raft.clone();
+                let mut write = async move {
+                    let within = Duration::from_millis(COMMIT_MS_MAX);
+                    let written = raft.client_write(Command(command));
+                    let result = match tokio::time::timeout(within, written).await {
+                        Ok(Ok(written)) => Ok(Committed {
+                            index: written.log_id.index,
+                            reply: written.data.bytes,
+                        }),
+                        Ok(Err(error)) if error.forward_to_leader().is_some() => {
+                            Err(Error::NotLeader)
+                        }
+                        Ok(Err(error)) => Err(Error::Stopped(error.to_string())),
+                        Err(_) => Err(Error::Unavailable),
+                    };
+                    // Whoever proposed may have gone.
+                    let _ = done.send(result);
+                }
+                .boxed();
+                // The first poll hands the command over: what is polled first is first in the log.
+                if futures::poll!(&mut write).is_pending() {
+                    under_way.push(write);
+                }
+            }
+            Some(()) = under_way.next() => {}
+        }
+    }
+}
+
+async fn watch_leadership(
+    id: ShardId,
+    me: NodeId,
+    role: Role,
+    raft: Raft,
+    told: watch::Sender<Leadership>,
+    nodes: Vec<NodeId>,
+) {
+    let mut metrics = raft.metrics();
+    let shard = Arc::<str>::from(id.to_string());
+    loop {
+        let now = metrics.borrow_watched().clone();
+        let leads = now.current_leader == Some(me);
+        let own =
+            now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term);
+        let leadership = Leadership {
+            term: now.current_term,
+            leader: now.current_leader.filter(|_| now.vote.is_committed()),
+            leading: leads && own && role == Role::Node,
+        };
+        let changed = told.send_if_modified(|told| {
+            let changed = *told != leadership;
+            *told = leadership;
+            changed
+        });
+        metrics::gauge!("tandem_raft_term", "shard" => shard.to_string())
+            .set(now.current_term as f64);
+        metrics::gauge!("tandem_raft_leader", "shard" => shard.to_string())
+            .set(f64::from(u8::from(leads)));
+        if changed {
+            tracing::info!(%shard, ?leadership, "leadership");
+        }
+        if leads && own && role == Role::Witness {
+            hand_over(&raft, &nodes).await;
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A witness had the longest log; a node that has all of it leads from here on.
+async fn hand_over(raft: &Raft, nodes: &[NodeId]) {
+    let now = raft.metrics().borrow_watched().clone();
+    let last = now.last_log_index;
+    let caught_up = nodes.iter().find(|id| {
+        now.replication
+            .as_ref()
+            .and_then(|matched| matched.get(*id))
+            .is_some_and(|log_id| log_id.map(|log_id| log_id.index) >= last)
+    });
+    if let Some(to) = caught_up
+        && let Err(error) = raft.trigger().transfer_leader(*to).await
+    {
+        tracing::error!(%error, "TD0302 a group has stopped");
+    }
+}
