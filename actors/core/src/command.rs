@@ -41,14 +41,19 @@ pub enum Command {
     /// The tenant's configuration, copied from the meta shard by the leader.
     Configure(Box<Config>),
     /// The first command of a new leader. Live calls count one takeover for each.
-    Elected { node: String },
+    Elected {
+        node: String,
+    },
     Gateway(GatewayEvent),
     /// The leader's clock passed a replicated deadline. Stale ones are ignored.
     Due(Deadline),
     Operator(OperatorCommand),
     /// The supervisor gave an entity up after repeated crashes of its actor: the audio stays
     /// up, an agent is made not ready.
-    Quarantine { entity: EntityId, reason: String },
+    Quarantine {
+        entity: EntityId,
+        reason: String,
+    },
     /// Carries only `done`.
     Trim,
 }
@@ -140,9 +145,14 @@ pub struct Gap {
 /// What an operator or an agent's desk asks for over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OperatorCommand {
-    SetAgentState { agent: AgentId, state: RequestedState },
+    SetAgentState {
+        agent: AgentId,
+        state: RequestedState,
+    },
     /// Hang up every leg of the call.
-    ReleaseCall { call: CallId },
+    ReleaseCall {
+        call: CallId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,9 +26,9 @@ impl Deadline {
     /// Whose actor owns it.
     pub fn entity(&self) -> EntityId {
         match self {
-            Self::RingOut { call, .. } | Self::ReleaseOver { call, .. } | Self::TooLong { call } => {
-                EntityId::Call(*call)
-            }
+            Self::RingOut { call, .. }
+            | Self::ReleaseOver { call, .. }
+            | Self::TooLong { call } => EntityId::Call(*call),
             Self::AcwOver { agent, .. } | Self::RegistrationExpired { agent, .. } => {
                 EntityId::Agent(agent.clone())
             }

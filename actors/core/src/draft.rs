@@ -107,8 +107,7 @@ impl<'a> Draft<'a> {
     }
 
     pub fn respond(&mut self, entity: EntityId, transaction: &TransactionKey, response: Response) {
-        let body =
-            Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
+        let body = Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
         self.effect(entity, &transaction.gateway, body);
     }
 
@@ -125,10 +124,7 @@ impl<'a> Draft<'a> {
             host: vip.ip().to_string(),
             port: Some(vip.port()),
             params: vec![
-                Param {
-                    name: "branch".into(),
-                    value: Some(format!("z9hG4bK{}", self.rng.hex())),
-                },
+                Param { name: "branch".into(), value: Some(format!("z9hG4bK{}", self.rng.hex())) },
                 Param { name: "rport".into(), value: None },
             ],
         }

@@ -81,9 +81,8 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
 fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> {
     let mut queued = BTreeSet::new();
     for queue in world.queues.values() {
-        let sorted = queue
-            .entries
-            .is_sorted_by(|a, b| (a.enqueued_at, a.call) < (b.enqueued_at, b.call));
+        let sorted =
+            queue.entries.is_sorted_by(|a, b| (a.enqueued_at, a.call) < (b.enqueued_at, b.call));
         ensure!(sorted, "queue {} is out of order", queue.id);
         for entry in &queue.entries {
             ensure!(queued.insert(entry.call), "call {} waits twice", entry.call);
@@ -119,9 +118,10 @@ fn channels_are_of_live_calls(world: &World) -> Result<(), Violation> {
         else {
             continue;
         };
-        let holds = world.calls.get(&call).is_some_and(|call| {
-            call.is_live() && call.channel.as_ref() == Some(&channel.id)
-        });
+        let holds = world
+            .calls
+            .get(&call)
+            .is_some_and(|call| call.is_live() && call.channel.as_ref() == Some(&channel.id));
         ensure!(holds, "channel {} is seized by no live call", channel.id);
     }
     for call in world.calls.values().filter(|call| call.is_live()) {
@@ -154,10 +154,7 @@ fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
         if call.is_live() {
             let caller = call.caller().is_some_and(|leg| {
                 leg.role == Role::Caller
-                    && matches!(
-                        leg.state,
-                        LegState::Trying | LegState::Answered | LegState::Active
-                    )
+                    && matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
             });
             ensure!(caller, "live call {} has no caller", call.id);
         } else {

@@ -173,9 +173,7 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
         queued_at: moment(cdr.queued_at),
         connected_at: moment(cdr.connected_at),
         ended_at: rfc3339(cdr.ended_at),
-        wait_ms: cdr
-            .queued_at
-            .map(|queued| cdr.connected_at.unwrap_or(cdr.ended_at).since(queued)),
+        wait_ms: cdr.queued_at.map(|queued| cdr.connected_at.unwrap_or(cdr.ended_at).since(queued)),
         talk_ms: cdr.connected_at.map(|connected| cdr.ended_at.since(connected)),
         queue: cdr.queue.as_ref().map(ToString::to_string),
         agent: cdr.agent.as_ref().map(ToString::to_string),

@@ -55,11 +55,8 @@ impl Shard {
 
     fn event(&mut self, event: GatewayEvent) -> (Reply, Vec<Effect>) {
         self.sequence += 1;
-        let origin = Origin {
-            gateway: GatewayId(GATEWAY.into()),
-            incarnation: 1,
-            sequence: self.sequence,
-        };
+        let origin =
+            Origin { gateway: GatewayId(GATEWAY.into()), incarnation: 1, sequence: self.sequence };
         self.apply_from(Some(origin), Command::Gateway(event))
     }
 
@@ -160,9 +157,10 @@ impl Shard {
             request: Box::new(request),
             offer: Some(audio(4_000)),
         }));
-        let found = self.leader.calls.values().find(|call| {
-            call.caller().is_some_and(|leg| leg.invite.headers.call_id == call_id)
-        });
+        let found =
+            self.leader.calls.values().find(|call| {
+                call.caller().is_some_and(|leg| leg.invite.headers.call_id == call_id)
+            });
         (found.map(|call| call.id), effects)
     }
 
@@ -533,7 +531,10 @@ fn registration_that_expires_makes_the_agent_not_ready() {
     assert_eq!(shard.agent_state(1001), "ready");
     shard.due(3_600_001);
     let agent = query::agent(&shard.leader, &AgentId("1001".into())).unwrap();
-    assert_eq!((agent.state.as_str(), agent.reason.as_deref()), ("not_ready", Some("station_lost")));
+    assert_eq!(
+        (agent.state.as_str(), agent.reason.as_deref()),
+        ("not_ready", Some("station_lost"))
+    );
     shard.register(1001);
     assert_eq!(shard.agent_state(1001), "ready");
 }

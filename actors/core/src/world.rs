@@ -385,10 +385,7 @@ impl World {
 
 /// An event that was refused for its order must count when it comes again.
 fn counts_later(reply: &Reply) -> bool {
-    matches!(
-        reply,
-        Reply::Rejected(Rejection::TooEarly | Rejection::Stale | Rejection::Repeated)
-    )
+    matches!(reply, Reply::Rejected(Rejection::TooEarly | Rejection::Stale | Rejection::Repeated))
 }
 
 fn name(effect: &Effect) -> Option<EffectName> {
@@ -436,7 +433,8 @@ fn gateway_event(
         login_gateway(draft, origin, login);
         return Ok(());
     }
-    let gateway = known.ok_or_else(|| Rejection::NotFound(format!("gateway {}", origin.gateway)))?;
+    let gateway =
+        known.ok_or_else(|| Rejection::NotFound(format!("gateway {}", origin.gateway)))?;
     if gateway.incarnation != origin.incarnation {
         return Err(Rejection::Stale);
     }
@@ -451,9 +449,7 @@ fn gateway_event(
             inbound::on_invite(draft, invite);
             Ok(())
         }
-        GatewayEvent::Register(register) => {
-            agent::on_register(draft, &origin.gateway, register)
-        }
+        GatewayEvent::Register(register) => agent::on_register(draft, &origin.gateway, register),
         GatewayEvent::Request(request) => {
             indialog::on_request(draft, request);
             Ok(())

@@ -1,1 +1,19 @@
+//! The actors: on the leader of a shard, one for each live entity, supervised.
+//!
+//! Read in this order: [`replica`] (the world and what is released), [`ports`] (consensus, link and
+//! clock as traits), [`actor`] (one entity), [`supervisor`] (start, restart, quarantine),
+//! [`shard`] (leadership, routing, deadlines).
 
+pub mod actor;
+pub mod limits;
+pub mod ports;
+pub mod proposer;
+pub mod replica;
+pub mod shard;
+pub mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use ports::{Clock, Committed, Consensus, Leadership, Link, ProposeError, Verdict};
+pub use replica::Replica;
+pub use shard::ShardRuntime;

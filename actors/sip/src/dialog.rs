@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use crate::message::{CSeq, Headers, Method, Request, Response, Via};
-use crate::uri::{NameAddr, Uri};
+use crate::uri::{NameAddr, Scheme, Uri};
 
 /// RFC 3261 §8.1.1.6.
 pub const MAX_FORWARDS: u8 = 70;
+/// RFC 3261 §19.1.2.
+const PORT: u16 = 5060;
+const PORT_TLS: u16 = 5061;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialog {
@@ -34,11 +37,23 @@ pub enum Error {
     NoContact,
 }
 
-/// Why a request is refused that names the dialog.
+/// Why a dialog refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// 500: its CSeq is lower than one before (RFC 3261 §12.2.2).
+    /// Its Call-ID or a tag is another dialog's.
+    NotOfDialog,
+    /// Its CSeq is not higher than one before (RFC 3261 §12.2.2).
     CseqTooLow,
+}
+
+impl Refused {
+    /// The answer's status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NotOfDialog => 481,
+            Self::CseqTooLow => 500,
+        }
+    }
 }
 
 impl Dialog {
@@ -87,9 +102,13 @@ impl Dialog {
         })
     }
 
-    /// The next request within the dialog; its CSeq is one higher (RFC 3261 §12.2.1.1).
+    /// The next request within the dialog; its CSeq is one higher (RFC 3261 §12.2.1.1). An ACK or
+    /// a CANCEL has the number of its INVITE, for which the last request is taken: see
+    /// [`Dialog::ack`] and [`cancel_for`] for others.
     pub fn request(&mut self, method: Method, via: Via, contact: Option<NameAddr>) -> Request {
-        self.local_cseq += 1;
+        if !matches!(method, Method::Ack | Method::Cancel) {
+            self.local_cseq = self.local_cseq.saturating_add(1);
+        }
         self.compose(method, self.local_cseq, via, contact)
     }
 
@@ -108,6 +127,9 @@ impl Dialog {
             route.push(NameAddr::new(uri));
             uri = first.uri;
         }
+        // What a request-URI must not hold (RFC 3261 §19.1.1, table 1).
+        uri.headers = None;
+        uri.params.retain(|param| !param.name.eq_ignore_ascii_case("method"));
         Request {
             method: method.clone(),
             uri,
@@ -129,15 +151,33 @@ impl Dialog {
         }
     }
 
+    /// Where the next request goes: the first router, strict or loose, or the peer itself
+    /// (RFC 3261 §12.2.1.1).
+    pub fn next_hop(&self) -> &Uri {
+        self.route_set.first().map_or(&self.remote_target, |route| &route.uri)
+    }
+
     /// Takes note of a request of the peer (RFC 3261 §12.2.2).
     ///
     /// # Errors
-    /// Where its CSeq is lower than one before. An ACK repeats the INVITE's and is admitted.
+    /// Where it is another dialog's, or its CSeq is no higher than one before. An ACK and a CANCEL
+    /// repeat the INVITE's and are admitted.
     pub fn admit(&mut self, request: &Request) -> Result<(), Refused> {
-        let number = request.headers.cseq.number;
+        // The CANCEL of the INVITE that made the dialog has no To tag.
+        if request.method == Method::Cancel {
+            return Ok(());
+        }
+        let headers = &request.headers;
+        let of_us = headers.call_id == self.call_id
+            && headers.from_tag() == Some(self.remote_tag.as_str())
+            && headers.to_tag() == Some(self.local_tag.as_str());
+        if !of_us {
+            return Err(Refused::NotOfDialog);
+        }
         if request.method == Method::Ack {
             return Ok(());
         }
+        let number = headers.cseq.number;
         if self.remote_cseq.is_some_and(|last| number <= last) {
             return Err(Refused::CseqTooLow);
         }
@@ -186,11 +226,29 @@ fn alike(invite: &Request, method: Method, to: NameAddr) -> Request {
     }
 }
 
-/// The next hop of a request whose route or target is an IP address (RFC 3261 §8.1.2).
-pub fn destination(request: &Request) -> Option<SocketAddr> {
+/// The next hop of a request, host and port (RFC 3261 §8.1.2): the topmost Route where it is a
+/// loose router's, else the request-URI. `None` where that is no SIP URI.
+///
+/// Behind a strict router that is followed by a loose one only [`Dialog::next_hop`] is right.
+pub fn next_hop(request: &Request) -> Option<(&str, u16)> {
     let uri = match request.headers.route.first() {
         Some(route) if route.uri.param("lr").is_some() => &route.uri,
-        _ => &request.uri,
+        Some(_) | None => &request.uri,
     };
-    Some(SocketAddr::new(uri.ip()?, uri.port.unwrap_or(5060)))
+    let tls = uri.scheme == Scheme::Sips
+        || uri.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tls"));
+    match uri.scheme {
+        Scheme::Sip | Scheme::Sips => {
+            let port = uri.port.unwrap_or(if tls { PORT_TLS } else { PORT });
+            Some((uri.host.as_str(), port))
+        }
+        Scheme::Tel | Scheme::Other(_) => None,
+    }
+}
+
+/// The next hop of a request where it is an IP address.
+pub fn destination(request: &Request) -> Option<SocketAddr> {
+    let (host, port) = next_hop(request)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse().ok()?, port))
 }

@@ -1,8 +1,49 @@
-//! Digest access authentication (RFC 2617 §3, as RFC 3261 §22 uses it), with MD5 and `qop=auth`.
+//! Digest access authentication (RFC 2617 §3, as RFC 3261 §22 uses it; RFC 8760) with MD5 or
+//! SHA-256, `qop=auth`. Whether a nonce is good is the caller's to say.
 
 use md5::{Digest as _, Md5};
+use sha2::Sha256;
 
 use crate::scan;
+
+/// RFC 8760 §2.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    Md5,
+    Sha256,
+}
+
+impl Algorithm {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
+
+    /// What a header names; MD5 where it names none.
+    fn named(name: Option<&str>) -> Option<Self> {
+        let Some(name) = name else { return Some(Self::Md5) };
+        [Self::Md5, Self::Sha256].into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+
+    /// What made this HA1, by its length.
+    fn of_ha1(ha1: &str) -> Option<Self> {
+        match ha1.len() {
+            32 => Some(Self::Md5),
+            64 => Some(Self::Sha256),
+            _ => None,
+        }
+    }
+
+    fn hex(self, text: &str) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Md5 => hex(&Md5::digest(text.as_bytes())),
+            Self::Sha256 => hex(&Sha256::digest(text.as_bytes())),
+        }
+    }
+}
 
 /// The fields of an `Authorization` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,23 +66,36 @@ pub enum Error {
     Scheme,
     #[error("field {0} is missing")]
     Missing(&'static str),
-    #[error("algorithm {0:?} is not known; expected MD5")]
+    #[error("algorithm {0:?} is not known; expected MD5 or SHA-256")]
     Algorithm(String),
-}
-
-fn hex(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// MD5 of `user:realm:password`, hex: what a registrar keeps instead of the password.
 pub fn ha1(user: &str, realm: &str, password: &str) -> String {
-    hex(&format!("{user}:{realm}:{password}"))
+    ha1_with(Algorithm::Md5, user, realm, password)
+}
+
+pub fn ha1_with(algorithm: Algorithm, user: &str, realm: &str, password: &str) -> String {
+    algorithm.hex(&format!("{user}:{realm}:{password}"))
 }
 
 /// The value of `WWW-Authenticate`.
 pub fn challenge(realm: &str, nonce: &str, stale: bool) -> String {
+    challenge_with(Algorithm::Md5, realm, nonce, stale)
+}
+
+pub fn challenge_with(algorithm: Algorithm, realm: &str, nonce: &str, stale: bool) -> String {
     let stale = if stale { ", stale=true" } else { "" };
-    format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\"{stale}")
+    let algorithm = algorithm.name();
+    format!(
+        "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}"
+    )
+}
+
+/// Without the quotes around it. What is escaped stays so: both sides hash it as it stands
+/// (RFC 7616 §1.1, `unq`).
+fn unquote(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
 }
 
 fn fields(value: &str) -> Result<Vec<(String, String)>, Error> {
@@ -52,9 +106,7 @@ fn fields(value: &str) -> Result<Vec<(String, String)>, Error> {
     Ok(scan::split(rest, ',')
         .into_iter()
         .filter_map(|part| part.split_once('='))
-        .map(|(name, value)| {
-            (name.trim().to_ascii_lowercase(), value.trim().trim_matches('"').to_owned())
-        })
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), unquote(value.trim()).to_owned()))
         .collect())
 }
 
@@ -84,10 +136,12 @@ impl Authorization {
 
     fn to_value(&self) -> String {
         let mut text = format!(
-            "Digest username=\"{}\", realm=\"{}\", nonce=\"{}\", uri=\"{}\", response=\"{}\", \
-             algorithm=MD5",
+            "Digest username=\"{}\", realm=\"{}\", nonce=\"{}\", uri=\"{}\", response=\"{}\"",
             self.username, self.realm, self.nonce, self.uri, self.response
         );
+        if let Some(algorithm) = &self.algorithm {
+            text.push_str(&format!(", algorithm={algorithm}"));
+        }
         if let (Some(qop), Some(nc), Some(cnonce)) = (&self.qop, &self.nc, &self.cnonce) {
             text.push_str(&format!(", qop={qop}, nc={nc}, cnonce=\"{cnonce}\""));
         }
@@ -97,25 +151,31 @@ impl Authorization {
         text
     }
 
-    fn expected(&self, method: &str, ha1: &str) -> String {
-        let ha2 = hex(&format!("{method}:{}", self.uri));
+    /// `None` where it claims a protection that we don't know, or leaves out what it needs.
+    fn expected(&self, method: &str, ha1: &str) -> Option<String> {
+        let algorithm = Algorithm::named(self.algorithm.as_deref())?;
+        if Algorithm::of_ha1(ha1) != Some(algorithm) {
+            return None;
+        }
+        let ha2 = algorithm.hex(&format!("{method}:{}", self.uri));
         match (&self.qop, &self.nc, &self.cnonce) {
-            (Some(qop), Some(nc), Some(cnonce)) => {
-                hex(&format!("{ha1}:{}:{nc}:{cnonce}:{qop}:{ha2}", self.nonce))
+            (Some(qop), Some(nc), Some(cnonce)) if qop.eq_ignore_ascii_case("auth") => {
+                Some(algorithm.hex(&format!("{ha1}:{}:{nc}:{cnonce}:{qop}:{ha2}", self.nonce)))
             }
-            _ => hex(&format!("{ha1}:{}:{ha2}", self.nonce)),
+            (Some(_), _, _) => None,
+            // A phone of RFC 2069.
+            (None, _, _) => Some(algorithm.hex(&format!("{ha1}:{}:{ha2}", self.nonce))),
         }
     }
 }
 
 /// Whether the response proves the password behind `ha1`. Compares in constant time.
 pub fn verify(method: &str, ha1: &str, authorization: &Authorization) -> bool {
-    let known = authorization.algorithm.as_deref().is_none_or(|name| name.eq_ignore_ascii_case("md5"));
-    let expected = authorization.expected(method, ha1);
+    let Some(expected) = authorization.expected(method, ha1) else { return false };
     let given = authorization.response.to_ascii_lowercase();
     let same_length = expected.len() == given.len();
     let differ = expected.bytes().zip(given.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-    known && same_length && differ == 0
+    same_length && differ == 0
 }
 
 /// The `Authorization` with which a phone answers a challenge.
@@ -133,9 +193,10 @@ pub fn answer(
     let fields = fields(challenge)?;
     let realm = get(&fields, "realm").ok_or(Error::Missing("realm"))?;
     let nonce = get(&fields, "nonce").ok_or(Error::Missing("nonce"))?;
-    if let Some(name) = get(&fields, "algorithm").filter(|name| !name.eq_ignore_ascii_case("md5")) {
-        return Err(Error::Algorithm(name));
-    }
+    let name = get(&fields, "algorithm");
+    let Some(algorithm) = Algorithm::named(name.as_deref()) else {
+        return Err(Error::Algorithm(name.unwrap_or_default()));
+    };
     let offers_auth = get(&fields, "qop")
         .is_some_and(|qop| qop.split(',').any(|one| one.trim().eq_ignore_ascii_case("auth")));
     let mut authorization = Authorization {
@@ -143,6 +204,7 @@ pub fn answer(
         realm,
         nonce,
         uri: uri.to_owned(),
+        algorithm: Some(algorithm.name().to_owned()),
         opaque: get(&fields, "opaque"),
         ..Authorization::default()
     };
@@ -151,7 +213,7 @@ pub fn answer(
         authorization.nc = Some("00000001".into());
         authorization.cnonce = Some(cnonce.to_owned());
     }
-    let ha1 = ha1(user, &authorization.realm, password);
-    authorization.response = authorization.expected(method, &ha1);
+    let ha1 = ha1_with(algorithm, user, &authorization.realm, password);
+    authorization.response = authorization.expected(method, &ha1).unwrap_or_default();
     Ok(authorization.to_value())
 }

@@ -1,12 +1,14 @@
 //! SIP as values and sans-IO machines: no socket, no clock, no randomness.
 //!
 //! Read in this order: [`message`] and [`uri`] are the values, [`parse`] and [`text`] their two
-//! directions, [`sdp`] what an audio description says, [`dialog`] what outlives a transaction,
-//! [`transaction`] the machines of RFC 3261 §17, [`digest`] who may register.
+//! directions, [`sdp`] what an audio description says, [`offer_answer`] whose turn it is,
+//! [`dialog`] what outlives a transaction, [`transaction`] the machines of RFC 3261 §17,
+//! [`digest`] who may register, [`wire`] how all of it is written down.
 
 pub mod dialog;
 pub mod digest;
 pub mod message;
+pub mod offer_answer;
 mod parse;
 mod scan;
 mod sdp_text;
@@ -29,12 +31,14 @@ pub mod proto {
 
 /// Audio descriptions (RFC 8866) and offer/answer (RFC 3264).
 pub mod sdp {
-    pub use crate::sdp_text::{Agreed, Error, negotiate};
+    pub use crate::sdp_text::{Agreed, Error, TELEPHONE_EVENT, negotiate, offer};
     pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
 }
 
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
-pub use parse::{Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse};
+pub use parse::{
+    Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse,
+};
 pub use text::{reason_phrase, response_destination, stamp_source};
 pub use time::Millis;
 pub use uri::{NameAddr, Param, Scheme, Uri};

@@ -1,7 +1,7 @@
 //! A lenient parser of SIP datagrams (RFC 3261 §7, §25), bounded in everything.
 //!
-//! Lenient: bare LF, folded lines, compact names, white space where it should not be, bytes that
-//! are no UTF-8 in fields that we don't read. Strict: what a transaction or a dialog is named by.
+//! Lenient: bare LF, folded lines, compact names, white space where it should not be, lines that
+//! are no UTF-8. Strict: what a transaction or a dialog is named by, and the request-URI.
 
 use crate::message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 use crate::scan;
@@ -11,11 +11,17 @@ use crate::uri_text::{host_port, params};
 /// The largest datagram.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Header lines of one message.
+///
+/// Each value of a list header counts, so that what was read can be written one value a line and
+/// read again.
 pub const HEADERS_MAX: usize = 256;
 /// Values of one list header: Via, Contact, Route, Record-Route.
 pub const VALUES_MAX: usize = 64;
 /// How much of a bad value an error repeats.
 const QUOTED_CHARS_MAX: usize = 64;
+/// RFC 8489 §5: the magic cookie, behind type and length.
+const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+const STUN_HEADER_BYTES: usize = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
@@ -90,8 +96,7 @@ pub fn parse(datagram: &[u8]) -> Result<Message, Error> {
     }
     let skip = datagram.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let message = &datagram[skip..];
-    // The first two bits of STUN are zero; a SIP message begins with a letter.
-    if message.is_empty() || message.iter().all(|byte| *byte == 0) {
+    if message.is_empty() || message.iter().all(|byte| *byte == 0) || is_stun(datagram) {
         return Err(plain(Kind::KeepAlive));
     }
     let (head, body) = cut_body(message);
@@ -100,8 +105,8 @@ pub fn parse(datagram: &[u8]) -> Result<Message, Error> {
     let start = start_line(lines.next().map_or("", String::as_str)).map_err(plain)?;
     let mut fields = Fields::default();
     let mut broken = None;
-    for (count, line) in lines.enumerate() {
-        if count >= HEADERS_MAX {
+    for line in lines {
+        if fields.lines >= HEADERS_MAX {
             broken.get_or_insert(Kind::TooManyHeaders);
             break;
         }
@@ -134,10 +139,16 @@ fn request(
     body: &[u8],
 ) -> Result<Message, Error> {
     let length = fields.content_length;
-    let headers = fields.finish().map_err(|kind| Error { kind, answerable: None })?;
+    let headers = match fields.finish() {
+        Ok(headers) => headers,
+        // A header that could not be read is why it is missing.
+        Err(missing) => {
+            return Err(Error { kind: broken.unwrap_or(missing), answerable: None });
+        }
+    };
     let whole = version
         .and_then(|()| broken.map_or(Ok(()), Err))
-        .and_then(|()| uri)
+        .and(uri)
         .and_then(|uri| {
             if headers.cseq.method == method {
                 Ok(uri)
@@ -168,6 +179,11 @@ fn request(
     }
 }
 
+/// A STUN message on the SIP port (RFC 5626 §3.5.2): its first two bits are zero.
+fn is_stun(datagram: &[u8]) -> bool {
+    datagram.len() >= STUN_HEADER_BYTES && datagram[0] & 0xc0 == 0 && datagram[4..8] == STUN_COOKIE
+}
+
 /// Header and body, at the first empty line.
 fn cut_body(message: &[u8]) -> (&[u8], &[u8]) {
     let mut at = 0;
@@ -185,21 +201,25 @@ fn cut_body(message: &[u8]) -> (&[u8], &[u8]) {
     (message, &[])
 }
 
-/// Lines, with folded ones joined (RFC 3261 §7.3.1). Bytes that are no UTF-8 are taken as Latin-1.
+/// Lines, with folded ones joined (RFC 3261 §7.3.1). A line that is no UTF-8 is taken as Latin-1.
+///
+/// A CR alone is white space: to others it might end a line, and so smuggle a header past us.
 fn unfold(head: &[u8]) -> Vec<String> {
-    let text = match std::str::from_utf8(head) {
-        Ok(text) => text.to_owned(),
-        Err(_) => head.iter().map(|byte| char::from(*byte)).collect(),
-    };
     let mut lines: Vec<String> = Vec::new();
-    for line in text.split('\n') {
-        let line = line.strip_suffix('\r').unwrap_or(line);
+    for line in head.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = match std::str::from_utf8(line) {
+            Ok(text) => text.replace('\r', " "),
+            Err(_) => {
+                line.iter().map(|byte| char::from(*byte)).collect::<String>().replace('\r', " ")
+            }
+        };
         match (line.starts_with([' ', '\t']), lines.last_mut()) {
             (true, Some(last)) => {
                 last.push(' ');
                 last.push_str(line.trim());
             }
-            _ => lines.push(line.to_owned()),
+            (true, None) | (false, _) => lines.push(line),
         }
     }
     lines.retain(|line| !line.trim().is_empty());
@@ -208,11 +228,14 @@ fn unfold(head: &[u8]) -> Vec<String> {
 
 fn start_line(line: &str) -> Result<Start, Kind> {
     let bad = || Kind::StartLine(quote(line));
-    if let Some(rest) = line.strip_prefix("SIP/2.0 ") {
-        let (status, reason) = rest.trim_start().split_once(' ').unwrap_or((rest.trim(), ""));
-        let status = status.parse().ok().filter(|status| (100..700).contains(status));
+    // The version compares without case (RFC 3261 §7.1); a method never holds a slash.
+    if line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("SIP/2.0 ")) {
+        let rest = line[8..].trim();
+        let (status, reason) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+        let status = scan::digits(status).filter(|_| status.len() == 3);
+        let status = status.and_then(|status| u16::try_from(status).ok());
         return Ok(Start::Response {
-            status: status.ok_or_else(bad)?,
+            status: status.filter(|status| (100..700).contains(status)).ok_or_else(bad)?,
             reason: reason.trim().to_owned(),
         });
     }
@@ -222,9 +245,12 @@ fn start_line(line: &str) -> Result<Start, Kind> {
         return Err(bad());
     }
     let uri = uri.trim();
+    let spaced = uri.contains(char::is_whitespace);
     let uri = uri
         .parse()
-        .map_err(|_| Kind::Header { name: "Request-URI", value: quote(uri) });
+        .ok()
+        .filter(|_| !spaced)
+        .ok_or_else(|| Kind::Header { name: "Request-URI", value: quote(uri) });
     let version = if version.eq_ignore_ascii_case("SIP/2.0") {
         Ok(())
     } else {
@@ -248,6 +274,8 @@ fn quote(text: &str) -> String {
 /// What was read so far.
 #[derive(Default)]
 struct Fields {
+    /// How many lines it takes to write them.
+    lines: usize,
     via: Vec<Via>,
     from: Option<NameAddr>,
     to: Option<NameAddr>,
@@ -269,6 +297,17 @@ impl Fields {
             return Err(Kind::Header { name: "field", value: quote(line) });
         };
         let (name, value) = (name.trim(), value.trim());
+        let listed = self.listed();
+        let taken = self.take_value(name, value);
+        self.lines += (self.listed() - listed).max(1);
+        taken
+    }
+
+    fn listed(&self) -> usize {
+        self.via.len() + self.contact.len() + self.route.len() + self.record_route.len()
+    }
+
+    fn take_value(&mut self, name: &str, value: &str) -> Result<(), Kind> {
         match long_name(name).as_str() {
             "via" => extend(&mut self.via, "Via", value, via),
             "from" => once(&mut self.from, "From", value, |text| text.parse().ok()),
@@ -288,18 +327,19 @@ impl Fields {
                 extend(&mut self.record_route, "Record-Route", value, |text| text.parse().ok())
             }
             "max-forwards" => once(&mut self.max_forwards, "Max-Forwards", value, |text| {
-                text.parse::<u32>().ok().map(|hops| u8::try_from(hops).unwrap_or(u8::MAX))
+                // RFC 3261 §20.22 bounds it.
+                scan::digits_up_to(text, u8::MAX.into()).and_then(|hops| u8::try_from(hops).ok())
             }),
             "expires" => once(&mut self.expires, "Expires", value, |text| {
-                // Beyond 2^32-1 is taken as the greatest (RFC 3261 §20.19 bounds it).
-                text.parse::<u64>().ok().map(|s| u32::try_from(s).unwrap_or(u32::MAX))
+                // RFC 3261 §20.19 bounds it.
+                scan::digits_up_to(text, u32::MAX.into()).and_then(|s| u32::try_from(s).ok())
             }),
             "content-type" => {
                 once(&mut self.content_type, "Content-Type", value, |text| Some(text.to_owned()))
             }
-            "content-length" => {
-                once(&mut self.content_length, "Content-Length", value, |text| text.parse().ok())
-            }
+            "content-length" => once(&mut self.content_length, "Content-Length", value, |text| {
+                scan::digits(text).and_then(|length| usize::try_from(length).ok())
+            }),
             _ if !scan::is_token(name) => Err(Kind::Header { name: "field", value: quote(name) }),
             _ => {
                 self.other.push(Header { name: name.to_owned(), value: value.to_owned() });
@@ -329,7 +369,7 @@ impl Fields {
     }
 }
 
-/// RFC 3261 §7.3.3.
+/// RFC 3261 §7.3.3, for the fields that are typed.
 fn long_name(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let long = match name.as_str() {
@@ -388,7 +428,10 @@ fn via(text: &str) -> Option<Via> {
     }
     let rest = rest.trim_start();
     let (transport, rest) = rest.split_once([' ', '\t'])?;
-    let parts = scan::split(rest, ';');
+    if !scan::is_token(transport) {
+        return None;
+    }
+    let parts = scan::split_closed(rest, ';')?;
     let (host, port) = host_port(parts.first()?)?;
     Some(Via { transport: Transport::from(transport), host, port, params: params(&parts[1..]) })
 }
@@ -396,7 +439,8 @@ fn via(text: &str) -> Option<Via> {
 fn cseq(text: &str) -> Option<CSeq> {
     let (number, method) = text.split_once([' ', '\t'])?;
     // RFC 3261 §8.1.1.5: less than 2^31.
-    let number = number.trim().parse().ok().filter(|number| *number < 1 << 31)?;
+    let number = scan::digits(number.trim()).filter(|number| *number < 1 << 31)?;
+    let number = u32::try_from(number).ok()?;
     let method = method.trim();
     scan::is_token(method).then(|| CSeq { number, method: Method::from(method) })
 }

@@ -8,6 +8,8 @@ use crate::sdp_value::{Audio, Codec, Direction, Payload};
 /// Payload types of one audio section that are looked at.
 const PAYLOADS_MAX: usize = 64;
 const PTIME_MS_DEFAULT: u16 = 20;
+/// The dynamic payload type under which we offer `telephone-event`.
+pub const TELEPHONE_EVENT: u8 = 101;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -17,7 +19,7 @@ pub enum Error {
     NoAudio,
     #[error("the SDP names no address for its audio")]
     NoAddress,
-    #[error("the SDP's address {0:?} is no IP address")]
+    #[error("the SDP's address {0:?} is no IP address; host names are not looked up")]
     Address(String),
     #[error("the two sides share no codec")]
     NoCommonCodec,
@@ -34,6 +36,39 @@ pub struct Agreed {
     pub remote: Option<SocketAddr>,
     /// Ours, the mirror of the peer's.
     pub direction: Direction,
+}
+
+impl Agreed {
+    /// Our answer, at `address` and `port`.
+    pub fn answer(&self, address: IpAddr, port: u16, session_id: u64) -> Audio {
+        Audio {
+            address,
+            port,
+            payloads: vec![Payload { number: self.payload, codec: self.codec }],
+            telephone_event: self.telephone_event,
+            direction: self.direction,
+            ptime_ms: Some(PTIME_MS_DEFAULT),
+            session_id,
+            session_version: 1,
+        }
+    }
+}
+
+/// What we offer: every codec of ours under its static number, in our order.
+pub fn offer(address: IpAddr, port: u16, codecs: &[Codec], session_id: u64) -> Audio {
+    Audio {
+        address,
+        port,
+        payloads: codecs
+            .iter()
+            .map(|codec| Payload { number: codec.static_payload(), codec: *codec })
+            .collect(),
+        telephone_event: Some(TELEPHONE_EVENT),
+        direction: Direction::SendRecv,
+        ptime_ms: Some(PTIME_MS_DEFAULT),
+        session_id,
+        session_version: 1,
+    }
 }
 
 impl Codec {
@@ -90,9 +125,7 @@ impl Audio {
         let connection = media.connections.first().or(session.connection.as_ref());
         let connection = connection.ok_or(Error::NoAddress)?;
         let text = connection.connection_address.split('/').next().unwrap_or_default();
-        let address = text
-            .parse()
-            .map_err(|_| Error::Address(text.chars().take(64).collect()))?;
+        let address = text.parse().map_err(|_| Error::Address(text.chars().take(64).collect()))?;
         let attribute = |name: &str| {
             media
                 .attributes
@@ -168,10 +201,8 @@ impl Audio {
             let _ = write!(text, "a=rtpmap:{} {}/8000\r\n", payload.number, payload.codec.name());
         }
         if let Some(number) = self.telephone_event {
-            let _ = write!(
-                text,
-                "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n"
-            );
+            let _ =
+                write!(text, "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n");
         }
         let ptime = self.ptime_ms.unwrap_or(PTIME_MS_DEFAULT);
         let _ = write!(text, "a=ptime:{ptime}\r\na={}\r\n", self.direction.as_str());
@@ -213,7 +244,7 @@ pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
 
 fn rtpmap(attributes: &[sdp_types::Attribute], number: u8) -> Option<String> {
     attributes.iter().filter(|attribute| attribute.attribute == "rtpmap").find_map(|attribute| {
-        let (payload, encoding) = attribute.value.as_deref()?.trim().split_once(' ')?;
+        let (payload, encoding) = attribute.value.as_deref()?.trim().split_once([' ', '\t'])?;
         (payload.parse() == Ok(number)).then(|| {
             // "PCMU/8000/1" names one channel, which is the default.
             let encoding = encoding.trim().to_ascii_uppercase();

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
+use crate::scan;
 use crate::uri::Param;
 use crate::uri_text::find;
 
@@ -94,12 +95,13 @@ impl Via {
     }
 
     pub fn received(&self) -> Option<IpAddr> {
-        find(&self.params, "received")?.parse().ok()
+        literal(find(&self.params, "received")?)
     }
 
     /// `None` where absent, `Some(None)` where asked for, `Some(port)` where filled in (RFC 3581).
     pub fn rport(&self) -> Option<Option<u16>> {
-        find(&self.params, "rport").map(|value| value.parse().ok())
+        find(&self.params, "rport")
+            .map(|value| scan::digits(value).and_then(|port| u16::try_from(port).ok()))
     }
 
     /// `host:port` as it stands, without case.
@@ -135,12 +137,19 @@ impl fmt::Display for Via {
     }
 }
 
+/// An IP address, an IPv6 one with or without brackets.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
 /// Notes in the topmost Via where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
+///
+/// A `received` that the peer wrote itself is taken out: it would turn our answer to others.
 pub fn stamp_source(request: &mut Request, source: SocketAddr) {
     let Some(via) = request.headers.via.first_mut() else { return };
-    let literal = via.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    via.params.retain(|param| !param.name.eq_ignore_ascii_case("received"));
     let wants_rport = via.rport().is_some();
-    if literal != Ok(source.ip()) || wants_rport {
+    if literal(&via.host) != Some(source.ip()) || wants_rport {
         via.set("received", source.ip().to_string());
     }
     if wants_rport {
@@ -148,11 +157,12 @@ pub fn stamp_source(request: &mut Request, source: SocketAddr) {
     }
 }
 
-/// Where a response goes by its topmost Via (RFC 3261 §18.2.2, RFC 3581 §4).
+/// Where a response goes by its topmost Via (RFC 3261 §18.2.2, RFC 3581 §4). `None` where that
+/// names a host and nobody has stamped its address. `maddr` is not followed: it would turn our
+/// answer to others.
 pub fn response_destination(response: &Response) -> Option<SocketAddr> {
     let via = response.headers.via.first()?;
-    let literal = via.host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    let ip = via.received().or(literal)?;
+    let ip = via.received().or_else(|| literal(&via.host))?;
     let port = via.rport().flatten().or(via.port).unwrap_or(5060);
     Some(SocketAddr::new(ip, port))
 }
@@ -175,11 +185,12 @@ impl Headers {
         self.to.tag()
     }
 
-    /// The first value of a header that is kept as it came. Names compare without case.
+    /// The first value of a header that is kept as it came. Names compare without case, and a
+    /// compact name is the long one (`k` is `Supported`).
     pub fn other(&self, name: &str) -> Option<&str> {
         self.other
             .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .find(|header| is_named(&header.name, name))
             .map(|header| header.value.as_str())
     }
 
@@ -188,13 +199,15 @@ impl Headers {
     }
 
     pub fn remove_other(&mut self, name: &str) {
-        self.other.retain(|header| !header.name.eq_ignore_ascii_case(name));
+        self.other.retain(|header| !is_named(&header.name, name));
     }
 
     fn write(&self, text: &mut String) {
         let mut line = |name: &str, value: &dyn fmt::Display| {
             // Writing to a String can't fail.
-            let _ = write!(text, "{name}: {value}\r\n");
+            let start = text.len();
+            let _ = write!(text, "{name}: {value}");
+            end_line(text, start);
         };
         for via in &self.via {
             line("Via", via);
@@ -233,7 +246,45 @@ impl fmt::Display for CSeq {
     }
 }
 
+/// Ends the line that begins at `start`. A line end within a value, which the parser never lets in
+/// but another source of names might, becomes a space: nothing can smuggle a header in.
+fn end_line(text: &mut String, start: usize) {
+    if text[start..].contains(['\r', '\n']) {
+        let line = text[start..].replace(['\r', '\n'], " ");
+        text.truncate(start);
+        text.push_str(&line);
+    }
+    text.push_str("\r\n");
+}
+
+/// Compact names (RFC 3261 §7.3.3 and the registry) of headers that are kept as they came.
+const COMPACT: [(&str, &str); 13] = [
+    ("a", "Accept-Contact"),
+    ("b", "Referred-By"),
+    ("d", "Request-Disposition"),
+    ("e", "Content-Encoding"),
+    ("j", "Reject-Contact"),
+    ("k", "Supported"),
+    ("n", "Identity-Info"),
+    ("o", "Event"),
+    ("r", "Refer-To"),
+    ("s", "Subject"),
+    ("u", "Allow-Events"),
+    ("x", "Session-Expires"),
+    ("y", "Identity"),
+];
+
+fn long(name: &str) -> &str {
+    let compact = COMPACT.iter().find(|(compact, _)| compact.eq_ignore_ascii_case(name));
+    compact.map_or(name, |(_, long)| long)
+}
+
+fn is_named(name: &str, wanted: &str) -> bool {
+    long(name).eq_ignore_ascii_case(long(wanted))
+}
+
 fn finish(mut text: String, headers: &Headers, body: &[u8]) -> Vec<u8> {
+    end_line(&mut text, 0);
     headers.write(&mut text);
     let _ = write!(text, "Content-Length: {}\r\n\r\n", body.len());
     let mut bytes = text.into_bytes();
@@ -244,7 +295,7 @@ fn finish(mut text: String, headers: &Headers, body: &[u8]) -> Vec<u8> {
 impl Request {
     /// The same request gives the same bytes, every time.
     pub fn to_bytes(&self) -> Vec<u8> {
-        finish(format!("{} {} SIP/2.0\r\n", self.method, self.uri), &self.headers, &self.body)
+        finish(format!("{} {} SIP/2.0", self.method, self.uri), &self.headers, &self.body)
     }
 
     /// It has a To tag: it belongs to a dialog.
@@ -258,6 +309,9 @@ impl Request {
         if let (None, Some(tag), true) = (to.tag(), to_tag, status > 100) {
             to.set_tag(tag);
         }
+        // RFC 3261 §8.2.6.1: the 100 repeats the request's Timestamp.
+        let timestamp = self.headers.other("Timestamp").filter(|_| status == 100);
+        let other = timestamp.map(|value| Header { name: "Timestamp".into(), value: value.into() });
         let forms_dialog = (101..300).contains(&status)
             && matches!(self.method, Method::Invite | Method::Subscribe | Method::Refer);
         Response {
@@ -279,7 +333,7 @@ impl Request {
                 max_forwards: None,
                 expires: None,
                 content_type: None,
-                other: Vec::new(),
+                other: other.into_iter().collect(),
             },
             body: Vec::new(),
         }
@@ -288,7 +342,7 @@ impl Request {
 
 impl Response {
     pub fn to_bytes(&self) -> Vec<u8> {
-        finish(format!("SIP/2.0 {} {}\r\n", self.status, self.reason), &self.headers, &self.body)
+        finish(format!("SIP/2.0 {} {}", self.status, self.reason), &self.headers, &self.body)
     }
 
     pub fn is_provisional(&self) -> bool {

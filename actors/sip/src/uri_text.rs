@@ -24,6 +24,12 @@ impl Uri {
         }
     }
 
+    #[must_use]
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// The value of a parameter: `None` where it is absent, `Some("")` where it has no value.
     pub fn param(&self, name: &str) -> Option<&str> {
         find(&self.params, name)
@@ -96,15 +102,13 @@ pub(crate) fn host_port(text: &str) -> Option<(String, Option<u16>)> {
     };
     let host = host.trim();
     let sane = !host.is_empty()
-        && host.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte)
-        });
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte));
     if !sane {
         return None;
     }
     let port = match port {
         None | Some("") => None,
-        Some(port) => Some(port.parse().ok()?),
+        Some(port) => Some(u16::try_from(scan::digits(port)?).ok()?),
     };
     Some((host.to_owned(), port))
 }
@@ -124,6 +128,7 @@ impl FromStr for Uri {
             "tel" => Scheme::Tel,
             _ => Scheme::Other(scheme.to_owned()),
         };
+        let rest = rest.trim();
         if rest.is_empty() || rest.contains(['\r', '\n', '<', '>', '"']) {
             return Err(bad());
         }
@@ -131,18 +136,27 @@ impl FromStr for Uri {
             let opaque = Self {
                 scheme,
                 user: None,
-                    host: rest.to_owned(),
+                host: rest.to_owned(),
                 port: None,
                 params: Vec::new(),
                 headers: None,
             };
             return Ok(opaque);
         }
-        // A user part may hold ';' and '?'; the last '@' before the headers ends it.
-        let (userinfo, rest) = match rest.rfind('@') {
-            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
+        // A user part may hold ';' and '?', but no '@' (RFC 3261 §25.1). Phones write one there
+        // all the same, so what ends the user is the last '@' before the headers; a '@' within
+        // the headers (`?Replaces=a@b`) says nothing about the user.
+        let (userinfo, rest) = match rest.find('@') {
+            Some(first) => {
+                let headers = rest[first..].find('?').map_or(rest.len(), |mark| first + mark);
+                let at = rest[..headers].rfind('@').unwrap_or(first);
+                (Some(&rest[..at]), &rest[at + 1..])
+            }
             None => (None, rest),
         };
+        if userinfo.is_some_and(|user| user.contains(char::is_whitespace)) {
+            return Err(bad());
+        }
         let (rest, headers) = match rest.split_once('?') {
             Some((rest, headers)) => (rest, Some(headers.to_owned())),
             None => (rest, None),
@@ -150,6 +164,14 @@ impl FromStr for Uri {
         let mut parts = rest.split(';').map(str::trim);
         let (host, port) = host_port(parts.next().unwrap_or_default()).ok_or_else(bad)?;
         let params = params(&parts.collect::<Vec<_>>());
+        // It may become a request-URI, where white space would end it.
+        let spaced = params.iter().any(|param| {
+            let value = param.value.as_deref().unwrap_or("");
+            param.name.contains(char::is_whitespace) || value.contains(char::is_whitespace)
+        });
+        if spaced || headers.as_deref().is_some_and(|it| it.contains(char::is_whitespace)) {
+            return Err(bad());
+        }
         let user = userinfo.map(str::to_owned);
         Ok(Self { scheme, user, host, port, params, headers })
     }
@@ -171,11 +193,15 @@ impl FromStr for NameAddr {
             None => {
                 // Without brackets, parameters are the header's (RFC 3261 §20.10).
                 let end = text.find(';').unwrap_or(text.len());
+                // A URI with headers must stand in brackets (§20).
+                if text[..end].contains('?') {
+                    return Err(bad());
+                }
                 ("", &text[..end], &text[end..])
             }
         };
         let uri = uri.trim().parse()?;
-        let mut parts = scan::split(rest, ';');
+        let mut parts = scan::split_closed(rest, ';').ok_or_else(bad)?;
         if !parts.is_empty() {
             parts.remove(0);
         }

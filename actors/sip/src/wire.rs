@@ -1,5 +1,7 @@
 //! SIP values to and from their versioned encodings (`proto/tandem/sip/v1/sip.proto`).
 
+use std::ops::RangeInclusive;
+
 use crate::dialog::Dialog;
 use crate::message::{CSeq, Header, Headers, Method, Request, Response, Transport, Via};
 use crate::proto;
@@ -23,6 +25,14 @@ fn need<T>(field: Option<T>, name: &'static str) -> Result<T, Error> {
 
 fn narrow<T: TryFrom<u32>>(number: u32, name: &'static str) -> Result<T, Error> {
     T::try_from(number).map_err(|_| Error::Range(name))
+}
+
+fn within<T: PartialOrd>(
+    number: T,
+    range: RangeInclusive<T>,
+    name: &'static str,
+) -> Result<T, Error> {
+    if range.contains(&number) { Ok(number) } else { Err(Error::Range(name)) }
 }
 
 fn narrow_some<T: TryFrom<u32>>(
@@ -175,10 +185,7 @@ impl TryFrom<proto::Headers> for Headers {
             from: need(headers.from, "headers.from")?.try_into()?,
             to: need(headers.to, "headers.to")?.try_into()?,
             call_id: headers.call_id,
-            cseq: CSeq {
-                number: headers.cseq,
-                method: Method::from(headers.cseq_method.as_str()),
-            },
+            cseq: CSeq { number: headers.cseq, method: Method::from(headers.cseq_method.as_str()) },
             contact: from_all(headers.contact)?,
             route: from_all(headers.route)?,
             record_route: from_all(headers.record_route)?,
@@ -234,7 +241,8 @@ impl TryFrom<proto::Response> for Response {
 
     fn try_from(response: proto::Response) -> Result<Self, Error> {
         Ok(Self {
-            status: narrow(response.status, "response.status")?,
+            status: narrow(response.status, "response.status")
+                .and_then(|status: u16| within(status, 100..=699, "response.status"))?,
             reason: response.reason,
             headers: need(response.headers, "response.headers")?.try_into()?,
             body: response.body,
@@ -316,19 +324,16 @@ impl TryFrom<proto::Audio> for Audio {
     fn try_from(audio: proto::Audio) -> Result<Self, Error> {
         let payload = |payload: proto::Payload| -> Result<Payload, Error> {
             Ok(Payload {
-                number: narrow(payload.number, "payload.number")?,
+                number: narrow(payload.number, "payload.number")
+                    .and_then(|number: u8| within(number, 0..=127, "payload.number"))?,
                 codec: codec(&payload.codec)?,
             })
         };
-        let direction = [
-            Direction::SendRecv,
-            Direction::SendOnly,
-            Direction::RecvOnly,
-            Direction::Inactive,
-        ]
-        .into_iter()
-        .find(|direction| direction.as_str() == audio.direction)
-        .ok_or_else(|| Error::Unknown("direction", audio.direction.clone()))?;
+        let direction =
+            [Direction::SendRecv, Direction::SendOnly, Direction::RecvOnly, Direction::Inactive]
+                .into_iter()
+                .find(|direction| direction.as_str() == audio.direction)
+                .ok_or_else(|| Error::Unknown("direction", audio.direction.clone()))?;
         Ok(Self {
             address: audio
                 .address

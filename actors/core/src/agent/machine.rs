@@ -110,10 +110,9 @@ fn is_station_lost(agent: &Agent) -> bool {
 
 fn binding(contact: &Uri, expires_s: u32) -> NameAddr {
     let mut contact = NameAddr::new(contact.clone());
-    contact.params.push(tandem_sip::Param {
-        name: "expires".into(),
-        value: Some(expires_s.to_string()),
-    });
+    contact
+        .params
+        .push(tandem_sip::Param { name: "expires".into(), value: Some(expires_s.to_string()) });
     contact
 }
 
@@ -152,8 +151,8 @@ pub fn on_registration_expired(
     since_index: u64,
 ) -> Result<(), Rejection> {
     let registration = draft.agent(id).and_then(|agent| agent.registration.as_ref());
-    let due = registration
-        .is_some_and(|r| r.since_index == since_index && r.expires_at <= draft.now);
+    let due =
+        registration.is_some_and(|r| r.since_index == since_index && r.expires_at <= draft.now);
     if !due {
         return Err(Rejection::NotFound(format!("expired registration of agent {id}")));
     }
@@ -174,7 +173,9 @@ pub fn on_offered(draft: &mut Draft<'_>, id: &AgentId, call: CallId, offer: Offe
 /// The agent did not take it: not ready, with the reason.
 pub fn on_missed(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId, reason: &str) {
     let reserved = draft.agent(id).and_then(|agent| match &agent.state {
-        State::Reserved { offer: current, .. } => (*current == offer).then(|| agent.pending.clone()),
+        State::Reserved { offer: current, .. } => {
+            (*current == offer).then(|| agent.pending.clone())
+        }
         State::LoggedOut
         | State::NotReady { .. }
         | State::Ready
@@ -272,11 +273,7 @@ pub fn on_call_over(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
     }
 }
 
-pub fn on_acw_over(
-    draft: &mut Draft<'_>,
-    id: &AgentId,
-    since_index: u64,
-) -> Result<(), Rejection> {
+pub fn on_acw_over(draft: &mut Draft<'_>, id: &AgentId, since_index: u64) -> Result<(), Rejection> {
     let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
     match &agent.state {
         State::Acw { until, next } if agent.since_index == since_index && *until <= draft.now => {
@@ -355,4 +352,3 @@ pub fn on_quarantined(draft: &mut Draft<'_>, id: &AgentId, reason: &str) {
         State::LoggedOut | State::NotReady { .. } => {}
     }
 }
-

@@ -28,15 +28,31 @@ pub struct Agent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     LoggedOut,
-    NotReady { reason: String },
+    NotReady {
+        reason: String,
+    },
     Ready,
     /// `back` is where a withdrawn offer returns to.
-    Reserved { call: CallId, offer: OfferId, back: Rest, back_since: Millis },
-    Talking { call: CallId, back: Rest },
+    Reserved {
+        call: CallId,
+        offer: OfferId,
+        back: Rest,
+        back_since: Millis,
+    },
+    Talking {
+        call: CallId,
+        back: Rest,
+    },
     /// The agent's phone holds the call.
-    Held { call: CallId, back: Rest },
+    Held {
+        call: CallId,
+        back: Rest,
+    },
     /// After-call work.
-    Acw { until: Millis, next: Rest },
+    Acw {
+        until: Millis,
+        next: Rest,
+    },
 }
 
 /// A state without a call.
@@ -73,9 +89,9 @@ impl Agent {
 
     pub fn call(&self) -> Option<CallId> {
         match &self.state {
-            State::Reserved { call, .. } | State::Talking { call, .. } | State::Held { call, .. } => {
-                Some(*call)
-            }
+            State::Reserved { call, .. }
+            | State::Talking { call, .. }
+            | State::Held { call, .. } => Some(*call),
             State::LoggedOut | State::NotReady { .. } | State::Ready | State::Acw { .. } => None,
         }
     }

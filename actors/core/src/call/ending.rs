@@ -3,9 +3,9 @@
 use tandem_sip::Method;
 
 use super::leg::{Role, State as LegState};
+use super::media;
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
-use super::media;
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::State as ChannelState;
@@ -168,13 +168,7 @@ fn release_channel(draft: &mut Draft<'_>, id: &ChannelId) {
     }
 }
 
-fn record(
-    draft: &mut Draft<'_>,
-    call: &Call,
-    by: Side,
-    cause: &str,
-    how: Option<Disposition>,
-) {
+fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option<Disposition>) {
     let disposition = how.unwrap_or(match (&call.state, call.connected_at) {
         (State::Queued { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Queued { .. }, None) => Disposition::Failed,
@@ -182,7 +176,10 @@ fn record(
     });
     let cdr = Cdr {
         call: call.id,
-        sip_call_id: call.caller().map(|leg| leg.invite.headers.call_id.clone()).unwrap_or_default(),
+        sip_call_id: call
+            .caller()
+            .map(|leg| leg.invite.headers.call_id.clone())
+            .unwrap_or_default(),
         from: call.from.clone(),
         to: call.to.clone(),
         channel: call.channel.clone(),

@@ -172,9 +172,7 @@ fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
 /// until the ACK says otherwise.
 fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
     match offer {
-        Some(offer) => {
-            negotiate(offer, &CODECS).map_err(|_| Refusal(488, Disposition::Rejected))
-        }
+        Some(offer) => negotiate(offer, &CODECS).map_err(|_| Refusal(488, Disposition::Rejected)),
         None => Ok(Agreed {
             codec: Codec::Pcmu,
             payload: Codec::Pcmu.static_payload(),
@@ -263,9 +261,10 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
 fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how: Disposition) {
     // Nothing of a half-made call stays.
     draft.writes.calls.remove(&id);
-    draft.writes.channels.retain(|_, channel| {
-        channel.as_ref().is_none_or(|channel| channel.call() != Some(id))
-    });
+    draft
+        .writes
+        .channels
+        .retain(|_, channel| channel.as_ref().is_none_or(|channel| channel.call() != Some(id)));
     let tag = draft.rng.hex();
     let response = refusal(&invite.request, status, &tag);
     draft.respond(EntityId::Call(id), &invite.transaction, response);

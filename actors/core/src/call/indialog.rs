@@ -146,10 +146,11 @@ pub fn on_ack(
     let live = call.is_live();
     match leg.state {
         LegState::Answered => {
-            let took = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
-                leg.state = LegState::Active;
-                audio.is_some_and(|audio| take_answer(&mut leg.media, audio))
-            });
+            let took =
+                draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
+                    leg.state = LegState::Active;
+                    audio.is_some_and(|audio| take_answer(&mut leg.media, audio))
+                });
             if !live {
                 // It was hung up before its ACK came; only now may the BYE go (RFC 3261 §15).
                 ending::send_bye(draft, id, leg_id);

@@ -61,7 +61,9 @@ pub enum State {
     Proceeding,
     Alerting,
     /// To be cancelled; `sent` once a provisional answer allowed it (RFC 3261 §9.1).
-    Cancelling { sent: bool },
+    Cancelling {
+        sent: bool,
+    },
     /// A BYE of ours waits for its answer.
     Releasing,
     Released,

@@ -46,7 +46,10 @@ fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
     MediaLeg {
         leg: leg.id,
         port: leg.media.port,
-        remote: leg.media.remote.filter(|_| !leg.held && (leg.is_up() || leg.transaction.is_some())),
+        remote: leg
+            .media
+            .remote
+            .filter(|_| !leg.held && (leg.is_up() || leg.transaction.is_some())),
         codec: leg.media.codec,
         payload: leg.media.payload,
         telephone_event: leg.media.telephone_event,

@@ -68,15 +68,14 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         session_version: 1,
     };
     let local_tag = draft.rng.hex();
-    let mut sender = address_of(&from, vip.ip())
-        .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &vip.ip().to_string(), None)));
+    let mut sender = address_of(&from, vip.ip()).unwrap_or_else(|_| {
+        NameAddr::new(Uri::sip(Some("anonymous"), &vip.ip().to_string(), None))
+    });
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
-    audio.payloads = CODECS
-        .into_iter()
-        .map(|codec| Payload { number: codec.static_payload(), codec })
-        .collect();
+    audio.payloads =
+        CODECS.into_iter().map(|codec| Payload { number: codec.static_payload(), codec }).collect();
     let mut invite = Request {
         method: Method::Invite,
         uri: registration.contact.clone(),
@@ -217,7 +216,9 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     RangOut,
-    Rejected { status: u16 },
+    Rejected {
+        status: u16,
+    },
     /// The phone can't be reached.
     Lost,
 }

@@ -42,10 +42,17 @@ pub struct Call {
 pub enum State {
     /// The tenant's number has the call: the echo.
     InFlow,
-    Queued { queue: QueueId },
+    Queued {
+        queue: QueueId,
+    },
     /// An extension rings.
-    Dialing { agent: AgentId, leg: LegId },
-    Connected { leg: LegId },
+    Dialing {
+        agent: AgentId,
+        leg: LegId,
+    },
+    Connected {
+        leg: LegId,
+    },
     /// Over, its CDR written: legs wait for their peers' last word.
     Ending,
 }

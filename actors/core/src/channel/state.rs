@@ -17,10 +17,16 @@ pub struct Channel {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    SeizedIn { call: CallId },
-    Active { call: CallId },
+    SeizedIn {
+        call: CallId,
+    },
+    Active {
+        call: CallId,
+    },
     /// The slot rests before it is seized again.
-    Guard { until: Millis },
+    Guard {
+        until: Millis,
+    },
 }
 
 impl Channel {

@@ -97,11 +97,7 @@ impl TryFrom<proto::Envelope> for Envelope {
 
 impl From<EffectId> for proto::EffectId {
     fn from(id: EffectId) -> Self {
-        Self {
-            shard: u32::from(id.shard),
-            index: id.index,
-            ordinal: u32::from(id.ordinal),
-        }
+        Self { shard: u32::from(id.shard), index: id.index, ordinal: u32::from(id.ordinal) }
     }
 }
 
@@ -146,9 +142,7 @@ impl TryFrom<proto::Deadline> for Deadline {
 
     fn try_from(deadline: proto::Deadline) -> Result<Self, Error> {
         Ok(match need(deadline.kind, "deadline.kind")? {
-            Kind::RingOut(of) => {
-                Self::RingOut { call: CallId(of.call), offer: OfferId(of.offer) }
-            }
+            Kind::RingOut(of) => Self::RingOut { call: CallId(of.call), offer: OfferId(of.offer) },
             Kind::AcwOver(of) => {
                 Self::AcwOver { agent: AgentId(of.agent), since_index: of.since_index }
             }

@@ -1,7 +1,5 @@
 use super::{Error, narrow, need, parse};
-use crate::command::{
-    Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey,
-};
+use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
 

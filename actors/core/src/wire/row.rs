@@ -86,9 +86,8 @@ impl From<&Leg> for proto::Leg {
     fn from(leg: &Leg) -> Self {
         let (agent, offer, ring_until) = match &leg.role {
             Role::Caller => (String::new(), 0, 0),
-            Role::Agent { agent, offer, ring_until } | Role::Callee { agent, offer, ring_until } => {
-                (agent.0.clone(), offer.0, ring_until.0)
-            }
+            Role::Agent { agent, offer, ring_until }
+            | Role::Callee { agent, offer, ring_until } => (agent.0.clone(), offer.0, ring_until.0),
         };
         Self {
             id: leg.id.0,

@@ -1,6 +1,9 @@
 //! The server's side: figures 7 and 8 of RFC 3261, figure 7 as RFC 6026 §7.1 corrects it.
 
-use super::{Event, GIVE_UP_MS, Output, T1_MS, T2_MS, T4_MS};
+use super::{
+    Event, GIVE_UP_MS, InviteServerSnapshot, InviteServerStage, NonInviteServerSnapshot,
+    NonInviteServerStage, Output, T1_MS, T2_MS, T4_MS,
+};
 use crate::{Millis, Response};
 
 /// An INVITE that was received.
@@ -25,11 +28,19 @@ pub struct InviteServer {
 enum InviteState {
     Proceeding,
     /// Timers G and H.
-    Completed { repeat: Option<Repeat>, give_up: Millis },
+    Completed {
+        repeat: Option<Repeat>,
+        give_up: Millis,
+    },
     /// Timer I.
-    Confirmed { over: Millis },
+    Confirmed {
+        over: Millis,
+    },
     /// Timer L; the 2xx is repeated until its ACK.
-    Accepted { repeat: Option<Repeat>, over: Millis },
+    Accepted {
+        repeat: Option<Repeat>,
+        over: Millis,
+    },
     Terminated,
 }
 
@@ -45,15 +56,55 @@ impl Repeat {
     }
 
     /// Doubled up to T2.
-    fn next(self) -> Self {
+    fn next(self, now: Millis) -> Self {
         let interval_ms = (self.interval_ms * 2).min(T2_MS);
-        Self { at: self.at.after(interval_ms), interval_ms }
+        Self { at: now.after(interval_ms), interval_ms }
     }
 }
 
 impl InviteServer {
     pub fn new(reliable: bool) -> Self {
         Self { state: InviteState::Proceeding, reliable, last_response: None }
+    }
+
+    /// Goes on where another process stopped. A final response that nobody has acknowledged is
+    /// sent again at once: its last repetition may have died with that process.
+    pub fn adopt(now: Millis, snapshot: InviteServerSnapshot) -> (Self, Vec<Output>) {
+        let InviteServerSnapshot { stage, reliable, last_response } = snapshot;
+        let again = || last_response.clone().map(Output::Transmit).into_iter().collect();
+        let over = now.after(GIVE_UP_MS);
+        let (state, outputs) = match stage {
+            InviteServerStage::Proceeding => (InviteState::Proceeding, Vec::new()),
+            InviteServerStage::Completed => {
+                let repeat = (!reliable).then(|| Repeat::from(now));
+                (InviteState::Completed { repeat, give_up: over }, again())
+            }
+            InviteServerStage::Confirmed => {
+                (InviteState::Confirmed { over: now.after(T4_MS) }, Vec::new())
+            }
+            InviteServerStage::Accepted { acknowledged: true } => {
+                (InviteState::Accepted { repeat: None, over }, Vec::new())
+            }
+            InviteServerStage::Accepted { acknowledged: false } => {
+                (InviteState::Accepted { repeat: Some(Repeat::from(now)), over }, again())
+            }
+        };
+        (Self { state, reliable, last_response }, outputs)
+    }
+
+    /// `None` where it is over.
+    pub fn snapshot(&self) -> Option<InviteServerSnapshot> {
+        let stage = match &self.state {
+            InviteState::Proceeding => InviteServerStage::Proceeding,
+            InviteState::Completed { .. } => InviteServerStage::Completed,
+            InviteState::Confirmed { .. } => InviteServerStage::Confirmed,
+            InviteState::Accepted { repeat, .. } => {
+                InviteServerStage::Accepted { acknowledged: repeat.is_none() }
+            }
+            InviteState::Terminated => return None,
+        };
+        let last_response = self.last_response.clone();
+        Some(InviteServerSnapshot { stage, reliable: self.reliable, last_response })
     }
 
     /// The INVITE came again.
@@ -69,7 +120,8 @@ impl InviteServer {
         }
     }
 
-    /// The user answers. After a final response only the same kind of final is let through.
+    /// The user answers. After a final response nothing more is sent: a command that is executed
+    /// again after a takeover changes nothing.
     pub fn handle_response(&mut self, now: Millis, response: &Response) -> Vec<Output> {
         if self.state != InviteState::Proceeding {
             return Vec::new();
@@ -107,9 +159,9 @@ impl InviteServer {
                 true
             }
             InviteState::Accepted { repeat, .. } => repeat.take().is_some(),
-            InviteState::Proceeding
-            | InviteState::Confirmed { .. }
-            | InviteState::Terminated => false,
+            InviteState::Proceeding | InviteState::Confirmed { .. } | InviteState::Terminated => {
+                false
+            }
         }
     }
 
@@ -140,7 +192,7 @@ impl InviteServer {
             | InviteState::Accepted { repeat: Some(repeat), .. }
                 if now >= repeat.at =>
             {
-                *repeat = repeat.next();
+                *repeat = repeat.next(now);
                 again.into_iter().collect()
             }
             InviteState::Confirmed { over } if now >= *over => {
@@ -150,6 +202,19 @@ impl InviteServer {
             InviteState::Proceeding
             | InviteState::Completed { .. }
             | InviteState::Accepted { .. }
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => Vec::new(),
+        }
+    }
+
+    /// A response could not be sent. A 2xx is tried again by its own timer (RFC 6026 §7.1).
+    pub fn handle_transport_error(&mut self) -> Vec<Output> {
+        match self.state {
+            InviteState::Proceeding | InviteState::Completed { .. } => {
+                self.state = InviteState::Terminated;
+                vec![Output::ToUser(Event::NoAck)]
+            }
+            InviteState::Accepted { .. }
             | InviteState::Confirmed { .. }
             | InviteState::Terminated => Vec::new(),
         }
@@ -182,13 +247,40 @@ enum NonInviteState {
     Trying,
     Proceeding,
     /// Timer J.
-    Completed { over: Millis },
+    Completed {
+        over: Millis,
+    },
     Terminated,
 }
 
 impl NonInviteServer {
     pub fn new(reliable: bool) -> Self {
         Self { state: NonInviteState::Trying, reliable, last_response: None }
+    }
+
+    /// Goes on where another process stopped. Nothing is sent: the peer repeats its request.
+    pub fn adopt(now: Millis, snapshot: NonInviteServerSnapshot) -> Self {
+        let NonInviteServerSnapshot { stage, reliable, last_response } = snapshot;
+        let state = match stage {
+            NonInviteServerStage::Trying => NonInviteState::Trying,
+            NonInviteServerStage::Proceeding => NonInviteState::Proceeding,
+            NonInviteServerStage::Completed => {
+                NonInviteState::Completed { over: now.after(GIVE_UP_MS) }
+            }
+        };
+        Self { state, reliable, last_response }
+    }
+
+    /// `None` where it is over.
+    pub fn snapshot(&self) -> Option<NonInviteServerSnapshot> {
+        let stage = match self.state {
+            NonInviteState::Trying => NonInviteServerStage::Trying,
+            NonInviteState::Proceeding => NonInviteServerStage::Proceeding,
+            NonInviteState::Completed { .. } => NonInviteServerStage::Completed,
+            NonInviteState::Terminated => return None,
+        };
+        let last_response = self.last_response.clone();
+        Some(NonInviteServerSnapshot { stage, reliable: self.reliable, last_response })
     }
 
     pub fn handle_retransmission(&mut self) -> Vec<Output> {
@@ -230,6 +322,11 @@ impl NonInviteServer {
             self.state = NonInviteState::Terminated;
         }
         Vec::new()
+    }
+
+    /// A response could not be sent: the peer's own timers see to it.
+    pub fn handle_transport_error(&mut self) {
+        self.state = NonInviteState::Terminated;
     }
 
     pub fn is_terminated(&self) -> bool {

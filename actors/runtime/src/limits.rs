@@ -1,0 +1,25 @@
+//! Every bound of the runtime, and what happens at it.
+
+/// Events and effects that one actor may have before it; a further event waits for the next
+/// session of its gateway.
+pub const MAILBOX_MAX: usize = 1_024;
+/// New calls under way to their commit; the next one is refused with 503.
+pub const ADMISSIONS_MAX: usize = 512;
+/// Acknowledgements that wait for an entry to ride on; at this many an entry is made for them.
+pub const DONE_MAX: usize = 256;
+/// So long may they wait.
+pub const DONE_MS_MAX: u64 = 1_000;
+/// Crashes of one actor within the window before it is quarantined.
+pub const CRASHES_MAX: usize = 5;
+pub const CRASH_WINDOW_MS: u64 = 10_000;
+/// Back-off of a restart: doubled with each crash in the window.
+pub const RESTART_MS_MIN: u64 = 10;
+pub const RESTART_MS_MAX: u64 = 1_000;
+/// Deadlines are looked at this often.
+pub const DEADLINE_TICK_MS: u64 = 10;
+/// A deadline that was proposed and did not come true is proposed again after this.
+pub const DEADLINE_AGAIN_MS: u64 = 500;
+/// Seconds that a refused caller is told to wait.
+pub const RETRY_AFTER_S: u32 = 5;
+
+const _: () = assert!(RESTART_MS_MIN <= RESTART_MS_MAX);

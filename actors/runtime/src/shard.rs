@@ -1,0 +1,347 @@
+//! The runtime of one shard: on becoming leader it builds the tree, on losing it tears it down;
+//! between, it routes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use ractor::{Actor as _, ActorRef};
+use tandem_core::Reply;
+use tandem_core::command::{Command, GatewayEvent, Origin};
+use tandem_core::deadline::Deadline;
+use tandem_core::effect::EffectId;
+use tandem_core::ids::{EntityId, GatewayId};
+use tandem_sip::Millis;
+use tokio::sync::{mpsc, watch};
+
+use crate::actor::{self, Place};
+use crate::limits;
+use crate::ports::{Clock, Consensus, Leadership, Link, ProposeError, Verdict};
+use crate::proposer::Proposer;
+use crate::replica::{Released, Replica};
+use crate::supervisor::{Kind, Order, Supervisor};
+
+pub struct Options {
+    pub node: String,
+    pub replica: Arc<Replica>,
+    pub releases: mpsc::UnboundedReceiver<Released>,
+    pub consensus: Arc<dyn Consensus>,
+    pub link: Arc<dyn Link>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The tree of one term.
+struct Tree {
+    place: Arc<Place>,
+    supervisors: BTreeMap<Kind, ActorRef<Order>>,
+}
+
+struct Shared {
+    node: String,
+    replica: Arc<Replica>,
+    proposer: Proposer,
+    link: Arc<dyn Link>,
+    tree: Mutex<Option<Arc<Tree>>>,
+    admissions: Arc<AtomicUsize>,
+    serving: watch::Sender<Leadership>,
+}
+
+/// A handle; clones are the same runtime.
+#[derive(Clone)]
+pub struct ShardRuntime {
+    shared: Arc<Shared>,
+}
+
+impl ShardRuntime {
+    pub fn start(options: Options) -> Self {
+        let Options { node, replica, releases, consensus, link, clock } = options;
+        let leadership = consensus.leadership();
+        let shared = Arc::new(Shared {
+            node,
+            replica,
+            proposer: Proposer::new(consensus, clock),
+            link,
+            tree: Mutex::new(None),
+            admissions: Arc::default(),
+            serving: watch::channel(Leadership::default()).0,
+        });
+        let runtime = Self { shared };
+        tokio::spawn(runtime.clone().follow_leadership(leadership));
+        tokio::spawn(runtime.clone().release(releases));
+        tokio::spawn(runtime.clone().watch_deadlines());
+        tokio::spawn(runtime.clone().trim());
+        runtime
+    }
+
+    /// Who leads, and whether the actors here serve.
+    pub fn serving(&self) -> watch::Receiver<Leadership> {
+        self.shared.serving.subscribe()
+    }
+
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.shared.replica
+    }
+
+    fn tree(&self) -> Option<Arc<Tree>> {
+        self.shared.tree.lock().clone()
+    }
+
+    /// An event of a gateway. Without a tree it is dropped: the gateway keeps it for the leader.
+    pub fn on_event(&self, origin: Origin, event: GatewayEvent) {
+        let Some(tree) = self.tree() else { return };
+        match self.shared.replica.read(|world| world.route(&event).filter(|id| world.has(id))) {
+            Some(entity) => tree.order(&entity.clone(), Order::Event { entity, origin, event }),
+            None => self.admit(&tree, origin, event),
+        }
+    }
+
+    /// Events that make an entity, or are for none: pipelined, and refused where too many are
+    /// under way.
+    fn admit(&self, tree: &Arc<Tree>, origin: Origin, event: GatewayEvent) {
+        let place = &tree.place;
+        let new_call = matches!(event, GatewayEvent::Invite(_));
+        let under_way = Arc::clone(&self.shared.admissions);
+        if new_call && under_way.load(Ordering::Relaxed) >= limits::ADMISSIONS_MAX {
+            let verdict = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
+            let shard = self.shared.replica.shard();
+            self.shared.link.accepted(&origin.gateway, shard, origin.sequence, verdict);
+            metrics::counter!("tandem_admissions_refused_total").increment(1);
+            return;
+        }
+        if !new_call {
+            actor::on_event(place, origin, event);
+            return;
+        }
+        under_way.fetch_add(1, Ordering::Relaxed);
+        let proposed = place.proposer.propose(Some(origin.clone()), Command::Gateway(event));
+        let place = Arc::clone(place);
+        tokio::spawn(async move {
+            let counted = proposed.await;
+            under_way.fetch_sub(1, Ordering::Relaxed);
+            let verdict = match counted {
+                Ok(_) => Verdict::Counted,
+                Err(ProposeError::Overloaded) => {
+                    Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S }
+                }
+                Err(ProposeError::NotLeading | ProposeError::Failed(_)) => return,
+            };
+            place.link.accepted(&origin.gateway, place.replica.shard(), origin.sequence, verdict);
+        });
+    }
+
+    /// Gateways have done these.
+    pub fn on_done(&self, effects: Vec<EffectId>) {
+        if self.shared.proposer.done(effects) && self.tree().is_some() {
+            tokio::spawn(self.shared.proposer.propose(None, Command::Trim));
+        }
+    }
+
+    /// A gateway has a session here: what it has not done is sent to it.
+    pub fn on_session(&self, gateway: &GatewayId) {
+        let Some(tree) = self.tree() else { return };
+        for supervisor in tree.supervisors.values() {
+            // A supervisor that is gone belongs to a tree that is being torn down.
+            let _ = supervisor.cast(Order::PerformFor(gateway.clone()));
+        }
+        self.perform_unowned(&tree, Some(gateway));
+    }
+
+    /// Effects that belong to no entity with an actor.
+    fn perform_unowned(&self, tree: &Tree, gateway: Option<&GatewayId>) {
+        let undone: Vec<_> = self.shared.replica.read(|world| {
+            let undone = world.outbox.values().filter(|effect| {
+                gateway.is_none_or(|gateway| effect.gateway == *gateway)
+                    && (Kind::of(&effect.entity).is_none() || !world.has(&effect.entity))
+            });
+            undone.cloned().collect()
+        });
+        for effect in &undone {
+            self.shared.link.effect(tree.place.term, effect);
+        }
+    }
+
+    /// # Errors
+    /// Where it was not committed here.
+    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        if self.tree().is_none() {
+            return Err(ProposeError::NotLeading);
+        }
+        self.shared.proposer.propose(None, command).await
+    }
+
+    /// For tests of supervision. False where there is no such actor here.
+    pub fn panic_actor(&self, entity: &EntityId) -> bool {
+        let known = self.shared.replica.read(|world| world.has(entity));
+        match self.tree() {
+            Some(tree) if known && Kind::of(entity).is_some() => {
+                tree.order(entity, Order::Panic(entity.clone()));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    // --- leadership ----------------------------------------------------------------------------
+
+    async fn follow_leadership(self, mut leadership: watch::Receiver<Leadership>) {
+        loop {
+            let now = *leadership.borrow_and_update();
+            let term = self.tree().map(|tree| tree.place.term);
+            if term.is_some() && term != Some(now.term) || !now.leading {
+                self.tear_down();
+            }
+            if now.leading && self.tree().is_none() {
+                self.build(now).await;
+            } else {
+                let serving = Leadership { leading: self.tree().is_some(), ..now };
+                self.shared.serving.send_if_modified(|told| replace(told, serving));
+            }
+            if leadership.changed().await.is_err() {
+                self.tear_down();
+                return;
+            }
+        }
+    }
+
+    /// Elected is the first command of the term; then every live entity gets its actor.
+    async fn build(&self, now: Leadership) {
+        let elected = Command::Elected { node: self.shared.node.clone() };
+        if let Err(error) = self.shared.proposer.propose(None, elected).await {
+            tracing::warn!(term = now.term, %error, "led too shortly to begin");
+            return;
+        }
+        let shard = format!("s{}", self.shared.replica.shard());
+        if let Ok(at) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            metrics::gauge!("tandem_shard_first_commit_timestamp_seconds", "shard" => shard)
+                .set(at.as_secs_f64());
+        }
+        let place = Arc::new(Place {
+            term: now.term,
+            replica: Arc::clone(&self.shared.replica),
+            proposer: self.shared.proposer.clone(),
+            link: Arc::clone(&self.shared.link),
+        });
+        let mut supervisors = BTreeMap::new();
+        for kind in Kind::ALL {
+            match Supervisor::spawn(None, Supervisor, (kind, Arc::clone(&place))).await {
+                Ok((supervisor, _)) => {
+                    supervisors.insert(kind, supervisor);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "TD0104 a supervisor can't be started");
+                    return;
+                }
+            }
+        }
+        let tree = Arc::new(Tree { place, supervisors });
+        // What is released from here on goes to the actors; what was before is in the outbox.
+        *self.shared.tree.lock() = Some(Arc::clone(&tree));
+        let mut live: BTreeMap<Kind, Vec<EntityId>> = BTreeMap::new();
+        for entity in self.shared.replica.read(|world| world.entities().collect::<Vec<_>>()) {
+            if let Some(kind) = Kind::of(&entity) {
+                live.entry(kind).or_default().push(entity);
+            }
+        }
+        for (kind, entities) in live {
+            if let Some(supervisor) = tree.supervisors.get(&kind) {
+                let _ = supervisor.cast(Order::Live { entities, rehydrate: true });
+            }
+        }
+        self.perform_unowned(&tree, None);
+        tracing::info!(term = now.term, "the actors serve");
+        self.shared.serving.send_if_modified(|told| replace(told, now));
+    }
+
+    fn tear_down(&self) {
+        let Some(tree) = self.shared.tree.lock().take() else { return };
+        for supervisor in tree.supervisors.values() {
+            supervisor.stop_children(None);
+            supervisor.stop(None);
+        }
+        self.shared.serving.send_modify(|told| told.leading = false);
+    }
+
+    // --- what was committed ----------------------------------------------------------------------
+
+    async fn release(self, mut releases: mpsc::UnboundedReceiver<Released>) {
+        while let Some(released) = releases.recv().await {
+            let Some(tree) = self.tree() else { continue };
+            for entity in released.touched {
+                let here = self.shared.replica.read(|world| world.has(&entity));
+                let order = if here {
+                    Order::Live { entities: vec![entity.clone()], rehydrate: false }
+                } else {
+                    Order::Gone(entity.clone())
+                };
+                tree.order(&entity, order);
+            }
+            for effect in released.effects {
+                let owned = Kind::of(&effect.entity).is_some()
+                    && self.shared.replica.read(|world| world.has(&effect.entity));
+                if owned {
+                    tree.order(&effect.entity.clone(), Order::Perform(effect));
+                } else {
+                    self.shared.link.effect(tree.place.term, &effect);
+                }
+            }
+        }
+    }
+
+    /// Hands passed deadlines to their actors; one that does not come true is handed over again.
+    async fn watch_deadlines(self) {
+        let mut handed: BTreeMap<Deadline, Millis> = BTreeMap::new();
+        let mut tick = tokio::time::interval(Duration::from_millis(limits::DEADLINE_TICK_MS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let Some(tree) = self.tree() else {
+                handed.clear();
+                continue;
+            };
+            let now = self.shared.proposer.clock().now();
+            let due = self.shared.replica.due(now);
+            handed.retain(|deadline, _| due.contains(deadline));
+            for deadline in due {
+                let fresh = handed
+                    .get(&deadline)
+                    .is_none_or(|at| now.since(*at) >= limits::DEADLINE_AGAIN_MS);
+                if fresh {
+                    handed.insert(deadline.clone(), now);
+                    let entity = deadline.entity();
+                    tree.order(&entity.clone(), Order::Due { entity, deadline });
+                }
+            }
+        }
+    }
+
+    /// Acknowledgements don't wait for ever for an entry to ride on.
+    async fn trim(self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(limits::DONE_MS_MAX));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let outbox = self.shared.replica.read(|world| world.outbox.len());
+            metrics::gauge!("tandem_outbox_effects").set(outbox as f64);
+            if self.tree().is_some() && self.shared.proposer.has_done() {
+                tokio::spawn(self.shared.proposer.propose(None, Command::Trim));
+            }
+        }
+    }
+}
+
+impl Tree {
+    fn order(&self, entity: &EntityId, order: Order) {
+        if let Some(supervisor) = Kind::of(entity).and_then(|kind| self.supervisors.get(&kind)) {
+            // A supervisor that is gone belongs to a tree that is being torn down.
+            let _ = supervisor.cast(order);
+        }
+    }
+}
+
+fn replace(told: &mut Leadership, now: Leadership) -> bool {
+    let changed = *told != now;
+    *told = now;
+    changed
+}

@@ -1,0 +1,238 @@
+//! The runtime on a log in memory and a link that writes down what it is given.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tandem_core::command::{Command, GatewayEvent, Inbound, Login, Origin, TransactionKey};
+use tandem_core::demo::demo_config;
+use tandem_core::effect::{Body, Effect};
+use tandem_core::ids::{AgentId, EntityId, GatewayId};
+use tandem_sip::{Message, Millis, parse};
+use tokio::sync::watch;
+
+use crate::shard::Options;
+use crate::{
+    Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
+};
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Commits at once, or refuses while it is cut off.
+struct Log {
+    replica: Arc<Replica>,
+    index: AtomicU64,
+    cut: AtomicBool,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Consensus for Log {
+    fn propose(&self, command: Vec<u8>) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+        if self.cut.load(Ordering::SeqCst) {
+            return async { Err(ProposeError::NotLeading) }.boxed();
+        }
+        let index = self.index.fetch_add(1, Ordering::SeqCst) + 1;
+        let outcome = self.replica.apply(index, self.leadership.borrow().term, &command);
+        self.replica.stored(index);
+        async move { Ok(Committed { index, reply: outcome.reply }) }.boxed()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    effects: Mutex<Vec<(u64, Effect)>>,
+    accepted: Mutex<Vec<(u64, Verdict)>>,
+}
+
+impl Link for Written {
+    fn effect(&self, term: u64, effect: &Effect) -> bool {
+        self.effects.lock().push((term, effect.clone()));
+        true
+    }
+
+    fn accepted(&self, _gateway: &GatewayId, _shard: u16, sequence: u64, verdict: Verdict) {
+        self.accepted.lock().push((sequence, verdict));
+    }
+}
+
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Millis {
+        Millis(self.0.load(Ordering::SeqCst))
+    }
+
+    fn seed(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+struct Rig {
+    runtime: ShardRuntime,
+    log: Arc<Log>,
+    link: Arc<Written>,
+    clock: Arc<TestClock>,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        let (replica, releases) = Replica::new(0);
+        let log = Arc::new(Log {
+            replica: Arc::clone(&replica),
+            index: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            leadership: watch::channel(Leadership { term: 1, leading: true }).0,
+        });
+        let link = Arc::new(Written::default());
+        let clock = Arc::new(TestClock(AtomicU64::new(1_000_000)));
+        let runtime = ShardRuntime::start(Options {
+            node: "node-a".into(),
+            replica,
+            releases,
+            consensus: Arc::clone(&log) as Arc<dyn Consensus>,
+            link: Arc::clone(&link) as Arc<dyn Link>,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        });
+        let rig = Self { runtime, log, link, clock };
+        rig.serving().await;
+        let configure = Command::Configure(Box::new(demo_config()));
+        rig.runtime.propose(configure).await.expect("leads");
+        rig.event(
+            1,
+            GatewayEvent::Login(Login {
+                vip: "127.0.0.10:5060".parse().expect("an address"),
+                ports: vec![20_000, 20_002, 20_004],
+            }),
+        );
+        rig
+    }
+
+    async fn serving(&self) {
+        let mut serving = self.runtime.serving();
+        let waited = tokio::time::timeout(WITHIN, serving.wait_for(|now| now.leading)).await;
+        waited.expect("serves in time").expect("the runtime lives");
+    }
+
+    fn event(&self, sequence: u64, event: GatewayEvent) {
+        let gateway = GatewayId("gateway-a".into());
+        self.runtime.on_event(Origin { gateway, incarnation: 1, sequence }, event);
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + WITHIN;
+        while !holds(self) {
+            assert!(tokio::time::Instant::now() < deadline, "{what} did not come true");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn statuses(&self, term: u64) -> Vec<u16> {
+        let effects = self.link.effects.lock();
+        let status = |(of, effect): &(u64, Effect)| match &effect.body {
+            Body::Respond { response, .. } if *of == term => Some(response.status),
+            _ => None,
+        };
+        effects.iter().filter_map(status).collect()
+    }
+}
+
+fn invite(call_id: &str) -> GatewayEvent {
+    let text = format!(
+        "INVITE sip:4003@127.0.0.10 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bK{call_id}\r\n\
+         From: <sip:1@x>;tag=1\r\nTo: <sip:4003@x>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:1@127.0.0.1:6000>\r\n\r\n"
+    );
+    let Ok(Message::Request(request)) = parse(text.as_bytes()) else { panic!("{text}") };
+    GatewayEvent::Invite(Inbound {
+        transaction: TransactionKey {
+            gateway: GatewayId("gateway-a".into()),
+            branch: request.headers.branch().to_owned(),
+            sent_by: "127.0.0.1:6000".into(),
+            method: "INVITE".into(),
+        },
+        source: "127.0.0.1:6000".parse().expect("an address"),
+        request: Box::new(request),
+        offer: None,
+    })
+}
+
+#[tokio::test]
+async fn call_is_answered_after_its_commit_and_counted() {
+    let rig = Rig::start().await;
+    rig.event(2, invite("a"));
+    rig.until("100 and 200", |rig| rig.statuses(1) == [100, 200]).await;
+    rig.until("accepted", |rig| rig.link.accepted.lock().contains(&(2, Verdict::Counted))).await;
+}
+
+#[tokio::test]
+async fn event_without_a_commit_is_left_to_the_next_leader() {
+    let rig = Rig::start().await;
+    rig.until("login", |rig| rig.link.accepted.lock().len() == 1).await;
+    rig.log.cut.store(true, Ordering::SeqCst);
+    rig.event(2, invite("a"));
+    rig.log.cut.store(false, Ordering::SeqCst);
+    rig.event(3, invite("b"));
+    rig.until("the second", |rig| rig.link.accepted.lock().iter().any(|(s, _)| *s == 3)).await;
+    assert!(rig.link.accepted.lock().iter().all(|(sequence, _)| *sequence != 2));
+}
+
+#[tokio::test]
+async fn new_term_performs_what_is_undone_again() {
+    let rig = Rig::start().await;
+    rig.event(2, invite("a"));
+    rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
+    rig.log.leadership.send_replace(Leadership { term: 2, leading: true });
+    rig.until("answered again", |rig| rig.statuses(2) == [200]).await;
+    let takeovers = rig
+        .runtime
+        .replica()
+        .read(|world| world.calls.values().map(|call| call.takeovers).collect::<Vec<_>>());
+    assert_eq!(takeovers, [1]);
+}
+
+#[tokio::test]
+async fn actor_that_panics_is_restarted_and_does_its_effects_again() {
+    let rig = Rig::start().await;
+    rig.event(2, invite("a"));
+    rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
+    let call = rig.runtime.replica().read(|world| *world.calls.keys().next().expect("a call"));
+    assert!(rig.runtime.panic_actor(&EntityId::Call(call)));
+    let twice = |rig: &Rig| rig.statuses(1).iter().filter(|status| **status == 200).count() >= 2;
+    rig.until("answered again", twice).await;
+}
+
+#[tokio::test]
+async fn actor_that_keeps_panicking_is_quarantined_and_its_agent_is_not_ready() {
+    let rig = Rig::start().await;
+    let agent = AgentId("1001".into());
+    let entity = EntityId::Agent(agent.clone());
+    for _ in 0..crate::limits::CRASHES_MAX {
+        assert!(rig.runtime.panic_actor(&entity));
+        // Restarts back off for up to 80 ms here; a message before that waits for the actor.
+        tokio::time::sleep(Duration::from_millis(120)).await;
+    }
+    let quarantined = rig.log.index.load(Ordering::SeqCst);
+    assert!(quarantined >= 4, "the quarantine is an entry of the log");
+    // Other actors are untouched.
+    rig.event(2, invite("a"));
+    rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
+}
+
+#[tokio::test]
+async fn deadline_is_proposed_when_the_clock_has_passed_it() {
+    let rig = Rig::start().await;
+    rig.event(2, invite("a"));
+    rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
+    rig.clock.0.fetch_add(5 * 3_600_000, Ordering::SeqCst);
+    rig.until("too long: ended", |rig| {
+        rig.runtime.replica().read(|world| world.calls.values().all(|call| !call.is_live()))
+    })
+    .await;
+}

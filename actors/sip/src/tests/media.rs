@@ -1,0 +1,82 @@
+//! What SDP says, and what two sides agree on.
+
+use super::SDP;
+use crate::sdp::{Audio, Codec, Direction, Error, Payload, negotiate, offer};
+
+fn edited(from: &str, to: &str) -> Result<Audio, Error> {
+    assert!(SDP.contains(from), "{from}");
+    Audio::parse(SDP.replace(from, to).as_bytes())
+}
+
+#[test]
+fn static_payload_types_need_no_rtpmap_and_dynamic_ones_do() {
+    let audio = edited(
+        "18 8 0 96\r\na=rtpmap:8 PCMA/8000/1\r\n",
+        "0 8 97 98 96\r\na=rtpmap:97 pcmu/8000\r\n",
+    );
+    let found: Vec<_> = audio.unwrap().payloads.iter().map(|p| (p.number, p.codec)).collect();
+    assert_eq!(found, [(0, Codec::Pcmu), (8, Codec::Pcma), (97, Codec::Pcmu)]);
+}
+
+#[test]
+fn offered_payload_type_is_kept() {
+    let offer =
+        edited("18 8 0 96\r\na=rtpmap:8 PCMA/8000/1", "97 96\r\na=rtpmap:97 PCMA/8000").unwrap();
+    let agreed = negotiate(&offer, &[Codec::Pcmu, Codec::Pcma]).unwrap();
+    assert_eq!((agreed.codec, agreed.payload), (Codec::Pcma, 97));
+    let answer = agreed.answer([127, 0, 0, 9].into(), 4_100, 3);
+    assert_eq!(answer.payloads, [Payload { number: 97, codec: Codec::Pcma }]);
+    assert_eq!(answer.direction, Direction::RecvOnly);
+    assert_eq!(negotiate(&offer, &[Codec::Pcmu]), Err(Error::NoCommonCodec));
+}
+
+#[test]
+fn host_name_is_refused_with_its_name() {
+    let error = edited("c=IN IP4 127.0.0.1", "c=IN IP4 media.example.com").unwrap_err();
+    assert_eq!(error, Error::Address("media.example.com".into()));
+}
+
+#[test]
+fn address_and_direction_of_the_section_go_before_those_of_the_session() {
+    let section = "m=audio 4000 RTP/AVP 0\r\nc=IN IP6 ::1\r\na=recvonly\r\n";
+    let text = format!(
+        "v=0\r\no=- 5 6 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=inactive\r\n\
+         m=video 5000 RTP/AVP 31\r\nm=audio 6000 RTP/SAVP 0\r\n{section}"
+    );
+    let audio = Audio::parse(text.as_bytes()).unwrap();
+    assert_eq!((audio.address.to_string(), audio.port), ("::1".to_owned(), 4_000));
+    assert_eq!(audio.direction, Direction::RecvOnly);
+    let audio = Audio::parse(text.replace("a=recvonly\r\n", "").as_bytes()).unwrap();
+    assert_eq!(audio.direction, Direction::Inactive);
+}
+
+#[test]
+fn held_and_refused_streams_want_no_rtp() {
+    let held = edited("c=IN IP4 127.0.0.1", "c=IN IP4 0.0.0.0").unwrap();
+    let refused = edited("m=audio 4000", "m=audio 0").unwrap();
+    for audio in [held, refused] {
+        assert_eq!(audio.remote(), None);
+        assert!(audio.is_hold());
+        assert_eq!(negotiate(&audio, &[Codec::Pcma]).unwrap().remote, None);
+    }
+}
+
+#[test]
+fn offer_of_ours_is_written_as_expected() {
+    let offer = offer([127, 0, 0, 9].into(), 4_100, &[Codec::Pcma, Codec::Pcmu], 77);
+    expect_test::expect![[r#"
+        v=0
+        o=tandem 77 1 IN IP4 127.0.0.9
+        s=-
+        c=IN IP4 127.0.0.9
+        t=0 0
+        m=audio 4100 RTP/AVP 8 0 101
+        a=rtpmap:8 PCMA/8000
+        a=rtpmap:0 PCMU/8000
+        a=rtpmap:101 telephone-event/8000
+        a=fmtp:101 0-16
+        a=ptime:20
+        a=sendrecv
+    "#]]
+    .assert_eq(&String::from_utf8(offer.compose()).unwrap().replace("\r\n", "\n"));
+}
