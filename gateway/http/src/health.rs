@@ -37,10 +37,7 @@ pub(crate) async fn startupz(State(api): State<Api>) -> Response {
 }
 
 pub(crate) async fn metrics(State(api): State<Api>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        api.backend.metrics(),
-    )
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.backend.metrics())
         .into_response()
 }
 

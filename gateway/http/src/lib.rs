@@ -56,7 +56,5 @@ pub async fn serve(
     token: TokenHash,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, routes::router(backend, token))
-        .with_graceful_shutdown(shutdown)
-        .await
+    axum::serve(listener, routes::router(backend, token)).with_graceful_shutdown(shutdown).await
 }

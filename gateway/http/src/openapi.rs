@@ -52,17 +52,29 @@ const OPERATIONS: &[Operation] = &[
         params: &[],
     },
     read("/v1/trunks", "Trunks", "TrunkPage", LIST, &["limit", "cursor"]),
-    read("/v1/trunks/{name}/channels", "The channels of a trunk", "ChannelPage", ONE, &[
-        "limit", "cursor",
-    ]),
-    read("/v1/cdrs", "Call detail records, written once at a call's end", "CdrPage", LIST, &[
-        "sip_call_id", "since", "call", "limit", "cursor",
-    ]),
+    read(
+        "/v1/trunks/{name}/channels",
+        "The channels of a trunk",
+        "ChannelPage",
+        ONE,
+        &["limit", "cursor"],
+    ),
+    read(
+        "/v1/cdrs",
+        "Call detail records, written once at a call's end",
+        "CdrPage",
+        LIST,
+        &["sip_call_id", "since", "call", "limit", "cursor"],
+    ),
     read("/v1/recordings", "Recordings", "RecordingPage", LIST, &["call", "limit", "cursor"]),
     read("/v1/recordings/{id}", "One recording's manifest", "Recording", ONE, &[]),
-    read("/v1/recordings/{id}/audio", "WAV: caller left, agent right", "wav", &[
-        200, 206, 400, 401, 404, 416, 429, 503,
-    ], &[]),
+    read(
+        "/v1/recordings/{id}/audio",
+        "WAV: caller left, agent right",
+        "wav",
+        &[200, 206, 400, 401, 404, 416, 429, 503],
+        &[],
+    ),
     read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &[]),
     read("/livez", "The process runs", "text", &[200], &[]),
     read("/readyz", "May it take new calls", "text", &[200, 503], &["verbose"]),
@@ -150,7 +162,14 @@ fn describe_response(operation: &Operation, status: u16) -> Value {
 }
 
 const CALL_STATES: &[&str] = &[
-    "routing", "in_flow", "queued", "dialing", "bridging", "connected", "consulting", "conferenced",
+    "routing",
+    "in_flow",
+    "queued",
+    "dialing",
+    "bridging",
+    "connected",
+    "consulting",
+    "conferenced",
 ];
 const AGENT_STATES: &[&str] =
     &["logged_out", "not_ready", "ready", "reserved", "talking", "held", "acw"];

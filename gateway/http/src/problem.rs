@@ -33,11 +33,9 @@ impl From<backend::Error> for Problem {
     fn from(error: backend::Error) -> Self {
         let detail = error.to_string();
         match error {
-            backend::Error::NoLeader => Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                detail,
-                retry_after_s: Some(1),
-            },
+            backend::Error::NoLeader => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after_s: Some(1) }
+            }
             backend::Error::Overloaded { retry_after_s } => Self {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 detail,
@@ -59,10 +57,7 @@ impl IntoResponse for Problem {
         });
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,1 +1,37 @@
+//! The gateway's media plane: RTP in, RTP out, music, ringback, echo, recordings.
+//!
+//! Reading order: [`plan`] (what is asked), [`engine`] (who asks and is told), `worker` (one
+//! thread that carries packets), `leg` and `stream` (one socket's two directions), [`record`].
+//!
+//! A packet's way is socket → leg → (tap) → leg → socket, all on one thread: no lock, no
+//! allocation, no disk. Nothing here decides about calls: [`plan::Plan`]s are decided, replicated
+//! and sent by others, and this crate reconciles sockets with them. Media goes on while whoever
+//! plans is away.
+//!
+//! A recording lies in the recordings' folder as `ID.wav` with `ID.manifest` beside it, the id as
+//! 16 hexadecimal digits: see [`record::manifest`].
 
+mod dtmf;
+pub mod endpoint;
+pub mod engine;
+pub mod event;
+mod g711;
+mod leg;
+pub mod limits;
+pub mod plan;
+pub mod ports;
+pub mod record;
+mod rtp;
+pub mod stats;
+mod stream;
+mod sys;
+pub mod tones;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Applied, Engine, Options};
+pub use event::{Event, Gap, Recorded};
+pub use plan::{Leg, Plan, Recording, Source};
+pub use stats::{LegState, Stats};

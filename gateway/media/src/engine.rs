@@ -1,0 +1,342 @@
+//! The media plane as its owner sees it: plans go in, events come out.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::event::Event;
+use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
+use crate::plan::{self, Plan};
+use crate::ports::{self, Pair};
+use crate::record::{self, Recorder};
+use crate::stats::{Counters, Stats, Totals};
+use crate::sys::Waker;
+use crate::tones;
+use crate::worker::{Command, Parts, Worker};
+
+pub const WORKERS_MAX: usize = 64;
+const RTP_SILENCE_MS_MAX_DEFAULT: u64 = 30_000;
+/// Longer than a gateway takes to log in and be told its calls.
+const ORPHAN_MS_MAX_DEFAULT: u64 = 60_000;
+/// A worker answers within a turn; this is for one that has died.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
+/// Metrics are brought up to date this often at most.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// RTP is received on and sent from here.
+    pub address: IpAddr,
+    /// Threads that carry packets; a call stays with one.
+    pub workers: usize,
+    pub recordings_dir: PathBuf,
+    /// WAV, 8000 Hz, mono, 16-bit; none: a melody of our own.
+    pub music: Option<PathBuf>,
+    /// Pairs of RTP and RTCP ports to bind up front.
+    pub pairs: usize,
+    /// Where the pairs are taken from; busy ports are left out.
+    pub ports: RangeInclusive<u16>,
+    /// A leg whose peer sends nothing for so long is told of.
+    pub rtp_silence_ms_max: u64,
+    /// A recording that a crash left open is finished after so long, if no plan goes on with it.
+    pub orphan_ms_max: u64,
+}
+
+impl Options {
+    pub fn new(address: IpAddr, recordings_dir: PathBuf) -> Self {
+        Self {
+            address,
+            workers: 1,
+            recordings_dir,
+            music: None,
+            pairs: 512,
+            ports: ports::RANGE_DEFAULT,
+            rtp_silence_ms_max: RTP_SILENCE_MS_MAX_DEFAULT,
+            orphan_ms_max: ORPHAN_MS_MAX_DEFAULT,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Ports(#[from] ports::Error),
+    #[error(transparent)]
+    Music(#[from] tones::Error),
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    #[error("media has {0} workers; it takes 1 to {WORKERS_MAX}")]
+    Workers(usize),
+    #[error("the recordings' folder {path} can't be used: {error}", path = path.display())]
+    Recordings { path: PathBuf, error: io::Error },
+    #[error("a media thread can't be started: {0}")]
+    Thread(io::Error),
+    #[error("the media engine has been shut down")]
+    Stopped,
+}
+
+/// What became of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Now,
+    /// A plan of this version, or a later one, was applied before.
+    Before,
+}
+
+pub struct Engine {
+    workers: Vec<Handle>,
+    books: Mutex<Books>,
+    address: IpAddr,
+    events: Receiver<Event>,
+    recorder: Option<record::Threads>,
+}
+
+struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who has which port, and how far each call's plans have come.
+struct Books {
+    pairs: HashMap<u16, Arc<Pair>>,
+    /// The call that has the port.
+    taken: HashMap<u16, u64>,
+    calls: HashMap<u64, Entry>,
+    /// Released calls, oldest first.
+    released: VecDeque<(u64, u64)>,
+}
+
+struct Entry {
+    version: u64,
+    /// Empty: released.
+    ports: Vec<u16>,
+}
+
+impl Engine {
+    /// # Errors
+    /// What can't be had: ports, the folder, the music file, threads.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        if options.workers == 0 || options.workers > WORKERS_MAX {
+            return Err(Error::Workers(options.workers));
+        }
+        let music = Arc::new(tones::music(options.music.as_deref())?);
+        let ringback = Arc::new(tones::ringback());
+        let bound = ports::bind(options.address, &options.ports, options.pairs)?;
+        let (event_outbox, events) = bounded(EVENTS_MAX);
+        let counters: Vec<Arc<Counters>> = (0..options.workers).map(|_| Arc::default()).collect();
+        let dir = options.recordings_dir;
+        let publish = publisher(counters.clone());
+        let orphans_after = Duration::from_millis(options.orphan_ms_max);
+        let (recorder, threads) =
+            Recorder::start(dir.clone(), orphans_after, event_outbox.clone(), publish)
+                .map_err(|error| Error::Recordings { path: dir, error })?;
+        let mut engine = Self {
+            workers: Vec::with_capacity(options.workers),
+            books: Mutex::new(Books::new(bound)),
+            address: options.address,
+            events,
+            recorder: Some(threads),
+        };
+        for (number, counters) in counters.into_iter().enumerate() {
+            let (commands, inbox) = bounded(COMMANDS_MAX);
+            let waker = Arc::new(Waker::new().map_err(Error::Thread)?);
+            let worker = Worker::new(Parts {
+                commands: inbox,
+                waker: Arc::clone(&waker),
+                events: event_outbox.clone(),
+                counters: Arc::clone(&counters),
+                recorder: recorder.clone(),
+                music: Arc::clone(&music),
+                ringback: Arc::clone(&ringback),
+                rtp_silence_ms_max: options.rtp_silence_ms_max,
+            })
+            .map_err(Error::Thread)?;
+            let thread = thread::Builder::new()
+                .name(format!("media-{number}"))
+                .spawn(move || worker.run())
+                .map_err(Error::Thread)?;
+            engine.workers.push(Handle { commands, waker, counters, thread: Some(thread) });
+        }
+        Ok(engine)
+    }
+
+    /// The RTP ports that may be granted, in order. Those of calls are among them.
+    pub fn ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.books.lock().pairs.keys().copied().collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// Makes the call's media what the plan says; returns before it is so, at most a turn of a
+    /// worker. A port that was granted by a gateway before this one is taken over.
+    ///
+    /// # Errors
+    /// The plan contradicts itself, or a port can't be had; then nothing changes.
+    pub fn apply(&self, plan: Plan) -> Result<Applied, Error> {
+        plan.check()?;
+        let mut books = self.books.lock();
+        if books.calls.get(&plan.call).is_some_and(|entry| entry.version >= plan.version) {
+            return Ok(Applied::Before);
+        }
+        let mut pairs = Vec::with_capacity(plan.legs.len());
+        for leg in &plan.legs {
+            pairs.push(books.pair(self.address, leg.port)?);
+        }
+        // The books stay locked: commands reach workers in the order in which ports changed hands.
+        for (call, port) in books.enter(&plan) {
+            self.command(call, Command::Withdraw { call, port })?;
+        }
+        self.command(plan.call, Command::Apply { plan, pairs })?;
+        Ok(Applied::Now)
+    }
+
+    /// Fetched by one: each event is delivered once.
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut totals = Totals::default();
+        let mut legs = Vec::new();
+        let deadline = Instant::now() + REPORT_WAIT;
+        for worker in &self.workers {
+            totals.add(&worker.counters);
+            let (reply, answer) = bounded(1);
+            if worker.send(Command::Report { reply }).is_ok()
+                && let Ok(states) = answer.recv_deadline(deadline)
+            {
+                legs.extend(states);
+            }
+        }
+        let books = self.books.lock();
+        Stats { totals, ports_free: books.pairs.len() - books.taken.len(), legs }
+    }
+
+    /// Lets all calls go and finishes their recordings; events of these can still be fetched.
+    pub fn shutdown(mut self) -> Receiver<Event> {
+        self.stop();
+        self.events.clone()
+    }
+
+    fn command(&self, call: u64, command: Command) -> Result<(), Error> {
+        let worker = usize::try_from(call % self.workers.len() as u64).unwrap_or(0);
+        self.workers[worker].send(command)
+    }
+
+    fn stop(&mut self) {
+        for worker in &mut self.workers {
+            // It can only fail when the worker has gone already.
+            let _ = worker.send(Command::Stop);
+        }
+        for worker in &mut self.workers {
+            if worker.thread.take().is_some_and(|thread| thread.join().is_err()) {
+                tracing::error!("a media worker has panicked");
+            }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.stop();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Handle {
+    /// Waits for room, which a worker makes within a turn.
+    fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).map_err(|_| Error::Stopped)?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+impl Books {
+    fn new(pairs: Vec<Arc<Pair>>) -> Self {
+        Self {
+            pairs: pairs.into_iter().map(|pair| (pair.port, pair)).collect(),
+            taken: HashMap::new(),
+            calls: HashMap::new(),
+            released: VecDeque::new(),
+        }
+    }
+
+    fn pair(&mut self, address: IpAddr, port: u16) -> Result<Arc<Pair>, ports::Error> {
+        if let Some(pair) = self.pairs.get(&port) {
+            return Ok(Arc::clone(pair));
+        }
+        let pair = ports::adopt(address, port)?;
+        tracing::info!(port, "took over an RTP port that was granted before");
+        self.pairs.insert(port, Arc::clone(&pair));
+        Ok(pair)
+    }
+
+    /// Writes the plan down; the ports that other calls lose by it. A call's release may be told
+    /// after its port was granted anew, so the later plan is right.
+    fn enter(&mut self, plan: &Plan) -> Vec<(u64, u16)> {
+        let ports: Vec<u16> = plan.legs.iter().map(|leg| leg.port).collect();
+        let entry = Entry { version: plan.version, ports: ports.clone() };
+        if let Some(before) = self.calls.insert(plan.call, entry) {
+            for port in before.ports {
+                if self.taken.get(&port) == Some(&plan.call) {
+                    self.taken.remove(&port);
+                }
+            }
+        }
+        let mut lost = Vec::new();
+        for port in &ports {
+            if let Some(other) = self.taken.insert(*port, plan.call) {
+                lost.push((other, *port));
+            }
+        }
+        let free = self.pairs.len() - self.taken.len();
+        metrics::gauge!("tandem_media_ports_free").set(free as f64);
+        if ports.is_empty() {
+            self.released.push_back((plan.call, plan.version));
+            self.forget();
+        }
+        lost
+    }
+
+    /// Versions of the oldest released calls.
+    fn forget(&mut self) {
+        while self.released.len() > RELEASED_REMEMBERED_MAX {
+            let Some((call, version)) = self.released.pop_front() else { return };
+            if self.calls.get(&call).is_some_and(|entry| entry.version == version) {
+                self.calls.remove(&call);
+            }
+        }
+    }
+}
+
+/// Adds to the process's metrics what the workers have counted since the last time.
+fn publisher(counters: Vec<Arc<Counters>>) -> impl FnMut() + Send {
+    let mut before = Totals::default();
+    let mut due = Instant::now();
+    move || {
+        let now = Instant::now();
+        if now < due {
+            return;
+        }
+        due = now + PUBLISH_EVERY;
+        let mut totals = Totals::default();
+        for worker in &counters {
+            totals.add(worker);
+        }
+        totals.publish(&before);
+        before = totals;
+    }
+}

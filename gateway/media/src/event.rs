@@ -1,0 +1,32 @@
+//! What the media plane tells its owner.
+
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A recording is whole: on disk, its header final.
+    Recorded(Recorded),
+    /// A leg's peer has sent nothing for so long. Told once, until it sends again.
+    RtpSilence { call: u64, leg: u64, since_ms: u64 },
+    /// A key was pressed at a leg's peer (RFC 4733).
+    Dtmf { call: u64, leg: u64, digit: char, duration_ms: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    pub call: u64,
+    pub recording: u64,
+    pub duration_ms: u64,
+    pub chunks: u32,
+    pub gaps: Vec<Gap>,
+    /// BLAKE3 of the whole file.
+    pub hash: [u8; 32],
+    pub path: PathBuf,
+}
+
+/// A part of a recording that is silent because it was not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Gap {
+    pub at_ms: u64,
+    pub len_ms: u64,
+}

@@ -1,0 +1,74 @@
+//! Every bound of the media plane has its name here.
+
+/// What generated audio is cut into; received audio may have any packet time.
+pub const PTIME_MS: u32 = 20;
+/// G.711 and telephone-event both run at 8 kHz.
+pub const SAMPLES_PER_MS: u32 = 8;
+pub const SAMPLES_PER_PACKET: u32 = PTIME_MS * SAMPLES_PER_MS;
+
+/// Largest datagram that is looked at: an Ethernet frame's worth. A longer one is dropped.
+pub const DATAGRAM_BYTES_MAX: usize = 1500;
+
+/// Legs of one plan. A conference is mixed elsewhere.
+pub const LEGS_PER_PLAN_MAX: usize = 8;
+
+/// Pairs of ports of one engine.
+pub const PAIRS_MAX: usize = 4096;
+
+/// Released calls whose last version is remembered, so that a late older plan revives nothing.
+pub const RELEASED_REMEMBERED_MAX: usize = 8192;
+
+/// Commands that wait for one worker.
+pub const COMMANDS_MAX: usize = 4096;
+
+/// Events that wait for the engine's owner.
+pub const EVENTS_MAX: usize = 4096;
+
+/// Datagrams thrown away when a socket is taken into service: more than its buffer holds.
+pub const STALE_DATAGRAMS_MAX: usize = 512;
+
+/// Generated packets sent in a row after the worker was held up. More would only be noise.
+pub const CATCH_UP_PACKETS_MAX: u64 = 3;
+
+/// Kernel buffer of an RTP socket; the kernel doubles it. About one second of one stream.
+pub const RTP_RECEIVE_BYTES: usize = 64 * 1024;
+pub const RTCP_RECEIVE_BYTES: usize = 4 * 1024;
+
+/// RFC 3550 appendix A.1: a jump ahead of more than this starts a new sequence.
+pub const SEQUENCE_DROPOUT_MAX: u16 = 3000;
+/// Packets this far behind the newest may still be told apart from duplicates.
+pub const SEQUENCE_MISORDER_MAX: u16 = 64;
+
+/// Sources that one received packet is sent on to.
+pub const LISTENERS_MAX: usize = LEGS_PER_PLAN_MAX;
+
+/// A telephone-event without its end packet is reported after this silence.
+pub const DTMF_END_MS_MAX: u64 = 200;
+
+/// Audio pieces between workers and the recorder: 3 s of 50 conversations.
+pub const RECORDER_PIECES_MAX: usize = 16 * 1024;
+/// Begin and end messages between workers and the recorder.
+pub const RECORDER_CONTROLS_MAX: usize = 4096;
+/// Samples of one piece; a packet of more is cut.
+pub const PIECE_SAMPLES_MAX: usize = 160;
+pub const CHUNK_MS: u64 = 1000;
+pub const CHUNK_FRAMES: usize = CHUNK_MS as usize * SAMPLES_PER_MS as usize;
+/// How long a chunk waits for packets that are late.
+pub const RECORDER_LATE_MS_MAX: u64 = 300;
+/// An RTP clock this far from arrival time is anchored anew.
+pub const RECORDER_SKEW_MS_MAX: u64 = 200;
+/// Frames of one recording in memory.
+pub const RECORDER_WINDOW_FRAMES: usize = 3 * CHUNK_FRAMES;
+/// Chunks that wait for the disk: 10 s of 50 recordings, 16 MB. Beyond it they become gaps.
+pub const WRITER_CHUNKS_MAX: usize = 512;
+/// Gaps that one recording's report lists; later ones are merged into the last.
+pub const GAPS_MAX: usize = 1024;
+/// A resumed recording is filled with at most this much silence.
+pub const RESUME_GAP_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// A music file is read up to ten minutes.
+pub const MUSIC_SAMPLES_MAX: usize = 600 * 8000;
+
+const _: () = assert!(CATCH_UP_PACKETS_MAX >= 1);
+const _: () = assert!(RECORDER_WINDOW_FRAMES > 2 * CHUNK_FRAMES);
+const _: () = assert!(RECORDER_LATE_MS_MAX > RECORDER_SKEW_MS_MAX);

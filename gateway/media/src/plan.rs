@@ -1,0 +1,106 @@
+//! What the media of one call shall be: declared whole, replicated by others, reconciled here.
+
+use std::net::SocketAddr;
+
+use tandem_sip::sdp::Codec;
+
+use crate::limits::LEGS_PER_PLAN_MAX;
+
+/// A later version replaces an earlier one. No legs: release everything of the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub call: u64,
+    pub version: u64,
+    pub legs: Vec<Leg>,
+    pub recording: Option<Recording>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    pub leg: u64,
+    /// Local RTP port; RTCP has the next one.
+    pub port: u16,
+    /// Where the peer wants its RTP; none until its SDP is known, or while it is on hold.
+    pub remote: Option<SocketAddr>,
+    pub codec: Codec,
+    /// RTP payload type as negotiated with this peer.
+    pub payload: u8,
+    pub telephone_event: Option<u8>,
+    pub ssrc: u32,
+    pub source: Source,
+}
+
+/// What the peer of a leg hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Silent packets, so that bindings of NAT stay and the peer sees a live stream.
+    Silence,
+    Music,
+    /// 425 Hz, 1 s on, 4 s off (ETSI TR 101 041-2).
+    Ringback,
+    /// The peer itself.
+    Echo,
+    /// Another leg of the same call.
+    Leg(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub id: u64,
+    /// The caller's leg, left channel.
+    pub left: u64,
+    /// The agent's leg, right channel.
+    pub right: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the plan has {0} legs, more than {LEGS_PER_PLAN_MAX}")]
+    TooManyLegs(usize),
+    #[error("two legs of the plan are both called {0}")]
+    SameLeg(u64),
+    #[error("two legs of the plan share port {0}")]
+    SamePort(u16),
+    #[error("leg {leg} listens to leg {source_leg}, which the plan doesn't have")]
+    UnknownSource { leg: u64, source_leg: u64 },
+    #[error("the recording names leg {0}, which the plan doesn't have")]
+    UnknownRecorded(u64),
+    #[error("payload type {0} is above 127")]
+    Payload(u8),
+}
+
+impl Plan {
+    /// # Errors
+    /// What contradicts itself; such a plan is not applied at all.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.legs.len() > LEGS_PER_PLAN_MAX {
+            return Err(Error::TooManyLegs(self.legs.len()));
+        }
+        let has = |wanted: u64| self.legs.iter().any(|leg| leg.leg == wanted);
+        for (at, leg) in self.legs.iter().enumerate() {
+            let later = &self.legs[at + 1..];
+            if later.iter().any(|other| other.leg == leg.leg) {
+                return Err(Error::SameLeg(leg.leg));
+            }
+            if later.iter().any(|other| other.port == leg.port) {
+                return Err(Error::SamePort(leg.port));
+            }
+            if let Some(high) =
+                [Some(leg.payload), leg.telephone_event].into_iter().flatten().find(|pt| *pt > 127)
+            {
+                return Err(Error::Payload(high));
+            }
+            if let Source::Leg(source_leg) = leg.source
+                && !has(source_leg)
+            {
+                return Err(Error::UnknownSource { leg: leg.leg, source_leg });
+            }
+        }
+        for leg in self.recording.iter().flat_map(|recording| [recording.left, recording.right]) {
+            if !has(leg) {
+                return Err(Error::UnknownRecorded(leg));
+            }
+        }
+        Ok(())
+    }
+}

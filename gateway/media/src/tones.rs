@@ -1,0 +1,198 @@
+//! Audio that is made here: music on hold, ringback tone, and the measure of a tone.
+
+use std::f64::consts::TAU;
+use std::path::{Path, PathBuf};
+
+use tandem_sip::sdp::Codec;
+
+use crate::g711;
+use crate::limits::MUSIC_SAMPLES_MAX;
+
+const SAMPLE_RATE_HZ: f64 = 8000.0;
+const RINGBACK_HZ: f64 = 425.0;
+const RINGBACK_ON_SAMPLES: usize = 8000;
+const RINGBACK_PERIOD_SAMPLES: usize = 5 * 8000;
+const RINGBACK_LEVEL: f64 = 6000.0;
+const MUSIC_LEVEL: f64 = 2600.0;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the music file {path} can't be read: {reason}", path = path.display())]
+    Read { path: PathBuf, reason: hound::Error },
+    #[error(
+        "the music file {path} must be WAV, 8000 Hz, mono, 16-bit PCM; it has {rate} Hz, \
+         {channels} channels, {bits} bits",
+        path = path.display()
+    )]
+    Format { path: PathBuf, rate: u32, channels: u16, bits: u16 },
+    #[error("the music file {path} has no samples", path = path.display())]
+    Empty { path: PathBuf },
+}
+
+/// A piece of audio that repeats, in both laws.
+pub struct Loop {
+    ulaw: Box<[u8]>,
+    alaw: Box<[u8]>,
+}
+
+impl Loop {
+    pub fn new(samples: &[i16]) -> Self {
+        assert!(!samples.is_empty(), "a loop has samples");
+        Self {
+            ulaw: g711::encode(Codec::Pcmu, samples).into_boxed_slice(),
+            alaw: g711::encode(Codec::Pcma, samples).into_boxed_slice(),
+        }
+    }
+
+    pub fn samples(&self) -> usize {
+        self.ulaw.len()
+    }
+
+    /// Copies from position `at`, which may be any number, and goes round.
+    pub fn fill(&self, codec: Codec, at: u64, out: &mut [u8]) {
+        let codes = match codec {
+            Codec::Pcmu => &self.ulaw,
+            Codec::Pcma => &self.alaw,
+        };
+        let mut from = (at % codes.len() as u64) as usize;
+        let mut done = 0;
+        while done < out.len() {
+            let count = (codes.len() - from).min(out.len() - done);
+            out[done..done + count].copy_from_slice(&codes[from..from + count]);
+            done += count;
+            from = 0;
+        }
+    }
+}
+
+pub fn ringback() -> Loop {
+    let samples: Vec<i16> = (0..RINGBACK_PERIOD_SAMPLES)
+        .map(|at| {
+            let on = at < RINGBACK_ON_SAMPLES;
+            let wave = (TAU * RINGBACK_HZ * at as f64 / SAMPLE_RATE_HZ).sin();
+            if on { (wave * RINGBACK_LEVEL) as i16 } else { 0 }
+        })
+        .collect();
+    Loop::new(&samples)
+}
+
+pub fn music(file: Option<&Path>) -> Result<Loop, Error> {
+    match file {
+        Some(path) => read_wav(path),
+        None => Ok(Loop::new(&melody())),
+    }
+}
+
+/// One second of a sine wave: whole periods, so it repeats without a click.
+pub fn sine(hz: u32, level: f64) -> Loop {
+    let samples: Vec<i16> = (0..8000)
+        .map(|at| ((TAU * f64::from(hz) * f64::from(at) / SAMPLE_RATE_HZ).sin() * level) as i16)
+        .collect();
+    Loop::new(&samples)
+}
+
+/// Eight bars of four slow chords under a plain tune: written for this project.
+fn melody() -> Vec<i16> {
+    // Frequencies stay above 250 Hz, where a telephone is heard well.
+    const CHORDS: [[f64; 3]; 4] = [
+        [261.63, 329.63, 392.00],
+        [293.66, 349.23, 440.00],
+        [261.63, 349.23, 440.00],
+        [293.66, 392.00, 493.88],
+    ];
+    const TUNE: [f64; 32] = [
+        659.26, 587.33, 523.25, 587.33, 698.46, 659.26, 587.33, 523.25, 523.25, 587.33, 698.46,
+        880.00, 783.99, 698.46, 587.33, 493.88, 523.25, 659.26, 783.99, 659.26, 698.46, 880.00,
+        698.46, 587.33, 698.46, 659.26, 587.33, 523.25, 493.88, 587.33, 493.88, 523.25,
+    ];
+    const NOTE_SAMPLES: usize = 4000;
+    const CHORD_SAMPLES: usize = 4 * NOTE_SAMPLES;
+    let mut samples = Vec::with_capacity(TUNE.len() * NOTE_SAMPLES);
+    for at in 0..TUNE.len() * NOTE_SAMPLES {
+        let chord = CHORDS[(at / CHORD_SAMPLES) % CHORDS.len()];
+        let pad: f64 =
+            chord.iter().map(|hz| (TAU * hz * at as f64 / SAMPLE_RATE_HZ).sin()).sum::<f64>() / 3.0
+                * swell(at % CHORD_SAMPLES, CHORD_SAMPLES);
+        let within = at % NOTE_SAMPLES;
+        let hz = TUNE[at / NOTE_SAMPLES];
+        let seconds = within as f64 / SAMPLE_RATE_HZ;
+        let tune =
+            (TAU * hz * seconds).sin() * (-4.0 * seconds).exp() * swell(within, NOTE_SAMPLES);
+        samples.push(((0.7 * pad + tune) * MUSIC_LEVEL) as i16);
+    }
+    samples
+}
+
+/// Fades in and out over 10 ms, so that no note clicks.
+fn swell(at: usize, of: usize) -> f64 {
+    let edge = at.min(of - 1 - at) as f64 / 80.0;
+    edge.min(1.0)
+}
+
+fn read_wav(path: &Path) -> Result<Loop, Error> {
+    let unreadable = |reason| Error::Read { path: path.to_owned(), reason };
+    let mut reader = hound::WavReader::open(path).map_err(unreadable)?;
+    let spec = reader.spec();
+    let pcm = spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16;
+    if spec.sample_rate != 8000 || spec.channels != 1 || !pcm {
+        return Err(Error::Format {
+            path: path.to_owned(),
+            rate: spec.sample_rate,
+            channels: spec.channels,
+            bits: spec.bits_per_sample,
+        });
+    }
+    let samples: Vec<i16> = reader
+        .samples::<i16>()
+        .take(MUSIC_SAMPLES_MAX)
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    if samples.is_empty() {
+        return Err(Error::Empty { path: path.to_owned() });
+    }
+    Ok(Loop::new(&samples))
+}
+
+/// The share of the samples' power that lies at one frequency, 0 to 1 (Goertzel).
+pub fn share_at(samples: &[i16], hz: f64) -> f64 {
+    let total: f64 = samples.iter().map(|s| f64::from(*s) * f64::from(*s)).sum();
+    if total <= 0.0 {
+        return 0.0;
+    }
+    let coefficient = 2.0 * (TAU * hz / SAMPLE_RATE_HZ).cos();
+    let (mut one, mut two) = (0.0_f64, 0.0_f64);
+    for sample in samples {
+        let next = f64::from(*sample) + coefficient * one - two;
+        two = one;
+        one = next;
+    }
+    let power = one * one + two * two - coefficient * one * two;
+    (2.0 * power / (samples.len() as f64 * total)).min(1.0)
+}
+
+/// The frequency that carries most of the power of the last 200 ms, to 5 Hz; none for silence or
+/// noise.
+pub fn dominant_hz(samples: &[i16]) -> Option<u32> {
+    const QUIET: f64 = 100.0;
+    const SHARE_MIN: f64 = 0.5;
+    // 200 ms tell frequencies 5 Hz apart: a wider step would step over a tone, as would a longer
+    // stretch.
+    const SAMPLES: usize = 1600;
+    const STEP_HZ: u32 = 5;
+    let samples = &samples[samples.len().saturating_sub(SAMPLES)..];
+    if samples.is_empty() {
+        return None;
+    }
+    let power: f64 = samples.iter().map(|s| f64::from(*s) * f64::from(*s)).sum();
+    if (power / samples.len() as f64).sqrt() < QUIET {
+        return None;
+    }
+    let best = |candidates: &mut dyn Iterator<Item = u32>| {
+        candidates
+            .map(|hz| (hz, share_at(samples, f64::from(hz))))
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let (coarse, _) = best(&mut (20..780).map(|steps| steps * STEP_HZ))?;
+    let (hz, share) = best(&mut (coarse - STEP_HZ..=coarse + STEP_HZ))?;
+    (share >= SHARE_MIN).then_some((hz + STEP_HZ / 2) / STEP_HZ * STEP_HZ)
+}

@@ -1,0 +1,554 @@
+//! One thread that serves the sockets of many calls: receives, sends on, generates. It waits for
+//! nothing but its sockets, and allocates only when plans change.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tandem_sip::sdp::Codec;
+
+use crate::dtmf::Press;
+use crate::event::Event;
+use crate::g711;
+use crate::leg::{Kind, Slot};
+use crate::limits::{
+    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PTIME_MS, SAMPLES_PER_PACKET,
+    STALE_DATAGRAMS_MAX,
+};
+use crate::plan::{Plan, Recording, Source};
+use crate::ports::Pair;
+use crate::record::Recorder;
+use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket};
+use crate::stats::{Counters, Dropped, LegState};
+use crate::stream::Received;
+use crate::sys::{self, Epoll, Ready, Ticker, Waker};
+use crate::tones::Loop;
+
+const READY_MAX: usize = 256;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// What an epoll tag says besides the slot.
+const TAG_WAKER: u64 = u64::MAX;
+const TAG_TICKER: u64 = u64::MAX - 1;
+const TAG_RTCP: u64 = 1 << 32;
+
+pub enum Command {
+    /// The pairs are those of the plan's legs, in order.
+    Apply {
+        plan: Plan,
+        pairs: Vec<Arc<Pair>>,
+    },
+    /// Another call has been granted a port that this one still holds.
+    Withdraw {
+        call: u64,
+        port: u16,
+    },
+    Report {
+        reply: Sender<Vec<LegState>>,
+    },
+    Stop,
+}
+
+pub struct Worker {
+    pub commands: Receiver<Command>,
+    pub waker: Arc<Waker>,
+    pub events: Sender<Event>,
+    pub counters: Arc<Counters>,
+    pub recorder: Recorder,
+    pub music: Arc<Loop>,
+    pub ringback: Arc<Loop>,
+    pub rtp_silence_ms_max: u64,
+    epoll: Epoll,
+    ticker: Ticker,
+    ticking: bool,
+    slots: Vec<Option<Slot>>,
+    calls: HashMap<u64, Call>,
+    stopped: bool,
+}
+
+#[derive(Default)]
+struct Call {
+    slots: Vec<usize>,
+    recording: Option<Recording>,
+}
+
+/// What a new worker is given.
+pub struct Parts {
+    pub commands: Receiver<Command>,
+    pub waker: Arc<Waker>,
+    pub events: Sender<Event>,
+    pub counters: Arc<Counters>,
+    pub recorder: Recorder,
+    pub music: Arc<Loop>,
+    pub ringback: Arc<Loop>,
+    pub rtp_silence_ms_max: u64,
+}
+
+/// Larger than any datagram that is taken, so that a longer one shows.
+struct Buffers {
+    received: [u8; DATAGRAM_BYTES_MAX + 1],
+    sent: [u8; DATAGRAM_BYTES_MAX + 1],
+}
+
+impl Worker {
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let ticker = Ticker::new()?;
+        epoll.add(&*parts.waker, TAG_WAKER)?;
+        epoll.add(&ticker, TAG_TICKER)?;
+        Ok(Self {
+            commands: parts.commands,
+            waker: parts.waker,
+            events: parts.events,
+            counters: parts.counters,
+            recorder: parts.recorder,
+            music: parts.music,
+            ringback: parts.ringback,
+            rtp_silence_ms_max: parts.rtp_silence_ms_max,
+            epoll,
+            ticker,
+            ticking: false,
+            slots: Vec::new(),
+            calls: HashMap::new(),
+            stopped: false,
+        })
+    }
+
+    pub fn run(mut self) {
+        sys::hurry();
+        let mut ready = Ready::with_capacity(READY_MAX);
+        let mut buffers =
+            Buffers { received: [0; DATAGRAM_BYTES_MAX + 1], sent: [0; DATAGRAM_BYTES_MAX + 1] };
+        while !self.stopped {
+            if let Err(error) = self.epoll.wait(&mut ready) {
+                tracing::error!(%error, "a media worker can't wait for its sockets and ends");
+                break;
+            }
+            let now_ns = sys::monotonic_ns();
+            let (mut tick, mut woken) = (false, false);
+            for at in 0..ready.len() {
+                match ready.tag(at) {
+                    TAG_WAKER => woken = true,
+                    TAG_TICKER => tick = true,
+                    tag if tag & TAG_RTCP != 0 => {
+                        self.on_rtcp((tag & !TAG_RTCP) as usize, &mut buffers);
+                    }
+                    tag => self.on_rtp(tag as usize, now_ns, &mut buffers),
+                }
+            }
+            if tick {
+                self.on_tick(now_ns, &mut buffers);
+            }
+            // Last, so that no slot changes hands while packets for it are at hand.
+            if woken {
+                self.on_commands();
+            }
+        }
+        let calls: Vec<u64> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.release(call);
+        }
+    }
+
+    // --- packets --------------------------------------------------------------------------------
+
+    fn on_rtp(&mut self, at: usize, now_ns: u64, buffers: &mut Buffers) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        // One datagram a turn: readiness is level-triggered, so the next turn finds the rest.
+        let Ok((bytes, from)) = slot.pair.rtp.recv_from(&mut buffers.received) else { return };
+        if !slot.accepts(from) {
+            return self.counters.dropped(Dropped::Stranger);
+        }
+        let Some(datagram) = buffers.received.get(..bytes.min(DATAGRAM_BYTES_MAX + 1)) else {
+            return;
+        };
+        let packet = match RtpPacket::parse(datagram) {
+            Ok(packet) if bytes <= DATAGRAM_BYTES_MAX && !packet.payload().is_empty() => packet,
+            Ok(_) | Err(_) => return self.counters.dropped(Dropped::Malformed),
+        };
+        let kind = match slot.kind(&packet) {
+            Ok(kind) => Some(kind),
+            Err(why) => {
+                self.counters.dropped(why);
+                None
+            }
+        };
+        let (ssrc, sequence) = (packet.ssrc(), packet.sequence_number());
+        let order = slot.window.observe(ssrc, sequence);
+        match order {
+            Order::Ahead { .. } => {}
+            Order::Fresh => slot.epoch = slot.epoch.wrapping_add(1),
+            Order::Late => Counters::one(&self.counters.late),
+            Order::Duplicate => return self.counters.dropped(Dropped::Duplicate),
+            Order::Astray => return self.counters.dropped(Dropped::Astray),
+        }
+        if kind.is_some() {
+            slot.latched = Some(from);
+            slot.received += 1;
+            slot.heard_ns = now_ns;
+            slot.silence_told = false;
+            Counters::one(&self.counters.packets_in);
+        }
+        let timestamp = packet.timestamp();
+        let mut presses = [None; 2];
+        match (kind, &slot.tap) {
+            (Some(Kind::Audio), Some(tap)) => {
+                let codec = slot.leg.codec;
+                if !self.recorder.push(tap, codec, now_ns, ssrc, timestamp, packet.payload()) {
+                    Counters::one(&self.counters.pieces_dropped);
+                }
+            }
+            (Some(Kind::TelephoneEvent), _) => {
+                presses = slot.keypad.on_packet(timestamp, packet.payload(), now_ns);
+            }
+            (Some(Kind::Audio) | None, _) => {}
+        }
+        let received = Received {
+            source: at,
+            epoch: slot.epoch,
+            sequence,
+            timestamp,
+            marker: packet.marker_bit(),
+            order,
+        };
+        let from_codec = slot.leg.codec;
+        let (call, leg) = (slot.call, slot.leg.leg);
+        let mut listeners = [0; LISTENERS_MAX];
+        let count = slot.listeners.len().min(LISTENERS_MAX);
+        listeners[..count].copy_from_slice(&slot.listeners[..count]);
+        for listener in &listeners[..count] {
+            let payload = packet.payload();
+            self.send_on(
+                *listener,
+                &received,
+                kind,
+                from_codec,
+                payload,
+                now_ns,
+                &mut buffers.sent,
+            );
+        }
+        for press in presses.into_iter().flatten() {
+            self.tell_press(call, leg, press);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one packet, borrowed apart")]
+    fn send_on(
+        &mut self,
+        to: usize,
+        received: &Received,
+        kind: Option<Kind>,
+        from_codec: Codec,
+        payload: &[u8],
+        now_ns: u64,
+        out: &mut [u8],
+    ) {
+        let Some(slot) = self.slots.get_mut(to).and_then(Option::as_mut) else { return };
+        let mapped = match kind {
+            Some(Kind::Audio) => Some(slot.leg.payload),
+            Some(Kind::TelephoneEvent) => slot.leg.telephone_event,
+            None => None,
+        };
+        let Some(payload_type) = mapped else { return slot.outgoing.leave_out(received) };
+        let Some(header) = slot.outgoing.relay(payload_type, received, now_ns) else { return };
+        let end = HEADER_BYTES + payload.len();
+        let Some(body) = out.get_mut(HEADER_BYTES..end) else { return };
+        match (kind, g711::transcode(from_codec, slot.leg.codec)) {
+            (Some(Kind::Audio), Some(table)) => {
+                for (to, from) in body.iter_mut().zip(payload) {
+                    *to = table[usize::from(*from)];
+                }
+            }
+            (Some(Kind::Audio | Kind::TelephoneEvent) | None, _) => body.copy_from_slice(payload),
+        }
+        send(slot, &header, &mut out[..end], &self.counters);
+    }
+
+    /// Nothing is answered yet; it is read so that the kernel doesn't keep it.
+    fn on_rtcp(&mut self, at: usize, buffers: &mut Buffers) {
+        let Some(slot) = self.slots.get(at).and_then(Option::as_ref) else { return };
+        if slot.pair.rtcp.recv_from(&mut buffers.received).is_ok() {
+            Counters::one(&self.counters.rtcp_in);
+        }
+    }
+
+    // --- time -----------------------------------------------------------------------------------
+
+    fn on_tick(&mut self, now_ns: u64, buffers: &mut Buffers) {
+        let expired = self.ticker.take();
+        let packets = expired.min(CATCH_UP_PACKETS_MAX);
+        let skipped = expired - packets;
+        self.counters.ticks_skipped.fetch_add(skipped, Relaxed);
+        for at in 0..self.slots.len() {
+            let Some(slot) = self.slots[at].as_mut() else { continue };
+            if slot.is_generated() && slot.target().is_some() {
+                slot.outgoing.skip(skipped);
+                slot.position += skipped * u64::from(SAMPLES_PER_PACKET);
+                for _ in 0..packets {
+                    self.generate(at, now_ns, &mut buffers.sent);
+                }
+            }
+            self.watch(at, now_ns);
+        }
+    }
+
+    fn generate(&mut self, at: usize, now_ns: u64, out: &mut [u8]) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let end = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
+        let codec = slot.leg.codec;
+        let body = &mut out[HEADER_BYTES..end];
+        match slot.leg.source {
+            Source::Music => self.music.fill(codec, slot.position, body),
+            Source::Ringback => self.ringback.fill(codec, slot.position, body),
+            Source::Silence | Source::Echo | Source::Leg(_) => body.fill(g711::silence(codec)),
+        }
+        slot.position += u64::from(SAMPLES_PER_PACKET);
+        let header = slot.outgoing.generate(slot.leg.payload, now_ns);
+        send(slot, &header, &mut out[..end], &self.counters);
+    }
+
+    /// A peer that fell silent, a key whose end was lost.
+    fn watch(&mut self, at: usize, now_ns: u64) {
+        let Some(slot) = self.slots[at].as_mut() else { return };
+        let (call, leg) = (slot.call, slot.leg.leg);
+        let press = slot.keypad.on_tick(now_ns);
+        let since_ms = now_ns.saturating_sub(slot.heard_ns) / NS_PER_MS;
+        let silent = slot.leg.remote.is_some() && since_ms >= self.rtp_silence_ms_max;
+        let tell = silent && !std::mem::replace(&mut slot.silence_told, silent);
+        if let Some(press) = press {
+            self.tell_press(call, leg, press);
+        }
+        if tell {
+            self.tell(Event::RtpSilence { call, leg, since_ms });
+        }
+    }
+
+    fn tell_press(&self, call: u64, leg: u64, press: Press) {
+        let Press { digit, duration_ms } = press;
+        self.tell(Event::Dtmf { call, leg, digit, duration_ms });
+    }
+
+    fn tell(&self, event: Event) {
+        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+            Counters::one(&self.counters.events_dropped);
+        }
+    }
+
+    // --- plans ----------------------------------------------------------------------------------
+
+    fn on_commands(&mut self) {
+        self.waker.clear();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Apply { plan, pairs } if plan.legs.is_empty() => {
+                    debug_assert!(pairs.is_empty());
+                    self.release(plan.call);
+                }
+                Command::Apply { plan, pairs } => self.reconcile(plan, pairs),
+                Command::Withdraw { call, port } => self.withdraw(call, port),
+                Command::Report { reply } => {
+                    let states = self.slots.iter().flatten().map(Slot::state).collect();
+                    // Who asked may have stopped waiting.
+                    let _ = reply.try_send(states);
+                }
+                Command::Stop => self.stopped = true,
+            }
+        }
+        self.set_ticking();
+    }
+
+    /// 50 turns a second only while there is something to serve.
+    fn set_ticking(&mut self) {
+        let wanted = !self.calls.is_empty();
+        if wanted == self.ticking {
+            return;
+        }
+        let period = if wanted { u64::from(PTIME_MS) } else { 0 };
+        match self.ticker.set(Duration::from_millis(period)) {
+            Ok(()) => self.ticking = wanted,
+            Err(error) => tracing::error!(%error, "the media ticker can't be set"),
+        }
+    }
+
+    fn reconcile(&mut self, plan: Plan, pairs: Vec<Arc<Pair>>) {
+        let now_ns = sys::monotonic_ns();
+        let mut call = self.calls.remove(&plan.call).unwrap_or_default();
+        // Recording stops before a leg goes, and begins when all are there.
+        let before = call.recording.take();
+        if before.is_some() && before != plan.recording {
+            self.stop_recording(&call.slots, before);
+        }
+        let old = std::mem::take(&mut call.slots);
+        let (kept, gone): (Vec<usize>, Vec<usize>) = old.into_iter().partition(|at| {
+            self.slots[*at].as_ref().is_some_and(|slot| {
+                plan.legs.iter().any(|leg| leg.leg == slot.leg.leg && leg.port == slot.leg.port)
+            })
+        });
+        for at in gone {
+            self.detach(at);
+        }
+        for (leg, pair) in plan.legs.into_iter().zip(pairs) {
+            let present = kept
+                .iter()
+                .copied()
+                .find(|at| self.slots[*at].as_ref().is_some_and(|slot| slot.leg.leg == leg.leg));
+            match present {
+                Some(at) => {
+                    if let Some(slot) = self.slots[at].as_mut() {
+                        slot.update(leg, now_ns);
+                    }
+                    call.slots.push(at);
+                }
+                None => match self.attach(Slot::new(plan.call, leg, pair, now_ns)) {
+                    Ok(at) => call.slots.push(at),
+                    Err(error) => {
+                        tracing::error!(call = plan.call, %error, "a leg can't be served");
+                    }
+                },
+            }
+        }
+        self.link(&call.slots);
+        if let Some(recording) = plan.recording {
+            if before != plan.recording {
+                self.start_recording(plan.call, &call.slots, recording);
+            } else {
+                self.tap_again(plan.call, &call.slots, recording);
+            }
+            call.recording = Some(recording);
+        }
+        self.calls.insert(plan.call, call);
+    }
+
+    /// Who hears whom.
+    fn link(&mut self, slots: &[usize]) {
+        for at in slots {
+            let Some(leg) = self.slots[*at].as_ref().map(|slot| slot.leg.leg) else { continue };
+            let hears = |to: &usize| match self.slots[*to].as_ref().map(|slot| slot.leg.source) {
+                Some(Source::Leg(source)) => source == leg,
+                Some(Source::Echo) => to == at,
+                Some(Source::Silence | Source::Music | Source::Ringback) | None => false,
+            };
+            let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();
+            if let Some(slot) = self.slots[*at].as_mut() {
+                slot.listeners = listeners;
+            }
+        }
+    }
+
+    fn start_recording(&mut self, call: u64, slots: &[usize], recording: Recording) {
+        let [left, right] = self.recorder.begin(recording.id, call);
+        for at in slots {
+            let Some(slot) = self.slots[*at].as_mut() else { continue };
+            if slot.leg.leg == recording.left {
+                slot.tap = Some(left.clone());
+            } else if slot.leg.leg == recording.right {
+                slot.tap = Some(right.clone());
+            }
+        }
+    }
+
+    /// A leg of a recording that goes on has moved to another port: the new slot needs the tap.
+    fn tap_again(&mut self, call: u64, slots: &[usize], recording: Recording) {
+        let tapped = |slot: &Slot| slot.tap.clone();
+        let Some(any) = slots.iter().find_map(|at| self.slots[*at].as_ref().and_then(tapped))
+        else {
+            // Both have moved.
+            self.recorder.end(recording.id);
+            return self.start_recording(call, slots, recording);
+        };
+        for at in slots {
+            let Some(slot) = self.slots[*at].as_mut() else { continue };
+            if slot.leg.leg == recording.left {
+                slot.tap = Some(any.of(crate::record::Channel::Left));
+            } else if slot.leg.leg == recording.right {
+                slot.tap = Some(any.of(crate::record::Channel::Right));
+            }
+        }
+    }
+
+    fn stop_recording(&mut self, slots: &[usize], recording: Option<Recording>) {
+        let Some(recording) = recording else { return };
+        for at in slots {
+            if let Some(slot) = self.slots[*at].as_mut() {
+                slot.tap = None;
+            }
+        }
+        self.recorder.end(recording.id);
+    }
+
+    fn release(&mut self, call: u64) {
+        let Some(mut call) = self.calls.remove(&call) else { return };
+        let recording = call.recording.take();
+        self.stop_recording(&call.slots, recording);
+        for at in call.slots {
+            self.detach(at);
+        }
+    }
+
+    fn withdraw(&mut self, call: u64, port: u16) {
+        let Some(mut entry) = self.calls.remove(&call) else { return };
+        let (gone, kept): (Vec<usize>, Vec<usize>) = entry
+            .slots
+            .into_iter()
+            .partition(|at| self.slots[*at].as_ref().is_some_and(|slot| slot.leg.port == port));
+        for at in gone {
+            tracing::warn!(call, port, "a leg lost its port to a later call");
+            self.detach(at);
+        }
+        self.link(&kept);
+        entry.slots = kept;
+        self.calls.insert(call, entry);
+    }
+
+    fn attach(&mut self, slot: Slot) -> io::Result<usize> {
+        let pair = Arc::clone(&slot.pair);
+        // What came for whoever had the port before is nobody's.
+        let mut stale = [0; 1];
+        for socket in [&pair.rtp, &pair.rtcp] {
+            for _ in 0..STALE_DATAGRAMS_MAX {
+                if socket.recv_from(&mut stale).is_err() {
+                    break;
+                }
+            }
+        }
+        let free = self.slots.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.epoll.add(&pair.rtp, at as u64)?;
+        if let Err(error) = self.epoll.add(&pair.rtcp, at as u64 | TAG_RTCP) {
+            let _ = self.epoll.remove(&pair.rtp);
+            return Err(error);
+        }
+        self.slots[at] = Some(slot);
+        metrics::gauge!("tandem_media_legs_active").increment(1.0);
+        Ok(at)
+    }
+
+    fn detach(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
+        metrics::gauge!("tandem_media_legs_active").decrement(1.0);
+        for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
+            if let Err(error) = self.epoll.remove(socket) {
+                tracing::error!(%error, port = slot.pair.port, "a socket can't be let go");
+            }
+        }
+    }
+}
+
+fn send(slot: &mut Slot, header: &Header, packet: &mut [u8], counters: &Counters) {
+    let Some(target) = slot.target() else { return };
+    header.write(packet);
+    match slot.pair.rtp.send_to(packet, target) {
+        Ok(_) => {
+            slot.sent += 1;
+            Counters::one(&counters.packets_out);
+        }
+        Err(_) => counters.dropped(Dropped::Send),
+    }
+}

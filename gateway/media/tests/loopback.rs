@@ -1,0 +1,469 @@
+//! The media plane over real sockets of the loopback interface.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use tandem_media::endpoint::{Endpoint, EndpointPool};
+use tandem_media::event::Recorded;
+use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Recording, Source};
+use tandem_sip::sdp::Codec;
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const WITHIN: Duration = Duration::from_secs(20);
+const CALL: u64 = 7;
+const CALLER: u64 = 1;
+const AGENT: u64 = 2;
+const CALLER_HZ: u32 = 440;
+const AGENT_HZ: u32 = 1000;
+
+struct Bench {
+    engine: Engine,
+    pool: EndpointPool,
+    ports: Vec<u16>,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut options = Options::new(LOCAL, dir.path().join("recordings"));
+        options.pairs = 8;
+        options.workers = 2;
+        change(&mut options);
+        let engine = Engine::start(options).expect("the engine starts");
+        let ports = engine.ports();
+        Self { engine, pool: EndpointPool::start().expect("a thread"), ports, dir }
+    }
+
+    fn phone(&self, codec: Codec, port: u16, hz: u32) -> Endpoint {
+        let phone = self.pool.open(LOCAL).expect("an endpoint");
+        phone.talk(SocketAddr::new(LOCAL, port), codec, hz);
+        phone
+    }
+
+    fn leg(&self, leg: u64, phone: &Endpoint, source: Source) -> Leg {
+        let at = usize::try_from(leg - CALLER).expect("small");
+        Leg {
+            leg,
+            port: self.ports[at],
+            remote: Some(phone.address()),
+            codec: Codec::Pcmu,
+            payload: 0,
+            telephone_event: Some(101),
+            ssrc: 0x1000 + leg as u32,
+            source,
+        }
+    }
+
+    /// A caller and an agent who hear each other.
+    fn talk(&self, version: u64, recording: Option<u64>) -> (Endpoint, Endpoint) {
+        let caller = self.phone(Codec::Pcmu, self.ports[0], CALLER_HZ);
+        let agent = self.phone(Codec::Pcmu, self.ports[1], AGENT_HZ);
+        let legs = vec![
+            self.leg(CALLER, &caller, Source::Leg(AGENT)),
+            self.leg(AGENT, &agent, Source::Leg(CALLER)),
+        ];
+        let recording = recording.map(|id| Recording { id, left: CALLER, right: AGENT });
+        self.apply(version, legs, recording);
+        (caller, agent)
+    }
+
+    fn apply(&self, version: u64, legs: Vec<Leg>, recording: Option<Recording>) {
+        let plan = Plan { call: CALL, version, legs, recording };
+        assert_eq!(self.engine.apply(plan).expect("a good plan"), Applied::Now);
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < WITHIN, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn hears(phone: &Endpoint, hz: u32) {
+    until(&format!("a phone hears {hz} Hz"), || phone.heard_hz(200) == Some(hz));
+}
+
+fn hears_packets(phone: &Endpoint, count: u64) {
+    until(&format!("{count} packets"), || phone.stats().received >= count);
+}
+
+fn recorded(events: &Receiver<Event>) -> Recorded {
+    loop {
+        match events.recv_timeout(WITHIN).expect("a recording is told") {
+            Event::Recorded(recorded) => return recorded,
+            Event::Dtmf { .. } | Event::RtpSilence { .. } => {}
+        }
+    }
+}
+
+/// Left and right of the file's frames.
+fn channels(path: &Path) -> (Vec<i16>, Vec<i16>) {
+    let mut reader = hound::WavReader::open(path).expect("a WAV file");
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 8000, 16));
+    let samples: Vec<i16> = reader.samples().collect::<Result<_, _>>().expect("samples");
+    samples.chunks_exact(2).map(|frame| (frame[0], frame[1])).unzip()
+}
+
+#[test]
+fn two_legs_hear_each_other_and_lose_nothing() {
+    let bench = Bench::start();
+    let (caller, agent) = bench.talk(1, None);
+    hears(&caller, AGENT_HZ);
+    hears(&agent, CALLER_HZ);
+    hears_packets(&caller, 50);
+    for (phone, ssrc) in [(&caller, 0x1001), (&agent, 0x1002)] {
+        let heard = phone.stats();
+        assert_eq!((heard.lost, heard.duplicates, heard.odd, heard.streams), (0, 0, 0, 1));
+        assert_eq!(heard.ssrc, ssrc);
+    }
+}
+
+#[test]
+fn legs_of_different_laws_are_transcoded() {
+    let bench = Bench::start();
+    let caller = bench.phone(Codec::Pcma, bench.ports[0], CALLER_HZ);
+    let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
+    let of_caller =
+        Leg { codec: Codec::Pcma, payload: 8, ..bench.leg(CALLER, &caller, Source::Leg(AGENT)) };
+    bench.apply(1, vec![of_caller, bench.leg(AGENT, &agent, Source::Leg(CALLER))], None);
+    hears(&caller, AGENT_HZ);
+    hears(&agent, CALLER_HZ);
+}
+
+#[test]
+fn stream_goes_on_when_music_gives_way_to_the_agent() {
+    let bench = Bench::start();
+    let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
+    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music)], None);
+    hears_packets(&caller, 20);
+    let music = caller.stats();
+    let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
+    let legs = |source| {
+        vec![bench.leg(CALLER, &caller, source), bench.leg(AGENT, &agent, Source::Leg(CALLER))]
+    };
+    bench.apply(2, legs(Source::Leg(AGENT)), None);
+    hears(&caller, AGENT_HZ);
+    let talk = caller.stats();
+    assert_eq!((talk.lost, talk.late, talk.duplicates, talk.odd, talk.streams), (0, 0, 0, 0, 1));
+    assert_eq!(talk.ssrc, music.ssrc);
+    assert_eq!(talk.markers, music.markers + 1, "one marker where the source changed");
+    bench.apply(3, legs(Source::Ringback), None);
+    hears(&caller, 425);
+    let ringback = caller.stats();
+    assert_eq!((ringback.lost, ringback.streams), (0, 1));
+    // Time went on as packets did, give or take the moments of change.
+    let packets = u64::from(ringback.sequence.wrapping_sub(music.sequence));
+    let samples = u64::from(ringback.timestamp.wrapping_sub(music.timestamp));
+    assert!(samples >= packets * 160 - 320, "{samples} samples in {packets} packets");
+}
+
+#[test]
+fn echo_returns_what_it_hears_to_a_peer_behind_nat() {
+    let bench = Bench::start();
+    let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
+    // SDP names another port than the packets come from.
+    let named = Some(SocketAddr::new(LOCAL, 9));
+    let leg = Leg { remote: named, ..bench.leg(CALLER, &caller, Source::Echo) };
+    bench.apply(1, vec![leg], None);
+    hears(&caller, CALLER_HZ);
+    let state = bench.engine.stats().legs[0];
+    assert!(state.latched);
+    assert_eq!((state.remote, state.ssrc), (Some(caller.address()), 0x1001));
+}
+
+#[test]
+fn third_source_is_dropped_and_counted() {
+    let bench = Bench::start();
+    let (caller, agent) = bench.talk(1, None);
+    hears(&agent, CALLER_HZ);
+    let heard = agent.stats().streams;
+    // One from the peer's own address after the leg was latched, one from elsewhere.
+    let near = bench.phone(Codec::Pcmu, bench.ports[0], 3000);
+    let far = UdpSocket::bind("127.0.0.9:0").expect("a socket");
+    let mut rtp = [0_u8; 172];
+    rtp[0] = 0x80;
+    far.send_to(&rtp, (LOCAL, bench.ports[0])).expect("sent");
+    until("strangers are counted", || {
+        near.sent() > 20 && bench.engine.stats().totals.dropped_stranger > 20
+    });
+    assert_eq!(agent.heard_hz(200), Some(CALLER_HZ));
+    assert_eq!(agent.stats().streams, heard);
+    let state = bench.engine.stats().legs.into_iter().find(|leg| leg.leg == CALLER);
+    assert_eq!(state.and_then(|leg| leg.remote), Some(caller.address()));
+}
+
+#[test]
+fn noise_on_all_ports_is_dropped_and_the_talk_goes_on() {
+    let bench = Bench::start();
+    let (caller, agent) = bench.talk(1, None);
+    hears(&agent, CALLER_HZ);
+    caller.hush();
+    // From the very address of the caller's side, so that it is looked at.
+    let plan_of_noise = UdpSocket::bind((LOCAL, 0)).expect("a socket");
+    let mut legs = vec![
+        bench.leg(CALLER, &caller, Source::Leg(AGENT)),
+        bench.leg(AGENT, &agent, Source::Leg(CALLER)),
+    ];
+    legs[0].remote = Some(plan_of_noise.local_addr().expect("an address"));
+    bench.apply(2, legs.clone(), None);
+    let mut noise = 0x1234_5678_u32;
+    for size in 0..400_usize {
+        let datagram: Vec<u8> = (0..size * 4)
+            .map(|_| {
+                noise ^= noise << 13;
+                noise ^= noise >> 17;
+                noise ^= noise << 5;
+                noise as u8
+            })
+            .collect();
+        for port in [bench.ports[0], bench.ports[0] + 1] {
+            plan_of_noise.send_to(&datagram, (LOCAL, port)).expect("sent");
+        }
+    }
+    until("noise is counted", || bench.engine.stats().totals.dropped_malformed > 50);
+    until("RTCP is read", || bench.engine.stats().totals.rtcp_in > 50);
+    caller.talk(SocketAddr::new(LOCAL, bench.ports[0]), Codec::Pcmu, CALLER_HZ);
+    legs[0].remote = Some(caller.address());
+    bench.apply(3, legs, None);
+    agent.mark();
+    hears(&agent, CALLER_HZ);
+    hears(&caller, AGENT_HZ);
+}
+
+#[test]
+fn recording_has_the_caller_left_and_the_agent_right_and_the_whole_talk() {
+    let bench = Bench::start();
+    let events = bench.engine.events();
+    let (caller, agent) = bench.talk(1, Some(0xabc));
+    let begun = Instant::now();
+    hears(&caller, AGENT_HZ);
+    hears_packets(&agent, 120);
+    // Readable while it grows.
+    let path = bench.dir.path().join("recordings/0000000000000abc.wav");
+    until("a second is on disk", || {
+        hound::WavReader::open(&path).is_ok_and(|reader| reader.duration() >= 8000)
+    });
+    let talked = begun.elapsed();
+    bench.apply(2, Vec::new(), None);
+    let recorded = recorded(&events);
+    assert_eq!((recorded.call, recorded.recording), (CALL, 0xabc));
+    assert_eq!(recorded.path, path);
+    assert_eq!(recorded.gaps, []);
+    let off_by = u128::from(recorded.duration_ms).abs_diff(talked.as_millis());
+    assert!(off_by < 100, "{} ms of {talked:?}", recorded.duration_ms);
+    let (left, right) = channels(&path);
+    assert_eq!(left.len() as u64 / 8, recorded.duration_ms);
+    let middle = 4000..left.len() - 4000;
+    for (samples, hz) in [(&left, CALLER_HZ), (&right, AGENT_HZ)] {
+        let share = tandem_media::tones::share_at(&samples[middle.clone()], f64::from(hz));
+        assert!(share > 0.9, "{hz} Hz has {share} of the power");
+    }
+    let bytes = std::fs::read(&path).expect("the file");
+    assert_eq!(*blake3::hash(&bytes).as_bytes(), recorded.hash);
+}
+
+#[test]
+fn recording_goes_on_after_a_pause_and_marks_it() {
+    let bench = Bench::start();
+    let events = bench.engine.events();
+    let (caller, agent) = bench.talk(1, Some(5));
+    hears_packets(&caller, 60);
+    let legs = || {
+        vec![
+            bench.leg(CALLER, &caller, Source::Leg(AGENT)),
+            bench.leg(AGENT, &agent, Source::Leg(CALLER)),
+        ]
+    };
+    bench.apply(2, legs(), None);
+    let first = recorded(&events);
+    let heard = caller.stats().received;
+    hears_packets(&caller, heard + 30);
+    bench.apply(3, legs(), Some(Recording { id: 5, left: CALLER, right: AGENT }));
+    hears_packets(&caller, heard + 80);
+    bench.apply(4, Vec::new(), None);
+    let second = recorded(&events);
+    assert_eq!(first.gaps, []);
+    let [gap] = second.gaps[..] else { panic!("one gap, not {:?}", second.gaps) };
+    assert_eq!(gap.at_ms, first.duration_ms);
+    assert!((500..5000).contains(&gap.len_ms), "{gap:?}");
+    assert!(second.duration_ms > gap.at_ms + gap.len_ms + 500, "{second:?}");
+    let (left, _) = channels(&second.path);
+    let (from, to) = (gap.at_ms as usize * 8 + 8, (gap.at_ms + gap.len_ms) as usize * 8 - 8);
+    assert!(left[from..to].iter().all(|sample| *sample == 0), "the gap is silent");
+    let after = &left[to + 1600..];
+    assert!(tandem_media::tones::share_at(after, f64::from(CALLER_HZ)) > 0.8);
+}
+
+#[test]
+fn recording_that_a_crash_left_is_finished_when_nobody_goes_on_with_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let recordings = dir.path().join("recordings");
+    let bench = Bench::start_with(|options| options.recordings_dir = recordings.clone());
+    let (caller, _agent) = bench.talk(1, Some(8));
+    let (wav, manifest) =
+        (recordings.join("0000000000000008.wav"), recordings.join("0000000000000008.manifest"));
+    hears_packets(&caller, 20);
+    until("a chunk is vouched for", || {
+        std::fs::read_to_string(&manifest).is_ok_and(|text| text.contains("chunk"))
+    });
+    // What a killed gateway leaves behind: copies, for this one goes on.
+    let left = dir.path().join("left");
+    std::fs::create_dir(&left).expect("a folder");
+    for file in [&wav, &manifest] {
+        std::fs::copy(file, left.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    let next = Bench::start_with(|options| {
+        options.recordings_dir = left;
+        options.orphan_ms_max = 0;
+    });
+    let recorded = recorded(&next.engine.events());
+    assert_eq!((recorded.call, recorded.recording, &recorded.gaps[..]), (CALL, 8, &[][..]));
+    assert!(recorded.duration_ms >= 1000, "{recorded:?}");
+    assert_eq!(channels(&recorded.path).0.len() as u64 / 8, recorded.duration_ms);
+}
+
+#[test]
+fn shutdown_finishes_recordings() {
+    let bench = Bench::start();
+    let (caller, _agent) = bench.talk(1, Some(6));
+    hears_packets(&caller, 20);
+    let events = bench.engine.shutdown();
+    let recorded = recorded(&events);
+    assert_eq!(recorded.recording, 6);
+    assert!(recorded.duration_ms >= 300, "{recorded:?}");
+    assert_eq!(channels(&recorded.path).0.len() as u64 / 8, recorded.duration_ms);
+}
+
+#[test]
+fn key_is_relayed_and_told_once() {
+    let bench = Bench::start();
+    let events = bench.engine.events();
+    let (caller, agent) = bench.talk(1, None);
+    hears(&agent, CALLER_HZ);
+    assert!(caller.press('7') && caller.press('#'));
+    for digit in ['7', '#'] {
+        let event = events.recv_timeout(WITHIN).expect("a key");
+        assert_eq!(event, Event::Dtmf { call: CALL, leg: CALLER, digit, duration_ms: 100 });
+    }
+    until("the agent's phone has both", || agent.stats().telephone_events == 16);
+    assert_eq!(agent.stats().lost, 0);
+    assert!(events.try_recv().is_err());
+}
+
+#[test]
+fn silent_peer_is_told_once() {
+    let bench = Bench::start_with(|options| options.rtp_silence_ms_max = 200);
+    let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
+    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music)], None);
+    hears_packets(&caller, 30);
+    let events = bench.engine.events();
+    caller.hush();
+    match events.recv_timeout(WITHIN).expect("silence is told") {
+        Event::RtpSilence { call: CALL, leg: CALLER, since_ms } => assert!(since_ms >= 200),
+        other => panic!("{other:?}"),
+    }
+    let heard = caller.stats().received;
+    hears_packets(&caller, heard + 30);
+    assert!(events.try_recv().is_err(), "told once");
+}
+
+#[test]
+fn older_and_equal_plans_change_nothing() {
+    let bench = Bench::start();
+    let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
+    let plan = |version, source| Plan {
+        call: CALL,
+        version,
+        legs: vec![bench.leg(CALLER, &caller, source)],
+        recording: None,
+    };
+    let release = |version| Plan { call: CALL, version, legs: Vec::new(), recording: None };
+    let apply = |plan| bench.engine.apply(plan).expect("a good plan");
+    assert_eq!(apply(plan(5, Source::Echo)), Applied::Now);
+    assert_eq!(apply(plan(5, Source::Music)), Applied::Before);
+    assert_eq!(apply(plan(4, Source::Music)), Applied::Before);
+    assert_eq!(apply(release(3)), Applied::Before);
+    hears(&caller, CALLER_HZ);
+    assert_eq!(apply(release(6)), Applied::Now);
+    assert_eq!(apply(plan(5, Source::Echo)), Applied::Before, "a released call stays so");
+    until("the leg is gone", || bench.engine.stats().legs.is_empty());
+}
+
+#[test]
+fn ports_are_free_after_release_and_go_to_whom_they_are_granted_next() {
+    let bench = Bench::start();
+    assert_eq!(bench.engine.stats().ports_free, 8);
+    let (caller, _agent) = bench.talk(1, None);
+    assert_eq!(bench.engine.stats().ports_free, 6);
+    // The port was granted to another call before this one's release was told.
+    let next = bench.phone(Codec::Pcmu, bench.ports[0], 700);
+    let plan = |call, version, legs| Plan { call, version, legs, recording: None };
+    let legs = vec![bench.leg(CALLER, &next, Source::Echo)];
+    bench.engine.apply(plan(CALL + 1, 1, legs)).expect("a good plan");
+    caller.hush();
+    hears(&next, 700);
+    bench.apply(2, Vec::new(), None);
+    until("the first call is gone", || bench.engine.stats().legs.len() == 1);
+    assert_eq!(bench.engine.stats().ports_free, 7);
+    next.mark();
+    hears_packets(&next, 10);
+    bench.engine.apply(plan(CALL + 1, 2, Vec::new())).expect("a good plan");
+    until("all ports are free", || bench.engine.stats().ports_free == 8);
+    until("all legs are gone", || bench.engine.stats().legs.is_empty());
+}
+
+#[test]
+fn plan_with_a_port_of_nobody_is_refused_and_changes_nothing() {
+    let bench = Bench::start();
+    let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
+    let odd = Leg { port: 20_001, ..bench.leg(CALLER, &caller, Source::Echo) };
+    let plan = Plan { call: CALL, version: 1, legs: vec![odd], recording: None };
+    assert!(bench.engine.apply(plan).is_err());
+    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Echo)], None);
+    hears(&caller, CALLER_HZ);
+}
+
+#[test]
+fn busy_ports_are_left_out() {
+    let bench = Bench::start();
+    let busy: Vec<u16> = bench.ports.clone();
+    let other = Bench::start();
+    assert!(other.ports.iter().all(|port| !busy.contains(port)));
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = Options::new(LOCAL, dir.path().into());
+    options.pairs = 2;
+    options.ports = busy[0]..=busy[0] + 1;
+    let refused = Engine::start(options).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|text| text.starts_with("only 0 of 2 pairs")));
+}
+
+#[test]
+fn another_engine_takes_over_a_leg_and_its_stream_goes_on_ahead() {
+    let first = Bench::start();
+    let caller = first.phone(Codec::Pcmu, first.ports[0], CALLER_HZ);
+    let leg = first.leg(CALLER, &caller, Source::Music);
+    first.apply(1, vec![leg.clone()], None);
+    hears_packets(&caller, 50);
+    let before = caller.stats();
+    // The first still has its sockets: the newest bind gets the packets.
+    let second = Bench::start();
+    let legs = vec![Leg { source: Source::Echo, ..leg }];
+    second.apply(2, legs, None);
+    first.apply(2, Vec::new(), None);
+    hears(&caller, CALLER_HZ);
+    let after = caller.stats();
+    assert_eq!(after.ssrc, before.ssrc);
+    assert_eq!((after.streams, after.odd), (1, 0), "one sequence to the peer");
+    let ahead = after.sequence.wrapping_sub(before.sequence);
+    assert!(ahead < 3000, "{ahead}");
+}

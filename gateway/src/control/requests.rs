@@ -1,0 +1,247 @@
+//! Requests of peers: absorbed, refused at the edge, or reported to the cluster.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tandem_core::command::{GatewayEvent, Inbound, Register};
+use tandem_core::ids::AgentId;
+use tandem_sip::transaction::Key;
+use tandem_sip::{Method, Request, Response, response_destination};
+use tandem_wire::Flow;
+
+use super::{Control, count_response};
+use crate::limits;
+use crate::link::ledger::{About, Full};
+use crate::sip::registrar::Verdict;
+use crate::sip::servers::AckOf;
+use crate::sip::{Transmit, edge, name_of};
+
+impl Control {
+    pub(super) fn on_request(&mut self, flow: &Flow, request: Request) {
+        count_request(&request.method);
+        let key = name_of(&request);
+        if request.method == Method::Ack {
+            self.on_ack(&key, request);
+            return;
+        }
+        if self.servers.knows(&key) {
+            metrics::counter!("tandem_sip_retransmissions_absorbed_total").increment(1);
+            if let Some(transmit) = self.servers.on_repeated(&key) {
+                self.transmit(&transmit);
+            }
+            return;
+        }
+        if request.method == Method::Cancel {
+            self.on_cancel(flow, key, request);
+            return;
+        }
+        if let Err(refusal) = edge::check(&request) {
+            self.answer(flow, &refusal);
+            return;
+        }
+        match (&request.method, request.is_in_dialog()) {
+            (Method::Register, _) => self.on_register(flow, key, request),
+            (Method::Options, false) => {
+                let answer = if self.refuses_new_calls() {
+                    edge::unavailable(&request, limits::RETRY_AFTER_S)
+                } else {
+                    edge::capabilities(&request)
+                };
+                self.answer(flow, &answer);
+            }
+            (_, false) => self.on_new_call(flow, key, request),
+            (_, true) => self.on_in_dialog(flow, key, request),
+        }
+    }
+
+    /// An answer that keeps no state: a repeated request gets it anew.
+    fn answer(&self, flow: &Flow, response: &Response) {
+        count_response(response.status);
+        let to = response_destination(response).unwrap_or(flow.remote);
+        self.transmit(&Transmit { bytes: response.to_bytes(), to });
+    }
+
+    /// Starts a server transaction; false where there is no room, as if the request were lost.
+    fn begin(&mut self, flow: &Flow, key: &Key, request: &Request) -> bool {
+        if self.servers.is_full() {
+            metrics::counter!("tandem_sip_dropped_total", "reason" => "transactions").increment(1);
+            return false;
+        }
+        let now = self.now();
+        let destination =
+            response_destination(&request.respond(100, None, None)).unwrap_or(flow.remote);
+        // What a refusal is made of; the body is of no use to it.
+        let kept = Request { body: Vec::new(), ..request.clone() };
+        self.servers.begin(now, key.clone(), kept, destination, flow.is_reliable());
+        true
+    }
+
+    fn on_new_call(&mut self, flow: &Flow, key: Key, mut request: Request) {
+        if self.refuses_new_calls() {
+            self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            return;
+        }
+        let offer = match edge::take_offer(&mut request) {
+            Ok(offer) => offer,
+            Err(refusal) => {
+                self.answer(flow, &refusal);
+                return;
+            }
+        };
+        if !self.begin(flow, &key, &request) {
+            return;
+        }
+        strip_credentials(&mut request);
+        let transaction = self.transaction(&key);
+        let event = GatewayEvent::Invite(Inbound {
+            transaction: transaction.clone(),
+            source: flow.remote,
+            request: Box::new(request),
+            offer,
+        });
+        if self.try_raise(&event, About::NewCall(transaction.clone())) == Err(Full) {
+            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+            self.refuse(&transaction, limits::RETRY_AFTER_S);
+        }
+    }
+
+    fn on_in_dialog(&mut self, flow: &Flow, key: Key, mut request: Request) {
+        let offer = match edge::take_offer(&mut request) {
+            Ok(offer) => offer,
+            Err(refusal) => {
+                self.answer(flow, &refusal);
+                return;
+            }
+        };
+        if !self.begin(flow, &key, &request) {
+            return;
+        }
+        strip_credentials(&mut request);
+        let event = GatewayEvent::Request(Inbound {
+            transaction: self.transaction(&key),
+            source: flow.remote,
+            request: Box::new(request),
+            offer,
+        });
+        if self.try_raise(&event, About::Existing) == Err(Full) {
+            // As if it were lost: the peer sends it again.
+            self.servers.forget(&key);
+        }
+    }
+
+    fn on_register(&mut self, flow: &Flow, key: Key, mut request: Request) {
+        self.nonce_counter += 1;
+        let Some(routing) = &self.routing else {
+            self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            return;
+        };
+        match routing.registrar.judge(&request, unix_ms(), self.nonce_counter) {
+            Verdict::Refused(response) => {
+                if response.status == 403 {
+                    metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
+                    tracing::info!(source = %flow.remote, "a REGISTER proved no password");
+                }
+                self.answer(flow, &response);
+            }
+            Verdict::Proven(agent) => {
+                request.body = Vec::new();
+                if !self.begin(flow, &key, &request) {
+                    return;
+                }
+                self.on_proven(flow, &key, request, agent);
+            }
+        }
+    }
+
+    fn on_proven(&mut self, flow: &Flow, key: &Key, mut request: Request, agent: AgentId) {
+        strip_credentials(&mut request);
+        let transaction = self.transaction(key);
+        let event = GatewayEvent::Register(Register {
+            transaction: transaction.clone(),
+            source: flow.remote,
+            request: Box::new(request),
+            agent,
+        });
+        if self.try_raise(&event, About::Register(transaction.clone())) == Err(Full) {
+            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+            self.refuse(&transaction, limits::RETRY_AFTER_S);
+        }
+    }
+
+    /// RFC 3261 §9.2: a transaction of its own, answered at once.
+    fn on_cancel(&mut self, flow: &Flow, key: Key, request: Request) {
+        let invite = Key { method: Method::Invite.as_str().to_owned(), ..key.clone() };
+        let Some(pending) = self.servers.is_pending(&invite) else {
+            self.answer(flow, &edge::answer(&request, 481));
+            return;
+        };
+        if !self.begin(flow, &key, &request) {
+            return;
+        }
+        if pending {
+            let transaction = self.transaction(&invite);
+            if self.try_raise(&GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
+                self.servers.forget(&key);
+                return;
+            }
+        }
+        let now = self.now();
+        let answered = self.servers.respond(now, &key, &edge::answer(&request, 200));
+        if let Some(transmit) = answered.transmit {
+            count_response(200);
+            self.transmit(&transmit);
+        }
+    }
+
+    fn on_ack(&mut self, key: &Key, mut ack: Request) {
+        let now = self.now();
+        match self.servers.on_ack(now, key, &ack) {
+            AckOf::Success => {
+                let answer = edge::take_answer(ack.headers.content_type.as_deref(), &mut ack.body);
+                let event = GatewayEvent::Ack {
+                    local_tag: ack.headers.to_tag().unwrap_or_default().to_owned(),
+                    cseq: ack.headers.cseq.number,
+                    call_id: ack.headers.call_id,
+                    answer,
+                };
+                self.raise(&event, About::Existing);
+            }
+            AckOf::Repeated | AckOf::Failure => {}
+            AckOf::Unknown => {
+                metrics::counter!("tandem_sip_dropped_total", "reason" => "no_dialog").increment(1);
+            }
+        }
+    }
+}
+
+/// What proves a password goes into no log.
+fn strip_credentials(request: &mut Request) {
+    request.headers.remove_other("Authorization");
+    request.headers.remove_other("Proxy-Authorization");
+}
+
+/// A label for each method that we know; others share one, for a peer may invent many.
+fn count_request(method: &Method) {
+    let name = match method {
+        Method::Invite => "INVITE",
+        Method::Ack => "ACK",
+        Method::Bye => "BYE",
+        Method::Cancel => "CANCEL",
+        Method::Register => "REGISTER",
+        Method::Options => "OPTIONS",
+        Method::Prack => "PRACK",
+        Method::Update => "UPDATE",
+        Method::Info => "INFO",
+        Method::Refer => "REFER",
+        Method::Notify => "NOTIFY",
+        Method::Subscribe => "SUBSCRIBE",
+        Method::Message => "MESSAGE",
+        Method::Publish => "PUBLISH",
+        Method::Other(_) => "other",
+    };
+    metrics::counter!("tandem_sip_requests_total", "method" => name).increment(1);
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,60 @@
+//! Responses to requests of ours.
+
+use tandem_core::command::GatewayEvent;
+use tandem_sip::{Method, Response};
+
+use super::Control;
+use crate::link::ledger::About;
+use crate::sip::clients::News;
+use crate::sip::edge;
+
+impl Control {
+    pub(super) fn on_response(&mut self, response: Response) {
+        let now = self.now();
+        let (news, ack) = self.clients.on_response(now, &response);
+        if let Some(ack) = ack {
+            self.transmit(&ack);
+        }
+        let invite = response.headers.cseq.method == Method::Invite;
+        match news {
+            News::New => self.report(response),
+            News::RepeatedSuccess => self.acknowledge_again(&response),
+            News::Nothing => {}
+            News::Unknown if invite && self.is_of_ours(&response) => {
+                if response.is_success() && self.acks.of(&response).is_some() {
+                    self.acknowledge_again(&response);
+                } else if !response.is_provisional() && self.strays.note(&response) {
+                    // Of an earlier life: the core knows the branch, or drops it.
+                    self.report(response);
+                }
+            }
+            News::Unknown => {
+                metrics::counter!("tandem_sip_dropped_total", "reason" => "no_transaction")
+                    .increment(1);
+            }
+        }
+    }
+
+    /// RFC 3261 §18.1.2: a response whose topmost Via is not ours is dropped.
+    fn is_of_ours(&self, response: &Response) -> bool {
+        response.headers.via.len() == 1
+            && response
+                .headers
+                .top_via()
+                .is_some_and(|via| via.sent_by() == self.identity.vip.to_string())
+    }
+
+    fn acknowledge_again(&self, response: &Response) {
+        if let Some(transmit) = self.acks.of(response) {
+            self.transmit(transmit);
+        }
+    }
+
+    fn report(&mut self, mut response: Response) {
+        let branch = response.headers.branch().to_owned();
+        let answer =
+            edge::take_answer(response.headers.content_type.as_deref(), &mut response.body);
+        let event = GatewayEvent::Response { branch, response: Box::new(response), answer };
+        self.raise(&event, About::Existing);
+    }
+}

@@ -1,0 +1,126 @@
+//! One session with each node, kept alive for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::pb;
+use super::pb::link_client::LinkClient;
+use crate::limits;
+use crate::options::{Error, Node, Tls};
+
+pub type Client = LinkClient<Channel>;
+/// The connected client of each node, for reads and operators' commands.
+pub type Clients = Arc<Vec<ArcSwapOption<Client>>>;
+
+/// What sessions tell the control task. A node is named by its place in the options.
+#[derive(Debug)]
+pub enum Input {
+    Connected { node: usize, up: mpsc::Sender<pb::Up> },
+    Down { node: usize, body: pb::down::Body },
+    Disconnected { node: usize },
+}
+
+/// How one node is reached.
+pub struct Dial {
+    pub node: usize,
+    pub name: String,
+    endpoint: Endpoint,
+    hello: pb::Hello,
+}
+
+impl Dial {
+    /// # Errors
+    /// Where the address or the certificates are of no use.
+    pub fn new(at: usize, node: &Node, tls: Option<&Tls>, hello: pb::Hello) -> Result<Self, Error> {
+        let bad = |source| Error::Node { name: node.name.clone(), source };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", node.address))
+            .map_err(bad)?
+            .connect_timeout(Duration::from_millis(limits::CONNECT_MS_MAX))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_millis(limits::KEEP_ALIVE_MS))
+            .keep_alive_timeout(Duration::from_millis(limits::KEEP_ALIVE_ANSWER_MS_MAX))
+            .keep_alive_while_idle(true);
+        if let Some(tls) = tls {
+            let config = ClientTlsConfig::new()
+                .domain_name(&node.name)
+                .ca_certificate(Certificate::from_pem(&tls.ca))
+                .identity(Identity::from_pem(&tls.certificate, &tls.key));
+            endpoint = endpoint.tls_config(config).map_err(bad)?;
+        }
+        Ok(Self { node: at, name: node.name.clone(), endpoint, hello })
+    }
+
+    /// Until the control task is gone.
+    pub async fn keep(self, clients: Clients, control: mpsc::Sender<Input>) {
+        let mut wait_ms = limits::CONNECT_WAIT_MS_MIN;
+        while !control.is_closed() {
+            match self.session(&clients, &control).await {
+                Ok(()) => wait_ms = limits::CONNECT_WAIT_MS_MIN,
+                Err(why) => tracing::debug!(node = %self.name, why, "no session"),
+            }
+            if let Some(slot) = clients.get(self.node) {
+                slot.store(None);
+            }
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            wait_ms = (wait_ms * 2).min(limits::CONNECT_WAIT_MS_MAX);
+        }
+    }
+
+    /// One session. `Ok` where the node had welcomed us, so that the next attempt comes soon.
+    async fn session(
+        &self,
+        clients: &Clients,
+        control: &mpsc::Sender<Input>,
+    ) -> Result<(), String> {
+        let channel = self.endpoint.connect().await.map_err(|error| because(&error))?;
+        let client =
+            LinkClient::new(channel).max_decoding_message_size(limits::LINK_MESSAGE_BYTES_MAX);
+        let (up, messages) = mpsc::channel(limits::UP_MAX);
+        let hello = pb::Up { body: Some(pb::up::Body::Hello(self.hello.clone())) };
+        up.try_send(hello).map_err(|error| error.to_string())?;
+        let stream = client.clone().session(ReceiverStream::new(messages)).await;
+        let mut down = stream.map_err(|status| status.message().to_owned())?.into_inner();
+        if let Some(slot) = clients.get(self.node) {
+            slot.store(Some(Arc::new(client)));
+        }
+        let node = self.node;
+        let say =
+            async |input| control.send(input).await.map_err(|_| "the gateway ends".to_owned());
+        say(Input::Connected { node, up }).await?;
+        tracing::info!(node = %self.name, "session opened");
+        let mut welcomed = false;
+        let why = loop {
+            match down.next().await {
+                Some(Ok(pb::Down { body: Some(body) })) => {
+                    welcomed |= matches!(body, pb::down::Body::Welcome(_));
+                    say(Input::Down { node, body }).await?;
+                }
+                // A message of a later version, which this one can do without.
+                Some(Ok(pb::Down { body: None })) => {}
+                Some(Err(status)) => break status.message().to_owned(),
+                None => break "the node hung up".to_owned(),
+            }
+        };
+        tracing::info!(node = %self.name, why, "session closed");
+        say(Input::Disconnected { node }).await?;
+        if welcomed { Ok(()) } else { Err(why) }
+    }
+}
+
+/// An error with what caused it: tonic's own text says only "transport error".
+fn because(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

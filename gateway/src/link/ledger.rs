@@ -1,0 +1,292 @@
+//! The events of one shard that are not accepted yet, and the fence against old leaders.
+//! Pure: no clock, no I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use tandem_core::command::TransactionKey;
+use tandem_core::effect::EffectId;
+
+use super::pb;
+use crate::limits;
+
+/// What an event is about, where the gateway must be able to answer in the cluster's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    NewCall(TransactionKey),
+    Register(TransactionKey),
+    /// Of a call that lives, or of the gateway itself: never given up.
+    Existing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pending {
+    /// Given when it is first sent.
+    sequence: Option<u64>,
+    event: Vec<u8>,
+    about: About,
+    /// Sent to the leader of now.
+    sent: bool,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Committed, or it will never be; or it was settled before.
+    Over,
+    /// Answer 503 in the cluster's place.
+    Refused { transaction: TransactionKey, retry_after_s: u32 },
+    /// Of a live call: it stays, to be sent again later.
+    Later,
+}
+
+/// No room: the caller answers 503, or takes the message as lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Events in the order in which they happened.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    last_sequence: u64,
+    /// Numbers of refused events. The next event takes one, so that the shard counts without
+    /// holes.
+    vacant: BTreeSet<u64>,
+    last_place: u64,
+    pending: BTreeMap<u64, Pending>,
+    places: BTreeMap<u64, u64>,
+    unsent: BTreeSet<u64>,
+}
+
+impl Ledger {
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// # Errors
+    /// [`Full`] where too many wait, by what the event is about.
+    pub fn push(&mut self, event: Vec<u8>, about: About) -> Result<(), Full> {
+        let max = match about {
+            About::NewCall(_) => limits::PENDING_NEW_CALLS_MAX,
+            About::Register(_) => limits::PENDING_REGISTERS_MAX,
+            About::Existing => limits::PENDING_EVENTS_MAX,
+        };
+        if self.pending.len() >= max {
+            return Err(Full);
+        }
+        self.last_place += 1;
+        self.unsent.insert(self.last_place);
+        let pending = Pending { sequence: None, event, about, sent: false };
+        self.pending.insert(self.last_place, pending);
+        Ok(())
+    }
+
+    /// The next event for the leader. The caller has sent it.
+    pub fn send_next(&mut self, shard: u32) -> Option<pb::Event> {
+        let place = self.unsent.pop_first()?;
+        let pending = self.pending.get_mut(&place)?;
+        let sequence = match pending.sequence {
+            Some(sequence) => sequence,
+            None => {
+                let sequence = self.vacant.pop_first().unwrap_or_else(|| {
+                    self.last_sequence += 1;
+                    self.last_sequence
+                });
+                self.places.insert(sequence, place);
+                sequence
+            }
+        };
+        pending.sequence = Some(sequence);
+        pending.sent = true;
+        Some(pb::Event { shard, sequence, event: pending.event.clone() })
+    }
+
+    /// A new leader, or a new session with the same: everything is sent again.
+    pub fn send_all_again(&mut self) {
+        for (place, pending) in &mut self.pending {
+            pending.sent = false;
+            self.unsent.insert(*place);
+        }
+    }
+
+    pub fn on_accepted(&mut self, accepted: &pb::Accepted) -> Settled {
+        let Some(place) = self.places.get(&accepted.sequence).copied() else {
+            return Settled::Over;
+        };
+        let existing =
+            self.pending.get(&place).is_some_and(|pending| pending.about == About::Existing);
+        if accepted.overloaded && existing {
+            if let Some(pending) = self.pending.get_mut(&place) {
+                pending.sent = false;
+            }
+            return Settled::Later;
+        }
+        self.places.remove(&accepted.sequence);
+        self.unsent.remove(&place);
+        let Some(pending) = self.pending.remove(&place) else { return Settled::Over };
+        match pending.about {
+            About::NewCall(transaction) | About::Register(transaction) if accepted.overloaded => {
+                self.vacant.insert(accepted.sequence);
+                Settled::Refused { transaction, retry_after_s: accepted.retry_after_s }
+            }
+            About::NewCall(_) | About::Register(_) | About::Existing => Settled::Over,
+        }
+    }
+
+    /// Events that were refused and not sent since: the time to try again has come.
+    pub fn send_refused_again(&mut self) {
+        let refused = self.pending.iter().filter(|(_, pending)| !pending.sent);
+        self.unsent.extend(refused.map(|(place, _)| *place));
+    }
+
+    /// New calls that no leader has ever seen: they can be answered here.
+    pub fn withdraw_new_calls(&mut self) -> Vec<TransactionKey> {
+        let mut withdrawn = Vec::new();
+        self.pending.retain(|place, pending| match &pending.about {
+            About::NewCall(transaction) if pending.sequence.is_none() => {
+                self.unsent.remove(place);
+                withdrawn.push(transaction.clone());
+                false
+            }
+            About::NewCall(_) | About::Register(_) | About::Existing => true,
+        });
+        withdrawn
+    }
+}
+
+/// Which effects are to be done: of no old leader, and each once.
+#[derive(Debug, Default)]
+pub struct Fence {
+    term: u64,
+    recent: HashSet<EffectId>,
+    order: VecDeque<EffectId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Do,
+    /// It was done: say so again.
+    Repeated,
+    /// Of a leader that leads no more.
+    Fenced,
+}
+
+impl Fence {
+    /// A leader of this term was heard of.
+    pub fn raise(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    pub fn judge(&mut self, term: u64, id: EffectId) -> Verdict {
+        if term < self.term {
+            return Verdict::Fenced;
+        }
+        self.term = term;
+        if !self.recent.insert(id) {
+            return Verdict::Repeated;
+        }
+        self.order.push_back(id);
+        if self.order.len() > limits::EFFECTS_RECENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recent.remove(&oldest);
+        }
+        Verdict::Do
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(branch: &str) -> TransactionKey {
+        TransactionKey {
+            gateway: "g".into(),
+            branch: branch.into(),
+            sent_by: "x".into(),
+            method: "INVITE".into(),
+        }
+    }
+
+    fn sent(ledger: &mut Ledger) -> Vec<(u64, u8)> {
+        std::iter::from_fn(|| ledger.send_next(0))
+            .map(|event| (event.sequence, event.event[0]))
+            .collect()
+    }
+
+    fn accepted(sequence: u64, overloaded: bool) -> pb::Accepted {
+        pb::Accepted { shard: 0, sequence, overloaded, retry_after_s: 3 }
+    }
+
+    #[test]
+    fn ledger_sends_all_again_in_order_when_the_leader_changes() {
+        let mut ledger = Ledger::default();
+        for event in 1..=4 {
+            ledger.push(vec![event], About::Existing).unwrap();
+        }
+        assert_eq!(sent(&mut ledger), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+        assert_eq!(ledger.on_accepted(&accepted(2, false)), Settled::Over);
+        ledger.send_all_again();
+        ledger.push(vec![5], About::Existing).unwrap();
+        assert_eq!(sent(&mut ledger), [(1, 1), (3, 3), (4, 4), (5, 5)]);
+        assert_eq!(ledger.on_accepted(&accepted(2, false)), Settled::Over);
+        assert_eq!(ledger.len(), 4);
+    }
+
+    #[test]
+    fn ledger_refuses_a_new_call_when_the_leader_is_overloaded() {
+        let mut ledger = Ledger::default();
+        ledger.push(vec![1], About::NewCall(key("a"))).unwrap();
+        ledger.push(vec![2], About::Existing).unwrap();
+        assert_eq!(sent(&mut ledger).len(), 2);
+        let refused = Settled::Refused { transaction: key("a"), retry_after_s: 3 };
+        assert_eq!(ledger.on_accepted(&accepted(1, true)), refused);
+        assert_eq!(ledger.on_accepted(&accepted(2, true)), Settled::Later);
+        ledger.send_refused_again();
+        // The refused call's number is taken by the next event: no hole stays.
+        ledger.push(vec![3], About::Existing).unwrap();
+        assert_eq!(sent(&mut ledger), [(2, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn ledger_withdraws_only_calls_that_no_leader_has_seen() {
+        let mut ledger = Ledger::default();
+        ledger.push(vec![1], About::NewCall(key("a"))).unwrap();
+        assert_eq!(sent(&mut ledger), [(1, 1)]);
+        ledger.send_all_again();
+        ledger.push(vec![2], About::NewCall(key("b"))).unwrap();
+        ledger.push(vec![3], About::Existing).unwrap();
+        assert_eq!(ledger.withdraw_new_calls(), [key("b")]);
+        assert_eq!(sent(&mut ledger), [(1, 1), (2, 3)]);
+    }
+
+    #[test]
+    fn ledger_is_full_for_new_calls_before_it_is_for_live_ones() {
+        let mut ledger = Ledger::default();
+        for _ in 0..limits::PENDING_NEW_CALLS_MAX {
+            ledger.push(vec![1], About::NewCall(key("a"))).unwrap();
+        }
+        assert_eq!(ledger.push(vec![1], About::NewCall(key("a"))), Err(Full));
+        ledger.push(vec![1], About::Register(key("a"))).unwrap();
+        ledger.push(vec![1], About::Existing).unwrap();
+    }
+
+    #[test]
+    fn fence_drops_effects_of_an_old_leader_and_repeated_ones() {
+        let id = |index| EffectId { shard: 0, index, ordinal: 0 };
+        let mut fence = Fence::default();
+        assert_eq!(fence.judge(3, id(1)), Verdict::Do);
+        assert_eq!(fence.judge(3, id(1)), Verdict::Repeated);
+        fence.raise(5);
+        assert_eq!(fence.judge(4, id(2)), Verdict::Fenced);
+        assert_eq!(fence.judge(6, id(2)), Verdict::Do);
+        assert_eq!(fence.judge(5, id(3)), Verdict::Fenced);
+        assert_eq!(fence.term(), 6);
+    }
+}

@@ -1,0 +1,126 @@
+//! What the control task needs of the media plane, and the engine that gives it.
+
+use std::net::IpAddr;
+
+use tandem_core::command::{Gap, GatewayEvent, Recorded};
+use tandem_core::effect::{MediaLeg, MediaPlan, Source};
+use tandem_core::ids::{CallId, LegId, RecordingId};
+use tandem_media::{Engine, Event};
+use tokio::sync::mpsc;
+
+use crate::limits;
+use crate::options::{Error, Options};
+use crate::run::MediaPlane;
+
+/// Obeys plans; reports by events of its own.
+pub trait Media: Send {
+    /// Local RTP ports that are bound, even ones.
+    fn ports(&self) -> Vec<u16>;
+
+    /// Reconciles one call's media with the plan.
+    ///
+    /// # Errors
+    /// Why the plan can't be obeyed. It is not tried again.
+    fn apply(&mut self, plan: &MediaPlan) -> Result<(), String>;
+}
+
+impl Media for Engine {
+    fn ports(&self) -> Vec<u16> {
+        Engine::ports(self)
+    }
+
+    fn apply(&mut self, plan: &MediaPlan) -> Result<(), String> {
+        // An older version than one before is no mistake: effects may come again.
+        Engine::apply(self, plan_of(plan)).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+/// Starts the engine.
+///
+/// # Errors
+/// What it can't bind or write.
+pub fn start(options: &Options) -> Result<MediaPlane, Error> {
+    let engine = Engine::start(engine_options(options.media_ip, options))
+        .map_err(|error| Error::Media(error.to_string()))?;
+    let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
+    let reported = engine.events();
+    // The engine's channel is of threads, not of tasks; it ends with the engine.
+    std::thread::Builder::new()
+        .name("media-events".into())
+        .spawn(move || {
+            for event in reported {
+                let Some(event) = event_of(event) else { continue };
+                if report.blocking_send(event).is_err() {
+                    break;
+                }
+            }
+        })
+        .map_err(|error| Error::Media(format!("a thread can't be started: {error}")))?;
+    Ok(MediaPlane { media: Box::new(engine), events })
+}
+
+fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
+    let mut engine = tandem_media::Options::new(address, options.recordings());
+    engine.workers = options.media_workers;
+    engine.music = options.music.clone();
+    engine.pairs = options.rtp_pairs;
+    engine.ports = options.rtp_ports.clone();
+    engine.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
+    engine
+}
+
+fn plan_of(plan: &MediaPlan) -> tandem_media::Plan {
+    tandem_media::Plan {
+        call: plan.call.0,
+        version: plan.version,
+        legs: plan.legs.iter().map(leg_of).collect(),
+        recording: plan.recording.map(|recording| tandem_media::Recording {
+            id: recording.id.0,
+            left: recording.left.0,
+            right: recording.right.0,
+        }),
+    }
+}
+
+fn leg_of(leg: &MediaLeg) -> tandem_media::Leg {
+    tandem_media::Leg {
+        leg: leg.leg.0,
+        port: leg.port,
+        remote: leg.remote,
+        codec: leg.codec,
+        payload: leg.payload,
+        telephone_event: leg.telephone_event,
+        ssrc: leg.ssrc,
+        source: match leg.source {
+            Source::Silence => tandem_media::Source::Silence,
+            Source::Music => tandem_media::Source::Music,
+            Source::Ringback => tandem_media::Source::Ringback,
+            Source::Echo => tandem_media::Source::Echo,
+            Source::Leg(other) => tandem_media::Source::Leg(other.0),
+        },
+    }
+}
+
+fn event_of(event: Event) -> Option<GatewayEvent> {
+    match event {
+        Event::Recorded(recorded) => {
+            // A file that was taken away meanwhile has no bytes any more.
+            let bytes = std::fs::metadata(&recorded.path).map_or(0, |file| file.len());
+            let gap = |gap: tandem_media::Gap| Gap { at_ms: gap.at_ms, len_ms: gap.len_ms };
+            Some(GatewayEvent::Recorded(Recorded {
+                call: CallId(recorded.call),
+                recording: RecordingId(recorded.recording),
+                duration_ms: recorded.duration_ms,
+                chunks: recorded.chunks,
+                gaps: recorded.gaps.into_iter().map(gap).collect(),
+                hash: recorded.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+                bytes,
+            }))
+        }
+        Event::RtpSilence { call, leg, since_ms } => {
+            Some(GatewayEvent::RtpSilence { call: CallId(call), leg: LegId(leg), since_ms })
+        }
+        // The core knows no digits yet.
+        Event::Dtmf { .. } => None,
+    }
+}

@@ -1,0 +1,93 @@
+//! What a gateway is started with, and why it may not start.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tandem_http::TokenHash;
+
+/// Gives the Prometheus text exposition of the process.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Everything that a gateway must know before it starts.
+#[derive(Clone)]
+pub struct Options {
+    /// The process's name, for instance `gateway-a`.
+    pub name: String,
+    /// Grows with each start.
+    pub incarnation: u64,
+    pub version: String,
+    /// The service address for SIP.
+    pub vip: SocketAddr,
+    /// Where RTP is received; the address of `vip` as a rule.
+    pub media_ip: IpAddr,
+    /// Where the HTTP API listens.
+    pub api: SocketAddr,
+    pub nodes: Vec<Node>,
+    /// The other gateways, which may hold the other copy of a recording.
+    pub peers: Vec<Peer>,
+    /// `None` only in tests.
+    pub tls: Option<Tls>,
+    /// Recordings lie in its folder `recordings`.
+    pub data_dir: PathBuf,
+    pub token: TokenHash,
+    /// Pairs of RTP and RTCP ports to bind, and where they are taken from.
+    pub rtp_pairs: usize,
+    pub rtp_ports: RangeInclusive<u16>,
+    /// Threads that carry RTP.
+    pub media_workers: usize,
+    /// Music on hold: a WAV file, or a melody of our own.
+    pub music: Option<PathBuf>,
+    pub metrics: Render,
+}
+
+impl Options {
+    pub fn recordings(&self) -> PathBuf {
+        self.data_dir.join("recordings")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its certificate carries this name.
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub name: String,
+    pub api: SocketAddr,
+}
+
+/// PEM texts.
+#[derive(Clone)]
+pub struct Tls {
+    pub ca: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls { .. }")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("SIP can't be served: {0}")]
+    Sip(#[from] tandem_wire::Error),
+    #[error("the API can't be served: {address} {why}")]
+    Api { address: SocketAddr, why: String },
+    #[error("the API failed: {0}")]
+    ApiFailed(std::io::Error),
+    #[error("media can't be served: {0}")]
+    Media(String),
+    #[error("node {name} can't be reached by its address or certificates: {source}")]
+    Node { name: String, source: tonic::transport::Error },
+    #[error("the control task ended: {0}")]
+    Control(String),
+}

@@ -1,0 +1,125 @@
+//! The wiring of one gateway.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tandem_core::command::GatewayEvent;
+use tandem_core::ids::GatewayId;
+use tandem_wire::Socket;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::backend::ClusterBackend;
+use crate::control::{Control, Identity, Inputs, Status};
+use crate::limits;
+use crate::link::client::{Clients, Dial, Input};
+use crate::link::pb;
+use crate::media::{self, Media};
+use crate::options::{Error, Options};
+
+/// Whatever ends, ends the gateway.
+type Tasks = JoinSet<Result<(), Error>>;
+
+/// The media plane and what it reports.
+pub struct MediaPlane {
+    pub media: Box<dyn Media>,
+    pub events: mpsc::Receiver<GatewayEvent>,
+}
+
+/// Serves with a media plane of the caller's until `shutdown` completes.
+///
+/// # Errors
+/// What can't be bound, in one sentence, or what failed later.
+pub async fn serve(
+    options: Options,
+    plane: MediaPlane,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let socket = Arc::new(Socket::bind(options.vip)?);
+    let listener = bind_api(options.api).await?;
+    let vip = socket.local();
+    let clients: Clients = Arc::new(options.nodes.iter().map(|_| ArcSwapOption::empty()).collect());
+    let (status, watched) = watch::channel(Status::default());
+    let mut tasks = Tasks::new();
+    let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
+    let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
+    let receiver = Arc::clone(&socket);
+    tasks.spawn(async move { receiver.receive(to_wire).await.map_err(Error::from) });
+    let identity = Identity {
+        name: GatewayId(options.name.clone()),
+        vip,
+        nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
+    };
+    let control = Control::new(identity, socket, plane.media, status);
+    let inputs = Inputs { wire, link, media: plane.events };
+    tasks.spawn(async move {
+        control.run(inputs).await;
+        Err(Error::Control("its inputs are gone".into()))
+    });
+    let backend = Arc::new(ClusterBackend::new(&options, clients, watched));
+    let token = options.token;
+    tasks.spawn(async move {
+        let forever = std::future::pending();
+        tandem_http::serve(listener, backend, token, forever).await.map_err(Error::ApiFailed)
+    });
+    tracing::info!(gateway = options.name, %vip, api = %options.api, "serves");
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(result) => result.and_then(|()| Err(Error::Control("a task ended".into()))),
+            Err(error) => Err(Error::Control(error.to_string())),
+        },
+    };
+    // The media plane goes with the control task: recordings are whole when this returns.
+    tasks.shutdown().await;
+    ended
+}
+
+/// Starts a session with each node.
+fn dial_nodes(
+    options: &Options,
+    vip: SocketAddr,
+    clients: &Clients,
+    tasks: &mut Tasks,
+) -> Result<mpsc::Receiver<Input>, Error> {
+    let hello = pb::Hello {
+        gateway: options.name.clone(),
+        incarnation: options.incarnation,
+        version: options.version.clone(),
+        vip: vip.to_string(),
+    };
+    let (to_control, link) = mpsc::channel(limits::DOWN_MAX);
+    for (at, node) in options.nodes.iter().enumerate() {
+        let dial = Dial::new(at, node, options.tls.as_ref(), hello.clone())?;
+        let (clients, to_control) = (Arc::clone(clients), to_control.clone());
+        tasks.spawn(async move {
+            dial.keep(clients, to_control).await;
+            Ok(())
+        });
+    }
+    Ok(link)
+}
+
+async fn bind_api(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "is in use by another program".to_owned(),
+            ErrorKind::AddrNotAvailable => "is no address of this machine".to_owned(),
+            ErrorKind::PermissionDenied => "may not be bound by this user".to_owned(),
+            _ => format!("can't be bound: {error}"),
+        };
+        Error::Api { address, why }
+    })
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+/// What can't be bound, in one sentence, or what failed later.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    let plane = media::start(&options)?;
+    serve(options, plane, shutdown).await
+}

@@ -1,0 +1,213 @@
+//! Who may register: digest authentication (RFC 3261 §22) without state, so that a nonce given by
+//! one gateway is good on any and a refusal never touches the cluster. Pure.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use tandem_core::config::Config;
+use tandem_core::ids::AgentId;
+use tandem_sip::digest::{self, Authorization};
+use tandem_sip::{Request, Response};
+
+use super::stateless_tag;
+use crate::limits;
+
+/// Bytes of the proof in a nonce.
+const PROOF_BYTES: usize = 16;
+/// Milliseconds and counter, 16 hex digits each, then the proof.
+const NONCE_CHARS: usize = 32 + 2 * PROOF_BYTES;
+/// What nobody's password gives: an unknown user costs the same time as a known one.
+const NOBODY_HA1: &str = "00000000000000000000000000000000";
+
+/// The tenant's part of the routing.
+pub struct Registrar {
+    realm: String,
+    ha1: HashMap<String, String>,
+    key: Hmac<Sha256>,
+}
+
+impl fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registrar").field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub enum Verdict {
+    Proven(AgentId),
+    /// 401 or 403.
+    Refused(Box<Response>),
+}
+
+/// What a nonce is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nonce {
+    Good,
+    /// Too old, or none of ours.
+    Stale,
+}
+
+impl Registrar {
+    /// `None` where the key is of no use.
+    pub fn new(config: &Config, nonce_key: &[u8]) -> Option<Self> {
+        let key = Hmac::<Sha256>::new_from_slice(nonce_key).ok()?;
+        let agents = config.agents.iter();
+        let ha1 = agents.map(|agent| (agent.id.0.clone(), agent.ha1.clone())).collect();
+        Some(Self { realm: config.realm.clone(), ha1, key })
+    }
+
+    /// `counter` makes nonces of the same millisecond differ; it needs to be no secret.
+    pub fn judge(&self, request: &Request, unix_ms: u64, counter: u64) -> Verdict {
+        let headers = &request.headers;
+        let authorization = headers
+            .other
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case("Authorization"))
+            .filter_map(|header| Authorization::parse(&header.value).ok())
+            .find(|authorization| authorization.realm == self.realm);
+        let Some(authorization) = authorization else {
+            return self.challenge(request, unix_ms, counter, false);
+        };
+        let known = self.ha1.get(&authorization.username);
+        let ha1 = known.map_or(NOBODY_HA1, String::as_str);
+        let verified = digest::verify(request.method.as_str(), ha1, &authorization);
+        // Nobody registers in another's name.
+        let own = headers.to.uri.user.as_deref() == Some(authorization.username.as_str());
+        match (verified && known.is_some(), self.nonce(&authorization.nonce, unix_ms)) {
+            (true, Nonce::Good) if own => Verdict::Proven(AgentId(authorization.username)),
+            (true, Nonce::Stale) => self.challenge(request, unix_ms, counter, true),
+            (false, Nonce::Stale) => self.challenge(request, unix_ms, counter, false),
+            (true | false, Nonce::Good) => {
+                let forbidden = request.respond(403, None, Some(&stateless_tag(request)));
+                Verdict::Refused(Box::new(forbidden))
+            }
+        }
+    }
+
+    fn challenge(&self, request: &Request, unix_ms: u64, counter: u64, stale: bool) -> Verdict {
+        let mut response = request.respond(401, None, Some(&stateless_tag(request)));
+        let value = digest::challenge(&self.realm, &self.make_nonce(unix_ms, counter), stale);
+        response.headers.push_other("WWW-Authenticate", &value);
+        Verdict::Refused(Box::new(response))
+    }
+
+    fn proof(&self, stamp: &str) -> Hmac<Sha256> {
+        let mut mac = self.key.clone();
+        mac.update(self.realm.as_bytes());
+        mac.update(&[0]);
+        mac.update(stamp.as_bytes());
+        mac
+    }
+
+    fn make_nonce(&self, unix_ms: u64, counter: u64) -> String {
+        let mut nonce = format!("{unix_ms:016x}{counter:016x}");
+        let proof = self.proof(&nonce).finalize().into_bytes();
+        for byte in proof.iter().take(PROOF_BYTES) {
+            nonce.push_str(&format!("{byte:02x}"));
+        }
+        nonce
+    }
+
+    fn nonce(&self, nonce: &str, unix_ms: u64) -> Nonce {
+        let judge = || {
+            if nonce.len() != NONCE_CHARS || !nonce.is_ascii() {
+                return None;
+            }
+            let (stamp, proof) = nonce.split_at(32);
+            let proof: Option<Vec<u8>> = (0..PROOF_BYTES)
+                .map(|at| u8::from_str_radix(&proof[2 * at..2 * at + 2], 16).ok())
+                .collect();
+            self.proof(stamp).verify_truncated_left(&proof?).ok()?;
+            let made_ms = u64::from_str_radix(&stamp[..16], 16).ok()?;
+            // Another gateway's clock may be ahead of ours.
+            Some(unix_ms.abs_diff(made_ms) <= limits::NONCE_MS_MAX)
+        };
+        if judge() == Some(true) { Nonce::Good } else { Nonce::Stale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_core::demo::demo_config;
+    use tandem_sip::Message;
+
+    use super::*;
+
+    fn register(user: &str, authorization: Option<&str>) -> Request {
+        let authorization =
+            authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+        let text = format!(
+            "REGISTER sip:demo SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKa\r\n\
+             From: <sip:{user}@demo>;tag=1\r\nTo: <sip:{user}@demo>\r\nCall-ID: c\r\n\
+             CSeq: 1 REGISTER\r\n{authorization}Contact: <sip:{user}@127.0.0.1>\r\n\r\n"
+        );
+        match tandem_sip::parse(text.as_bytes()).unwrap() {
+            Message::Request(request) => request,
+            Message::Response(_) => panic!("a response"),
+        }
+    }
+
+    fn registrar() -> Registrar {
+        Registrar::new(&demo_config(), &[7; 32]).unwrap()
+    }
+
+    fn refusal(verdict: Verdict) -> (u16, String) {
+        match verdict {
+            Verdict::Refused(response) => {
+                let challenge = response.headers.other("WWW-Authenticate").unwrap_or_default();
+                (response.status, challenge.to_owned())
+            }
+            Verdict::Proven(agent) => panic!("{agent} is proven"),
+        }
+    }
+
+    fn answer(challenge: &str, user: &str, password: &str) -> String {
+        digest::answer(challenge, user, password, "REGISTER", "sip:demo", "cnonce").unwrap()
+    }
+
+    #[test]
+    fn agent_is_challenged_then_proven_on_any_gateway() {
+        let (status, challenge) = refusal(registrar().judge(&register("1001", None), 1_000, 1));
+        assert_eq!(status, 401);
+        assert!(!challenge.contains("stale"));
+        let value = answer(&challenge, "1001", "tandem-1001");
+        let verdict = registrar().judge(&register("1001", Some(&value)), 2_000, 9);
+        assert!(matches!(verdict, Verdict::Proven(agent) if agent.0 == "1001"), "other gateway");
+    }
+
+    #[test]
+    fn agent_is_forbidden_when_user_or_password_is_wrong() {
+        let registrar = registrar();
+        let (_, challenge) = refusal(registrar.judge(&register("1001", None), 1_000, 1));
+        for (user, to, password) in
+            [("1001", "1001", "guessed"), ("9999", "9999", "x"), ("1002", "1001", "tandem-1002")]
+        {
+            let value = answer(&challenge, user, password);
+            let (status, _) = refusal(registrar.judge(&register(to, Some(&value)), 2_000, 2));
+            assert_eq!(status, 403, "{user} as {to}");
+        }
+    }
+
+    #[test]
+    fn agent_is_challenged_anew_when_its_nonce_is_old_or_not_ours() {
+        let registrar = registrar();
+        let (_, challenge) = refusal(registrar.judge(&register("1001", None), 1_000, 1));
+        let value = answer(&challenge, "1001", "tandem-1001");
+        let late = 1_001 + limits::NONCE_MS_MAX;
+        let (status, again) = refusal(registrar.judge(&register("1001", Some(&value)), late, 2));
+        assert_eq!(status, 401);
+        assert!(again.contains("stale=true"));
+        let foreign = Registrar::new(&demo_config(), &[8; 32]).unwrap();
+        let (status, again) = refusal(foreign.judge(&register("1001", Some(&value)), 2_000, 2));
+        assert_eq!((status, again.contains("stale=true")), (401, true));
+        let wrong = answer(&challenge, "1001", "guessed");
+        let (status, again) = refusal(registrar.judge(&register("1001", Some(&wrong)), late, 2));
+        assert_eq!((status, again.contains("stale=true")), (401, false));
+        for junk in ["Basic x", "Digest", "Digest realm=\"demo.tandem\"", "Digest nonce=\u{fc}"] {
+            let (status, _) = refusal(registrar.judge(&register("1001", Some(junk)), 1, 3));
+            assert_eq!(status, 401, "{junk}");
+        }
+    }
+}

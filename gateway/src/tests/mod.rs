@@ -1,0 +1,8 @@
+//! The gateway over real sockets, with nodes that are played.
+
+mod calls;
+mod edge;
+mod harness;
+mod leaders;
+mod load;
+mod outbound;

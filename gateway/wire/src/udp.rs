@@ -1,0 +1,212 @@
+//! SIP over UDP on a service address (RFC 3261 §18).
+//!
+//! The socket is bound with `SO_REUSEADDR`, so that another gateway can take the address while
+//! this one still holds it: on Linux the newest bind gets all packets. Never `SO_REUSEPORT`, which
+//! would split them, and never connected.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use socket2::{Domain, Protocol, Type};
+use tandem_sip::{MESSAGE_BYTES_MAX, Message, Request};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::admission::{Rank, Sources};
+use crate::flow::{Flow, Received};
+use crate::{limits, refusal};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} is in use by another program")]
+    Busy(SocketAddr),
+    #[error("{0} is no address of this machine")]
+    NoSuchAddress(SocketAddr),
+    #[error("{0} may not be bound by this user")]
+    NotAllowed(SocketAddr),
+    #[error("{address} can't be bound: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("the socket of {address} failed: {source}")]
+    Socket { address: SocketAddr, source: io::Error },
+}
+
+/// A bound socket: many may send, one task receives.
+#[derive(Debug)]
+pub struct Socket {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl Socket {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Why the address can't be bound, in one sentence.
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let because = |source: io::Error| match source.kind() {
+            ErrorKind::AddrInUse => Error::Busy(address),
+            ErrorKind::AddrNotAvailable => Error::NoSuchAddress(address),
+            ErrorKind::PermissionDenied => Error::NotAllowed(address),
+            _ => Error::Bind { address, source },
+        };
+        let open = || -> io::Result<(UdpSocket, SocketAddr)> {
+            let socket = socket2::Socket::new(
+                Domain::for_address(address),
+                Type::DGRAM,
+                Some(Protocol::UDP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            // A smaller buffer than wished for is no reason not to serve.
+            for size in [
+                socket.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES),
+                socket.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES),
+            ] {
+                if let Err(error) = size {
+                    tracing::debug!(%error, "socket buffer");
+                }
+            }
+            socket.bind(&address.into())?;
+            let socket = UdpSocket::from_std(socket.into())?;
+            let local = socket.local_addr()?;
+            Ok((socket, local))
+        };
+        let (socket, local) = open().map_err(because)?;
+        Ok(Self { socket, local })
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends at once or not at all: what the kernel has no room for is lost like any datagram,
+    /// and counted.
+    pub fn send(&self, bytes: &[u8], to: SocketAddr) {
+        if let Err(error) = self.socket.try_send_to(bytes, to) {
+            metrics::counter!("tandem_sip_send_failures_total").increment(1);
+            tracing::debug!(%to, %error, "a datagram was not sent");
+        }
+    }
+
+    /// Receives until the handler is gone.
+    ///
+    /// # Errors
+    /// Where the socket itself fails.
+    pub async fn receive(self: Arc<Self>, handler: mpsc::Sender<Received>) -> Result<(), Error> {
+        let failed = |source| Error::Socket { address: self.local, source };
+        let mut sources = Sources::new(Instant::now());
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            self.socket.ready(Interest::READABLE).await.map_err(failed)?;
+            for _ in 0..limits::BATCH_MAX {
+                match self.socket.try_recv_from(&mut buffer) {
+                    Ok((length, source)) => {
+                        if !self.take(&mut sources, &buffer[..length], source, &handler) {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // An ICMP answer to something that we sent: it says nothing about this socket.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::ConnectionRefused
+                                | ErrorKind::HostUnreachable
+                                | ErrorKind::NetworkUnreachable
+                                | ErrorKind::Interrupted
+                        ) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One datagram; false where there is no handler any more.
+    fn take(
+        &self,
+        sources: &mut Sources,
+        datagram: &[u8],
+        source: SocketAddr,
+        handler: &mpsc::Sender<Received>,
+    ) -> bool {
+        let now = Instant::now();
+        if !sources.admits(now, source.ip()) {
+            metrics::counter!("tandem_sip_dropped_total", "reason" => "source").increment(1);
+            return !handler.is_closed();
+        }
+        let mut message = match tandem_sip::parse(datagram) {
+            Ok(message) => message,
+            Err(error) => {
+                if !error.is_keep_alive() {
+                    self.on_malformed(sources, now, source, &error);
+                }
+                return !handler.is_closed();
+            }
+        };
+        if let Message::Request(request) = &mut message {
+            // Only we say where it came from; a peer's own word would turn our answer to others.
+            if let Some(via) = request.headers.via.first_mut() {
+                via.params.retain(|param| !param.name.eq_ignore_ascii_case("received"));
+            }
+            tandem_sip::stamp_source(request, source);
+        }
+        let waiting = handler.max_capacity() - handler.capacity();
+        if !Rank::of(&message).admits(waiting) {
+            self.on_overload(sources, now, source, &message);
+            return !handler.is_closed();
+        }
+        let flow = Flow::udp(self.local, source);
+        match handler.try_send(Received { at: now, flow, message }) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
+                true
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
+    fn on_malformed(
+        &self,
+        sources: &mut Sources,
+        now: Instant,
+        source: SocketAddr,
+        error: &tandem_sip::ParseError,
+    ) {
+        let reason = error.kind.word();
+        metrics::counter!("tandem_sip_malformed_total", "reason" => reason).increment(1);
+        tracing::debug!(%source, %error, "malformed datagram");
+        let Some(response) = &error.answerable else { return };
+        if sources.may_refuse(now, source.ip()) {
+            let mut response = (**response).clone();
+            refusal::stamp(&mut response, source);
+            self.send(&response.to_bytes(), refusal::destination(&response, source));
+        }
+    }
+
+    fn on_overload(
+        &self,
+        sources: &mut Sources,
+        now: Instant,
+        source: SocketAddr,
+        message: &Message,
+    ) {
+        metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
+        let Message::Request(request) = message else { return };
+        if is_refusable(request) && sources.may_refuse(now, source.ip()) {
+            let response = refusal::overloaded(request);
+            self.send(&response.to_bytes(), refusal::destination(&response, source));
+        }
+    }
+}
+
+/// An ACK is never answered, and a request of a live call is better lost than refused: its peer
+/// sends it again.
+fn is_refusable(request: &Request) -> bool {
+    Rank::of(&Message::Request(request.clone())) != Rank::Existing
+}
