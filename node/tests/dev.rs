@@ -30,6 +30,14 @@ fn dev_takes_its_children_along_when_killed() {
 }
 
 #[test]
+fn dev_goes_on_at_once_when_its_supervisor_was_killed() {
+    let mut cluster = Cluster::start(39, &[]);
+    cluster.kill_supervisor();
+    let cluster = cluster.start_again();
+    assert_eq!(cluster.stop(), Some(0));
+}
+
+#[test]
 fn dev_says_who_is_dead_and_starts_it_when_ordered() {
     let cluster = Cluster::start(33, &[]);
     let pid = cluster.pid("witness");

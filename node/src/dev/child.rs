@@ -22,7 +22,6 @@ pub struct Child {
 /// Call only from a thread that lives as long as the children shall: the kernel's
 /// parent-death signal follows the thread, not the process.
 pub fn spawn(spec: &Spec, incarnation: u64) -> Result<Child> {
-    let binary = std::env::current_exe().context("the path of this binary is unknown")?;
     let stderr = OpenOptions::new()
         .create(true)
         .write(true)
@@ -31,11 +30,9 @@ pub fn spawn(spec: &Spec, incarnation: u64) -> Result<Child> {
         .open(&spec.stderr)
         .map_err(|error| anyhow::anyhow!("{} can't be written: {error}", spec.stderr.display()))?;
     let parent = std::process::id();
-    let mut command = Command::new(binary);
+    let mut command = Command::new(&spec.program);
     command
-        .arg(spec.role)
-        .arg("--config")
-        .arg(&spec.config)
+        .args(&spec.arguments)
         .arg("--incarnation")
         .arg(incarnation.to_string())
         .stdin(Stdio::null())

@@ -4,6 +4,7 @@ mod child;
 pub mod control;
 mod files;
 pub mod folder;
+mod leftover;
 mod obituary;
 pub mod pki;
 pub mod plan;
@@ -85,6 +86,7 @@ async fn supervise(options: Options) -> Result<()> {
         dev: file.as_ref().map(|file| file.dev).unwrap_or_default(),
     };
     let cluster = files::cluster(&folder, &asked, file.is_some())?;
+    leftover::wait(&folder)?;
     ports::check(&cluster)?;
     let tenant = file.and_then(|file| file.tenant);
     files::prepare(&folder, &cluster, tenant, options.fault_injection)?;
@@ -95,7 +97,8 @@ async fn supervise(options: Options) -> Result<()> {
     let listeners = Listeners {
         on_death: Box::new(move |death| {
             announcer.announce(death);
-            tracing::warn!(process = %death.name, incarnation = death.incarnation, "{}", death.how);
+            let expected = death.expected;
+            tracing::warn!(process = %death.name, expected, "{}", death.how);
             // Whoever waits for `ready` must know; later nobody does.
             let _ = told.try_send(death.clone());
         }),
@@ -108,7 +111,7 @@ async fn supervise(options: Options) -> Result<()> {
             })
         },
     };
-    let specs = specs(&folder, &cluster);
+    let specs = specs(&folder, &cluster)?;
     let names: Vec<_> = specs.iter().map(|spec| spec.name.clone()).collect();
     let supervisor = Supervisor::spawn(specs, options.restart, listeners)?;
     let served = tokio::select! {
@@ -193,16 +196,17 @@ fn last_words(folder: &Folder, death: &Death) -> String {
         .unwrap_or_else(|| format!("{} {} before the cluster was ready", death.name, death.how))
 }
 
-fn specs(folder: &Folder, cluster: &config::Cluster) -> Vec<Spec> {
-    let spec = |name: &str, role: &'static str| Spec {
+fn specs(folder: &Folder, cluster: &config::Cluster) -> Result<Vec<Spec>> {
+    let program = std::env::current_exe().context("the path of this binary is unknown")?;
+    let spec = |name: &str, role: &str| Spec {
         name: name.to_owned(),
-        role,
-        config: folder.process_config(name),
+        program: program.clone(),
+        arguments: vec![role.into(), "--config".into(), folder.process_config(name).into()],
         stderr: folder.stderr(name),
     };
     let members = cluster.members.iter().map(|m| spec(&m.name, processes::role_name(m.role)));
     let gateways = cluster.gateways.iter().map(|gateway| spec(&gateway.name, "gateway"));
-    members.chain(gateways).collect()
+    Ok(members.chain(gateways).collect())
 }
 
 /// `tandem dev start NAME` and `stop NAME`.

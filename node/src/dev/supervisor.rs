@@ -3,6 +3,7 @@
 //! tells it, and told on before anything else is done about it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ const ORDERS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub name: String,
-    /// `node`, `gateway` or `witness`: the subcommand, too.
-    pub role: &'static str,
-    pub config: PathBuf,
+    pub program: PathBuf,
+    /// `--incarnation N` is added at each start.
+    pub arguments: Vec<OsString>,
     pub stderr: PathBuf,
 }
 
@@ -356,3 +357,6 @@ fn eventfd() -> Result<OwnedFd> {
 fn pollfd(fd: i32) -> libc::pollfd {
     libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,17 +262,4 @@ fn bytes(json: &Value) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_forgotten_in_order_when_there_are_many() {
-        let mut answered = Answered::default();
-        for key in 0..=KEYS_MAX {
-            answered.put(key.to_string(), pb::ExecuteReply { found: true, ..Default::default() });
-        }
-        assert_eq!(answered.get("0"), None);
-        assert!(answered.get("1").is_some());
-        assert_eq!(answered.by_key.len(), KEYS_MAX);
-    }
-}
+mod tests;

@@ -10,7 +10,10 @@ mod process;
 mod records;
 mod sessions;
 mod shard;
+#[cfg(test)]
+mod solo;
 mod status;
+mod stored;
 mod tasks;
 mod views;
 mod wiring;

@@ -22,7 +22,7 @@ pub struct Started {
     pub incarnation: u64,
     pub metrics: PrometheusHandle,
     /// Dropped last: it writes what is left of the log.
-    pub log: WorkerGuard,
+    pub _log: WorkerGuard,
 }
 
 /// Configuration, log, metrics, limits.
@@ -34,7 +34,7 @@ pub fn start(path: &Path, incarnation: Option<u64>, role: &'static str) -> Resul
     raise_open_files();
     let incarnation = incarnation.unwrap_or_else(unix_ms);
     tracing::info!(process = %name, role, incarnation, version = crate::VERSION, "starts");
-    Ok(Started { config, incarnation, metrics, log })
+    Ok(Started { config, incarnation, metrics, _log: log })
 }
 
 /// Runs `server` until it ends or SIGTERM or SIGINT asks it to.

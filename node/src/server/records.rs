@@ -10,10 +10,13 @@ const ROWS_MAX: usize = 100_000;
 pub const LIMIT_MAX: usize = 1_000;
 pub const LIMIT_DEFAULT: usize = 200;
 
-/// The rows of one family, in the order of their keys.
+/// The rows of one family.
 pub trait Rows {
-    /// From the first key above `after`, until `visit` says that it has enough.
-    fn scan(&self, after: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool);
+    /// From the highest key down, those below `before` where it is given, until `visit` says
+    /// that it has enough.
+    fn scan_down(&self, before: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool);
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>>;
 }
 
 /// What a caller asks for.
@@ -62,14 +65,12 @@ impl Asked {
     }
 }
 
-/// CDRs whose calls ended at `since` or later, the earliest first. Keys begin with the time of
-/// the end in milliseconds.
+/// CDRs whose calls ended at `since` or later, the latest first. Keys begin with the time of the
+/// end in milliseconds.
 pub fn cdrs(rows: &dyn Rows, asked: &Asked, view: impl Fn(&[u8]) -> Option<view::Cdr>) -> Value {
-    let since = asked.since_ms.unwrap_or(0);
-    let start = since.saturating_sub(1).to_be_bytes().to_vec();
-    // No key of the millisecond before is above this one, and every later one is.
-    let start = if since == 0 { Vec::new() } else { [start, vec![0xff; 16]].concat() };
-    page(rows, asked, start, |bytes| {
+    let since = asked.since_ms.unwrap_or(0).to_be_bytes();
+    let earlier = |key: &[u8]| key < since.as_slice();
+    page(rows, asked, earlier, |bytes| {
         let cdr = view(bytes)?;
         let wanted = is(&asked.sip_call_id, &cdr.sip_call_id) && is(&asked.call, &cdr.call);
         wanted.then(|| serde_json::to_value(cdr).unwrap_or_default())
@@ -81,11 +82,16 @@ pub fn recordings(
     asked: &Asked,
     view: impl Fn(&[u8]) -> Option<view::Recording>,
 ) -> Value {
-    page(rows, asked, Vec::new(), |bytes| {
-        let recording = view(bytes)?;
-        is(&asked.call, &recording.call)
-            .then(|| serde_json::to_value(recording).unwrap_or_default())
-    })
+    page(
+        rows,
+        asked,
+        |_| false,
+        |bytes| {
+            let recording = view(bytes)?;
+            is(&asked.call, &recording.call)
+                .then(|| serde_json::to_value(recording).unwrap_or_default())
+        },
+    )
 }
 
 /// One recording; its key is its id.
@@ -94,31 +100,29 @@ pub fn recording(
     id: RecordingId,
     view: impl Fn(&[u8]) -> Option<view::Recording>,
 ) -> Option<Value> {
-    let before = id.0.checked_sub(1).map(|id| id.to_be_bytes().to_vec()).unwrap_or_default();
-    let mut found = None;
-    rows.scan(&before, &mut |key, value| {
-        found = (key == id.0.to_be_bytes()).then(|| view(value)).flatten();
-        false
-    });
-    found.and_then(|recording| serde_json::to_value(recording).ok())
+    let row = rows.get(&id.0.to_be_bytes())?;
+    view(&row).and_then(|recording| serde_json::to_value(recording).ok())
 }
 
 fn is(wanted: &Option<String>, value: &str) -> bool {
     wanted.as_deref().is_none_or(|wanted| wanted == value)
 }
 
+/// Down to the first key that is `beyond` what was asked for.
 fn page(
     rows: &dyn Rows,
     asked: &Asked,
-    start: Vec<u8>,
+    beyond: impl Fn(&[u8]) -> bool,
     item: impl Fn(&[u8]) -> Option<Value>,
 ) -> Value {
-    let after = asked.cursor.clone().map_or(start.clone(), |cursor| cursor.max(start));
     let mut items = Vec::new();
     let mut seen = 0_usize;
     let mut last = Vec::new();
     let mut more = false;
-    rows.scan(&after, &mut |key, value| {
+    rows.scan_down(asked.cursor.as_deref(), &mut |key, value| {
+        if beyond(key) {
+            return false;
+        }
         if items.len() == asked.limit || seen == ROWS_MAX {
             more = true;
             return false;
@@ -214,13 +218,17 @@ mod tests {
     struct Memory(BTreeMap<Vec<u8>, Vec<u8>>);
 
     impl Rows for Memory {
-        fn scan(&self, after: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
-            let above = (Bound::Excluded(after.to_vec()), Bound::Unbounded);
-            for (key, value) in self.0.range(above) {
+        fn scan_down(&self, before: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+            let below = before.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+            for (key, value) in self.0.range((Bound::Unbounded, below)).rev() {
                 if !visit(key, value) {
                     return;
                 }
             }
+        }
+
+        fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+            self.0.get(key).cloned()
         }
     }
 
@@ -275,7 +283,7 @@ mod tests {
             let Some(next) = page["next"].as_str() else { break };
             asked.cursor = unhex(next);
         }
-        assert_eq!(pages, ["12", "34", "5"]);
+        assert_eq!(pages, ["54", "32", "1"]);
     }
 
     #[test]
@@ -284,7 +292,7 @@ mod tests {
             Asked { sip_call_id: Some("sip-4".into()), limit: LIMIT_MAX, ..Asked::default() };
         assert_eq!(ids(&cdrs(&memory(), &asked, view)), "4");
         let asked = Asked { since_ms: Some(3_000), limit: LIMIT_MAX, ..Asked::default() };
-        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "345");
+        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "543");
     }
 
     #[test]

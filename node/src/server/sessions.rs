@@ -19,8 +19,6 @@ pub const DOWN_MAX: usize = 8_192;
 pub struct Session {
     pub gateway: GatewayId,
     pub incarnation: u64,
-    pub vip: String,
-    pub version: String,
     serial: u64,
     down: mpsc::Sender<Result<pb::Down, Status>>,
     cut: Arc<Notify>,
@@ -58,8 +56,6 @@ impl Sessions {
         let session = Session {
             gateway: GatewayId(hello.gateway.clone()),
             incarnation: hello.incarnation,
-            vip: hello.vip.clone(),
-            version: hello.version.clone(),
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             down,
             cut: Arc::default(),
@@ -95,13 +91,6 @@ impl Sessions {
         metrics::counter!("tandem_link_sessions_cut_total").increment(1);
         self.close(&session);
         false
-    }
-
-    pub fn send_all(&self, body: &pb::down::Body) {
-        let gateways: Vec<_> = self.by_gateway.lock().keys().cloned().collect();
-        for gateway in gateways {
-            self.send(&gateway, body.clone());
-        }
     }
 
     pub fn gateways(&self) -> Vec<Session> {

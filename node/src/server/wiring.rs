@@ -1,13 +1,492 @@
 //! The composition root: which consensus, which actors, which gateway.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tandem_cluster::meta::{self, MetaState};
+use tandem_cluster::{AnyMachine, Cluster, Member, Replicated, Timers};
+use tandem_core::command::{Command, GatewayEvent, Origin};
+use tandem_core::effect::{Effect, EffectId};
+use tandem_core::ids::{EntityId, GatewayId};
+use tandem_core::world::{Reply, World};
+use tandem_core::{rows, wire};
+use tandem_gateway::link::pb;
+use tandem_http::backend::{Check, Readiness};
+use tandem_runtime::{
+    Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
+};
+use tandem_sip::Millis;
+use tandem_storage::format::DataDir;
+use tandem_storage::log::{self, Log};
+use tandem_storage::machine::{Applied, Machine, Outcome, StateMachine};
+use tandem_storage::raft::ShardId;
+use tandem_storage::state::{Change, Row, State};
+use tandem_storage::witness::NullMachine;
+use tokio::sync::watch;
 
+use super::http::Health;
+use super::meta::Meta;
 use super::node::Parts;
-use super::process::Started;
+use super::process::{Shutdown, Started};
+use super::records::Rows;
 use super::sessions::Sessions;
+use super::shard::{Error, Lead, Records, Shard};
+use super::status::{self, Voter};
+use super::stored::Stored;
+use crate::config::Role;
+use crate::dev::pki::{self, Identity};
+use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
-pub async fn node(_started: &Started, _sessions: Arc<Sessions>) -> Result<Parts> {
-    bail!("not wired")
+/// The one tenant shard of this version.
+const TENANT: ShardId = ShardId(0);
+
+/// RTP port pairs of one gateway: two for each call of the demo tenant's trunk, and room.
+const RTP_PAIRS: usize = 512;
+
+const FAMILIES: &[&str] = &[
+    rows::CALLS,
+    rows::AGENTS,
+    rows::QUEUES,
+    rows::CHANNELS,
+    rows::GATEWAYS,
+    rows::OUTBOX,
+    rows::WORLD,
+    rows::CDRS,
+    rows::RECORDINGS,
+    meta::META,
+];
+const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
+
+pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
+    let process = &started.config.process;
+    let (log, state) = open(started)?;
+    let (replica, releases) = Replica::new(TENANT.0);
+    let meta_state = MetaState::default();
+    let tenant = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
+    let machines = vec![
+        (ShardId::META, StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?),
+        (TENANT, StateMachine::open(TENANT, state.clone(), tenant)?),
+    ];
+    let cluster = Arc::new(start_cluster(started, log, machines).await?);
+    let group = |id| cluster.shard(id).cloned().context("the group runs");
+    let (meta_group, tenant_group) = (group(ShardId::META)?, group(TENANT)?);
+    let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
+        node: process.name.clone(),
+        replica,
+        releases,
+        consensus: Arc::new(TenantConsensus::new(tenant_group)),
+        link: Arc::new(SessionLink(Arc::clone(&sessions))),
+        clock: Arc::new(SystemClock),
+    });
+    let (led, lead) = watch::channel(Lead::default());
+    let mut serving = runtime.serving();
+    tokio::spawn(async move {
+        loop {
+            let now = *serving.borrow_and_update();
+            led.send_replace(Lead { term: now.term, here: now.leading });
+            if serving.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let (meta_leads, leads) = watch::channel(false);
+    let mut leadership = meta_group.leadership();
+    tokio::spawn(async move {
+        loop {
+            let leading = leadership.borrow_and_update().leading;
+            meta_leads.send_replace(leading);
+            if leadership.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let view = ClusterView {
+        cluster: Arc::clone(&cluster),
+        sessions,
+        runtime: runtime.clone(),
+        boxes: started
+            .config
+            .cluster
+            .members
+            .iter()
+            .map(|member| (member.name.clone(), member.box_name.clone()))
+            .collect(),
+        gateways: started.config.cluster.gateways.clone(),
+    };
+    Ok(Parts {
+        shard: Arc::new(TenantShard { runtime, lead, state }),
+        meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
+        cluster: Arc::new(move || view.show()),
+    })
+}
+
+pub async fn witness(started: &Started) -> Result<Health> {
+    let (log, state) = open(started)?;
+    let machine = |id| -> Result<_> {
+        Ok((id, StateMachine::open(id, state.clone(), AnyMachine::new(NullMachine))?))
+    };
+    let machines = vec![machine(ShardId::META)?, machine(TENANT)?];
+    let cluster = start_cluster(started, log, machines).await?;
+    Ok(Arc::new(move || {
+        let led = cluster.shards().all(|shard| shard.leadership().borrow().leader.is_some());
+        let why = if led { "every group has a leader" } else { "a group has no leader" };
+        let check = Check { name: "groups".into(), ok: led, why: why.into() };
+        Readiness { may_take_calls: led, may_hold_calls: true, started: true, checks: vec![check] }
+    }))
+}
+
+fn open(started: &Started) -> Result<(Log, State)> {
+    let process = &started.config.process;
+    let cluster = &started.config.cluster.id;
+    let dir = DataDir::open(&process.data, cluster, &process.name)?;
+    let options =
+        log::Options { on_thread_start: tandem_cluster::raise_priority, ..log::Options::default() };
+    let log = Log::open(&dir.path.join("log"), options)?;
+    let state = State::open(&dir.path.join("state"), FAMILIES)?;
+    // The folder stays locked for as long as the process lives.
+    std::mem::forget(dir);
+    Ok((log, state))
+}
+
+async fn start_cluster(
+    started: &Started,
+    log: Log,
+    machines: Vec<(ShardId, Replicated)>,
+) -> Result<Cluster> {
+    let config = &started.config;
+    let members: Vec<Member> = (1..)
+        .zip(&config.cluster.members)
+        .map(|(id, member)| Member {
+            id,
+            name: member.name.clone(),
+            role: match member.role {
+                Role::Node => tandem_cluster::Role::Node,
+                Role::Witness => tandem_cluster::Role::Witness,
+            },
+            address: member.raft,
+        })
+        .collect();
+    let me = members.iter().find(|member| member.name == config.process.name);
+    let me = me.with_context(|| format!("{} is no [[cluster.member]]", config.process.name))?.id;
+    let identity = Identity::load(&config.tls)?;
+    let options = tandem_cluster::Options {
+        cluster: config.cluster.id.clone(),
+        me,
+        members,
+        incarnation: started.incarnation,
+        tls: tandem_cluster::Tls {
+            ca: identity.ca,
+            certificate: identity.certificate,
+            key: identity.key,
+            domain: pki::CLUSTER_NAME.to_owned(),
+        },
+        timers: Timers::default(),
+    };
+    Ok(Cluster::start(options, log, machines).await?)
+}
+
+// --- the tenant shard ------------------------------------------------------------------------
+
+struct TenantMachine(Arc<Replica>);
+
+impl Machine for TenantMachine {
+    fn restore(&mut self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), String> {
+        self.0.restore(&mut rows.map(|row| (row.family.to_string(), row.value)))
+    }
+
+    fn apply(&mut self, entry: Applied<'_>) -> Outcome {
+        let outcome = self.0.apply(entry.index, entry.term, entry.command);
+        let changes = outcome.rows.into_iter().map(|row| Change {
+            family: row.family,
+            key: row.key,
+            value: row.value,
+        });
+        Outcome { changes: changes.collect(), reply: outcome.reply }
+    }
+
+    fn after_persist(&mut self, index: u64) {
+        self.0.stored(index);
+    }
+}
+
+struct TenantConsensus {
+    group: tandem_cluster::Shard,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl TenantConsensus {
+    fn new(group: tandem_cluster::Shard) -> Self {
+        let (told, leadership) = watch::channel(Leadership::default());
+        let mut known = group.leadership();
+        tokio::spawn(async move {
+            loop {
+                let now = *known.borrow_and_update();
+                told.send_replace(Leadership { term: now.term, leading: now.leading });
+                if known.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { group, leadership }
+    }
+}
+
+impl Consensus for TenantConsensus {
+    fn propose(&self, command: Vec<u8>) -> BoxFuture<'static, Result<Committed, ProposeError>> {
+        use tandem_cluster::shard::Error as Refused;
+        let proposed = self.group.propose(command);
+        Box::pin(async move {
+            match proposed.await {
+                Ok(done) => Ok(Committed { index: done.index, reply: done.reply }),
+                Err(Refused::NotLeader) => Err(ProposeError::NotLeading),
+                Err(Refused::Overloaded) => Err(ProposeError::Overloaded),
+                Err(other) => Err(ProposeError::Failed(other.to_string())),
+            }
+        })
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+}
+
+struct SessionLink(Arc<Sessions>);
+
+impl Link for SessionLink {
+    fn effect(&self, term: u64, effect: &Effect) -> bool {
+        let body = pb::down::Body::Effect(pb::Effect {
+            shard: u32::from(effect.id.shard),
+            term,
+            effect: wire::encode_effect(effect),
+        });
+        self.0.send(&effect.gateway, body)
+    }
+
+    fn accepted(&self, gateway: &GatewayId, shard: u16, sequence: u64, verdict: Verdict) {
+        let (overloaded, retry_after_s) = match verdict {
+            Verdict::Counted => (false, 0),
+            Verdict::Overloaded { retry_after_s } => (true, retry_after_s),
+        };
+        let shard = u32::from(shard);
+        let accepted = pb::Accepted { shard, sequence, overloaded, retry_after_s };
+        self.0.send(gateway, pb::down::Body::Accepted(accepted));
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn seed(&self) -> u64 {
+        rand::random()
+    }
+}
+
+struct TenantShard {
+    runtime: ShardRuntime,
+    lead: watch::Receiver<Lead>,
+    state: State,
+}
+
+#[async_trait]
+impl Shard for TenantShard {
+    fn id(&self) -> u16 {
+        TENANT.0
+    }
+
+    fn lead(&self) -> watch::Receiver<Lead> {
+        self.lead.clone()
+    }
+
+    fn look(&self, at: &mut dyn FnMut(&World)) {
+        self.runtime.replica().read(|world| at(world));
+    }
+
+    async fn propose(&self, command: Command) -> Result<Reply, Error> {
+        self.runtime.propose(command).await.map_err(|error| match error {
+            ProposeError::Overloaded => Error::Overloaded,
+            ProposeError::NotLeading | ProposeError::Failed(_) => Error::NotLeading,
+        })
+    }
+
+    fn on_event(&self, origin: Origin, event: GatewayEvent) {
+        self.runtime.on_event(origin, event);
+    }
+
+    fn on_done(&self, _gateway: &GatewayId, effects: Vec<EffectId>) {
+        self.runtime.on_done(effects);
+    }
+
+    fn on_session(&self, gateway: &GatewayId) {
+        self.runtime.on_session(gateway);
+    }
+
+    fn records(&self, records: Records) -> Box<dyn Rows + '_> {
+        let family = match records {
+            Records::Cdrs => rows::CDRS,
+            Records::Recordings => rows::RECORDINGS,
+        };
+        Box::new(Stored { state: self.state.clone(), shard: TENANT, family })
+    }
+
+    fn panic_actor(&self, entity: &EntityId) -> bool {
+        self.runtime.panic_actor(entity)
+    }
+}
+
+// --- the meta shard --------------------------------------------------------------------------
+
+struct MetaShard {
+    group: tandem_cluster::Shard,
+    state: MetaState,
+    leads: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Meta for MetaShard {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.state.get(key)
+    }
+
+    async fn put(&self, key: &str, value: Vec<u8>) -> Result<()> {
+        self.group.propose(meta::put(key, value)).await?;
+        Ok(())
+    }
+
+    fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    fn applied(&self) -> watch::Receiver<u64> {
+        self.state.applied()
+    }
+}
+
+// --- the cluster's state -----------------------------------------------------------------------
+
+struct ClusterView {
+    cluster: Arc<Cluster>,
+    sessions: Arc<Sessions>,
+    runtime: ShardRuntime,
+    boxes: std::collections::BTreeMap<String, String>,
+    gateways: Vec<crate::config::Gateway>,
+}
+
+impl ClusterView {
+    /// As the leader of the tenant shard sees it; another node does not tell.
+    fn show(&self) -> Option<serde_json::Value> {
+        let tenant = self.cluster.shard(TENANT)?;
+        if !self.runtime.serving().borrow().leading {
+            return None;
+        }
+        let me = tenant.leadership().borrow().leader?;
+        let progress = tenant.progress();
+        let voters: Vec<Voter> = self
+            .cluster
+            .members
+            .iter()
+            .map(|member| {
+                let matched = progress.matched.iter().find(|(id, _)| *id == member.id);
+                let matched = matched.and_then(|(_, index)| *index);
+                let here = member.id == me;
+                let healthy = here || self.cluster.reaches(member.id);
+                let lag = if here {
+                    Some(0)
+                } else {
+                    matched.map(|matched| progress.last.saturating_sub(matched))
+                };
+                Voter {
+                    name: member.name.clone(),
+                    box_name: self.boxes.get(&member.name).cloned().unwrap_or_default(),
+                    witness: member.role == tandem_cluster::Role::Witness,
+                    healthy,
+                    version: healthy.then(|| crate::VERSION.to_owned()),
+                    leads: self.leads(member.id),
+                    lag,
+                    caught_up: lag.is_some_and(|lag| lag < 1_000),
+                }
+            })
+            .collect();
+        let open = self.sessions.gateways();
+        let gateways: Vec<status::Gateway> = self
+            .gateways
+            .iter()
+            .map(|gateway| status::Gateway {
+                name: gateway.name.clone(),
+                box_name: gateway.box_name.clone(),
+                vips: vec![gateway.vip.to_string()],
+                calls: self.runtime.replica().read(|world| {
+                    let of = |id: &GatewayId| id.0 == gateway.name;
+                    let live = world.calls.values().filter(|call| call.is_live());
+                    live.filter(|call| of(&call.gateway)).count() as u64
+                }),
+                logged_in: open.iter().any(|session| session.gateway.0 == gateway.name),
+            })
+            .collect();
+        Some(status::cluster(&voters, &gateways, tandem_runtime::proposer::FEATURE_VERSION))
+    }
+
+    fn leads(&self, id: u64) -> Vec<String> {
+        self.cluster
+            .shards()
+            .filter(|shard| shard.leadership().borrow().leader == Some(id))
+            .map(|shard| shard.id.to_string())
+            .collect()
+    }
+}
+
+pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
+    let config = &started.config;
+    let process = &config.process;
+    let me = config.cluster.gateways.iter().find(|gateway| gateway.name == process.name);
+    let me = me.with_context(|| format!("{} is no [[cluster.gateway]]", process.name))?;
+    let identity = Identity::load(&config.tls)?;
+    let token = process.token_hash.as_deref().and_then(tandem_http::TokenHash::from_hex);
+    let metrics = started.metrics.clone();
+    let port_first = process.rtp_port_first.unwrap_or(RTP_PORT_FIRST);
+    let options = tandem_gateway::Options {
+        name: process.name.clone(),
+        incarnation: started.incarnation,
+        version: crate::VERSION.to_owned(),
+        vip: me.vip,
+        media_ip: me.vip.ip(),
+        api: me.api,
+        nodes: config
+            .cluster
+            .members
+            .iter()
+            .filter_map(|member| {
+                let name = member.name.clone();
+                member.link.map(|address| tandem_gateway::Node { name, address })
+            })
+            .collect(),
+        peers: config
+            .cluster
+            .gateways
+            .iter()
+            .filter(|gateway| gateway.name != process.name)
+            .map(|gateway| tandem_gateway::Peer { name: gateway.name.clone(), api: gateway.api })
+            .collect(),
+        tls: Some(tandem_gateway::Tls {
+            ca: identity.ca,
+            certificate: identity.certificate,
+            key: identity.key,
+        }),
+        data_dir: process.data.clone(),
+        token: token.context("process.token_hash is missing")?,
+        rtp_ports: port_first..=port_first.saturating_add(RTP_PORTS - 1),
+        media_workers: 1,
+        music: None,
+        rtp_pairs: RTP_PAIRS,
+        metrics: Arc::new(move || metrics.render()),
+    };
+    tandem_gateway::run(options, shutdown.wait()).await?;
+    Ok(())
 }

@@ -1,28 +1,24 @@
-use anyhow::{Context as _, Result};
+//! `tandem witness`: a voter with a log and votes, and no state.
+
 use std::path::Path;
-use std::sync::Arc;
-use tandem_http::backend::Readiness;
+
+use anyhow::{Context as _, Result};
+
+use super::{http, process, wiring};
+
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
-    let started = super::process::start(path, incarnation, "witness")?;
-    let name = started.config.process.name.clone();
-    let http = started
-        .config
-        .cluster
-        .members
-        .iter()
-        .map(|m| (&m.name, m.http))
-        .chain(started.config.cluster.gateways.iter().map(|g| (&g.name, g.api)))
-        .find(|(n, _)| **n == name)
-        .context("not a member")?
-        .1;
-    super::process::run(async move |shutdown| {
-        let listener = super::http::bind(http).await?;
-        let health: super::http::Health = Arc::new(|| Readiness {
-            may_take_calls: true,
-            may_hold_calls: true,
-            started: true,
-            checks: vec![],
-        });
-        super::http::serve(listener, super::http::router(health, started.metrics), shutdown).await
+    let started = process::start(path, incarnation, "witness")?;
+    process::run(async move |shutdown| {
+        let name = &started.config.process.name;
+        let members = &started.config.cluster.members;
+        let me = members.iter().find(|member| member.name == *name);
+        let me = me.with_context(|| format!("{name} is no [[cluster.member]]"))?;
+        let listener = http::bind(me.http).await?;
+        let health = wiring::witness(&started).await?;
+        let router = http::router(health, started.metrics.clone());
+        tokio::select! {
+            ended = http::serve(listener, router, shutdown.clone()) => ended,
+            () = shutdown.wait() => Ok(()),
+        }
     })
 }

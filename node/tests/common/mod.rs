@@ -137,6 +137,11 @@ impl Cluster {
 
     pub fn restart(mut self) -> Self {
         assert_eq!(self.terminate(), Some(0));
+        self.start_again()
+    }
+
+    /// After the supervisor has ended in whatever way.
+    pub fn start_again(mut self) -> Self {
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         Self::on(dir, self.config.clone(), self.options.clone())
     }
