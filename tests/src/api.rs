@@ -20,9 +20,8 @@ pub struct Api {
 
 impl Api {
     pub fn new(bases: Vec<String>, token: String) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_millis(ANSWER_MS_MAX))
-            .build()?;
+        let client =
+            reqwest::Client::builder().timeout(Duration::from_millis(ANSWER_MS_MAX)).build()?;
         Ok(Self { bases, token, client })
     }
 

@@ -140,9 +140,7 @@ impl Cluster {
         let status = self.api()?.get("/v1/cluster").await?;
         let nodes = status["nodes"].as_array().context("nodes")?;
         let leads = |node: &&serde_json::Value| {
-            node["leads"]
-                .as_array()
-                .is_some_and(|shards| shards.iter().any(|shard| shard == "s0"))
+            node["leads"].as_array().is_some_and(|shards| shards.iter().any(|shard| shard == "s0"))
         };
         let leader = nodes.iter().find(leads).context("no node leads s0")?;
         Ok(leader["name"].as_str().context("name")?.to_owned())

@@ -35,8 +35,7 @@ impl House {
         std::fs::write(&file, format!("[dev]\naddress_base = \"127.0.{block}.0\"\n{config}"))?;
         let data = dir.path().join("cluster");
         std::fs::create_dir(&data)?;
-        let cluster =
-            Cluster::start(&data, &["--config", file.to_str().context("UTF-8 path")?])?;
+        let cluster = Cluster::start(&data, &["--config", file.to_str().context("UTF-8 path")?])?;
         let api = cluster.api()?;
         let vips = cluster
             .processes()?

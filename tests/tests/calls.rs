@@ -36,12 +36,17 @@ async fn demo_tenant_does_what_is_documented() -> Result<()> {
 
     // 4001: music, then the agent; hung up by the agent; after-call work; ready again.
     let agent = house.agent("1001", 1, Incoming::Answer { after_ms: 50 }).await?;
-    house.api.post("/v1/agents/1004/state", &serde_json::json!({"state": "not_ready", "reason": "lunch"})).await?;
+    house
+        .api
+        .post(
+            "/v1/agents/1004/state",
+            &serde_json::json!({"state": "not_ready", "reason": "lunch"}),
+        )
+        .await?;
     let talk = house.call(&caller, "4001", "connected").await?;
     house.agent_is("1001", "talking").await?;
-    let incoming = agent
-        .with_calls(|calls| calls.keys().next().cloned())
-        .context("the agent's call")?;
+    let incoming =
+        agent.with_calls(|calls| calls.keys().next().cloned()).context("the agent's call")?;
     assert_eq!(agent.hang_up(&incoming).await?, 200);
     assert_eq!(caller.ended(&talk, WITHIN).await?, Ended::ByPeer);
     house.agent_is("1001", "acw").await?;
@@ -101,7 +106,8 @@ async fn ring_out_keeps_the_place_and_sets_the_agent_not_ready() -> Result<()> {
     assert_eq!(caller.ended(&third, WITHIN).await?, Ended::Refused { status: 503 });
 
     // The next agent gets the one who was first.
-    let _answers = house.agent("1002", 1, Incoming::Answer { after_ms: 50 }).await?;
+    let answers = house.phone("1002", 1, Incoming::Answer { after_ms: 50 }).await?;
+    assert_eq!(answers.register(600).await?, 200);
     house.call_is(&first, "connected").await?;
     house.call_is(&second, "queued").await?;
     house.cluster.stop()?;

@@ -41,18 +41,26 @@ pub struct Options {
 /// What the phone does with a call that comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    Answer { after_ms: u64 },
+    Answer {
+        after_ms: u64,
+    },
     /// Rings and is not picked up.
     Ring,
-    Reject { status: u16 },
+    Reject {
+        status: u16,
+    },
 }
 
 /// How a call ended, seen from the phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     ByPeer,
-    ByMe { status: u16 },
-    Refused { status: u16 },
+    ByMe {
+        status: u16,
+    },
+    Refused {
+        status: u16,
+    },
     Cancelled,
     /// The peer never answered.
     Silent,
@@ -103,15 +111,39 @@ struct Repeat {
 }
 
 enum Command {
-    Register { expires_s: u32, done: oneshot::Sender<Result<u16>> },
-    Dial { number: String, call_id: String },
-    HangUp { call_id: String, done: oneshot::Sender<Result<u16>> },
-    Cancel { call_id: String },
-    Answer { call_id: String },
+    Register {
+        expires_s: u32,
+        done: oneshot::Sender<Result<u16>>,
+    },
+    Dial {
+        number: String,
+        call_id: String,
+    },
+    HangUp {
+        call_id: String,
+        done: oneshot::Sender<Result<u16>>,
+    },
+    Cancel {
+        call_id: String,
+    },
+    Answer {
+        call_id: String,
+    },
     SetIncoming(Incoming),
-    FinalOfDial { call_id: String, response: Option<Response> },
-    FinalOfBye { call_id: String, response: Option<Response> },
-    FinalOfRegister { response: Option<Response>, first: bool, expires_s: u32, done: oneshot::Sender<Result<u16>> },
+    FinalOfDial {
+        call_id: String,
+        response: Option<Response>,
+    },
+    FinalOfBye {
+        call_id: String,
+        response: Option<Response>,
+    },
+    FinalOfRegister {
+        response: Option<Response>,
+        first: bool,
+        expires_s: u32,
+        done: oneshot::Sender<Result<u16>>,
+    },
 }
 
 struct Shared {
@@ -361,8 +393,7 @@ impl Agent {
             Command::HangUp { call_id, done } => self.send_bye(call_id, done).await,
             Command::FinalOfBye { call_id, response } => {
                 let status = response.map_or(0, |response| response.status);
-                let ended =
-                    if status == 0 { Ended::Silent } else { Ended::ByMe { status } };
+                let ended = if status == 0 { Ended::Silent } else { Ended::ByMe { status } };
                 self.end(&call_id, ended);
             }
             Command::Cancel { call_id } => self.send_cancel(&call_id).await,
@@ -401,7 +432,14 @@ impl Agent {
     }
 
     /// A request outside any dialog (RFC 3261 §8.1.1).
-    fn request(&self, method: Method, uri: Uri, to: NameAddr, call_id: String, cseq: u32) -> Request {
+    fn request(
+        &self,
+        method: Method,
+        uri: Uri,
+        to: NameAddr,
+        call_id: String,
+        cseq: u32,
+    ) -> Request {
         let mut from = bare(self.server_uri(Some(&self.options.user)));
         from.params.push(param("tag", Some(&format!("{:08x}", rand::random::<u32>()))));
         Request {

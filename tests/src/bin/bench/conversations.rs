@@ -22,11 +22,16 @@ const WAIT_S_MAX: u64 = 20;
 
 /// A tenant with an agent for each conversation.
 fn config() -> Result<String> {
-    let mut text = String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
+    let mut text =
+        String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
     text.push_str("[[trunk]]\nname = \"carrier\"\nchannels = 120\n\n");
     let names: Vec<String> =
         (0..CONVERSATIONS).map(|n| format!("\"{}\"", FIRST_AGENT + n)).collect();
-    writeln!(text, "[[queue]]\nname = \"support\"\nrecord = true\nagents = [{}]\n", names.join(", "))?;
+    writeln!(
+        text,
+        "[[queue]]\nname = \"support\"\nrecord = true\nagents = [{}]\n",
+        names.join(", ")
+    )?;
     text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
     for n in 0..CONVERSATIONS {
         let id = FIRST_AGENT + n;
@@ -53,7 +58,8 @@ pub async fn run(dir: &Path) -> Result<()> {
     for n in 0..CONVERSATIONS {
         let user = (FIRST_AGENT + n).to_string();
         let agent =
-            Phone::start(options(user, Incoming::Answer { after_ms: 50 }), Arc::clone(&pool)).await?;
+            Phone::start(options(user, Incoming::Answer { after_ms: 50 }), Arc::clone(&pool))
+                .await?;
         let status = agent.register(600).await?;
         anyhow::ensure!(status == 200, "REGISTER was answered {status}");
         agents.push(agent);

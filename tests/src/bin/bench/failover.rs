@@ -41,9 +41,9 @@ async fn settled_leader(cluster: &Cluster) -> Result<String> {
     let within = Duration::from_secs(WAIT_S_MAX);
     api.until("/v1/cluster", within, |status| {
         let nodes = status["nodes"].as_array()?;
-        let ready = nodes
-            .iter()
-            .all(|node| node["healthy"] == true && node["lag"].as_u64().is_some_and(|lag| lag < 10));
+        let ready = nodes.iter().all(|node| {
+            node["healthy"] == true && node["lag"].as_u64().is_some_and(|lag| lag < 10)
+        });
         ready.then_some(())
     })
     .await?;

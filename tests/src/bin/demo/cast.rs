@@ -66,11 +66,8 @@ impl Cast {
             .collect::<Result<Vec<SocketAddr>>>()?;
         let mut agents = Vec::new();
         for number in 1001..=1007_u32 {
-            let incoming = if number == 1004 {
-                Incoming::Ring
-            } else {
-                Incoming::Answer { after_ms: 300 }
-            };
+            let incoming =
+                if number == 1004 { Incoming::Ring } else { Incoming::Answer { after_ms: 300 } };
             let options = Options {
                 user: number.to_string(),
                 password: format!("tandem-{number}"),
@@ -202,7 +199,10 @@ impl Cast {
                     verdict.judge(
                         &format!("audio of {role} {} ({})", phone.user, call.peer),
                         kept,
-                        &format!("longest spacing {} ms, lost {}", stats.spacing_ms_max, stats.lost),
+                        &format!(
+                            "longest spacing {} ms, lost {}",
+                            stats.spacing_ms_max, stats.lost
+                        ),
                     );
                 }
             });
@@ -228,7 +228,11 @@ impl Cast {
         let rang = self.callers.iter().find(|caller| caller.part == Part::Rings);
         let rang = rang.context("no caller rings")?;
         let connected = self.connected(api, &rang.call_id).await;
-        verdict.judge("ringing call, answered after the kill", connected.is_ok(), "connected to 1004");
+        verdict.judge(
+            "ringing call, answered after the kill",
+            connected.is_ok(),
+            "connected to 1004",
+        );
 
         let waiting: Vec<String> = before
             .queues
@@ -269,14 +273,13 @@ impl Cast {
     ) -> Result<String> {
         api.until("/v1/calls", Duration::from_secs(SETUP_S_MAX), |page| {
             let calls = page["items"].as_array()?;
-            let fresh = calls.iter().filter(|call| call["state"] == "connected").find_map(|call| {
+            calls.iter().filter(|call| call["state"] == "connected").find_map(|call| {
                 let id = call["id"].as_str()?;
                 let new = waiting.iter().any(|w| w == id)
                     && !served.iter().any(|s| s == id)
                     && call["agent"] != "1004";
                 new.then(|| id.to_owned())
-            });
-            fresh
+            })
         })
         .await
     }
@@ -323,7 +326,11 @@ impl Cast {
         }
         let all = self.callers.len();
         verdict.judge("one CDR a call", single == all, &format!("{single} of {all}"));
-        verdict.judge("CDRs that tell of the takeover", takeovers == all, &format!("{takeovers} of {all}"));
+        verdict.judge(
+            "CDRs that tell of the takeover",
+            takeovers == all,
+            &format!("{takeovers} of {all}"),
+        );
         self.judge_recordings(api, verdict, wav).await
     }
 

@@ -88,7 +88,10 @@ async fn demo(flags: &Flags) -> Result<bool> {
     // One caller hangs up in the very moment of the failover.
     let bye_status = cast.hang_up_in_failover().await;
     let bye_ms = killed_at.elapsed().as_millis();
-    say(begun, &format!("a BYE sent right after the kill was answered {bye_status:?} in {bye_ms} ms"));
+    say(
+        begun,
+        &format!("a BYE sent right after the kill was answered {bye_status:?} in {bye_ms} ms"),
+    );
     let failover_ms = snapshot::new_leader_commits(&api, &leader, killed_at).await?;
     say(begun, &format!("the API of the new leader answered {failover_ms} ms after the kill"));
     tokio::time::sleep(Duration::from_secs(WATCH_S)).await;
@@ -96,7 +99,11 @@ async fn demo(flags: &Flags) -> Result<bool> {
     after.print("after");
 
     let mut verdict = Verdict::new();
-    verdict.judge("BYE in the moment of failover", bye_status == Some(200), &format!("{bye_status:?} in {bye_ms} ms"));
+    verdict.judge(
+        "BYE in the moment of failover",
+        bye_status == Some(200),
+        &format!("{bye_status:?} in {bye_ms} ms"),
+    );
     cast.judge_audio(&mut verdict);
     before.judge_kept(&after, &cast, &mut verdict);
 
@@ -132,9 +139,16 @@ fn keep(cluster: &Cluster) -> Result<()> {
     let processes = cluster.processes()?;
     println!("\nThe cluster stays up until Ctrl-C.");
     for vip in &processes.sip {
-        println!("  SIP: {} (dial 4001, 4002 or 4003; agents 1001-1008, password tandem-NNNN)", vip.vip);
+        println!(
+            "  SIP: {} (dial 4001, 4002 or 4003; agents 1001-1008, password tandem-NNNN)",
+            vip.vip
+        );
     }
-    println!("  API: {} with the token in {}", processes.api.join(", "), processes.token_file.display());
+    println!(
+        "  API: {} with the token in {}",
+        processes.api.join(", "),
+        processes.token_file.display()
+    );
     println!("  data and logs: {}", cluster.dir().display());
     Ok(())
 }

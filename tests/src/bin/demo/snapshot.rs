@@ -60,7 +60,10 @@ impl Snapshot {
             let entries = waiting
                 .iter()
                 .map(|entry| {
-                    (text(&entry["call"]).unwrap_or_default(), text(&entry["since"]).unwrap_or_default())
+                    (
+                        text(&entry["call"]).unwrap_or_default(),
+                        text(&entry["since"]).unwrap_or_default(),
+                    )
                 })
                 .collect();
             queues.insert(text(&queue["name"]).unwrap_or_default(), entries);
@@ -97,14 +100,21 @@ impl Snapshot {
         for (caller, call) in &self.calls {
             if Some(caller.as_str()) == gone {
                 let over = !after.calls.contains_key(caller);
-                verdict.judge(&format!("{} to {} hung up", call.id, call.to), over, "left the list");
+                verdict.judge(
+                    &format!("{} to {} hung up", call.id, call.to),
+                    over,
+                    "left the list",
+                );
                 continue;
             }
             let now = after.calls.get(caller);
-            let detail = now.map_or("lost".to_owned(), |now| {
-                format!("{} → {}", call.state, now.state)
-            });
-            verdict.judge(&format!("call {} to {} state", call.id, call.to), now == Some(call), &detail);
+            let detail =
+                now.map_or("lost".to_owned(), |now| format!("{} → {}", call.state, now.state));
+            verdict.judge(
+                &format!("call {} to {} state", call.id, call.to),
+                now == Some(call),
+                &detail,
+            );
         }
         for (name, waiting) in &self.queues {
             let same = after.queues.get(name) == Some(waiting);
@@ -117,8 +127,11 @@ impl Snapshot {
             .filter(|(id, state)| after.agents.get(*id) != Some(*state))
             .map(|(id, state)| format!("{id}: {state:?} → {:?}", after.agents.get(id)))
             .collect();
-        let detail =
-            if differ.is_empty() { format!("{} as they were", self.agents.len()) } else { differ.join("; ") };
+        let detail = if differ.is_empty() {
+            format!("{} as they were", self.agents.len())
+        } else {
+            differ.join("; ")
+        };
         verdict.judge("agents", differ.is_empty(), &detail);
     }
 }
