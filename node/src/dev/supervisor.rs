@@ -86,6 +86,7 @@ impl Supervisor {
             processes: processes.collect(),
             restart,
             stopping: None,
+            started: Vec::new(),
             inbox,
             wake: Arc::clone(&wake),
             listeners,
@@ -189,6 +190,8 @@ struct Thread {
     processes: BTreeMap<String, Process>,
     restart: bool,
     stopping: Option<oneshot::Sender<()>>,
+    /// Answered when whoever asks can see what was done.
+    started: Vec<(oneshot::Sender<Result<()>>, Result<()>)>,
     inbox: mpsc::Receiver<Order>,
     wake: Arc<OwnedFd>,
     listeners: Listeners,
@@ -222,6 +225,10 @@ impl Thread {
             if !states.iter().all(|(name, state)| same(name, state)) {
                 (self.listeners.on_change)(&states);
                 last = states;
+            }
+            for (reply, started) in self.started.drain(..) {
+                // Whoever asked may have gone.
+                let _ = reply.send(started);
             }
             if self.stopping.is_some() && self.processes.values().all(|p| p.child.is_none()) {
                 if let Some(reply) = self.stopping.take() {
@@ -291,7 +298,7 @@ impl Thread {
                         Some(process) => process.start(),
                         None => Err(unknown(&name)),
                     };
-                    let _ = reply.send(started);
+                    self.started.push((reply, started));
                 }
                 Ok(Order::Stop { name, reply }) => match self.processes.get_mut(&name) {
                     Some(process) if process.child.is_some() => {
