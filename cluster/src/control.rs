@@ -1,36 +1,92 @@
 //! A supervisor's line to a voter, kept open so that an obituary takes no handshake.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
+use crate::link::RECONNECT_MS;
 use crate::pb;
 
-const REPORT_MS_MAX: u64 = 1_000;
+/// Obituaries that a voter has not heard yet; the oldest is forgotten first, and timers find out.
+const UNHEARD_MAX: usize = 64;
+const CONNECT_MS_MAX: u64 = 1_000;
 
 #[derive(Clone)]
 pub struct Line {
-    client: pb::control_client::ControlClient<tonic::transport::Channel>,
+    obituaries: mpsc::Sender<pb::Obituary>,
 }
 
 impl Line {
-    /// Connects when it is first needed, and again whenever it was lost.
+    /// Connects at once, and again whenever it was lost, for as long as the runtime lives.
     ///
     /// # Errors
     /// Where the address or the certificates make no sense.
     pub fn open(address: &str, tls: ClientTlsConfig) -> Result<Self, tonic::transport::Error> {
-        let channel = Endpoint::from_shared(format!("https://{address}"))?
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))?
             .tls_config(tls)?
             .tcp_nodelay(true)
-            .timeout(Duration::from_millis(REPORT_MS_MAX))
-            .connect_lazy();
-        Ok(Self { client: pb::control_client::ControlClient::new(channel) })
+            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX));
+        let (obituaries, queue) = mpsc::channel(UNHEARD_MAX);
+        let keeper =
+            Keeper { address: address.to_owned(), endpoint, queue, unheard: VecDeque::new() };
+        tokio::spawn(keeper.keep());
+        Ok(Self { obituaries })
     }
 
-    /// # Errors
-    /// Where the voter is away.
-    pub async fn report(&self, process: &str, incarnation: u64) -> Result<(), tonic::Status> {
+    /// Told as soon as the voter can be reached; false where too many wait already.
+    pub fn report(&self, process: &str, incarnation: u64) -> bool {
         let obituary = pb::Obituary { process: process.to_owned(), incarnation };
-        self.client.clone().report(obituary).await.map(|_| ())
+        self.obituaries.try_send(obituary).is_ok()
+    }
+}
+
+struct Keeper {
+    address: String,
+    endpoint: Endpoint,
+    queue: mpsc::Receiver<pb::Obituary>,
+    /// In the order in which they were told.
+    unheard: VecDeque<pb::Obituary>,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        while !self.queue.is_closed() {
+            if let Err(error) = self.session().await {
+                tracing::debug!(address = self.address, %error, "line to a voter");
+            }
+            tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
+        }
+    }
+
+    /// Ends without an error where nobody reports any more.
+    async fn session(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let channel = self.endpoint.connect().await?;
+        let mut client = pb::control_client::ControlClient::new(channel);
+        let (sender, told) = mpsc::channel(2 * UNHEARD_MAX);
+        let mut heard = client.obituaries(ReceiverStream::new(told)).await?.into_inner();
+        for obituary in &self.unheard {
+            sender.try_send(obituary.clone())?;
+        }
+        loop {
+            tokio::select! {
+                obituary = self.queue.recv() => {
+                    let Some(obituary) = obituary else { return Ok(()) };
+                    if self.unheard.len() == UNHEARD_MAX {
+                        self.unheard.pop_front();
+                    }
+                    self.unheard.push_back(obituary.clone());
+                    sender.try_send(obituary)?;
+                }
+                answer = heard.message() => match answer? {
+                    Some(pb::Heard {}) => {
+                        self.unheard.pop_front();
+                    }
+                    None => return Err("the voter has ended".into()),
+                },
+            }
+        }
     }
 }

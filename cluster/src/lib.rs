@@ -5,6 +5,7 @@
 //! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), [`meta`].
 
 pub mod control;
+pub mod identity;
 pub mod link;
 mod machine;
 pub mod meta;
@@ -46,6 +47,8 @@ pub type Raft = openraft::Raft<TypeConfig, Replicated>;
 const LOG_KEPT: u64 = 20_000;
 const SNAPSHOT_EVERY: u64 = 50_000;
 const ENTRIES_PER_APPEND: u64 = 256;
+/// A task that does not end within this is left behind.
+const SHUTDOWN_MS_MAX: u64 = 5_000;
 /// Between two attempts to found the groups.
 const FOUND_AGAIN_MS: u64 = 50;
 
@@ -130,6 +133,7 @@ pub enum Error {
 pub struct Cluster {
     pub members: Vec<Member>,
     shards: BTreeMap<ShardId, Shard>,
+    rafts: BTreeMap<ShardId, Raft>,
     hub: Arc<Hub>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -160,10 +164,11 @@ impl Cluster {
             .build()
             .map_err(Error::Thread)?;
         let handle = runtime.handle().clone();
+        let members = options.members.clone();
         let started = handle.spawn(start_groups(options, log, machines, handle.clone()));
         match started.await {
-            Ok(Ok((members, shards, hub))) => {
-                Ok(Self { members, shards, hub, runtime: Some(runtime) })
+            Ok(Ok((rafts, shards, hub))) => {
+                Ok(Self { members, shards, rafts, hub, runtime: Some(runtime) })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -184,13 +189,30 @@ impl Cluster {
         self.shards.values()
     }
 
+    /// Returns when nothing of the voter runs any more and its stores are free.
+    pub async fn shutdown(mut self) {
+        for (id, raft) in &self.rafts {
+            if let Err(error) = raft.shutdown().await {
+                tracing::warn!(shard = %id, %error, "a group did not end in order");
+            }
+        }
+        if let Some(runtime) = self.runtime.take() {
+            let within = Duration::from_millis(SHUTDOWN_MS_MAX);
+            // Blocks until the tasks are gone, and so must not run on a thread of a runtime.
+            let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(within));
+            if let Err(error) = ended.await {
+                tracing::warn!(%error, "the voter's threads did not end in order");
+            }
+        }
+    }
+
     /// Whether this voter has a stream to the other one now.
     pub fn reaches(&self, id: NodeId) -> bool {
         self.hub.urgent.get(&id).is_some_and(|channel| channel.is_up())
     }
 }
 
-type Started = (Vec<Member>, BTreeMap<ShardId, Shard>, Arc<Hub>);
+type Started = (BTreeMap<ShardId, Raft>, BTreeMap<ShardId, Shard>, Arc<Hub>);
 
 async fn start_groups(
     options: Options,
@@ -225,11 +247,11 @@ async fn start_groups(
             runtime.spawn(found(raft.clone(), options.members.clone(), Arc::clone(&hub)));
         }
     }
-    let shards = rafts
-        .into_iter()
-        .map(|(id, raft)| (id, Shard::start(id, me.id, me.role, raft, &runtime, nodes.clone())))
-        .collect();
-    Ok((options.members, shards, hub))
+    let start = |(id, raft): (&ShardId, &Raft)| {
+        (*id, Shard::start(*id, me.id, me.role, raft.clone(), &runtime, nodes.clone()))
+    };
+    let shards = rafts.iter().map(start).collect();
+    Ok((rafts, shards, hub))
 }
 
 fn serve(
@@ -296,7 +318,7 @@ fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
         election_timeout_min: options.timers.election_ms_min,
         election_timeout_max: options.timers.election_ms_max,
         max_payload_entries: ENTRIES_PER_APPEND,
-        // A witness stands only where an obituary makes it.
+        // A witness stands only where no node can be elected: see `service`.
         enable_elect: !witness,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),

@@ -20,7 +20,10 @@ const FRAMES_MAX: usize = 8_192;
 const BATCH_FRAMES_MAX: usize = 256;
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 pub const WINDOW_BYTES: u32 = 8 << 20;
-const RECONNECT_MS: u64 = 20;
+pub const RECONNECT_MS: u64 = 20;
+/// A peer that does not answer a ping within this is away, though its connection is open.
+const PING_EVERY_MS: u64 = 500;
+const PING_MS_MAX: u64 = 1_500;
 pub const NAME_HEADER: &str = "tandem-name";
 pub const INCARNATION_HEADER: &str = "tandem-incarnation";
 
@@ -81,6 +84,9 @@ impl Channel {
             .tls_config(tls.clone())?
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(1))
+            .http2_keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
+            .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
+            .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES)
             .connect()

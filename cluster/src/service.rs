@@ -6,19 +6,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use openraft::raft::TransferLeaderRequest;
+use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
-use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta};
+use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta, TypeConfig};
 use tandem_storage::wire::{log_id_from, stored_membership_from, vote, vote_from};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
-use crate::{Member, Raft, Role, pb, wire};
+use crate::{Member, Raft, Role, identity, pb, wire};
 
-/// The other survivor stands for election this much later, in case the candidate's log is shorter.
+/// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
+/// Then both look again, until somebody leads: a vote may have been lost, or cost too long.
+const LOOK_AGAIN_MS: u64 = 40;
+/// From here on the usual timers have to do.
+const LOOKS_MAX: u32 = 12;
 
 /// What the answers need; set once the groups run.
 pub struct Groups {
@@ -28,6 +32,18 @@ pub struct Groups {
     /// The latest life of each process that has spoken to us.
     pub incarnations: Mutex<BTreeMap<String, u64>>,
     pub runtime: tokio::runtime::Handle,
+}
+
+impl Groups {
+    fn meet(&self, process: &str, incarnation: u64) {
+        let mut incarnations = self.incarnations.lock();
+        let known = incarnations.entry(process.to_owned()).or_default();
+        *known = incarnation.max(*known);
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.members.iter().find(|member| member.id == self.me).map(|member| member.role)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -51,13 +67,18 @@ impl pb::peer_server::Peer for Service {
     ) -> Result<Response<Self::LinkStream>, Status> {
         let groups = self.groups()?;
         let text = |name: &str| {
-            request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
+            value.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("no {name}")))
         };
-        if let (Some(name), Some(incarnation)) =
-            (text(NAME_HEADER), text(INCARNATION_HEADER).and_then(|text| text.parse().ok()))
-        {
-            groups.incarnations.lock().insert(name, incarnation);
+        let name = text(NAME_HEADER)?;
+        let incarnation: u64 = text(INCARNATION_HEADER)?
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
+        identity::require(&request, &name)?;
+        if !groups.members.iter().any(|member| member.name == name) {
+            return Err(Status::permission_denied(format!("{name} is no voter")));
         }
+        groups.meet(&name, incarnation);
         let (answers, outgoing) = link::answer_channel();
         let mut incoming = request.into_inner();
         let runtime = groups.runtime.clone();
@@ -77,20 +98,22 @@ async fn answer(groups: &Groups, frame: pb::Frame, answers: mpsc::Sender<pb::Fra
     let raft = u16::try_from(shard).ok().and_then(|s| groups.rafts.get(&ShardId(s))).cloned();
     let (Some(raft), Some(body)) = (raft, frame.body) else { return };
     let in_order = matches!(body, Body::Append(_));
-    let mut work = async move {
-        let body = handle(&raft, body).await.unwrap_or_else(Body::Failure);
+    let witness = groups.role() == Some(Role::Witness);
+    let work = async move {
+        let body = handle(&raft, body, witness).await.unwrap_or_else(Body::Failure);
         // The peer may have gone; it asks again on its next stream.
         let _ = answers.send(pb::Frame { shard, id, body: Some(body) }).await;
-    }
-    .boxed();
-    // An append enters the group in the order in which it came; it is waited for elsewhere.
+    };
+    // An append enters the group in the order in which it came; it is waited for elsewhere. Were
+    // its first poll put off by tokio's budget, the next one would overtake it.
+    let mut work = tokio::task::unconstrained(work).boxed();
     if in_order && matches!(futures::poll!(&mut work), Poll::Ready(())) {
         return;
     }
     groups.runtime.spawn(work);
 }
 
-async fn handle(raft: &Raft, body: Body) -> Result<Body, String> {
+async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> {
     let strange = |error: tandem_storage::wire::Error| error.to_string();
     match body {
         Body::Append(request) => {
@@ -100,12 +123,18 @@ async fn handle(raft: &Raft, body: Body) -> Result<Body, String> {
         }
         Body::Vote(request) => {
             let request = wire::vote_request_from(request).map_err(strange)?;
-            let reply = raft.vote(request).await.map_err(|e| e.to_string())?;
+            let reply = raft.vote(request.clone()).await.map_err(|e| e.to_string())?;
+            if witness {
+                stand_instead(raft, &request, &reply).await;
+            }
             Ok(Body::VoteReply(wire::vote_reply(&reply)))
         }
         Body::PreVote(request) => {
             let request = wire::vote_request_from(request).map_err(strange)?;
-            let reply = raft.pre_vote(request).await.map_err(|e| e.to_string())?;
+            let reply = raft.pre_vote(request.clone()).await.map_err(|e| e.to_string())?;
+            if witness {
+                stand_instead(raft, &request, &reply).await;
+            }
             Ok(Body::VoteReply(wire::vote_reply(&reply)))
         }
         Body::Transfer(request) => {
@@ -137,15 +166,39 @@ async fn handle(raft: &Raft, body: Body) -> Result<Body, String> {
 
 #[tonic::async_trait]
 impl pb::control_server::Control for Service {
-    async fn report(
+    type ObituariesStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::Heard, Status>> + Send>>;
+
+    async fn obituaries(
         &self,
-        request: Request<pb::Obituary>,
-    ) -> Result<Response<pb::Reported>, Status> {
+        request: Request<Streaming<pb::Obituary>>,
+    ) -> Result<Response<Self::ObituariesStream>, Status> {
         let groups = self.groups()?;
-        let obituary = request.into_inner();
+        identity::require(&request, identity::SUPERVISOR)?;
         let runtime = groups.runtime.clone();
-        runtime.spawn(async move { mourn(&groups, &obituary).await });
-        Ok(Response::new(pb::Reported {}))
+        let heard = request.into_inner().map(move |obituary| {
+            let (groups, obituary) = (Arc::clone(&groups), obituary?);
+            runtime.spawn(async move { mourn(&groups, &obituary).await });
+            Ok(pb::Heard {})
+        });
+        Ok(Response::new(Box::pin(heard)))
+    }
+}
+
+/// A witness stands for no election of its own accord. But where it refuses a node because it has
+/// the longer log itself, nobody else can be elected: it stands, and hands over once a node has
+/// all of its log.
+async fn stand_instead(
+    raft: &Raft,
+    asked: &VoteRequest<TypeConfig>,
+    answered: &VoteResponse<TypeConfig>,
+) {
+    if answered.vote_granted || answered.last_log_id <= asked.last_log_id {
+        return;
+    }
+    // A pre-vote is refused while a leader is heard of; a transfer says that there is none.
+    let pre_vote = !asked.leadership_transfer;
+    if let Err(error) = raft.trigger().elect(pre_vote).await {
+        tracing::error!(%error, "TD0302 a group has stopped");
     }
 }
 
@@ -170,19 +223,25 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
 }
 
 /// `handle_transfer_leader` ends the dead leader's lease here and lets the candidate stand now.
+/// Whoever survives looks after it until there is a leader.
 async fn elect(raft: &Raft, me: NodeId, dead: NodeId, candidate: NodeId) {
-    let Ok(vote) = raft.with_raft_state(|state| *state.vote_ref()).await else { return };
-    if vote.leader_id.node_id != dead || !vote.is_committed() {
-        return;
-    }
-    let stand = |to| raft.handle_transfer_leader(TransferLeaderRequest::new(vote, to, None));
-    if let Err(error) = stand(candidate).await {
-        tracing::error!(%error, "TD0302 a group has stopped");
-        return;
-    }
-    if candidate != me {
-        tokio::time::sleep(Duration::from_millis(BACKUP_MS)).await;
-        // Refused where the candidate leads by now: the vote has changed.
-        let _ = stand(me).await;
+    let mut last_seen = None;
+    for look in 0..LOOKS_MAX {
+        let Ok(vote) = raft.with_raft_state(|state| *state.vote_ref()).await else { return };
+        if vote.is_committed() && vote.leader_id.node_id != dead {
+            return;
+        }
+        // Where another vote came in between, somebody else's election is under way.
+        let stands = me == candidate || last_seen == Some(vote);
+        let to = if stands { me } else { candidate };
+        let request = TransferLeaderRequest::new(vote, to, None);
+        if let Err(error) = raft.handle_transfer_leader(request).await {
+            tracing::error!(%error, "TD0302 a group has stopped");
+            return;
+        }
+        last_seen = Some(vote);
+        let first = look == 0 && me != candidate;
+        let pause_ms = if first { BACKUP_MS } else { LOOK_AGAIN_MS };
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
 }

@@ -6,13 +6,16 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use openraft::async_runtime::watch::WatchReceiver as _;
-use tandem_storage::raft::{Command, NodeId, ShardId};
+use openraft::errors::{ClientWriteError, RaftError};
+use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Raft, Role};
 
 /// Commands under way in one group; beyond it a proposal is refused.
 pub const PROPOSALS_MAX: usize = 4_096;
+/// A longer command is refused: the log would not take it.
+pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Without a majority a command is given up after this.
 pub const COMMIT_MS_MAX: u64 = 2_000;
 
@@ -27,10 +30,12 @@ pub enum Error {
     #[error("this node does not lead the shard")]
     NotLeader,
     /// It may still be committed later.
-    #[error("no majority answered in time")]
+    #[error("no majority has answered")]
     Unavailable,
     #[error("too many commands are under way")]
     Overloaded,
+    #[error("a command of {0} bytes is longer than {COMMAND_BYTES_MAX}")]
+    TooLong(usize),
     #[error("the group has stopped: {0}")]
     Stopped(String),
 }
@@ -87,10 +92,13 @@ impl Shard {
     pub fn propose(
         &self,
         command: Vec<u8>,
-    ) -> impl Future<Output = Result<Committed, Error>> + Send + 'static {
+    ) -> impl Future<Output = Result<Committed, Error>> + Send + use<> {
         let (done, answered) = oneshot::channel();
-        let sent = self.proposals.try_send(Proposal { command, done });
+        let len = command.len();
+        let sent =
+            (len <= COMMAND_BYTES_MAX).then(|| self.proposals.try_send(Proposal { command, done }));
         async move {
+            let Some(sent) = sent else { return Err(Error::TooLong(len)) };
             match sent {
                 Ok(()) => answered.await.unwrap_or(Err(Error::Unavailable)),
                 Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded),
@@ -131,7 +139,7 @@ async fn propose_in_order(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
             proposal = queue.recv(), if under_way.len() < PROPOSALS_MAX => {
                 let Some(Proposal { command, done }) = proposal else { return };
                 let raft = raft.clone();
-                let mut write = async move {
+                let write = async move {
                     let within = Duration::from_millis(COMMIT_MS_MAX);
                     let written = raft.client_write(Command(command));
                     let result = match tokio::time::timeout(within, written).await {
@@ -139,23 +147,30 @@ async fn propose_in_order(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
                             index: written.log_id.index,
                             reply: written.data.bytes,
                         }),
-                        Ok(Err(error)) if error.forward_to_leader().is_some() => {
-                            Err(Error::NotLeader)
-                        }
-                        Ok(Err(error)) => Err(Error::Stopped(error.to_string())),
+                        Ok(Err(error)) => Err(refused(&error)),
                         Err(_) => Err(Error::Unavailable),
                     };
                     // Whoever proposed may have gone.
                     let _ = done.send(result);
-                }
-                .boxed();
-                // The first poll hands the command over: what is polled first is first in the log.
+                };
+                // The first poll hands the command over: what is polled first is first in the
+                // log. Tokio's budget must not put it off.
+                let mut write = tokio::task::unconstrained(write).boxed();
                 if futures::poll!(&mut write).is_pending() {
                     under_way.push(write);
                 }
             }
             Some(()) = under_way.next() => {}
         }
+    }
+}
+
+/// Only what was refused before it entered the log was surely not done.
+fn refused(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+    match error.api_error() {
+        Some(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader,
+        Some(_) => Error::Unavailable,
+        None => Error::Stopped(error.to_string()),
     }
 }
 

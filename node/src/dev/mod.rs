@@ -93,7 +93,7 @@ async fn supervise(options: Options) -> Result<()> {
     let listener = control::listen(&folder)?;
 
     let (told, mut deaths) = mpsc::channel::<Death>(DEATHS_MAX);
-    let announcer = Announcer::start(&folder, &cluster).await?;
+    let announcer = Announcer::start(&folder, &cluster)?;
     let listeners = Listeners {
         on_death: Box::new(move |death| {
             announcer.announce(death);

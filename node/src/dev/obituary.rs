@@ -11,11 +11,10 @@ use crate::config::Cluster;
 pub struct Announcer {
     /// Each with the name of its voter.
     lines: Vec<(String, Line)>,
-    runtime: tokio::runtime::Handle,
 }
 
 impl Announcer {
-    pub async fn start(folder: &Folder, cluster: &Cluster) -> Result<Self> {
+    pub fn start(folder: &Folder, cluster: &Cluster) -> Result<Self> {
         let identity = Identity::load(&pki::files_of(folder, pki::SUPERVISOR))?;
         let tls = tandem_cluster::Tls {
             ca: identity.ca,
@@ -32,20 +31,15 @@ impl Announcer {
                 Ok((member.name.clone(), line))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { lines, runtime: tokio::runtime::Handle::current() })
+        Ok(Self { lines })
     }
 
     /// Returns at once; the voters are told beside.
     pub fn announce(&self, death: &Death) {
         for (voter, line) in self.lines.iter().filter(|(voter, _)| *voter != death.name) {
-            let (voter, line) = (voter.clone(), line.clone());
-            let (name, incarnation) = (death.name.clone(), death.incarnation);
-            self.runtime.spawn(async move {
-                // A voter that is away learns it by its own timers.
-                if let Err(error) = line.report(&name, incarnation).await {
-                    tracing::debug!(%voter, %error, "an obituary did not arrive");
-                }
-            });
+            if !line.report(&death.name, death.incarnation) {
+                tracing::warn!(%voter, process = death.name, "too many deaths to tell of");
+            }
         }
     }
 }

@@ -14,8 +14,8 @@ use rcgen::{
 use super::folder::{self, Folder};
 use crate::config::{Cluster, Tls};
 
-/// Who the supervisor is to the voters.
-pub const SUPERVISOR: &str = "supervisor";
+pub use tandem_cluster::identity::SUPERVISOR;
+
 /// The name that every process of the cluster answers to, besides its own.
 pub const CLUSTER_NAME: &str = "tandem";
 

@@ -142,8 +142,11 @@ fn open(started: &Started) -> Result<(Log, State)> {
     let process = &started.config.process;
     let cluster = &started.config.cluster.id;
     let dir = DataDir::open(&process.data, cluster, &process.name)?;
-    let options =
-        log::Options { on_thread_start: tandem_cluster::raise_priority, ..log::Options::default() };
+    let options = log::Options {
+        cluster: cluster.clone(),
+        on_thread_start: tandem_cluster::raise_priority,
+        ..log::Options::default()
+    };
     let log = Log::open(&dir.path.join("log"), options)?;
     let state = State::open(&dir.path.join("state"), FAMILIES)?;
     // The folder stays locked for as long as the process lives.

@@ -1,0 +1,198 @@
+//! Three voters in one process, on real sockets and real disks: node-a, node-b, witness.
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tandem_cluster::identity::SUPERVISOR;
+use tandem_cluster::meta::{self, MetaState};
+use tandem_cluster::shard::Error;
+use tandem_cluster::{AnyMachine, Cluster, Leadership, Member, Options, Role, Timers, Tls};
+use tandem_storage::log::{self, Log};
+use tandem_storage::machine::StateMachine;
+use tandem_storage::raft::{NodeId, ShardId};
+use tandem_storage::state::State;
+use tandem_storage::witness::NullMachine;
+
+/// So long that whatever is elected within [`WITHIN`] was not elected by a timer.
+pub const SLOW: Timers =
+    Timers { heartbeat_ms: 2_000, election_ms_min: 60_000, election_ms_max: 61_000 };
+pub const WITHIN: Duration = Duration::from_secs(20);
+const DOMAIN: &str = "tandem";
+const NAMES: [&str; 3] = ["node-a", "node-b", "witness"];
+
+/// An authority, and what it signs.
+pub struct Pki {
+    ca: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        // Another test of this process may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        Self { ca, issuer: Issuer::new(params, key) }
+    }
+
+    pub fn tls(&self, name: &str) -> Tls {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned(), DOMAIN.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let ca = self.ca.clone();
+        Tls { ca, certificate, key: key.serialize_pem(), domain: DOMAIN.to_owned() }
+    }
+
+    pub fn supervisor(&self) -> Tls {
+        self.tls(SUPERVISOR)
+    }
+}
+
+pub struct Voter {
+    pub cluster: Cluster,
+    pub values: MetaState,
+}
+
+impl Voter {
+    pub fn leadership(&self) -> Leadership {
+        *self.cluster.shard(ShardId::META).unwrap().leadership().borrow()
+    }
+
+    /// Proposed when this returns; the log index once it is committed.
+    pub fn put(&self, key: &str, value: &str) -> impl Future<Output = Result<u64, Error>> + use<> {
+        let command = meta::put(key, value.as_bytes().to_vec());
+        let done = self.cluster.shard(ShardId::META).unwrap().propose(command);
+        async move { Ok(done.await?.index) }
+    }
+
+    /// Until this replica has the value.
+    pub async fn has(&self, key: &str, value: &str) {
+        let mut applied = self.values.applied();
+        let there = async {
+            while self.values.get(key).as_deref() != Some(value.as_bytes()) {
+                applied.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(WITHIN, there).await.unwrap_or_else(|_| panic!("no {key} = {value}"));
+    }
+
+    /// Until this voter is told who leads, and `is` holds of it.
+    pub async fn until(&self, is: impl Fn(&Leadership) -> bool) -> Leadership {
+        let mut leadership = self.cluster.shard(ShardId::META).unwrap().leadership();
+        let told = tokio::time::timeout(WITHIN, leadership.wait_for(is)).await;
+        *told.expect("leadership did not come about").unwrap()
+    }
+}
+
+pub struct Bench {
+    pub pki: Pki,
+    pub members: Vec<Member>,
+    pub voters: BTreeMap<NodeId, Voter>,
+    timers: Timers,
+    lives: u64,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new(timers: Timers) -> Self {
+        let member = |(id, name): (NodeId, &str)| Member {
+            id,
+            name: name.to_owned(),
+            role: if name == "witness" { Role::Witness } else { Role::Node },
+            address: free(),
+        };
+        let members = (1..).zip(NAMES).map(member).collect();
+        let dir = tempfile::tempdir().unwrap();
+        Self { pki: Pki::new(), members, voters: BTreeMap::new(), timers, lives: 0, dir }
+    }
+
+    /// All three, with a leader that can commit.
+    pub async fn running(timers: Timers) -> Self {
+        let mut bench = Self::new(timers);
+        for id in 1..=3 {
+            bench.start(id).await;
+        }
+        bench.leader().await;
+        bench
+    }
+
+    pub async fn start(&mut self, id: NodeId) {
+        self.lives += 1;
+        let member = self.members.iter().find(|member| member.id == id).unwrap();
+        let folder = self.dir.path().join(&member.name);
+        let values = MetaState::default();
+        let state = open_state(&folder.join("state")).await;
+        let machine = match member.role {
+            Role::Node => values.machine(),
+            Role::Witness => AnyMachine::new(NullMachine),
+        };
+        let machine = StateMachine::open(ShardId::META, state, machine).unwrap();
+        let small = log::Options { segment_bytes: 8 << 20, ..log::Options::default() };
+        let log = Log::open(&folder.join("log"), small).unwrap();
+        let options = Options {
+            cluster: "test".to_owned(),
+            me: id,
+            members: self.members.clone(),
+            incarnation: self.lives,
+            tls: self.pki.tls(&member.name),
+            timers: self.timers,
+        };
+        let cluster = Cluster::start(options, log, vec![(ShardId::META, machine)]).await.unwrap();
+        self.voters.insert(id, Voter { cluster, values });
+    }
+
+    /// Ends without a word to the others; returns the life that ended.
+    pub async fn stop(&mut self, id: NodeId) {
+        self.voters.remove(&id).unwrap().cluster.shutdown().await;
+    }
+
+    pub fn voter(&self, id: NodeId) -> &Voter {
+        &self.voters[&id]
+    }
+
+    pub fn name(&self, id: NodeId) -> &str {
+        &self.members.iter().find(|member| member.id == id).unwrap().name
+    }
+
+    pub fn address(&self, id: NodeId) -> SocketAddr {
+        self.members.iter().find(|member| member.id == id).unwrap().address
+    }
+
+    /// The node that leads and can commit.
+    pub async fn leader(&self) -> NodeId {
+        let leads = self.voters.iter().map(|(id, voter)| {
+            Box::pin(async move {
+                voter.until(|leadership| leadership.leading).await;
+                *id
+            })
+        });
+        let any = futures::future::select_ok(
+            leads.map(|lead| Box::pin(async move { Ok::<NodeId, ()>(lead.await) })),
+        );
+        any.await.unwrap().0
+    }
+}
+
+/// A port that was free a moment ago.
+fn free() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// RocksDB's own threads may hold the folder for a moment after the voter has ended.
+async fn open_state(path: &Path) -> State {
+    std::fs::create_dir_all(path).unwrap();
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    loop {
+        match State::open(path, [meta::META].as_slice()) {
+            Ok(state) => return state,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
