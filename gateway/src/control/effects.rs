@@ -3,10 +3,9 @@
 use tandem_core::command::TransactionKey;
 use tandem_core::effect::{Body, Effect};
 use tandem_core::wire;
-use tandem_sip::transaction::Key;
 use tandem_sip::{Method, Request, Response};
 
-use super::{Control, count_response};
+use super::{Control, count_response, key_of};
 use crate::link::ledger::Verdict;
 use crate::link::pb;
 use crate::sip::Transmit;
@@ -62,7 +61,7 @@ impl Control {
         };
         metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
         match effect.body {
-            Body::Respond { transaction, response } => self.respond(transaction, &response),
+            Body::Respond { transaction, response } => self.respond(&transaction, &response),
             Body::Send { request, destination } => self.send(*request, destination),
             Body::Media(plan) => {
                 if let Err(why) = self.media.apply(&plan) {
@@ -73,9 +72,8 @@ impl Control {
         }
     }
 
-    fn respond(&mut self, transaction: TransactionKey, response: &Response) {
-        let TransactionKey { gateway: _, branch, sent_by, method } = transaction;
-        let key = Key { branch, sent_by, method };
+    fn respond(&mut self, transaction: &TransactionKey, response: &Response) {
+        let key = key_of(transaction);
         let now = self.now();
         let answered = self.servers.respond(now, &key, response);
         if let Some(transmit) = answered.transmit {

@@ -235,14 +235,28 @@ impl Control {
         }
     }
 
-    /// No leader for too long: new calls that no leader has seen are answered here.
+    /// No leader for too long: new calls to which nothing was said are answered here.
     fn turn_away(&mut self) {
         self.turned_away = true;
-        let withdrawn: Vec<_> =
-            self.shards.values_mut().flat_map(|shard| shard.ledger.withdraw_new_calls()).collect();
-        tracing::warn!(calls = withdrawn.len(), "no leader: new calls are refused");
-        for transaction in withdrawn {
-            self.refuse(&transaction, limits::RETRY_AFTER_S);
+        let (mut unseen, mut seen) = (Vec::new(), Vec::new());
+        for shard in self.shards.values_mut() {
+            let servers = &self.servers;
+            let silent = |transaction: &TransactionKey| servers.is_silent(&key_of(transaction));
+            let withdrawn = shard.ledger.withdraw_new_calls(silent);
+            unseen.extend(withdrawn.unseen);
+            seen.extend(withdrawn.seen);
+        }
+        let calls = unseen.len() + seen.len();
+        tracing::warn!(calls, "no leader: new calls are refused");
+        for transaction in unseen.iter().chain(&seen) {
+            self.refuse(transaction, limits::RETRY_AFTER_S);
+        }
+        // A leader has these INVITEs and may commit them yet. Behind each comes that its caller is
+        // gone: the one event where the call is not answered by then, the other where it is.
+        for transaction in seen {
+            let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
+            self.raise(&cancel, About::Existing);
+            self.raise(&GatewayEvent::AckTimeout { transaction }, About::Existing);
         }
         self.tell_status();
     }
@@ -276,15 +290,10 @@ impl Control {
 
     /// 503 in the cluster's place, to an INVITE or REGISTER that waits.
     fn refuse(&mut self, transaction: &TransactionKey, retry_after_s: u32) {
-        let key = Key {
-            branch: transaction.branch.clone(),
-            sent_by: transaction.sent_by.clone(),
-            method: transaction.method.clone(),
-        };
         let now = self.now();
-        let answered = self
-            .servers
-            .refuse(now, &key, |request| crate::sip::edge::unavailable(request, retry_after_s));
+        let answered = self.servers.refuse(now, &key_of(transaction), |request| {
+            crate::sip::edge::unavailable(request, retry_after_s)
+        });
         if let Some(transmit) = answered.transmit {
             count_response(503);
             self.transmit(&transmit);
@@ -326,4 +335,13 @@ fn count_response(status: u16) {
         _ => "6xx",
     };
     metrics::counter!("tandem_sip_responses_total", "class" => class).increment(1);
+}
+
+/// The name of a transaction within this gateway.
+fn key_of(transaction: &TransactionKey) -> Key {
+    Key {
+        branch: transaction.branch.clone(),
+        sent_by: transaction.sent_by.clone(),
+        method: transaction.method.clone(),
+    }
 }

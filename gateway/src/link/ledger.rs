@@ -141,19 +141,33 @@ impl Ledger {
         self.unsent.extend(refused.map(|(place, _)| *place));
     }
 
-    /// New calls that no leader has ever seen: they can be answered here.
-    pub fn withdraw_new_calls(&mut self) -> Vec<TransactionKey> {
-        let mut withdrawn = Vec::new();
+    /// New calls to be answered here for want of a leader. What none has ever seen is taken out;
+    /// what one has seen may yet be committed, and stays.
+    pub fn withdraw_new_calls(&mut self, silent: impl Fn(&TransactionKey) -> bool) -> Withdrawn {
+        let mut withdrawn = Withdrawn::default();
         self.pending.retain(|place, pending| match &pending.about {
             About::NewCall(transaction) if pending.sequence.is_none() => {
                 self.unsent.remove(place);
-                withdrawn.push(transaction.clone());
+                withdrawn.unseen.push(transaction.clone());
                 false
+            }
+            About::NewCall(transaction) if silent(transaction) => {
+                withdrawn.seen.push(transaction.clone());
+                pending.about = About::Existing;
+                true
             }
             About::NewCall(_) | About::Register(_) | About::Existing => true,
         });
         withdrawn
     }
+}
+
+/// INVITEs that the gateway answers in the cluster's place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    pub unseen: Vec<TransactionKey>,
+    /// The cluster must be told that these are over.
+    pub seen: Vec<TransactionKey>,
 }
 
 /// Which effects are to be done: of no old leader, and each once.
@@ -255,15 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn ledger_withdraws_only_calls_that_no_leader_has_seen() {
+    fn ledger_withdraws_calls_and_keeps_what_a_leader_has_seen() {
         let mut ledger = Ledger::default();
-        ledger.push(vec![1], About::NewCall(key("a"))).unwrap();
-        assert_eq!(sent(&mut ledger), [(1, 1)]);
+        ledger.push(vec![1], About::NewCall(key("promised"))).unwrap();
+        ledger.push(vec![2], About::NewCall(key("seen"))).unwrap();
+        assert_eq!(sent(&mut ledger), [(1, 1), (2, 2)]);
         ledger.send_all_again();
-        ledger.push(vec![2], About::NewCall(key("b"))).unwrap();
-        ledger.push(vec![3], About::Existing).unwrap();
-        assert_eq!(ledger.withdraw_new_calls(), [key("b")]);
-        assert_eq!(sent(&mut ledger), [(1, 1), (2, 3)]);
+        ledger.push(vec![3], About::NewCall(key("unseen"))).unwrap();
+        ledger.push(vec![4], About::Existing).unwrap();
+        let silent = |transaction: &TransactionKey| transaction.branch != "promised";
+        let withdrawn = Withdrawn { unseen: vec![key("unseen")], seen: vec![key("seen")] };
+        assert_eq!(ledger.withdraw_new_calls(silent), withdrawn);
+        assert_eq!(ledger.withdraw_new_calls(silent), Withdrawn::default());
+        assert_eq!(sent(&mut ledger), [(1, 1), (2, 2), (3, 4)]);
     }
 
     #[test]

@@ -140,6 +140,11 @@ impl Servers {
         }
     }
 
+    /// Nothing was said to this request yet, so nothing was promised.
+    pub fn is_silent(&self, key: &Key) -> bool {
+        self.ids.get(key).and_then(|id| self.by_id.get(id)).is_some_and(|server| server.silent)
+    }
+
     /// An answer of the cluster's or our own. A transaction that this process does not know is of
     /// an earlier life, or another gateway's: it is adopted.
     pub fn respond(&mut self, now: Millis, key: &Key, response: &Response) -> Answered {
