@@ -32,8 +32,11 @@ fn dev_takes_its_children_along_when_killed() {
 #[test]
 fn dev_goes_on_at_once_when_its_supervisor_was_killed() {
     let mut cluster = Cluster::start(39, &[]);
-    cluster.kill_supervisor();
-    let cluster = cluster.start_again();
+    // The way a process dies is a race with whoever starts the next one: run it more than once.
+    for _ in 0..5 {
+        cluster.kill_supervisor();
+        cluster = cluster.start_again();
+    }
     assert_eq!(cluster.stop(), Some(0));
 }
 

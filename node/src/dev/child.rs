@@ -54,19 +54,28 @@ pub fn spawn(spec: &Spec, incarnation: u64) -> Result<Child> {
         });
     }
     let process = command.spawn().with_context(|| format!("{} can't be started", spec.name))?;
-    // SAFETY: pidfd_open(2) takes plain numbers; the process is not reaped yet.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.id(), 0) };
-    let fd = i32::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        let error = std::io::Error::last_os_error();
-        let mut process = process;
-        process.kill().context("kill")?;
-        process.wait().context("wait")?;
-        return Err(error).context("pidfd_open");
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // It is not reaped yet, so the id is its own.
+    let pidfd = match pidfd(process.id()) {
+        Ok(pidfd) => pidfd,
+        Err(error) => {
+            let mut process = process;
+            process.kill().context("kill")?;
+            process.wait().context("wait")?;
+            return Err(error).context("pidfd_open");
+        }
+    };
     Ok(Child { process, pidfd })
+}
+
+/// Readable when the process is dead: all its threads, with all that they had open.
+pub fn pidfd(pid: u32) -> std::io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 impl Child {

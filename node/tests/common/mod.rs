@@ -120,6 +120,14 @@ impl Cluster {
         serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
     }
 
+    /// The supervisor is gone and its folder is free, for others to do something to it.
+    pub fn into_folder(self) -> Stopped {
+        let (config, options) = (self.config.clone(), self.options.clone());
+        let (code, dir) = self.stop_and_keep();
+        assert_eq!(code, Some(0));
+        Stopped { dir, config, options }
+    }
+
     pub fn kill_supervisor(&mut self) {
         self.supervisor.kill().unwrap();
         self.supervisor.wait().unwrap();
@@ -158,6 +166,40 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(10));
         }
         None
+    }
+}
+
+/// A cluster that ran.
+pub struct Stopped {
+    dir: tempfile::TempDir,
+    config: String,
+    options: Vec<String>,
+}
+
+impl Stopped {
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join("cluster").join(file)
+    }
+
+    pub fn start(self) -> Cluster {
+        Cluster::on(self.dir, self.config, self.options)
+    }
+
+    /// Its exit code and its last words, where it can't be started. `before` is run in the same
+    /// shell, in a mount namespace of its own.
+    pub fn fails_to_start(&self, before: &str) -> (Option<i32>, String) {
+        // SAFETY: geteuid(2) can't fail.
+        let root = unsafe { libc::geteuid() } == 0;
+        let start = format!("{before}exec \"$0\" dev --config \"$1\" --dir \"$2\"");
+        let output = Command::new("unshare")
+            .args(if root { ["--mount", "--"].as_slice() } else { &["--mount", "-r", "--"] })
+            .args(["timeout", &READY_S_MAX.to_string(), "sh", "-ec", &start])
+            .arg(env!("CARGO_BIN_EXE_tandem"))
+            .arg(&self.config)
+            .arg(self.path(""))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 
