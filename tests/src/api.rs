@@ -59,6 +59,11 @@ impl Api {
         Ok((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
     }
 
+    /// A call without a body that needs no token; its status.
+    pub async fn post_to(&self, url: &str) -> Result<u16> {
+        Ok(self.client.post(url).send().await?.status().as_u16())
+    }
+
     pub async fn delete(&self, path: &str) -> Result<u16> {
         let base = self.bases.first().context("the cluster has no API")?;
         let answer =

@@ -30,12 +30,22 @@ impl House {
 
     /// The same with more configuration.
     pub async fn open_with(block: u8, config: &str) -> Result<Self> {
+        Self::start(block, config, &[])
+    }
+
+    /// The same with actors that can be made to panic.
+    pub async fn open_for_faults(block: u8) -> Result<Self> {
+        Self::start(block, "", &["--fault-injection"])
+    }
+
+    fn start(block: u8, config: &str, options: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("house.toml");
         std::fs::write(&file, format!("[dev]\naddress_base = \"127.0.{block}.0\"\n{config}"))?;
         let data = dir.path().join("cluster");
         std::fs::create_dir(&data)?;
-        let cluster = Cluster::start(&data, &["--config", file.to_str().context("UTF-8 path")?])?;
+        let config = ["--config", file.to_str().context("UTF-8 path")?];
+        let cluster = Cluster::start(&data, &[config.as_slice(), options].concat())?;
         let api = cluster.api()?;
         let vips = cluster
             .processes()?
@@ -101,6 +111,28 @@ impl House {
         self.api
             .until(&path, within, |page| (page["items"].get(0)?["state"] == state).then_some(()))
             .await
+    }
+
+    /// The first item of a list of the API.
+    pub async fn item(&self, path: &str) -> Result<serde_json::Value> {
+        self.api.items(path).await?.into_iter().next().with_context(|| format!("{path} is empty"))
+    }
+
+    /// Makes the actor of an entity panic at the next thing that it does, on the node that leads.
+    pub async fn panic_actor(&self, kind: &str, id: &str) -> Result<()> {
+        let leader = self.cluster.process(&self.cluster.leader().await?)?;
+        let url = format!("http://{}/fault/panic/{kind}/{id}", leader.http);
+        let status = self.api.post_to(&url).await?;
+        ensure!(status == 204, "{url} was answered {status}");
+        Ok(())
+    }
+
+    /// A figure of one process, summed over its labels.
+    pub async fn metric(&self, http: &str, name: &str) -> Result<f64> {
+        let (status, text) = self.api.probe(&format!("http://{http}"), "/metrics").await?;
+        ensure!(status == 200, "/metrics of {http} was answered {status}");
+        let value = |line: &str| line.split_whitespace().last()?.parse::<f64>().ok();
+        Ok(text.lines().filter(|line| line.starts_with(name)).filter_map(value).sum())
     }
 
     pub async fn agent_is(&self, id: &str, state: &str) -> Result<()> {

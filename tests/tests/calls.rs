@@ -1,10 +1,12 @@
 //! What each number of the demo tenant does, and how bad input is refused.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming};
+use tandem_tests::sipp::{Load, Sipp};
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
@@ -132,15 +134,29 @@ async fn malformed_datagrams_are_counted_and_calls_go_on() -> Result<()> {
     let caller = house.caller("13800000001", 0).await?;
     let echo = house.call(&caller, "4003", "in_flow").await?;
     assert_eq!(caller.hang_up(&echo).await?, 200);
-    let base = house.cluster.processes()?.api[0].clone();
-    let (status, text) = house.api.probe(&base, "/metrics").await?;
-    assert_eq!(status, 200);
-    let counted: f64 = text
-        .lines()
-        .filter(|line| line.starts_with("tandem_sip_malformed_total"))
-        .filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok())
-        .sum();
+    let gateway = house.cluster.process("gateway-a")?;
+    let counted = house.metric(&gateway.http, "tandem_sip_malformed_total").await?;
     assert!(counted >= 4.0, "counted {counted} of 5 malformed datagrams");
+    house.cluster.stop()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sipp_calls_the_echo_and_none_of_its_calls_fails() -> Result<()> {
+    let house = House::open(34).await?;
+    let load = Load { calls: 100, per_s: 50, talk_ms: 500 };
+    let mut sipp = Sipp::call(house.vips[1], "4003", load)?;
+    let status = sipp.ended(Duration::from_secs(60)).await?;
+    assert!(status.success(), "SIPp ended with {status}: 1 means that calls failed");
+    let written = house
+        .api
+        .until("/v1/cdrs?limit=1000", WITHIN, |page| {
+            let cdrs = page["items"].as_array()?;
+            (cdrs.len() >= 100).then(|| cdrs.clone())
+        })
+        .await?;
+    let ids: BTreeSet<_> = written.iter().filter_map(|cdr| cdr["sip_call_id"].as_str()).collect();
+    assert_eq!((written.len(), ids.len()), (100, 100), "one CDR a call");
     house.cluster.stop()?;
     Ok(())
 }

@@ -1,15 +1,20 @@
 //! The node that leads dies under live calls.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
 use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone};
+use tokio::net::UdpSocket;
 
 /// No packet spacing above this may be the media path's doing; a loaded test machine gets some
 /// slack on top.
 const SPACING_MS_MAX: u64 = 60 + 60;
 const WITHIN: Duration = Duration::from_secs(15);
+
+/// Whoever leads is killed and comes back as a follower: five times each of the two nodes.
+const KILLS: u64 = 10;
 
 fn spacing_ms_max(phone: &Phone, call_id: &str) -> Option<u64> {
     phone.with_calls(|calls| {
@@ -33,7 +38,16 @@ fn waiting(queue: &serde_json::Value) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Result<()> {
-    let house = House::open(21).await?;
+    // One agent rings through all the kills.
+    let config = "[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\n\
+                  [[trunk]]\nname = \"carrier\"\nchannels = 30\n\
+                  [[agent]]\nid = \"1001\"\npassword = \"tandem-1001\"\n\
+                  [[agent]]\nid = \"1002\"\npassword = \"tandem-1002\"\n\
+                  [[queue]]\nname = \"support\"\nagents = [\"1001\", \"1002\"]\n\
+                  ring_ms_max = 300000\nrecord = true\n\
+                  [[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\
+                  [[number]]\ndigits = \"4003\"\necho = true\n";
+    let house = House::open_with(21, config).await?;
     let quick = Incoming::Answer { after_ms: 50 };
     let talking_agent = house.agent("1001", 0, quick).await?;
     let ringing_agent = house.agent("1002", 1, Incoming::Ring).await?;
@@ -48,16 +62,18 @@ async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Res
         wait.push(house.call(&waiters, "4001", "queued").await?);
     }
 
-    for round in 1..=2_u64 {
+    let mut killed = Vec::new();
+    for round in 1..=KILLS {
         let queue = house.api.get("/v1/queues/support").await?;
         let agents = house.api.get("/v1/agents").await?;
         for phone in [&talker, &ringer, &waiters, &talking_agent] {
             mark(phone);
         }
         let leader = house.cluster.leader().await?;
+        killed.push(leader.clone());
         house.cluster.kill(&leader)?;
         // A call in the very moment of the failover: set up and hung up all the same.
-        let echo = house.caller(&format!("1390000000{round}"), 1).await?;
+        let echo = house.caller(&format!("139{round:08}"), 1).await?;
         let short = echo.dial("4003")?;
         echo.answered(&short, WITHIN).await?;
         assert_eq!(echo.hang_up(&short).await?, 200, "BYE of a call through the failover");
@@ -85,7 +101,10 @@ async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Res
             .await?;
     }
 
-    // The agent who rang through both kills picks up: the caller is the one who was first.
+    let of_a = killed.iter().filter(|name| *name == "node-a").count();
+    assert_eq!(of_a as u64, KILLS / 2, "{killed:?}");
+
+    // The agent who rang through all kills picks up: the caller is the one who was first.
     let offered = ringing_agent
         .with_calls(|calls| calls.keys().next().cloned())
         .context("agent 1002 still rings")?;
@@ -97,7 +116,7 @@ async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Res
     house.call_is(&wait[1], "queued").await?;
 
     let cdr = house.cdr(&talk).await?;
-    assert_eq!(cdr["takeovers"], 2);
+    assert_eq!(cdr["takeovers"], KILLS);
     assert_eq!(cdr["disposition"], "answered");
     assert_eq!(cdr["hung_up_by"], "caller");
     let recording = cdr["recording"].as_str().context("the talk was recorded")?;
@@ -121,6 +140,10 @@ async fn new_calls_get_503_and_audio_goes_on_when_there_is_no_quorum() -> Result
     let echo = house.call(&caller, "4003", "in_flow").await?;
     house.cluster.kill("node-a")?;
     house.cluster.kill("witness")?;
+    // Nothing can be committed: not even 100 is sent, for that would be a promise.
+    let said = responses_to_invite(house.vips[0]).await?;
+    assert!(said.iter().all(|response| response.starts_with("SIP/2.0 503 ")), "{said:?}");
+    assert!(said.iter().all(|response| response.contains("\r\nRetry-After: ")), "{said:?}");
     let refused = house.caller("13800000002", 0).await?;
     // The gateway waits a moment for a leader before it refuses; it says so by its readiness.
     let base = house.cluster.processes()?.api[0].clone();
@@ -140,4 +163,31 @@ async fn new_calls_get_503_and_audio_goes_on_when_there_is_no_quorum() -> Result
     assert!(caller.with_calls(|calls| calls[&echo].end != CallEnd::Live));
     house.cluster.stop()?;
     Ok(())
+}
+
+/// What comes to an INVITE, sent again as RFC 3261 §17.1.1.2 has it, up to the final response.
+async fn responses_to_invite(vip: SocketAddr) -> Result<Vec<String>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    let me = socket.local_addr()?;
+    let invite = format!(
+        "INVITE sip:4003@{vip} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bK-no-quorum\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:138@{me}>;tag=1\r\nTo: <sip:4003@{vip}>\r\n\
+         Call-ID: no-quorum\r\nCSeq: 1 INVITE\r\nContact: <sip:138@{me}>\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let (mut said, mut wait) = (Vec::new(), Duration::from_millis(500));
+    let mut datagram = vec![0; 65_536];
+    while wait < Duration::from_secs(20) {
+        socket.send_to(invite.as_bytes(), vip).await?;
+        if let Ok(received) = tokio::time::timeout(wait, socket.recv(&mut datagram)).await {
+            let response = String::from_utf8_lossy(&datagram[..received?]).into_owned();
+            let last = !response.starts_with("SIP/2.0 1");
+            said.push(response);
+            if last {
+                return Ok(said);
+            }
+        }
+        wait *= 2;
+    }
+    anyhow::bail!("no final response, only {said:?}")
 }

@@ -1,16 +1,15 @@
 //! Who plays in the demo: seven agents who answer or ring, callers, and SIPp as a peer that is
 //! not ours.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tandem_media::endpoint::EndpointPool;
 use tandem_tests::phone::{CallEnd, Incoming, Options, Phone};
+use tandem_tests::sipp::{Load, Sipp};
 use tandem_tests::{Api, Cluster};
 
 use crate::snapshot::Snapshot;
@@ -20,8 +19,8 @@ use crate::verdict::Verdict;
 const SPACING_MS_MAX: u64 = 60;
 const SETUP_S_MAX: u64 = 10;
 const REGISTER_S: u32 = 300;
-const SIPP_CALLS: u32 = 2;
-const SIPP_TALK_MS: u32 = 20_000;
+const SIPP_LOAD: Load = Load { calls: 2, per_s: 2, talk_ms: 20_000 };
+const SIPP_S_MAX: u64 = 60;
 
 /// What a caller of the demo is there to show.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub struct Cast {
     callers: Vec<Caller>,
     /// The second bye of `HangsUp`.
     hung_up: Option<String>,
-    sipp: Option<Child>,
+    sipp: Option<Sipp>,
     vips: Vec<SocketAddr>,
     pool: Arc<EndpointPool>,
 }
@@ -137,22 +136,8 @@ impl Cast {
 
     /// A SIP peer that is not ours: calls to the echo that last over the kill.
     fn start_sipp(&mut self) -> Result<()> {
-        let mut scenario = tempfile::Builder::new().suffix(".xml").tempfile()?;
-        scenario.write_all(SCENARIO.as_bytes())?;
-        let (_, path) = scenario.keep()?;
         let vip = self.vips.first().context("there is no VIP")?;
-        let child = Command::new("sipp")
-            .arg(vip.to_string())
-            .arg("-sf")
-            .arg(&path)
-            .args(["-s", "4003", "-i", "127.0.0.1", "-nostdin", "-r", "2", "-timeout", "60s"])
-            .args(["-m", &SIPP_CALLS.to_string(), "-d", &SIPP_TALK_MS.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("start sipp (Debian: sip-tester)")?;
-        self.sipp = Some(child);
+        self.sipp = Some(Sipp::call(*vip, "4003", SIPP_LOAD)?);
         Ok(())
     }
 
@@ -297,13 +282,13 @@ impl Cast {
     }
 
     /// SIPp's own verdict: it exits 0 only if every call went by its scenario.
-    pub fn judge_sipp(&mut self, verdict: &mut Verdict) -> Result<()> {
+    pub async fn judge_sipp(&mut self, verdict: &mut Verdict) -> Result<()> {
         let Some(mut sipp) = self.sipp.take() else { return Ok(()) };
-        let status = sipp.wait()?;
+        let status = sipp.ended(Duration::from_secs(SIPP_S_MAX)).await?;
         verdict.judge(
             "SIPp's calls through the kill",
             status.success(),
-            &format!("{SIPP_CALLS} calls, exit {:?}", status.code()),
+            &format!("{} calls, exit {:?}", SIPP_LOAD.calls, status.code()),
         );
         Ok(())
     }
@@ -384,16 +369,3 @@ impl Cast {
 fn is_call_of(snapshot: &Snapshot, caller: &Caller, call: &str) -> bool {
     snapshot.calls.get(&caller.call_id).is_some_and(|known| known.id == call)
 }
-
-impl Drop for Cast {
-    fn drop(&mut self) {
-        if let Some(mut sipp) = self.sipp.take() {
-            // Left over only where the demo failed before its end.
-            let _ = sipp.kill();
-            let _ = sipp.wait();
-        }
-    }
-}
-
-/// INVITE, answer, ACK, talk, BYE.
-const SCENARIO: &str = include_str!("echo.xml");

@@ -111,7 +111,7 @@ async fn demo(flags: &Flags) -> Result<bool> {
     cast.serve_the_queue(&api, &before, &mut verdict).await?;
     say(begun, "everybody hangs up; records are read");
     cast.end_all().await;
-    cast.judge_sipp(&mut verdict)?;
+    cast.judge_sipp(&mut verdict).await?;
     let wav = std::env::current_dir()?.join(RECORDING_NAME);
     cast.judge_records(&api, &mut verdict, &wav).await?;
     cast.judge_peers(&mut verdict);
