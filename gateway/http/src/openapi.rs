@@ -128,6 +128,12 @@ fn describe_operation(operation: &Operation) -> Value {
             }
             "since" => json!({"type": "string", "format": "date-time"}),
             "state" => json!({"type": "string", "enum": CALL_STATES}),
+            // Bytes in hexadecimal, as `next` gave them.
+            "cursor" => json!({
+                "type": "string", "pattern": "^([0-9a-f]{2})*$",
+                "maxLength": limits::NAME_BYTES_MAX,
+            }),
+            "verbose" => json!({"type": "string"}),
             _ => json!({"type": "string", "maxLength": limits::NAME_BYTES_MAX}),
         };
         parameters.push(json!({"name": name, "in": "query", "schema": schema}));
@@ -161,7 +167,7 @@ fn describe_response(operation: &Operation, status: u16) -> Value {
     json!({"description": if status < 400 { "done" } else { "refused" }, "content": content})
 }
 
-const CALL_STATES: &[&str] = &[
+pub(crate) const CALL_STATES: &[&str] = &[
     "routing",
     "in_flow",
     "queued",

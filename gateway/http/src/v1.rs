@@ -16,19 +16,22 @@ use tower_http::services::ServeFile;
 
 use crate::backend::{AgentState, Audio, Command, Executed};
 use crate::limits;
+use crate::openapi::CALL_STATES;
 use crate::problem::Problem;
 use crate::routes::Api;
 
 type Answer = Result<Json<Value>, Problem>;
-type Params = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+/// In the order in which they stand, each as often as it stands.
+type Params = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The header by which one gateway asks another for a file: it is not passed on again.
 const PROXIED: &str = "x-tandem-proxied";
 
-/// Takes the parameters that `known` names, refuses others, and checks `limit`.
+/// Takes the parameters that `known` names, each once; checks those whose values are a closed set.
 fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
-    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
-    for (name, value) in &params {
+    let Query(given) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let mut params = BTreeMap::new();
+    for (name, value) in given {
         if !known.contains(&name.as_str()) {
             return Err(Problem::bad_request(format!(
                 "there is no parameter {name:?}; this call takes: {}",
@@ -41,6 +44,16 @@ fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Pr
                 limits::NAME_BYTES_MAX
             )));
         }
+        if params.contains_key(&name) {
+            return Err(Problem::bad_request(format!("parameter {name:?} stands twice")));
+        }
+        params.insert(name, value);
+    }
+    if let Some(state) = params.get("state")
+        && !CALL_STATES.contains(&state.as_str())
+    {
+        let states = CALL_STATES.join(", ");
+        return Err(Problem::bad_request(format!("state is {state:?}; expected one of {states}")));
     }
     if let Some(limit) = params.get("limit") {
         let fits = limit.parse::<u32>().is_ok_and(|n| (1..=limits::PAGE_ITEMS_MAX).contains(&n));

@@ -86,9 +86,8 @@ fn page<T: Serialize>(
     items.sort_by_key(&key);
     if let Some(cursor) = params.get("cursor") {
         let after = super::records::unhex(cursor)
-            .and_then(|bytes| String::from_utf8(bytes).ok())
             .ok_or_else(|| format!("cursor {cursor:?} was not given by us"))?;
-        items.retain(|item| key(item) > after);
+        items.retain(|item| key(item).as_bytes() > after.as_slice());
     }
     let more = items.len() > limit;
     items.truncate(limit);

@@ -2,6 +2,9 @@
 //! that a second transaction or a CSeq that goes backwards is found by the peer itself.
 
 mod agent;
+mod call;
 mod exchange;
+mod handle;
 
-pub use agent::{CallEnd, Ended, Incoming, Options, Phone, Violation};
+pub use call::{CallEnd, Ended, Incoming, Options, Violation};
+pub use handle::Phone;

@@ -1,0 +1,210 @@
+//! Requests that come to the phone.
+
+use super::*;
+
+impl Agent {
+    pub(super) async fn on_request(&mut self, request: Request, source: SocketAddr) {
+        let key = (branch(&request), request.method.to_string());
+        if request.method != Method::Ack
+            && let Some(bytes) = self.answers.get(&key)
+        {
+            let bytes = bytes.clone();
+            self.send(&bytes, source).await;
+            return;
+        }
+        match request.method {
+            Method::Invite => self.on_invite(request, source).await,
+            Method::Ack => {
+                if let Some(call) = self.shared.calls.lock().get_mut(&request.headers.call_id) {
+                    call.repeat = None;
+                }
+            }
+            Method::Cancel => self.on_cancel(request, source).await,
+            Method::Bye => {
+                self.check_cseq(&request);
+                let known = self.shared.calls.lock().contains_key(&request.headers.call_id);
+                self.end(&request.headers.call_id, Ended::ByPeer);
+                self.respond(&request, if known { 200 } else { 481 }, source).await;
+            }
+            Method::Options | Method::Info | Method::Update => {
+                self.check_cseq(&request);
+                self.respond(&request, 200, source).await;
+            }
+            _ => self.respond(&request, 405, source).await,
+        }
+    }
+
+    fn check_cseq(&self, request: &Request) {
+        if let Some(call) = self.shared.calls.lock().get_mut(&request.headers.call_id) {
+            let got = request.headers.cseq.number;
+            if got <= call.remote_cseq {
+                self.shared.violations.lock().push(Violation::CseqNotHigher {
+                    call_id: call.call_id.clone(),
+                    had: call.remote_cseq,
+                    got,
+                });
+            }
+            call.remote_cseq = got;
+        }
+    }
+
+    async fn respond(&mut self, request: &Request, status: u16, to: SocketAddr) {
+        let tag = self
+            .shared
+            .calls
+            .lock()
+            .get(&request.headers.call_id)
+            .map(|call| call.local_tag.clone())
+            .filter(|tag| !tag.is_empty());
+        let response = request.respond(status, None, tag.as_deref());
+        let bytes = response.to_bytes();
+        self.answers.insert((branch(request), request.method.to_string()), bytes.clone());
+        self.send(&bytes, to).await;
+    }
+
+    async fn on_invite(&mut self, request: Request, source: SocketAddr) {
+        let call_id = request.headers.call_id.clone();
+        let known = self.shared.calls.lock().contains_key(&call_id);
+        let in_dialog = request.headers.to.params.iter().any(|param| param.name == "tag");
+        if known && in_dialog {
+            self.check_cseq(&request);
+            self.on_reinvite(request, source).await;
+            return;
+        }
+        if known {
+            let same = self.seen_branches.contains(&(call_id.clone(), branch(&request)));
+            if !same {
+                self.shared.violations.lock().push(Violation::SecondTransaction { call_id });
+            }
+            return;
+        }
+        self.seen_branches.insert((call_id.clone(), branch(&request)));
+        let now = Instant::now();
+        let call = Call {
+            call_id: call_id.clone(),
+            incoming: true,
+            peer: request.headers.from.uri.user.clone().unwrap_or_default(),
+            ringing: true,
+            answered_at: None,
+            invited_at: now,
+            end: CallEnd::Live,
+            media: None,
+            dialog: None,
+            local_tag: format!("{:08x}", rand::random::<u32>()),
+            remote_cseq: request.headers.cseq.number,
+            invite: request.clone(),
+            answer: None,
+            repeat: None,
+            acked: None,
+        };
+        self.shared.calls.lock().insert(call_id.clone(), call);
+        match self.options.incoming {
+            Incoming::Answer { after_ms } => {
+                self.respond_invite(&call_id, 180, source).await;
+                self.answer_at.insert(call_id, now + Duration::from_millis(after_ms));
+            }
+            Incoming::Ring => self.respond_invite(&call_id, 180, source).await,
+            Incoming::Reject { status } => {
+                self.respond_invite(&call_id, status, source).await;
+                self.end(&call_id, Ended::Refused { status });
+            }
+        }
+    }
+
+    /// A response without SDP to the INVITE that came in.
+    async fn respond_invite(&mut self, call_id: &str, status: u16, to: SocketAddr) {
+        let made = self.shared.calls.lock().get(call_id).map(|call| {
+            let mut response = call.invite.respond(status, None, Some(&call.local_tag));
+            response.headers.contact = vec![bare(self.own_uri())];
+            (response.to_bytes(), branch(&call.invite))
+        });
+        if let Some((bytes, branch)) = made {
+            self.answers.insert((branch, "INVITE".into()), bytes.clone());
+            self.send(&bytes, to).await;
+        }
+    }
+
+    pub(super) async fn pick_up(&mut self, call_id: &str) {
+        let server = self.options.server;
+        let media = self.open_media();
+        let made = {
+            let mut calls = self.shared.calls.lock();
+            let call = calls.get_mut(call_id);
+            call.filter(|call| call.end == CallEnd::Live && call.answered_at.is_none())
+                .and_then(|call| self.accept(call, media, server))
+        };
+        if let Some((bytes, branch)) = made {
+            self.answers.insert((branch, "INVITE".into()), bytes.clone());
+            self.send(&bytes, server).await;
+        }
+    }
+
+    fn accept(
+        &self,
+        call: &mut Call,
+        media: Option<Arc<Endpoint>>,
+        server: SocketAddr,
+    ) -> Option<(Vec<u8>, String)> {
+        let endpoint = media?;
+        let offer = Audio::parse(&call.invite.body).ok()?;
+        let agreed = sdp::negotiate(&offer, &[Codec::Pcmu, Codec::Pcma]).ok()?;
+        let mut answer = self.audio(&endpoint);
+        answer.payloads = vec![Payload { number: agreed.payload, codec: agreed.codec }];
+        answer.telephone_event = agreed.telephone_event;
+        self.talk(&endpoint, &offer);
+        let mut response = call.invite.respond(200, None, Some(&call.local_tag));
+        response.headers.contact = vec![bare(self.own_uri())];
+        response.headers.content_type = Some("application/sdp".into());
+        response.body = answer.compose();
+        let bytes = response.to_bytes();
+        let now = Instant::now();
+        call.dialog = Dialog::as_uas(&call.invite, &call.local_tag).ok();
+        call.answered_at = Some(now);
+        call.answer = Some(bytes.clone());
+        call.media = Some(endpoint);
+        call.repeat = Some(Repeat {
+            next: now + Duration::from_millis(T1_MS),
+            interval_ms: T1_MS,
+            destination: server,
+        });
+        Some((bytes, branch(&call.invite)))
+    }
+
+    /// Hold, retrieve or refresh: the same media again.
+    async fn on_reinvite(&mut self, request: Request, source: SocketAddr) {
+        let answer = {
+            let calls = self.shared.calls.lock();
+            calls.get(&request.headers.call_id).and_then(|call| {
+                let endpoint = call.media.as_ref()?;
+                let mut response = request.respond(200, None, Some(&call.local_tag));
+                response.headers.contact = vec![bare(self.own_uri())];
+                response.headers.content_type = Some("application/sdp".into());
+                response.body = self.audio(endpoint).compose();
+                Some(response.to_bytes())
+            })
+        };
+        match answer {
+            Some(bytes) => {
+                self.answers.insert((branch(&request), "INVITE".into()), bytes.clone());
+                self.send(&bytes, source).await;
+            }
+            None => self.respond(&request, 488, source).await,
+        }
+    }
+
+    async fn on_cancel(&mut self, request: Request, source: SocketAddr) {
+        let call_id = request.headers.call_id.clone();
+        self.respond(&request, 200, source).await;
+        let pending = self
+            .shared
+            .calls
+            .lock()
+            .get(&call_id)
+            .is_some_and(|call| call.end == CallEnd::Live && call.answered_at.is_none());
+        if pending {
+            self.answer_at.remove(&call_id);
+            self.respond_invite(&call_id, 487, source).await;
+            self.end(&call_id, Ended::Cancelled);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Calls that the phone makes.
+
+use super::*;
+
+impl Agent {
+    pub(super) async fn send_invite(&mut self, number: &str, call_id: String) {
+        let to = bare(self.server_uri(Some(number)));
+        let mut request =
+            self.request(Method::Invite, self.server_uri(Some(number)), to, call_id.clone(), 1);
+        let media = self.open_media();
+        if let Some(endpoint) = &media {
+            request.headers.content_type = Some("application/sdp".into());
+            request.body = self.audio(endpoint).compose();
+        }
+        let now = Instant::now();
+        let server = self.options.server;
+        let (bytes, answered) = self.exchanges.begin(now, &request, server);
+        let call = Call {
+            call_id: call_id.clone(),
+            incoming: false,
+            peer: number.to_owned(),
+            ringing: false,
+            answered_at: None,
+            invited_at: now,
+            end: CallEnd::Live,
+            media,
+            dialog: None,
+            local_tag: String::new(),
+            invite: request,
+            answer: None,
+            repeat: None,
+            remote_cseq: 0,
+            acked: None,
+        };
+        self.shared.calls.lock().insert(call_id.clone(), call);
+        self.send(&bytes, server).await;
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let response = answered.await.ok().flatten();
+            let _ = commands.send(Command::FinalOfDial { call_id, response });
+        });
+    }
+
+    /// The 200 itself was acknowledged where it came in; here a refusal or silence is noted.
+    pub(super) async fn on_dial_final(&mut self, call_id: &str, response: Option<Response>) {
+        match response {
+            None => self.end(call_id, Ended::Silent),
+            Some(response) if response.status >= 300 => {
+                let ended = match response.status {
+                    487 => Ended::Cancelled,
+                    status => Ended::Refused { status },
+                };
+                self.end(call_id, ended);
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) async fn send_bye(&mut self, call_id: String, done: oneshot::Sender<Result<u16>>) {
+        let via = self.via();
+        let request = {
+            let mut calls = self.shared.calls.lock();
+            let dialog = calls.get_mut(&call_id).and_then(|call| call.dialog.as_mut());
+            dialog.map(|dialog| dialog.request(Method::Bye, via, None))
+        };
+        let Some(request) = request else {
+            let _ = done.send(Err(anyhow::anyhow!("no such answered call")));
+            return;
+        };
+        let server = self.options.server;
+        let (bytes, answered) = self.exchanges.begin(Instant::now(), &request, server);
+        self.send(&bytes, server).await;
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let response = answered.await.ok().flatten();
+            let status = response.as_ref().map(|response| response.status);
+            let _ = commands.send(Command::FinalOfBye { call_id, response });
+            let _ = done.send(status.context("BYE was never answered"));
+        });
+    }
+
+    pub(super) async fn send_cancel(&mut self, call_id: &str) {
+        let cancel = self
+            .shared
+            .calls
+            .lock()
+            .get(call_id)
+            .map(|call| tandem_sip::dialog::cancel_for(&call.invite));
+        if let Some(cancel) = cancel {
+            self.send(&cancel.to_bytes(), self.options.server).await;
+        }
+    }
+
+    pub(super) async fn on_response(&mut self, response: Response) {
+        let branch = response
+            .headers
+            .via
+            .first()
+            .and_then(|via| via.params.iter().find(|param| param.name == "branch"))
+            .and_then(|param| param.value.clone())
+            .unwrap_or_default();
+        if response.headers.cseq.method == Method::Invite {
+            self.on_invite_response(&response).await;
+        }
+        self.exchanges.on_response(&branch, &response);
+    }
+
+    async fn on_invite_response(&mut self, response: &Response) {
+        let call_id = response.headers.call_id.clone();
+        let via = self.via();
+        let mut send = None;
+        if let Some(call) = self.shared.calls.lock().get_mut(&call_id) {
+            match response.status {
+                180..=199 => call.ringing = true,
+                200..=299 => send = self.on_answer(call, response, via),
+                300..=699 => {
+                    let ack = tandem_sip::dialog::ack_for_failure(&call.invite, response);
+                    send = Some(ack.to_bytes());
+                }
+                _ => {}
+            }
+        }
+        if let Some(bytes) = send {
+            self.send(&bytes, self.options.server).await;
+        }
+    }
+
+    /// A 2xx: the first one is taken, a repeated one is acknowledged again with the same ACK.
+    fn on_answer(&self, call: &mut Call, response: &Response, via: Via) -> Option<Vec<u8>> {
+        let bytes = response.to_bytes();
+        if let Some(first) = &call.answer {
+            if *first != bytes {
+                self.shared
+                    .violations
+                    .lock()
+                    .push(Violation::AnswerChanged { call_id: call.call_id.clone() });
+            }
+            return call.acked.clone();
+        }
+        call.answer = Some(bytes);
+        call.answered_at = Some(Instant::now());
+        let dialog = Dialog::as_uac(&call.invite, response).ok()?;
+        let ack = dialog.ack(call.invite.headers.cseq.number, via).to_bytes();
+        call.dialog = Some(dialog);
+        call.acked = Some(ack.clone());
+        if let (Ok(audio), Some(endpoint)) = (Audio::parse(&response.body), &call.media) {
+            self.talk(endpoint, &audio);
+        }
+        Some(ack)
+    }
+}

@@ -1,0 +1,95 @@
+//! What a phone is told, what it sees of its calls, and what it complains about.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tandem_media::endpoint::Endpoint;
+use tandem_sip::Request;
+use tandem_sip::dialog::Dialog;
+use tokio::time::Instant;
+
+#[derive(Clone)]
+pub struct Options {
+    /// Extension or caller number.
+    pub user: String,
+    pub password: String,
+    /// The service address that the phone talks to.
+    pub server: SocketAddr,
+    /// Where the phone itself lives.
+    pub bind: IpAddr,
+    pub incoming: Incoming,
+    /// What the phone plays, so that a listener can tell who is heard.
+    pub tone_hz: u32,
+}
+
+/// What the phone does with a call that comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    Answer {
+        after_ms: u64,
+    },
+    /// Rings and is not picked up.
+    Ring,
+    Reject {
+        status: u16,
+    },
+}
+
+/// How a call ended, seen from the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    ByPeer,
+    ByMe {
+        status: u16,
+    },
+    Refused {
+        status: u16,
+    },
+    Cancelled,
+    /// The peer never answered.
+    Silent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallEnd {
+    Live,
+    Over(Ended),
+}
+
+/// Something that a correct peer never does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A second INVITE transaction for a call that has one.
+    SecondTransaction { call_id: String },
+    /// A request whose CSeq did not grow.
+    CseqNotHigher { call_id: String, had: u32, got: u32 },
+    /// Two 200s to one INVITE that differ.
+    AnswerChanged { call_id: String },
+}
+
+/// One call as the phone sees it.
+pub struct Call {
+    pub call_id: String,
+    pub incoming: bool,
+    /// Who calls or is called.
+    pub peer: String,
+    pub ringing: bool,
+    pub answered_at: Option<Instant>,
+    pub invited_at: Instant,
+    pub end: CallEnd,
+    pub media: Option<Arc<Endpoint>>,
+    pub(super) dialog: Option<Dialog>,
+    pub(super) invite: Request,
+    pub(super) local_tag: String,
+    pub(super) answer: Option<Vec<u8>>,
+    pub(super) repeat: Option<Repeat>,
+    pub(super) remote_cseq: u32,
+    pub(super) acked: Option<Vec<u8>>,
+}
+
+/// A 200 of ours that waits for its ACK (RFC 3261 §13.3.1.4).
+pub(super) struct Repeat {
+    pub next: Instant,
+    pub interval_ms: u64,
+    pub destination: SocketAddr,
+}
