@@ -26,7 +26,7 @@ pub struct Gateway {
 pub enum Fresh {
     New,
     Repeated,
-    /// Too far ahead of one that is missing.
+    /// Too far ahead of one that is missing, which itself is always taken.
     TooEarly,
 }
 
@@ -34,7 +34,7 @@ impl Gateway {
     pub fn judge(&self, sequence: u64) -> Fresh {
         if sequence <= self.counted || self.ahead.contains(&sequence) {
             Fresh::Repeated
-        } else if self.ahead.len() >= limits::EVENTS_AHEAD_MAX {
+        } else if self.ahead.len() >= limits::EVENTS_AHEAD_MAX && sequence > self.counted + 1 {
             Fresh::TooEarly
         } else {
             Fresh::New

@@ -50,10 +50,14 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
                 });
                 ensure!(of, "agent {} talks in a call that is not the agent's", agent.id);
             }
-            AgentState::LoggedOut
-            | AgentState::NotReady { .. }
-            | AgentState::Ready
-            | AgentState::Acw { .. } => {}
+            AgentState::Ready => {
+                ensure!(
+                    agent.registration.is_some(),
+                    "agent {} is ready without a phone",
+                    agent.id
+                );
+            }
+            AgentState::LoggedOut | AgentState::NotReady { .. } | AgentState::Acw { .. } => {}
         }
     }
     let mut offers: BTreeMap<&AgentId, CallId> = BTreeMap::new();

@@ -79,9 +79,14 @@ pub fn on_register(
     let expires_s = asked.min(limits::EXPIRES_S_MAX);
     let entity = EntityId::Agent(id.clone());
     let mut response = register.request.respond(200, None, Some(&tag));
+    let registered = agent.registration.as_ref();
+    let of_another = registered
+        .zip(contact.as_ref())
+        .is_some_and(|(registered, named)| is_another(&registered.contact, &named.uri));
+    let asks = contact.is_none() && !wildcard || expires_s == 0 && of_another;
     match contact {
-        // A query: what is registered stays.
-        None if !wildcard => {
+        // What is registered stays.
+        _ if asks => {
             if let Some(registration) = &agent.registration {
                 let left_s = registration.expires_at.since(draft.now) / 1000;
                 let left_s = u32::try_from(left_s).unwrap_or(u32::MAX);
@@ -102,6 +107,12 @@ pub fn on_register(
     }
     draft.respond(entity, &register.transaction, response);
     Ok(())
+}
+
+/// Another phone that signs off takes nothing away from the one that counts. Parameters do not
+/// tell phones apart.
+fn is_another(contact: &Uri, named: &Uri) -> bool {
+    (&contact.user, &contact.host, contact.port) != (&named.user, &named.host, named.port)
 }
 
 fn is_station_lost(agent: &Agent) -> bool {
@@ -201,11 +212,13 @@ pub fn on_withdrawn(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId) {
     if let State::Reserved { offer: current, back, back_since, .. } = agent.state.clone()
         && current == offer
     {
-        let pending = agent.pending.clone();
+        let (pending, registered) = (agent.pending.clone(), agent.registration.is_some());
         clear_pending(draft, id);
-        match pending {
-            Some(rest) if rest != back => enter(draft, id, rest.into()),
-            Some(_) | None => enter_since(draft, id, back.into(), back_since),
+        let next = pending.unwrap_or_else(|| back.clone());
+        if next == back && (registered || back != Rest::Ready) {
+            enter_since(draft, id, back.into(), back_since);
+        } else {
+            settle(draft, id, next);
         }
     }
 }

@@ -26,9 +26,15 @@ pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         Role::Agent { .. } => Side::Agent,
         Role::Callee { .. } => Side::Callee,
     };
-    let live = call.is_live();
+    if leg.state == LegState::Trying {
+        // A BYE of an early dialog: the INVITE is owed its answer, too (RFC 3261 §15.1.2).
+        end_unanswered(draft, id, 487, Disposition::Abandoned, side);
+        return;
+    }
+    // Where our own BYE is under way, the leg is no party to the call any more.
+    let ends = call.is_live() && leg.is_up();
     leg_released(draft, id, leg_id);
-    if live {
+    if ends {
         end(draft, id, side, NORMAL, None);
     }
 }
@@ -86,9 +92,12 @@ pub fn on_operator_release(draft: &mut Draft<'_>, id: CallId) -> Result<(), Reje
 }
 
 pub fn on_too_long(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
-    let live = draft.call(&id).is_some_and(Call::is_live);
-    if !live {
-        return Err(Rejection::NotFound(format!("call {id}")));
+    let call_ms_max = draft.config().map_or(u64::MAX, |config| config.call_ms_max);
+    let due = draft
+        .call(&id)
+        .is_some_and(|call| call.is_live() && call.started_at.after(call_ms_max) <= draft.now);
+    if !due {
+        return Err(Rejection::NotFound(format!("call {id} that is too long")));
     }
     end(draft, id, Side::System, "too_long", None);
     Ok(())
@@ -172,6 +181,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
     let disposition = how.unwrap_or(match (&call.state, call.connected_at) {
         (State::Queued { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Queued { .. }, None) => Disposition::Failed,
+        (State::Dialing { .. }, _) => Disposition::NoAnswer,
         _ => Disposition::Answered,
     });
     let cdr = Cdr {

@@ -33,10 +33,37 @@ enum Destination {
 struct Refusal(u16, Disposition);
 
 pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
+    if let Some((id, leg)) = draft.world.leg_of_transaction(&invite.transaction) {
+        on_repeated(draft, id, leg);
+        return;
+    }
     let id = CallId(draft.rng.next());
     if let Err(Refusal(status, disposition)) = admit(draft, id, invite) {
         refuse(draft, id, invite, status, disposition);
     }
+}
+
+/// The INVITE of a call that is there: a gateway that started anew can't know the caller's
+/// retransmission for one. What was said last is said again (RFC 3261 §17.2.1).
+fn on_repeated(draft: &mut Draft<'_>, id: CallId, leg: LegId) {
+    let Some(call) = draft.call(&id) else { return };
+    let Some(leg) = call.leg(leg) else { return };
+    let Some(transaction) = leg.transaction.clone() else { return };
+    let rings = call.legs.iter().any(|leg| leg.state == LegState::Alerting);
+    let response = match leg.state {
+        LegState::Trying if rings => outbound::ringing(draft, leg),
+        LegState::Trying => leg.invite.respond(100, None, None),
+        LegState::Answered => ok(draft, call, leg),
+        // Its ACK came, or its refusal went: there is no transaction to answer.
+        LegState::Active
+        | LegState::Calling
+        | LegState::Proceeding
+        | LegState::Alerting
+        | LegState::Cancelling { .. }
+        | LegState::Releasing
+        | LegState::Released => return,
+    };
+    draft.respond(EntityId::Call(id), &transaction, response);
 }
 
 fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refusal> {
@@ -119,7 +146,8 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
 }
 
 fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
-    if let Some(agent) = draft.world.agent_at(invite.source) {
+    let user = invite.request.headers.from.uri.user.as_deref().unwrap_or_default();
+    if let Some(agent) = draft.world.agent_at(invite.source, user) {
         return Some(Caller::Agent(agent.clone()));
     }
     let trunks = &draft.config()?.trunks;
@@ -237,12 +265,7 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.caller() else { return };
     let Some(transaction) = leg.transaction.clone() else { return };
-    let address = draft.vip(&call.gateway).ip();
-    let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
-    response.headers.contact = vec![draft.contact(&leg.gateway)];
-    response.headers.push_other("Allow", ALLOW);
-    response.headers.content_type = Some("application/sdp".into());
-    response.body = leg.media.describe(address, Direction::SendRecv).compose();
+    let response = ok(draft, call, leg);
     let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
     if let Some(call) = draft.call_mut(&id) {
         call.answered_at = Some(now);
@@ -255,6 +278,16 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
         channel.since = now;
     }
     draft.respond(EntityId::Call(id), &transaction, response);
+}
+
+fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
+    let address = draft.vip(&call.gateway).ip();
+    let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
+    response.headers.contact = vec![draft.contact(&leg.gateway)];
+    response.headers.push_other("Allow", ALLOW);
+    response.headers.content_type = Some("application/sdp".into());
+    response.body = leg.media.describe(address, Direction::SendRecv).compose();
+    response
 }
 
 /// A final refusal of an INVITE that made no call, with its record.

@@ -4,7 +4,7 @@ use tandem_sip::dialog::Refused;
 use tandem_sip::sdp::{Audio, negotiate};
 use tandem_sip::{Method, Response};
 
-use super::leg::State as LegState;
+use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
 use super::{ending, media};
 use crate::agent::machine as agent;
@@ -90,11 +90,9 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         answer(draft, id, inbound, inbound.request.respond(481, None, None));
         return;
     }
-    let (gateway, anchor, role_agent) =
-        (leg.gateway.clone(), call.gateway.clone(), leg.agent().cloned());
-    let was_held = leg.held;
+    let (gateway, anchor) = (leg.gateway.clone(), call.gateway.clone());
     let mut media = leg.media.clone();
-    let (mut held, mut direction) = (was_held, tandem_sip::sdp::Direction::SendRecv);
+    let (mut held, mut direction) = (leg.held, tandem_sip::sdp::Direction::SendRecv);
     if let Some(offer) = &inbound.offer {
         let Ok(agreed) = negotiate(offer, &CODECS) else {
             answer(draft, id, inbound, inbound.request.respond(488, None, None));
@@ -119,15 +117,48 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
     }
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         leg.media = media;
-        leg.held = held;
         if let Some(dialog) = &mut leg.dialog {
             dialog.refresh_target(&inbound.request.headers);
         }
     }
-    if let (Some(agent), true) = (role_agent, held != was_held) {
+    hold(draft, id, leg_id, held);
+    answer(draft, id, inbound, response);
+    media::plan(draft, id);
+}
+
+/// The peer holds, or holds no more; an agent's phone holds for its agent.
+fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
+    let Some(call) = draft.call_mut(&id) else { return };
+    let calling_agent = call.calling_agent.clone();
+    let Some(leg) = call.leg_mut(leg_id) else { return };
+    let changed = leg.held != held;
+    leg.held = held;
+    let agent = match &leg.role {
+        Role::Caller => calling_agent,
+        Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent.clone()),
+    };
+    if let (Some(agent), true) = (agent, changed) {
         agent::on_held(draft, &agent, id, held);
     }
-    answer(draft, id, inbound, response);
+}
+
+/// The answer to an offer of ours that a re-INVITE without one got.
+fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, audio: &Audio) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
+    let (before, mut media) = ((leg.media.clone(), leg.held), leg.media.clone());
+    if !take_answer(&mut media, audio) {
+        return;
+    }
+    media.remote = media.remote.or(before.0.remote);
+    let after = (media, audio.is_hold());
+    // An ACK that comes again changes nothing.
+    if after == before {
+        return;
+    }
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.media = after.0;
+    }
+    hold(draft, id, leg_id, after.1);
     media::plan(draft, id);
 }
 
@@ -160,7 +191,12 @@ pub fn on_ack(
             Ok(())
         }
         // The ACK of a re-INVITE's 200.
-        LegState::Active => Ok(()),
+        LegState::Active => {
+            if let Some(audio) = audio {
+                on_answer(draft, id, leg_id, audio);
+            }
+            Ok(())
+        }
         LegState::Trying
         | LegState::Calling
         | LegState::Proceeding

@@ -9,3 +9,6 @@ pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod outbound;
+
+#[cfg(test)]
+mod tests;

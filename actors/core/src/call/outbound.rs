@@ -201,15 +201,19 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
     // The extension rings: so says the caller's phone.
     if dialing && first {
         let caller = draft.call(&id).and_then(Call::caller);
-        let ringing = caller.and_then(|caller| {
-            let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
-            response.headers.contact = vec![draft.contact(&caller.gateway)];
-            Some((caller.transaction.clone()?, response))
-        });
-        if let Some((transaction, response)) = ringing {
+        let told =
+            caller.and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, caller))));
+        if let Some((transaction, response)) = told {
             draft.respond(EntityId::Call(id), &transaction, response);
         }
     }
+}
+
+/// 180 to the caller.
+pub fn ringing(draft: &Draft<'_>, caller: &Leg) -> Response {
+    let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
+    response.headers.contact = vec![draft.contact(&caller.gateway)];
+    response
 }
 
 /// Why an agent's phone did not take the call.

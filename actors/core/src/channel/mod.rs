@@ -1,3 +1,6 @@
 //! A trunk's channel: one call slot, counted for SIP.
 
 pub mod state;
+
+#[cfg(test)]
+mod tests;

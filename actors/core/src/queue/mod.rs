@@ -2,3 +2,6 @@
 
 pub mod machine;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

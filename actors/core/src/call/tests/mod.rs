@@ -1,0 +1,76 @@
+//! Each transition of a call and its legs, and those that must not be: a file for each machine.
+
+mod connect;
+mod ending;
+mod inbound;
+mod indialog;
+mod outbound;
+
+use super::leg::{Leg, State};
+use crate::cdr::Cdr;
+use crate::command::{GatewayEvent, TransactionKey};
+use crate::effect::{Body, Effect, MediaPlan};
+use crate::ids::CallId;
+use crate::tests::shard::Shard;
+use crate::world::{Rejection, Reply};
+
+fn with_agent() -> Shard {
+    let mut shard = Shard::new();
+    shard.register(1001);
+    shard
+}
+
+/// The extension 1001 rings for a trunk's caller.
+fn dialing() -> (Shard, CallId) {
+    let mut shard = with_agent();
+    let call = shard.invite("c1", "1001").0.expect("a call");
+    (shard, call)
+}
+
+/// The caller talks to an agent of the queue.
+fn connected() -> (Shard, CallId) {
+    let mut shard = with_agent();
+    let call = shard.talk("c1");
+    (shard, call)
+}
+
+/// The caller's leg is the first, that of an agent's phone the second.
+fn leg(shard: &Shard, call: CallId, at: usize) -> &Leg {
+    &shard.call(call).legs[at]
+}
+
+fn state(shard: &Shard, call: CallId, at: usize) -> &State {
+    &leg(shard, call, at).state
+}
+
+fn transaction(shard: &Shard, call: CallId) -> TransactionKey {
+    leg(shard, call, 0).transaction.clone().expect("an inbound leg")
+}
+
+fn times_out(shard: &mut Shard, branch: &str) -> (Reply, Vec<Effect>) {
+    shard.event(GatewayEvent::ClientTimeout { branch: branch.to_owned() })
+}
+
+fn is_illegal(reply: &Reply, of: &str) -> bool {
+    matches!(reply, Reply::Rejected(Rejection::Illegal { state, .. }) if *state == of)
+}
+
+fn is_not_found(reply: &Reply) -> bool {
+    matches!(reply, Reply::Rejected(Rejection::NotFound(_)))
+}
+
+fn plan(effects: &[Effect]) -> &MediaPlan {
+    let plan = effects.iter().rev().find_map(|effect| match &effect.body {
+        Body::Media(plan) => Some(plan),
+        Body::Respond { .. } | Body::Send { .. } => None,
+    });
+    plan.expect("a media plan")
+}
+
+/// The one record: how it ended, by whom, and the cause.
+fn record(shard: &Shard) -> (&'static str, &'static str, &str) {
+    let [Cdr { disposition, hung_up_by, cause, .. }] = shard.cdrs.as_slice() else {
+        panic!("one record, not {:?}", shard.cdrs);
+    };
+    (disposition.as_str(), hung_up_by.as_str(), cause)
+}

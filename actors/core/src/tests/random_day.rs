@@ -1,0 +1,260 @@
+//! Random commands: the invariants hold after each, and in the end nothing is left.
+
+use proptest::prelude::*;
+use tandem_sip::Method;
+
+use super::shard::{GATEWAY, Shard, phone};
+use crate::command::{Command, GatewayEvent, Inbound, OperatorCommand, Recorded, RequestedState};
+use crate::config::Config;
+use crate::demo::demo_config;
+use crate::effect::Effect;
+use crate::ids::{AgentId, CallId, EntityId, GatewayId};
+
+/// What a random day brings.
+#[derive(Clone, Debug)]
+enum Act {
+    Register(u16),
+    Call(&'static str),
+    AgentCalls(u16, &'static str),
+    Ack(usize),
+    Answer(usize, u16),
+    Bye(usize),
+    Cancel(usize),
+    Timeout(usize),
+    Again,
+    Wait(u64),
+    Elected,
+    Ask(u16, u8),
+    Release(usize),
+    Recorded(usize),
+    PeersAnswer,
+    Unregister(u16),
+    PeerBye(usize, usize),
+    Hold(usize, usize, bool),
+    InviteAgain(usize),
+    Silence(usize, usize),
+    Quarantine(u16),
+    Configure(u64),
+    GatewayAnew,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let number = prop::sample::select(vec!["4001", "4001", "4002", "4003", "1001", "1005", "9"]);
+    let status = prop::sample::select(vec![100, 180, 180, 200, 200, 200, 486, 603, 480, 500]);
+    let wait = prop::sample::select(vec![10, 1_000, 20_000, 40_000, 4_000_000]);
+    prop_oneof![
+        4 => (1001_u16..=1008).prop_map(Act::Register),
+        6 => number.clone().prop_map(Act::Call),
+        1 => ((1001_u16..=1008), number).prop_map(|(agent, to)| Act::AgentCalls(agent, to)),
+        4 => any::<usize>().prop_map(Act::Ack),
+        8 => (any::<usize>(), status).prop_map(|(at, status)| Act::Answer(at, status)),
+        3 => any::<usize>().prop_map(Act::Bye),
+        1 => any::<usize>().prop_map(Act::Cancel),
+        1 => any::<usize>().prop_map(Act::Timeout),
+        1 => Just(Act::Again),
+        3 => wait.prop_map(Act::Wait),
+        1 => Just(Act::Elected),
+        2 => ((1001_u16..=1008), 0..3_u8).prop_map(|(agent, what)| Act::Ask(agent, what)),
+        1 => any::<usize>().prop_map(Act::Release),
+        1 => any::<usize>().prop_map(Act::Recorded),
+        3 => Just(Act::PeersAnswer),
+        1 => (1001_u16..=1008).prop_map(Act::Unregister),
+        3 => any::<(usize, usize)>().prop_map(|(at, leg)| Act::PeerBye(at, leg)),
+        2 => any::<(usize, usize, bool)>().prop_map(|(at, leg, on)| Act::Hold(at, leg, on)),
+        1 => any::<usize>().prop_map(Act::InviteAgain),
+        1 => any::<(usize, usize)>().prop_map(|(at, leg)| Act::Silence(at, leg)),
+        1 => (1001_u16..=1008).prop_map(Act::Quarantine),
+        1 => prop::sample::select(vec![5_000, 4 * 3_600_000]).prop_map(Act::Configure),
+        1 => Just(Act::GatewayAnew),
+    ]
+}
+
+fn play(acts: &[Act]) -> Shard {
+    let mut shard = Shard::new();
+    let mut pending: Vec<Effect> = Vec::new();
+    let mut invited = 0;
+    for (turn, act) in acts.iter().enumerate() {
+        let calls: Vec<CallId> = shard.leader.calls.keys().copied().collect();
+        let pick = |at: usize| calls.get(at % calls.len().max(1)).copied();
+        let effects = match act {
+            Act::Register(agent) => {
+                shard.register(*agent);
+                Vec::new()
+            }
+            Act::Call(number) => {
+                invited += 1;
+                shard.invite(&format!("c{turn}"), number).1
+            }
+            Act::AgentCalls(agent, number) => {
+                invited += 1;
+                shard.invite_from(&format!("c{turn}"), number, phone(*agent)).1
+            }
+            Act::Ack(at) => {
+                if let Some(call) = pick(*at) {
+                    shard.ack(call);
+                }
+                Vec::new()
+            }
+            Act::Answer(at, status) => match pick(*at).and_then(|call| {
+                let call = &shard.leader.calls[&call];
+                call.legs.iter().rfind(|leg| leg.transaction.is_none()).cloned()
+            }) {
+                Some(leg) => shard.answer(&leg.invite, *status).1,
+                None => Vec::new(),
+            },
+            Act::Bye(at) => match pick(*at) {
+                Some(call) => shard.bye(call, 2 + turn as u32),
+                None => Vec::new(),
+            },
+            Act::Cancel(at) => {
+                let leg = pick(*at).and_then(|call| shard.leader.calls[&call].caller().cloned());
+                match leg.and_then(|leg| leg.transaction) {
+                    Some(transaction) => shard.event(GatewayEvent::Cancel { transaction }).1,
+                    None => Vec::new(),
+                }
+            }
+            Act::Timeout(at) => {
+                let leg = pick(*at).and_then(|call| shard.leader.calls[&call].legs.last().cloned());
+                match leg {
+                    Some(leg) if leg.transaction.is_none() => {
+                        let branch = leg.invite_branch().to_owned();
+                        shard.event(GatewayEvent::ClientTimeout { branch }).1
+                    }
+                    Some(leg) => {
+                        let transaction = leg.transaction.expect("an inbound leg");
+                        shard.event(GatewayEvent::AckTimeout { transaction }).1
+                    }
+                    None => Vec::new(),
+                }
+            }
+            Act::Again => {
+                shard.sequence -= 1;
+                shard.event(GatewayEvent::ClientTimeout { branch: "again".into() }).1
+            }
+            Act::Wait(ms) => {
+                shard.due(*ms);
+                Vec::new()
+            }
+            Act::Elected => shard.apply(Command::Elected { node: "n".into() }).1,
+            Act::Ask(agent, what) => {
+                let state = match what {
+                    0 => RequestedState::Ready,
+                    1 => RequestedState::NotReady { reason: "lunch".into() },
+                    _ => RequestedState::LoggedOut,
+                };
+                let agent = AgentId(agent.to_string());
+                shard.apply(Command::Operator(OperatorCommand::SetAgentState { agent, state })).1
+            }
+            Act::Release(at) => match pick(*at) {
+                Some(call) => {
+                    shard.apply(Command::Operator(OperatorCommand::ReleaseCall { call })).1
+                }
+                None => Vec::new(),
+            },
+            Act::Recorded(at) => {
+                let recorded = pick(*at).and_then(|call| {
+                    let recording = shard.leader.calls[&call].recording?;
+                    Some(Recorded {
+                        call,
+                        recording,
+                        duration_ms: 5,
+                        chunks: 1,
+                        gaps: Vec::new(),
+                        hash: "00".into(),
+                        bytes: 44,
+                    })
+                });
+                match recorded {
+                    Some(recorded) => shard.event(GatewayEvent::Recorded(recorded)).1,
+                    None => Vec::new(),
+                }
+            }
+            Act::Unregister(agent) => shard.register_for(*agent, Some(0)).1,
+            Act::PeerBye(at, leg) => match pick(*at) {
+                Some(call) => {
+                    let leg = leg % shard.call(call).legs.len();
+                    let bye = shard.of_peer(call, leg, Method::Bye, 2 + turn as u32);
+                    shard.in_dialog(bye, None)
+                }
+                None => Vec::new(),
+            },
+            Act::Hold(at, leg, on) => match pick(*at) {
+                Some(call) => {
+                    let leg = leg % shard.call(call).legs.len();
+                    shard.hold(call, leg, 2 + turn as u32, *on)
+                }
+                None => Vec::new(),
+            },
+            Act::InviteAgain(at) => {
+                let leg = pick(*at).and_then(|call| shard.call(call).caller().cloned());
+                match leg {
+                    Some(leg) => {
+                        shard
+                            .event(GatewayEvent::Invite(Inbound {
+                                transaction: leg.transaction.expect("an inbound leg"),
+                                source: leg.peer,
+                                request: Box::new(leg.invite),
+                                offer: None,
+                            }))
+                            .1
+                    }
+                    None => Vec::new(),
+                }
+            }
+            Act::Silence(at, leg) => match pick(*at) {
+                Some(call) => {
+                    let legs = &shard.call(call).legs;
+                    let leg = legs[leg % legs.len()].id;
+                    shard.event(GatewayEvent::RtpSilence { call, leg, since_ms: 30_000 }).1
+                }
+                None => Vec::new(),
+            },
+            Act::Quarantine(agent) => {
+                let entity = EntityId::Agent(AgentId(agent.to_string()));
+                shard.apply(Command::Quarantine { entity, reason: "crash_loop".into() }).1
+            }
+            Act::Configure(call_ms_max) => {
+                let config = Config { call_ms_max: *call_ms_max, ..demo_config() };
+                shard.apply(Command::Configure(Box::new(config))).1
+            }
+            Act::GatewayAnew => {
+                shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
+                Vec::new()
+            }
+            Act::PeersAnswer => {
+                let pending = std::mem::take(&mut pending);
+                shard.peers_answer(&pending);
+                Vec::new()
+            }
+        };
+        pending.extend(effects);
+        assert!(shard.cdrs.len() <= invited, "more records than calls");
+    }
+    // Everybody hangs up and time passes: nothing is left.
+    for call in shard.leader.calls.keys().copied().collect::<Vec<_>>() {
+        shard.apply(Command::Operator(OperatorCommand::ReleaseCall { call }));
+    }
+    for _ in 0..4 {
+        shard.due(100_000);
+    }
+    assert_eq!(shard.leader.calls.len(), 0, "{:?}", shard.leader.calls);
+    assert_eq!(shard.leader.channels.len(), 0);
+    assert_eq!(shard.leader.gateways[&GatewayId(GATEWAY.into())].free_ports.len(), 40);
+    assert_eq!(shard.cdrs.len(), invited, "one record a call");
+    let mut calls: Vec<_> = shard.cdrs.iter().map(|cdr| cdr.call).collect();
+    calls.sort();
+    calls.dedup();
+    assert_eq!(calls.len(), invited, "no call twice");
+    shard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn world_keeps_its_invariants_under_random_commands(
+        acts in prop::collection::vec(act(), 1..120)
+    ) {
+        let shard = play(&acts);
+        prop_assert_eq!(shard.restored(), shard.leader);
+    }
+}

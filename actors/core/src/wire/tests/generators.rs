@@ -1,0 +1,338 @@
+//! Commands, events and effects of every shape.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::{Millis, Request, Response};
+
+use super::values;
+use crate::call::leg::Media;
+use crate::command::{
+    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Recorded,
+    Register, RequestedState, TransactionKey,
+};
+use crate::config::{self, Config, Number, Target, Trunk};
+use crate::deadline::Deadline;
+use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::ids::{
+    AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, QueueId, RecordingId, TrunkId,
+};
+
+pub fn text() -> impl Strategy<Value = String> {
+    "[ -~é]{0,8}"
+}
+
+pub fn millis() -> impl Strategy<Value = Millis> {
+    any::<u64>().prop_map(Millis)
+}
+
+pub fn call_id() -> impl Strategy<Value = CallId> {
+    any::<u64>().prop_map(CallId)
+}
+
+pub fn leg_id() -> impl Strategy<Value = LegId> {
+    any::<u64>().prop_map(LegId)
+}
+
+pub fn offer_id() -> impl Strategy<Value = OfferId> {
+    any::<u64>().prop_map(OfferId)
+}
+
+pub fn recording_id() -> impl Strategy<Value = RecordingId> {
+    any::<u64>().prop_map(RecordingId)
+}
+
+pub fn agent_id() -> impl Strategy<Value = AgentId> {
+    text().prop_map(AgentId)
+}
+
+pub fn queue_id() -> impl Strategy<Value = QueueId> {
+    text().prop_map(QueueId)
+}
+
+pub fn gateway_id() -> impl Strategy<Value = GatewayId> {
+    text().prop_map(GatewayId)
+}
+
+pub fn channel_id() -> impl Strategy<Value = ChannelId> {
+    (text(), any::<u16>()).prop_map(|(trunk, number)| ChannelId { trunk: TrunkId(trunk), number })
+}
+
+pub fn entity() -> impl Strategy<Value = EntityId> {
+    prop_oneof![
+        channel_id().prop_map(EntityId::Channel),
+        call_id().prop_map(EntityId::Call),
+        agent_id().prop_map(EntityId::Agent),
+        queue_id().prop_map(EntityId::Queue),
+        gateway_id().prop_map(EntityId::Gateway),
+    ]
+}
+
+pub fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)
+}
+
+pub fn codec() -> impl Strategy<Value = Codec> {
+    prop_oneof![Just(Codec::Pcmu), Just(Codec::Pcma)]
+}
+
+/// Every shape of SIP value is the concern of that crate's tests.
+pub fn request() -> impl Strategy<Value = Request> {
+    (text(), 0_u32..1 << 31, vec(any::<u8>(), 0..8)).prop_map(|(call_id, number, body)| {
+        let mut request = values::request();
+        request.headers.call_id = call_id;
+        request.headers.cseq.number = number;
+        request.body = body;
+        request
+    })
+}
+
+pub fn response() -> impl Strategy<Value = Response> {
+    (request(), 100_u16..700).prop_map(|(request, status)| request.respond(status, None, Some("t")))
+}
+
+pub fn audio() -> impl Strategy<Value = Audio> {
+    let directions = prop::sample::select(vec![
+        Direction::SendRecv,
+        Direction::SendOnly,
+        Direction::RecvOnly,
+        Direction::Inactive,
+    ]);
+    let payload = (0_u8..128, codec()).prop_map(|(number, codec)| Payload { number, codec });
+    let media = (address(), vec(payload, 0..3), option::of(96_u8..128), option::of(any::<u16>()));
+    (media, directions, any::<u64>(), any::<u64>()).prop_map(
+        |((at, payloads, telephone_event, ptime_ms), direction, session_id, session_version)| {
+            Audio {
+                address: at.ip(),
+                port: at.port(),
+                payloads,
+                telephone_event,
+                direction,
+                ptime_ms,
+                session_id,
+                session_version,
+            }
+        },
+    )
+}
+
+pub fn transaction() -> impl Strategy<Value = TransactionKey> {
+    (gateway_id(), text(), text(), text()).prop_map(|(gateway, branch, sent_by, method)| {
+        TransactionKey { gateway, branch, sent_by, method }
+    })
+}
+
+pub fn effect_id() -> impl Strategy<Value = EffectId> {
+    (any::<u16>(), any::<u64>(), any::<u16>()).prop_map(|(shard, index, ordinal)| EffectId {
+        shard,
+        index,
+        ordinal,
+    })
+}
+
+pub fn gaps() -> impl Strategy<Value = Vec<Gap>> {
+    vec((any::<u64>(), any::<u64>()).prop_map(|(at_ms, len_ms)| Gap { at_ms, len_ms }), 0..3)
+}
+
+pub fn config() -> impl Strategy<Value = Config> {
+    let trunk = (text(), any::<u16>(), any::<u64>(), vec(any::<IpAddr>(), 0..3)).prop_map(
+        |(id, channels, guard_ms, sources)| Trunk { id: TrunkId(id), channels, guard_ms, sources },
+    );
+    let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
+        .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
+            id,
+            strategy: config::Strategy::LongestIdle,
+            agents,
+            ring_ms_max,
+            record,
+            waiting_max,
+        });
+    let agent = (agent_id(), text()).prop_map(|(id, ha1)| config::Agent { id, ha1 });
+    let target = prop_oneof![queue_id().prop_map(Target::Queue), Just(Target::Echo)];
+    let number = (text(), target).prop_map(|(digits, target)| Number { digits, target });
+    let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3));
+    let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    (lists, text(), text(), bounds).prop_map(|(lists, tenant, realm, bounds)| {
+        let (trunks, queues, agents, numbers) = lists;
+        let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
+        Config {
+            version,
+            tenant,
+            realm,
+            trunks,
+            queues,
+            agents,
+            numbers,
+            acw_ms,
+            no_answer_ms,
+            call_ms_max,
+        }
+    })
+}
+
+pub fn deadline() -> impl Strategy<Value = Deadline> {
+    let since = || (agent_id(), any::<u64>());
+    prop_oneof![
+        (call_id(), offer_id()).prop_map(|(call, offer)| Deadline::RingOut { call, offer }),
+        since().prop_map(|(agent, since_index)| Deadline::AcwOver { agent, since_index }),
+        since()
+            .prop_map(|(agent, since_index)| Deadline::RegistrationExpired { agent, since_index }),
+        channel_id().prop_map(|channel| Deadline::GuardOver { channel }),
+        (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::ReleaseOver { call, leg }),
+        call_id().prop_map(|call| Deadline::TooLong { call }),
+    ]
+}
+
+pub fn inbound() -> impl Strategy<Value = Inbound> {
+    (transaction(), address(), request(), option::of(audio())).prop_map(
+        |(transaction, source, request, offer)| Inbound {
+            transaction,
+            source,
+            request: Box::new(request),
+            offer,
+        },
+    )
+}
+
+pub fn event() -> impl Strategy<Value = GatewayEvent> {
+    let register = (transaction(), address(), request(), agent_id()).prop_map(
+        |(transaction, source, request, agent)| {
+            let request = Box::new(request);
+            GatewayEvent::Register(Register { transaction, source, request, agent })
+        },
+    );
+    let ack = (text(), text(), any::<u32>(), option::of(audio())).prop_map(
+        |(call_id, local_tag, cseq, answer)| GatewayEvent::Ack { call_id, local_tag, cseq, answer },
+    );
+    let response =
+        (text(), response(), option::of(audio())).prop_map(|(branch, response, answer)| {
+            let response = Box::new(response);
+            GatewayEvent::Response { branch, response, answer }
+        });
+    let recorded = (call_id(), recording_id(), gaps(), text(), any::<(u64, u32, u64)>()).prop_map(
+        |(call, recording, gaps, hash, (duration_ms, chunks, bytes))| {
+            GatewayEvent::Recorded(Recorded {
+                call,
+                recording,
+                duration_ms,
+                chunks,
+                gaps,
+                hash,
+                bytes,
+            })
+        },
+    );
+    prop_oneof![
+        (address(), vec(any::<u16>(), 0..4))
+            .prop_map(|(vip, ports)| GatewayEvent::Login(Login { vip, ports })),
+        inbound().prop_map(GatewayEvent::Invite),
+        register,
+        inbound().prop_map(GatewayEvent::Request),
+        transaction().prop_map(|transaction| GatewayEvent::Cancel { transaction }),
+        ack,
+        response,
+        text().prop_map(|branch| GatewayEvent::ClientTimeout { branch }),
+        transaction().prop_map(|transaction| GatewayEvent::AckTimeout { transaction }),
+        (call_id(), leg_id(), any::<u64>())
+            .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
+        recorded,
+    ]
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    let state = prop_oneof![
+        Just(RequestedState::Ready),
+        text().prop_map(|reason| RequestedState::NotReady { reason }),
+        Just(RequestedState::LoggedOut),
+    ];
+    let operator = prop_oneof![
+        (agent_id(), state)
+            .prop_map(|(agent, state)| OperatorCommand::SetAgentState { agent, state }),
+        call_id().prop_map(|call| OperatorCommand::ReleaseCall { call }),
+    ];
+    prop_oneof![
+        1 => config().prop_map(|config| Command::Configure(Box::new(config))),
+        1 => text().prop_map(|node| Command::Elected { node }),
+        4 => event().prop_map(Command::Gateway),
+        2 => deadline().prop_map(Command::Due),
+        2 => operator.prop_map(Command::Operator),
+        1 => (entity(), text()).prop_map(|(entity, reason)| Command::Quarantine { entity, reason }),
+        1 => Just(Command::Trim),
+    ]
+}
+
+pub fn envelope() -> impl Strategy<Value = Envelope> {
+    let origin = (gateway_id(), any::<u64>(), any::<u64>())
+        .prop_map(|(gateway, incarnation, sequence)| Origin { gateway, incarnation, sequence });
+    let head = (millis(), any::<u64>(), any::<u32>());
+    (head, option::of(origin), vec(effect_id(), 0..3), command()).prop_map(
+        |((at, seed, version), origin, done, command)| Envelope {
+            at,
+            seed,
+            version,
+            origin,
+            done,
+            command,
+        },
+    )
+}
+
+pub fn effect() -> impl Strategy<Value = Effect> {
+    let source = prop_oneof![
+        Just(Source::Silence),
+        Just(Source::Music),
+        Just(Source::Ringback),
+        Just(Source::Echo),
+        leg_id().prop_map(Source::Leg),
+    ];
+    let leg = (leg_id(), media(), source).prop_map(|(leg, media, source)| MediaLeg {
+        leg,
+        port: media.port,
+        remote: media.remote,
+        codec: media.codec,
+        payload: media.payload,
+        telephone_event: media.telephone_event,
+        ssrc: media.ssrc,
+        source,
+    });
+    let recording = (recording_id(), leg_id(), leg_id())
+        .prop_map(|(id, left, right)| RecordingPlan { id, left, right });
+    let plan = (call_id(), any::<u64>(), vec(leg, 0..3), option::of(recording))
+        .prop_map(|(call, version, legs, recording)| MediaPlan { call, version, legs, recording });
+    let body = prop_oneof![
+        (transaction(), response()).prop_map(|(transaction, response)| {
+            Body::Respond { transaction, response: Box::new(response) }
+        }),
+        (request(), address()).prop_map(|(request, destination)| {
+            Body::Send { request: Box::new(request), destination }
+        }),
+        plan.prop_map(Body::Media),
+    ];
+    (effect_id(), entity(), gateway_id(), body).prop_map(|(id, entity, gateway, body)| Effect {
+        id,
+        entity,
+        gateway,
+        body,
+    })
+}
+
+pub fn media() -> impl Strategy<Value = Media> {
+    let numbers = any::<(u16, u32, u8, u64, u64)>();
+    (numbers, option::of(address()), codec(), option::of(any::<u8>())).prop_map(
+        |((port, ssrc, payload, session_id, session_version), remote, codec, telephone_event)| {
+            Media {
+                port,
+                ssrc,
+                remote,
+                codec,
+                payload,
+                telephone_event,
+                session_id,
+                session_version,
+            }
+        },
+    )
+}

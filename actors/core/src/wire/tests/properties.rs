@@ -1,0 +1,85 @@
+//! What is written is read again as the same value, for values of every shape; and bytes of any
+//! shape are read or refused, never more.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::generators::{config, effect, envelope, event};
+use super::kinds::{self, kinds};
+use super::row_generators::{agent, call, cdr, channel, gateway, manifest, queue};
+use crate::{rows, wire};
+
+fn value(row: rows::RowChange) -> Vec<u8> {
+    row.value.expect("a value")
+}
+
+proptest! {
+    #[test]
+    fn envelope_is_read_as_it_was_written(value in envelope()) {
+        prop_assert_eq!(wire::decode_envelope(&wire::encode_envelope(&value)), Ok(value));
+    }
+
+    #[test]
+    fn event_is_read_as_it_was_written(value in event()) {
+        prop_assert_eq!(wire::decode_event(&wire::encode_event(&value)), Ok(value));
+    }
+
+    #[test]
+    fn effect_is_read_as_it_was_written(value in effect()) {
+        prop_assert_eq!(wire::decode_effect(&wire::encode_effect(&value)), Ok(value));
+    }
+
+    #[test]
+    fn config_is_read_as_it_was_written(value in config()) {
+        prop_assert_eq!(wire::decode_config(&wire::encode_config(&value)), Ok(value));
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written(
+        call in call(),
+        agent in agent(),
+        queue in queue(),
+        channel in channel(),
+        gateway in gateway(),
+    ) {
+        prop_assert_eq!(kinds::read_call(&value(rows::call(call.id, Some(&call)))), Ok(call));
+        let row = rows::agent(&agent.id, Some(&agent));
+        prop_assert_eq!(kinds::read_agent(&value(row)), Ok(agent));
+        let row = rows::queue(&queue.id, Some(&queue));
+        prop_assert_eq!(kinds::read_queue(&value(row)), Ok(queue));
+        let row = rows::channel(&channel.id, Some(&channel));
+        prop_assert_eq!(kinds::read_channel(&value(row)), Ok(channel));
+        prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway));
+    }
+
+    #[test]
+    fn history_is_read_as_it_was_written(cdr in cdr(), manifest in manifest()) {
+        prop_assert_eq!(rows::decode_cdr(&value(rows::cdr(&cdr))), Ok(cdr));
+        prop_assert_eq!(rows::decode_manifest(&value(rows::manifest(&manifest))), Ok(manifest));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+        for kind in kinds() {
+            let _ = kind.read(&bytes);
+        }
+    }
+
+    /// Damage within an encoding gets further than noise does.
+    #[test]
+    fn damaged_encoding_is_read_or_refused(
+        at in any::<prop::sample::Index>(),
+        cut in 0..12_usize,
+        with in vec(any::<u8>(), 0..6),
+    ) {
+        for kind in kinds() {
+            for stored in kind.stored() {
+                let mut bytes = stored.bytes;
+                let at = at.index(bytes.len() + 1);
+                let end = (at + cut).min(bytes.len());
+                bytes.splice(at..end, with.iter().copied());
+                let _ = kind.read(&bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Rows of every shape.
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::generators::{
+    address, agent_id, call_id, channel_id, gaps, gateway_id, leg_id, media, millis, offer_id,
+    queue_id, recording_id, request, text, transaction,
+};
+use super::values;
+use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::call::leg::{Leg, Role, State as LegState};
+use crate::call::state::{Call, State as CallState};
+use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::channel::state::{Channel, State as ChannelState};
+use crate::gateway::Gateway;
+use crate::queue::state::{Entry, Queue, State as EntryState};
+
+pub fn leg() -> impl Strategy<Value = Leg> {
+    let ring = || (agent_id(), offer_id(), millis());
+    let role = prop_oneof![
+        Just(Role::Caller),
+        ring().prop_map(|(agent, offer, ring_until)| Role::Agent { agent, offer, ring_until }),
+        ring().prop_map(|(agent, offer, ring_until)| Role::Callee { agent, offer, ring_until }),
+    ];
+    let state = prop::sample::select(vec![
+        LegState::Trying,
+        LegState::Answered,
+        LegState::Active,
+        LegState::Calling,
+        LegState::Proceeding,
+        LegState::Alerting,
+        LegState::Cancelling { sent: false },
+        LegState::Cancelling { sent: true },
+        LegState::Releasing,
+        LegState::Released,
+    ]);
+    let names = (leg_id(), gateway_id(), text(), option::of(text()));
+    let sip = (address(), request(), option::of(transaction()), any::<bool>());
+    let rest = (media(), any::<bool>(), option::of(millis()));
+    (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
+        let (id, gateway, local_tag, bye_branch) = names;
+        let (peer, invite, transaction, with_dialog) = sip;
+        let (media, held, release_at) = rest;
+        let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
+        Leg {
+            id,
+            role,
+            state,
+            gateway,
+            peer,
+            transaction,
+            dialog: dialog.ok().filter(|_| with_dialog),
+            invite,
+            local_tag,
+            bye_branch,
+            media,
+            held,
+            release_at,
+        }
+    })
+}
+
+pub fn call() -> impl Strategy<Value = Call> {
+    let state = prop_oneof![
+        Just(CallState::InFlow),
+        queue_id().prop_map(|queue| CallState::Queued { queue }),
+        (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
+        leg_id().prop_map(|leg| CallState::Connected { leg }),
+        Just(CallState::Ending),
+    ];
+    let names = (call_id(), gateway_id(), text(), text());
+    let parties = (
+        option::of(channel_id()),
+        option::of(agent_id()),
+        option::of(queue_id()),
+        option::of(agent_id()),
+    );
+    let moment = || option::of(millis());
+    let moments = (millis(), moment(), moment(), moment());
+    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()));
+    (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
+        |(state, legs, names, parties, moments, rest)| {
+            let (id, gateway, from, to) = names;
+            let (channel, calling_agent, queue, agent) = parties;
+            let (started_at, answered_at, queued_at, connected_at) = moments;
+            let (takeovers, media_version, recording) = rest;
+            Call {
+                id,
+                state,
+                gateway,
+                from,
+                to,
+                channel,
+                calling_agent,
+                legs,
+                started_at,
+                answered_at,
+                queued_at,
+                connected_at,
+                queue,
+                agent,
+                takeovers,
+                media_version,
+                recording,
+            }
+        },
+    )
+}
+
+pub fn rest() -> impl Strategy<Value = Rest> {
+    prop_oneof![
+        Just(Rest::LoggedOut),
+        text().prop_map(|reason| Rest::NotReady { reason }),
+        Just(Rest::Ready),
+    ]
+}
+
+pub fn agent() -> impl Strategy<Value = Agent> {
+    let reserved =
+        (call_id(), offer_id(), rest(), millis()).prop_map(|(call, offer, back, back_since)| {
+            AgentState::Reserved { call, offer, back, back_since }
+        });
+    let state = prop_oneof![
+        rest().prop_map(AgentState::from),
+        reserved,
+        (call_id(), rest()).prop_map(|(call, back)| AgentState::Talking { call, back }),
+        (call_id(), rest()).prop_map(|(call, back)| AgentState::Held { call, back }),
+        (millis(), rest()).prop_map(|(until, next)| AgentState::Acw { until, next }),
+    ];
+    let registration = (address(), gateway_id(), millis(), any::<u64>()).prop_map(
+        |(source, gateway, expires_at, since_index)| Registration {
+            contact: values::request().uri,
+            source,
+            gateway,
+            expires_at,
+            since_index,
+        },
+    );
+    let since = (millis(), any::<u64>());
+    (agent_id(), state, since, option::of(registration), option::of(rest())).prop_map(
+        |(id, state, (since, since_index), registration, pending)| Agent {
+            id,
+            state,
+            since,
+            since_index,
+            registration,
+            pending,
+        },
+    )
+}
+
+pub fn queue() -> impl Strategy<Value = Queue> {
+    let state = prop_oneof![
+        Just(EntryState::Waiting),
+        (agent_id(), offer_id()).prop_map(|(agent, offer)| EntryState::Offered { agent, offer }),
+    ];
+    let entry = (call_id(), millis(), state).prop_map(|(call, enqueued_at, state)| Entry {
+        call,
+        enqueued_at,
+        state,
+    });
+    (queue_id(), vec(entry, 0..4)).prop_map(|(id, entries)| Queue { id, entries })
+}
+
+pub fn channel() -> impl Strategy<Value = Channel> {
+    let state = prop_oneof![
+        call_id().prop_map(|call| ChannelState::SeizedIn { call }),
+        call_id().prop_map(|call| ChannelState::Active { call }),
+        millis().prop_map(|until| ChannelState::Guard { until }),
+    ];
+    (channel_id(), state, millis()).prop_map(|(id, state, since)| Channel { id, state, since })
+}
+
+pub fn gateway() -> impl Strategy<Value = Gateway> {
+    let counts = (any::<u64>(), any::<u64>(), btree_set(any::<u64>(), 0..4));
+    (gateway_id(), address(), btree_set(any::<u16>(), 0..4), counts).prop_map(
+        |(id, vip, free_ports, (incarnation, counted, ahead))| Gateway {
+            id,
+            incarnation,
+            vip,
+            free_ports,
+            counted,
+            ahead,
+        },
+    )
+}
+
+pub fn cdr() -> impl Strategy<Value = Cdr> {
+    let disposition = prop::sample::select(vec![
+        Disposition::Answered,
+        Disposition::Abandoned,
+        Disposition::NoAnswer,
+        Disposition::Busy,
+        Disposition::Rejected,
+        Disposition::Failed,
+    ]);
+    let side = prop::sample::select(vec![
+        Side::Caller,
+        Side::Agent,
+        Side::Callee,
+        Side::System,
+        Side::Operator,
+    ]);
+    (call(), text(), text(), millis(), disposition, side).prop_map(
+        |(call, sip_call_id, cause, ended_at, disposition, hung_up_by)| Cdr {
+            call: call.id,
+            sip_call_id,
+            from: call.from,
+            to: call.to,
+            channel: call.channel,
+            started_at: call.started_at,
+            answered_at: call.answered_at,
+            queued_at: call.queued_at,
+            connected_at: call.connected_at,
+            ended_at,
+            queue: call.queue,
+            agent: call.agent,
+            disposition,
+            hung_up_by,
+            cause,
+            takeovers: call.takeovers,
+            recording: call.recording,
+        },
+    )
+}
+
+pub fn manifest() -> impl Strategy<Value = Manifest> {
+    let numbers = any::<(u64, u32, bool)>();
+    (recording_id(), call_id(), gateway_id(), gaps(), text(), numbers).prop_map(
+        |(recording, call, gateway, gaps, hash, (duration_ms, chunks, sealed))| Manifest {
+            recording,
+            call,
+            gateway,
+            duration_ms,
+            chunks,
+            gaps,
+            sealed,
+            hash,
+        },
+    )
+}

@@ -1,0 +1,500 @@
+//! Values that show every field and every variant of the encodings. Their golden files hold what
+//! these came to once: a value is only ever added to.
+
+use std::collections::BTreeSet;
+
+use tandem_sip::dialog::Dialog;
+use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::{Message, Millis, Request, Response, parse};
+
+use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::call::leg::{Leg, Media, Role, State as LegState};
+use crate::call::state::{Call, State as CallState};
+use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::channel::state::{Channel, State as ChannelState};
+use crate::command::{
+    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Recorded,
+    Register, RequestedState, TransactionKey,
+};
+use crate::config::{self, Config, Number, Strategy, Target, Trunk};
+use crate::deadline::Deadline;
+use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::gateway::Gateway;
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId};
+use crate::queue::state::{Entry, Queue, State as EntryState};
+use crate::world::World;
+
+pub type Cases<T> = Vec<(&'static str, T)>;
+
+const CALL: CallId = CallId(0xca11_0000_0000_0001);
+const LEG: LegId = LegId(0x1e90_0000_0000_0001);
+const OTHER_LEG: LegId = LegId(0x1e90_0000_0000_0002);
+const OFFER: OfferId = OfferId(0x0ffe_0000_0000_0001);
+const RECORDING: RecordingId = RecordingId(0x4ec0_0000_0000_0001);
+const AT: Millis = Millis(1_795_521_600_000);
+
+fn agent_id() -> AgentId {
+    AgentId("1001".into())
+}
+
+fn gateway_id() -> GatewayId {
+    GatewayId("gateway-a".into())
+}
+
+fn channel_id() -> ChannelId {
+    ChannelId { trunk: "carrier".into(), number: 120 }
+}
+
+pub fn request() -> Request {
+    let text = "INVITE sip:4001@127.0.0.10 SIP/2.0\r\n\
+        Via: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKa;rport\r\n\
+        From: \"A\" <sip:138@x>;tag=1\r\nTo: <sip:4001@127.0.0.10>\r\nCall-ID: c@x\r\n\
+        CSeq: 7 INVITE\r\nContact: <sip:a@127.0.0.1:6000>\r\nX-Custom: kept\r\n\
+        Content-Length: 4\r\n\r\nbody";
+    match parse(text.as_bytes()) {
+        Ok(Message::Request(request)) => request,
+        other => panic!("not a request: {other:?}"),
+    }
+}
+
+pub fn response() -> Response {
+    let mut response = request().respond(200, None, Some("t"));
+    response.headers.contact = vec!["<sip:4001@127.0.0.10:5060>".parse().expect("a Contact")];
+    response
+}
+
+pub fn audio() -> Audio {
+    Audio {
+        address: "127.0.0.1".parse().expect("an address"),
+        port: 4000,
+        payloads: vec![
+            Payload { number: 8, codec: Codec::Pcma },
+            Payload { number: 0, codec: Codec::Pcmu },
+        ],
+        telephone_event: Some(101),
+        direction: Direction::SendOnly,
+        ptime_ms: Some(20),
+        session_id: 5,
+        session_version: 6,
+    }
+}
+
+pub fn transaction() -> TransactionKey {
+    TransactionKey {
+        gateway: gateway_id(),
+        branch: "z9hG4bKa".into(),
+        sent_by: "127.0.0.1:6000".into(),
+        method: "INVITE".into(),
+    }
+}
+
+pub fn configs() -> Cases<Config> {
+    let config = Config {
+        version: 3,
+        tenant: "demo".into(),
+        realm: "demo.tandem".into(),
+        trunks: vec![Trunk {
+            id: "carrier".into(),
+            channels: 120,
+            guard_ms: 250,
+            sources: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")).into(),
+        }],
+        queues: vec![config::Queue {
+            id: "support".into(),
+            strategy: Strategy::LongestIdle,
+            agents: vec!["1001".into(), "1002".into()],
+            ring_ms_max: 20_000,
+            record: true,
+            waiting_max: 1_000,
+        }],
+        agents: vec![config::Agent { id: agent_id(), ha1: "0123abcd".into() }],
+        numbers: vec![
+            Number { digits: "4001".into(), target: Target::Queue("support".into()) },
+            Number { digits: "4003".into(), target: Target::Echo },
+        ],
+        acw_ms: 1_000,
+        no_answer_ms: 30_000,
+        call_ms_max: 14_400_000,
+    };
+    vec![("config", config)]
+}
+
+fn config() -> Config {
+    configs().remove(0).1
+}
+
+pub fn envelopes() -> Cases<Envelope> {
+    let due = |deadline| Command::Due(deadline);
+    let ask =
+        |state| Command::Operator(OperatorCommand::SetAgentState { agent: agent_id(), state });
+    let quarantine = |entity| Command::Quarantine { entity, reason: "crash_loop".into() };
+    let since_index = 41;
+    let commands = vec![
+        ("configure", Command::Configure(Box::new(config()))),
+        ("elected", Command::Elected { node: "node-b".into() }),
+        ("gateway", Command::Gateway(GatewayEvent::ClientTimeout { branch: "z9hG4bKb".into() })),
+        ("ring_out", due(Deadline::RingOut { call: CALL, offer: OFFER })),
+        ("acw_over", due(Deadline::AcwOver { agent: agent_id(), since_index })),
+        (
+            "registration_expired",
+            due(Deadline::RegistrationExpired { agent: agent_id(), since_index }),
+        ),
+        ("guard_over", due(Deadline::GuardOver { channel: channel_id() })),
+        ("release_over", due(Deadline::ReleaseOver { call: CALL, leg: LEG })),
+        ("too_long", due(Deadline::TooLong { call: CALL })),
+        ("set_ready", ask(RequestedState::Ready)),
+        ("set_not_ready", ask(RequestedState::NotReady { reason: "lunch".into() })),
+        ("set_logged_out", ask(RequestedState::LoggedOut)),
+        ("release_call", Command::Operator(OperatorCommand::ReleaseCall { call: CALL })),
+        ("quarantine_channel", quarantine(EntityId::Channel(channel_id()))),
+        ("quarantine_call", quarantine(EntityId::Call(CALL))),
+        ("quarantine_agent", quarantine(EntityId::Agent(agent_id()))),
+        ("quarantine_queue", quarantine(EntityId::Queue("support".into()))),
+        ("quarantine_gateway", quarantine(EntityId::Gateway(gateway_id()))),
+        ("trim", Command::Trim),
+    ];
+    let envelope = |(name, command)| {
+        let origin = Origin { gateway: gateway_id(), incarnation: 2, sequence: 17 };
+        let done = EffectId { shard: 3, index: 40, ordinal: 1 };
+        let envelope = Envelope {
+            at: AT,
+            seed: 0x5eed,
+            version: 1,
+            origin: matches!(command, Command::Gateway(_)).then_some(origin),
+            done: if command == Command::Trim { vec![done] } else { Vec::new() },
+            command,
+        };
+        (name, envelope)
+    };
+    commands.into_iter().map(envelope).collect()
+}
+
+pub fn events() -> Cases<GatewayEvent> {
+    let inbound = || Inbound {
+        transaction: transaction(),
+        source: "127.0.0.1:6000".parse().expect("an address"),
+        request: Box::new(request()),
+        offer: Some(audio()),
+    };
+    let vip = "[2001:db8::10]:5060".parse().expect("an address");
+    vec![
+        ("login", GatewayEvent::Login(Login { vip, ports: vec![20_000, 20_002] })),
+        ("invite", GatewayEvent::Invite(inbound())),
+        (
+            "register",
+            GatewayEvent::Register(Register {
+                transaction: transaction(),
+                source: "127.0.0.1:7000".parse().expect("an address"),
+                request: Box::new(request()),
+                agent: agent_id(),
+            }),
+        ),
+        ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
+        ("cancel", GatewayEvent::Cancel { transaction: transaction() }),
+        (
+            "ack",
+            GatewayEvent::Ack {
+                call_id: "c@x".into(),
+                local_tag: "t".into(),
+                cseq: 7,
+                answer: Some(audio()),
+            },
+        ),
+        (
+            "response",
+            GatewayEvent::Response {
+                branch: "z9hG4bKb".into(),
+                response: Box::new(response()),
+                answer: Some(audio()),
+            },
+        ),
+        ("client_timeout", GatewayEvent::ClientTimeout { branch: "z9hG4bKb".into() }),
+        ("ack_timeout", GatewayEvent::AckTimeout { transaction: transaction() }),
+        ("rtp_silence", GatewayEvent::RtpSilence { call: CALL, leg: LEG, since_ms: 30_000 }),
+        (
+            "recorded",
+            GatewayEvent::Recorded(Recorded {
+                call: CALL,
+                recording: RECORDING,
+                duration_ms: 9_000,
+                chunks: 9,
+                gaps: vec![Gap { at_ms: 4_000, len_ms: 60 }],
+                hash: "b1a2e3".into(),
+                bytes: 288_044,
+            }),
+        ),
+    ]
+}
+
+pub fn effects() -> Cases<Effect> {
+    let leg = |n: u64, source| MediaLeg {
+        leg: LegId(n),
+        port: 20_000,
+        remote: Some("127.0.0.1:4000".parse().expect("an address")),
+        codec: Codec::Pcma,
+        payload: 8,
+        telephone_event: Some(101),
+        ssrc: 0x5512_c0de,
+        source,
+    };
+    let mut silent = leg(1, Source::Silence);
+    (silent.remote, silent.telephone_event) = (None, None);
+    let plan = MediaPlan {
+        call: CALL,
+        version: 4,
+        legs: vec![
+            silent,
+            leg(2, Source::Music),
+            leg(3, Source::Ringback),
+            leg(4, Source::Echo),
+            leg(5, Source::Leg(LegId(4))),
+        ],
+        recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
+    };
+    let destination = "127.0.0.1:7000".parse().expect("an address");
+    let bodies = vec![
+        ("respond", Body::Respond { transaction: transaction(), response: Box::new(response()) }),
+        ("send", Body::Send { request: Box::new(request()), destination }),
+        ("media", Body::Media(plan)),
+    ];
+    let effect = |(name, body)| {
+        let id = EffectId { shard: 3, index: 42, ordinal: 2 };
+        (name, Effect { id, entity: EntityId::Call(CALL), gateway: gateway_id(), body })
+    };
+    bodies.into_iter().map(effect).collect()
+}
+
+pub fn worlds() -> Cases<World> {
+    let mut world = World::new(3);
+    (world.at, world.index, world.config) = (AT, 42, Some(config()));
+    vec![("world", world)]
+}
+
+/// An inbound leg; those that we call differ in what [`outbound`] changes.
+fn inbound(id: LegId, state: LegState) -> Leg {
+    Leg {
+        id,
+        role: Role::Caller,
+        state,
+        gateway: gateway_id(),
+        peer: "127.0.0.1:6000".parse().expect("an address"),
+        invite: request(),
+        transaction: Some(transaction()),
+        local_tag: "t".into(),
+        dialog: Some(Dialog::as_uas(&request(), "t").expect("a dialog")),
+        bye_branch: None,
+        media: Media {
+            port: 20_000,
+            ssrc: 0x5512_c0de,
+            remote: Some("127.0.0.1:4000".parse().expect("an address")),
+            codec: Codec::Pcma,
+            payload: 8,
+            telephone_event: Some(101),
+            session_id: 5,
+            session_version: 6,
+        },
+        held: false,
+        release_at: None,
+    }
+}
+
+fn outbound(id: LegId, state: LegState) -> Leg {
+    let ring_until = AT.after(20_000);
+    let mut leg = inbound(id, state);
+    leg.role = Role::Agent { agent: agent_id(), offer: OFFER, ring_until };
+    (leg.transaction, leg.dialog) = (None, None);
+    (leg.media.remote, leg.media.telephone_event) = (None, None);
+    leg
+}
+
+pub fn calls() -> Cases<Call> {
+    let agent = agent_id();
+    let call = |state, legs| Call {
+        id: CALL,
+        state,
+        gateway: gateway_id(),
+        from: "138".into(),
+        to: "4001".into(),
+        channel: Some(channel_id()),
+        calling_agent: None,
+        legs,
+        started_at: AT,
+        answered_at: None,
+        queued_at: None,
+        connected_at: None,
+        queue: None,
+        agent: None,
+        takeovers: 0,
+        media_version: 1,
+        recording: None,
+    };
+    let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
+    (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
+    let queued = call(
+        CallState::Queued { queue: "support".into() },
+        vec![inbound(LEG, LegState::Active), outbound(OTHER_LEG, LegState::Alerting)],
+    );
+    let mut callee = outbound(OTHER_LEG, LegState::Calling);
+    callee.role = Role::Callee { agent: agent.clone(), offer: OFFER, ring_until: AT };
+    let dialing = call(
+        CallState::Dialing { agent: agent.clone(), leg: OTHER_LEG },
+        vec![inbound(LEG, LegState::Trying), callee, outbound(LegId(3), LegState::Proceeding)],
+    );
+    let mut up = outbound(OTHER_LEG, LegState::Active);
+    up.dialog = Some(Dialog::as_uac(&request(), &response()).expect("a dialog"));
+    up.held = true;
+    let connected = Call {
+        answered_at: Some(AT.after(1)),
+        queued_at: Some(AT.after(2)),
+        connected_at: Some(AT.after(3)),
+        queue: Some("support".into()),
+        agent: Some(agent),
+        takeovers: 2,
+        media_version: 5,
+        recording: Some(RECORDING),
+        ..call(CallState::Connected { leg: OTHER_LEG }, vec![inbound(LEG, LegState::Active), up])
+    };
+    let mut releasing = inbound(LEG, LegState::Releasing);
+    (releasing.bye_branch, releasing.release_at) = (Some("z9hG4bKc".into()), Some(AT));
+    releasing.media.port = 0;
+    let ending = call(
+        CallState::Ending,
+        vec![
+            releasing,
+            outbound(OTHER_LEG, LegState::Cancelling { sent: false }),
+            outbound(LegId(3), LegState::Cancelling { sent: true }),
+            outbound(LegId(4), LegState::Released),
+        ],
+    );
+    vec![
+        ("in_flow", echo),
+        ("queued", queued),
+        ("dialing", dialing),
+        ("connected", connected),
+        ("ending", ending),
+    ]
+}
+
+pub fn agents() -> Cases<Agent> {
+    let (call, back_since) = (CALL, Millis(AT.0 - 5_000));
+    let lunch = || Rest::NotReady { reason: "lunch".into() };
+    let states = vec![
+        ("logged_out", AgentState::LoggedOut, None),
+        ("not_ready", AgentState::NotReady { reason: "missed".into() }, None),
+        ("ready", AgentState::Ready, None),
+        (
+            "reserved",
+            AgentState::Reserved { call, offer: OFFER, back: Rest::Ready, back_since },
+            Some(lunch()),
+        ),
+        ("talking", AgentState::Talking { call, back: Rest::LoggedOut }, Some(Rest::LoggedOut)),
+        ("held", AgentState::Held { call, back: lunch() }, Some(Rest::Ready)),
+        ("acw", AgentState::Acw { until: AT.after(1_000), next: lunch() }, None),
+    ];
+    let agent = |(name, state, pending)| {
+        let registration = Registration {
+            contact: "sip:1001@127.0.0.1:7000;ob".parse().expect("a URI"),
+            source: "127.0.0.1:7000".parse().expect("an address"),
+            gateway: gateway_id(),
+            expires_at: AT.after(3_600_000),
+            since_index: 12,
+        };
+        let registration = (state != AgentState::LoggedOut).then_some(registration);
+        let id = agent_id();
+        (name, Agent { id, state, since: AT, since_index: 41, registration, pending })
+    };
+    states.into_iter().map(agent).collect()
+}
+
+pub fn queues() -> Cases<Queue> {
+    let offered = EntryState::Offered { agent: agent_id(), offer: OFFER };
+    let entries = vec![
+        Entry { call: CALL, enqueued_at: AT, state: offered },
+        Entry { call: CallId(2), enqueued_at: AT.after(1), state: EntryState::Waiting },
+    ];
+    vec![("queue", Queue { id: "support".into(), entries })]
+}
+
+pub fn channels() -> Cases<Channel> {
+    let channel = |state| Channel { id: channel_id(), state, since: AT };
+    vec![
+        ("seized_in", channel(ChannelState::SeizedIn { call: CALL })),
+        ("active", channel(ChannelState::Active { call: CALL })),
+        ("guard", channel(ChannelState::Guard { until: AT.after(250) })),
+    ]
+}
+
+pub fn gateways() -> Cases<Gateway> {
+    let gateway = Gateway {
+        id: gateway_id(),
+        incarnation: 2,
+        vip: "127.0.0.10:5060".parse().expect("an address"),
+        free_ports: BTreeSet::from([20_000, 65_534]),
+        counted: 17,
+        ahead: BTreeSet::from([19, 23]),
+    };
+    vec![("gateway", gateway)]
+}
+
+pub fn cdrs() -> Cases<Cdr> {
+    let bare = |disposition, hung_up_by| Cdr {
+        call: CALL,
+        sip_call_id: "c@x".into(),
+        from: "138".into(),
+        to: "4001".into(),
+        channel: None,
+        started_at: AT,
+        answered_at: None,
+        queued_at: None,
+        connected_at: None,
+        ended_at: AT.after(4),
+        queue: None,
+        agent: None,
+        disposition,
+        hung_up_by,
+        cause: "normal_clearing".into(),
+        takeovers: 0,
+        recording: None,
+    };
+    let answered = Cdr {
+        channel: Some(channel_id()),
+        answered_at: Some(AT.after(1)),
+        queued_at: Some(AT.after(2)),
+        connected_at: Some(AT.after(3)),
+        queue: Some("support".into()),
+        agent: Some(agent_id()),
+        takeovers: 2,
+        recording: Some(RECORDING),
+        ..bare(Disposition::Answered, Side::Agent)
+    };
+    vec![
+        ("answered", answered),
+        ("abandoned", bare(Disposition::Abandoned, Side::Caller)),
+        ("no_answer", bare(Disposition::NoAnswer, Side::Callee)),
+        ("busy", bare(Disposition::Busy, Side::Callee)),
+        ("rejected", bare(Disposition::Rejected, Side::Operator)),
+        ("failed", bare(Disposition::Failed, Side::System)),
+    ]
+}
+
+pub fn manifests() -> Cases<Manifest> {
+    let begun = Manifest {
+        recording: RECORDING,
+        call: CALL,
+        gateway: gateway_id(),
+        duration_ms: 0,
+        chunks: 0,
+        gaps: Vec::new(),
+        sealed: false,
+        hash: String::new(),
+    };
+    let sealed = Manifest {
+        duration_ms: 9_000,
+        chunks: 9,
+        gaps: vec![Gap { at_ms: 4_000, len_ms: 60 }, Gap { at_ms: 8_000, len_ms: 20 }],
+        sealed: true,
+        hash: "b1a2e3".into(),
+        ..begun.clone()
+    };
+    vec![("begun", begun), ("sealed", sealed)]
+}

@@ -1,0 +1,94 @@
+//! What the runtime and the machines ask of the world.
+
+use std::net::SocketAddr;
+
+use tandem_sip::Millis;
+
+use super::World;
+use crate::command::{GatewayEvent, TransactionKey};
+use crate::deadline::Deadline;
+use crate::effect::Effect;
+use crate::ids::{AgentId, CallId, EntityId, LegId};
+
+impl World {
+    /// Which live entity an event is for; none where it makes one, or names none.
+    pub fn route(&self, event: &GatewayEvent) -> Option<EntityId> {
+        let call = |found: Option<&(CallId, LegId)>| found.map(|(call, _)| EntityId::Call(*call));
+        match event {
+            GatewayEvent::Login(_) | GatewayEvent::Invite(_) => None,
+            GatewayEvent::Register(register) => Some(EntityId::Agent(register.agent.clone())),
+            GatewayEvent::Request(inbound) => {
+                let headers = &inbound.request.headers;
+                let tag = headers.to_tag().unwrap_or_default().to_owned();
+                call(self.indices.dialogs.get(&(headers.call_id.clone(), tag)))
+            }
+            GatewayEvent::Cancel { transaction } | GatewayEvent::AckTimeout { transaction } => {
+                call(self.indices.transactions.get(transaction))
+            }
+            GatewayEvent::Ack { call_id, local_tag, .. } => {
+                call(self.indices.dialogs.get(&(call_id.clone(), local_tag.clone())))
+            }
+            GatewayEvent::Response { branch, .. } | GatewayEvent::ClientTimeout { branch } => {
+                call(self.indices.branches.get(branch))
+            }
+            GatewayEvent::RtpSilence { call, .. } => Some(EntityId::Call(*call)),
+            GatewayEvent::Recorded(recorded) => Some(EntityId::Call(recorded.call)),
+        }
+    }
+
+    /// Everything that has an actor on the leader.
+    pub fn entities(&self) -> impl Iterator<Item = EntityId> {
+        let calls = self.calls.keys().map(|id| EntityId::Call(*id));
+        let agents = self.agents.keys().map(|id| EntityId::Agent(id.clone()));
+        let queues = self.queues.keys().map(|id| EntityId::Queue(id.clone()));
+        let channels = self.channels.keys().map(|id| EntityId::Channel(id.clone()));
+        channels.chain(calls).chain(agents).chain(queues)
+    }
+
+    pub fn has(&self, entity: &EntityId) -> bool {
+        match entity {
+            EntityId::Channel(id) => self.channels.contains_key(id),
+            EntityId::Call(id) => self.calls.contains_key(id),
+            EntityId::Agent(id) => self.agents.contains_key(id),
+            EntityId::Queue(id) => self.queues.contains_key(id),
+            EntityId::Gateway(id) => self.gateways.contains_key(id),
+        }
+    }
+
+    pub fn effects_of(&self, entity: &EntityId) -> impl Iterator<Item = &Effect> {
+        self.outbox.values().filter(move |effect| effect.entity == *entity)
+    }
+
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.indices.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Deadlines that `now` has passed, earliest first.
+    pub fn due(&self, now: Millis) -> Vec<Deadline> {
+        let passed = self.indices.deadlines.iter().take_while(|(at, _)| *at <= now);
+        passed.map(|(_, deadline)| deadline.clone()).collect()
+    }
+
+    pub(crate) fn leg_of_dialog(&self, call_id: &str, tag: &str) -> Option<(CallId, LegId)> {
+        self.indices.dialogs.get(&(call_id.to_owned(), tag.to_owned())).copied()
+    }
+
+    pub(crate) fn leg_of_branch(&self, branch: &str) -> Option<(CallId, LegId)> {
+        self.indices.branches.get(branch).copied()
+    }
+
+    pub(crate) fn leg_of_transaction(&self, key: &TransactionKey) -> Option<(CallId, LegId)> {
+        self.indices.transactions.get(key).copied()
+    }
+
+    /// Whose registered phone sends from there. Behind one address it is the agent that `user`
+    /// names, else the one who registered last.
+    pub(crate) fn agent_at(&self, source: SocketAddr, user: &str) -> Option<&AgentId> {
+        let there = self.indices.flows.get(&source)?;
+        let registered_at = |id: &&AgentId| {
+            let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
+            registration.map(|registration| registration.since_index)
+        };
+        there.iter().find(|id| id.0 == user).or_else(|| there.iter().max_by_key(registered_at))
+    }
+}

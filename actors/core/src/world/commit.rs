@@ -1,0 +1,137 @@
+//! What a command decided, put in place: entities, outbox, and the rows that storage keeps.
+
+use super::indices::{EffectName, name};
+use super::{Meta, Rejection, Reply, World};
+use crate::command::Envelope;
+use crate::draft::Writes;
+use crate::effect::{Effect, EffectId};
+use crate::ids::EntityId;
+use crate::rows::{self, RowChange};
+
+impl World {
+    pub(super) fn commit(
+        &mut self,
+        meta: &Meta,
+        envelope: &Envelope,
+        reply: &Reply,
+        writes: &Writes,
+        rows: &mut Vec<RowChange>,
+    ) -> Vec<EntityId> {
+        assert!(meta.index > self.index, "log indices only grow");
+        self.at = self.at.max(meta.at);
+        self.index = meta.index;
+        for id in &envelope.done {
+            self.forget_effect(*id, rows);
+        }
+        for branch in &writes.answered_branches {
+            let name = EffectName::Send(branch.clone(), "INVITE".into());
+            if let Some(id) = self.indices.effects.get(&name).copied() {
+                self.forget_effect(id, rows);
+            }
+        }
+        if let Some(config) = &writes.config {
+            self.config = Some((**config).clone());
+        }
+        let mut touched = self.keep(writes, rows);
+        if writes.config.is_some() {
+            // Deadlines follow from the configuration, too.
+            self.index_all();
+        }
+        if let (Some(origin), false) = (&envelope.origin, counts_later(reply))
+            && let Some(gateway) = self.gateways.get_mut(&origin.gateway)
+            && gateway.incarnation == origin.incarnation
+        {
+            gateway.count(origin.sequence);
+            rows.push(rows::gateway(gateway));
+            touched.push(EntityId::Gateway(origin.gateway.clone()));
+        }
+        for effect in &writes.effects {
+            self.remember_effect(effect, rows);
+        }
+        rows.extend(writes.cdrs.iter().map(rows::cdr));
+        rows.extend(writes.manifests.iter().map(rows::manifest));
+        rows.push(rows::world(self));
+        touched
+    }
+
+    /// Puts the written entities in place, with their indices and rows.
+    fn keep(&mut self, writes: &Writes, rows: &mut Vec<RowChange>) -> Vec<EntityId> {
+        let mut touched = Vec::new();
+        for (id, call) in &writes.calls {
+            if let Some(old) = self.calls.remove(id) {
+                self.indices.remove_call(&old);
+            }
+            if let Some(new) = call {
+                self.indices.add_call(new, self.config.as_ref());
+                self.calls.insert(*id, new.clone());
+            }
+            rows.push(rows::call(*id, call.as_ref()));
+            touched.push(EntityId::Call(*id));
+        }
+        for (id, agent) in &writes.agents {
+            if let Some(old) = self.agents.remove(id) {
+                self.indices.remove_agent(&old);
+            }
+            if let Some(new) = agent {
+                self.indices.add_agent(new);
+                self.agents.insert(id.clone(), new.clone());
+            }
+            rows.push(rows::agent(id, agent.as_ref()));
+            touched.push(EntityId::Agent(id.clone()));
+        }
+        for (id, queue) in &writes.queues {
+            match queue {
+                Some(new) => self.queues.insert(id.clone(), new.clone()),
+                None => self.queues.remove(id),
+            };
+            rows.push(rows::queue(id, queue.as_ref()));
+            touched.push(EntityId::Queue(id.clone()));
+        }
+        for (id, channel) in &writes.channels {
+            if let Some(old) = self.channels.remove(id) {
+                self.indices.remove_channel(&old);
+            }
+            if let Some(new) = channel {
+                self.indices.add_channel(new);
+                self.channels.insert(id.clone(), new.clone());
+            }
+            rows.push(rows::channel(id, channel.as_ref()));
+            touched.push(EntityId::Channel(id.clone()));
+        }
+        for (id, gateway) in &writes.gateways {
+            if let Some(new) = gateway {
+                self.gateways.insert(id.clone(), new.clone());
+                rows.push(rows::gateway(new));
+                touched.push(EntityId::Gateway(id.clone()));
+            }
+        }
+        touched
+    }
+
+    /// Puts an effect into the outbox; an earlier one of the same name need not be sent again.
+    fn remember_effect(&mut self, effect: &Effect, rows: &mut Vec<RowChange>) {
+        if let Some(name) = name(effect) {
+            if let Some(earlier) = self.indices.effects.get(&name).copied() {
+                self.forget_effect(earlier, rows);
+            }
+            self.indices.effects.insert(name, effect.id);
+        }
+        rows.push(rows::effect(effect.id, Some(effect)));
+        self.outbox.insert(effect.id, effect.clone());
+    }
+
+    fn forget_effect(&mut self, id: EffectId, rows: &mut Vec<RowChange>) {
+        let Some(effect) = self.outbox.remove(&id) else { return };
+        if let Some(name) = name(&effect)
+            && self.indices.effects.get(&name) == Some(&id)
+        {
+            self.indices.effects.remove(&name);
+        }
+        rows.push(rows::effect(id, None));
+    }
+}
+
+/// An event that was refused for its order must count when it comes again.
+fn counts_later(reply: &Reply) -> bool {
+    matches!(reply, Reply::Rejected(Rejection::TooEarly | Rejection::Stale | Rejection::Repeated))
+}

@@ -1,0 +1,140 @@
+//! Commands to the machines that decide them.
+
+use std::collections::BTreeSet;
+
+use super::Rejection;
+use crate::agent::machine as agent;
+use crate::agent::state::Agent;
+use crate::call::state::Call;
+use crate::call::{ending, inbound, indialog, media, outbound};
+use crate::channel::state::State as ChannelState;
+use crate::command::{GatewayEvent, Login, Origin};
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::draft::Draft;
+use crate::gateway::{Fresh, Gateway};
+use crate::ids::{CallId, EntityId};
+use crate::limits;
+use crate::queue::state::Queue;
+
+pub(super) fn configure(draft: &mut Draft<'_>, config: &Config) {
+    for queue in &config.queues {
+        if draft.queue(&queue.id).is_none() {
+            draft.writes.queues.insert(queue.id.clone(), Some(Queue::new(queue.id.clone())));
+        }
+    }
+    for agent in &config.agents {
+        if draft.agent(&agent.id).is_none() {
+            draft.writes.agents.insert(agent.id.clone(), Some(Agent::new(agent.id.clone())));
+        }
+    }
+    draft.writes.config = Some(Box::new(config.clone()));
+}
+
+pub(super) fn gateway_event(
+    draft: &mut Draft<'_>,
+    origin: &Origin,
+    event: &GatewayEvent,
+) -> Result<(), Rejection> {
+    let known = draft.gateway(&origin.gateway);
+    if let GatewayEvent::Login(login) = event {
+        if known.is_some_and(|gateway| gateway.incarnation >= origin.incarnation) {
+            return Err(Rejection::Repeated);
+        }
+        login_gateway(draft, origin, login);
+        return Ok(());
+    }
+    let gateway =
+        known.ok_or_else(|| Rejection::NotFound(format!("gateway {}", origin.gateway)))?;
+    if gateway.incarnation != origin.incarnation {
+        return Err(Rejection::Stale);
+    }
+    match gateway.judge(origin.sequence) {
+        Fresh::New => {}
+        Fresh::Repeated => return Err(Rejection::Repeated),
+        Fresh::TooEarly => return Err(Rejection::TooEarly),
+    }
+    match event {
+        GatewayEvent::Login(_) => Ok(()),
+        GatewayEvent::Invite(invite) => {
+            inbound::on_invite(draft, invite);
+            Ok(())
+        }
+        GatewayEvent::Register(register) => agent::on_register(draft, &origin.gateway, register),
+        GatewayEvent::Request(request) => {
+            indialog::on_request(draft, request);
+            Ok(())
+        }
+        GatewayEvent::Cancel { transaction } => ending::on_cancel(draft, transaction),
+        GatewayEvent::Ack { call_id, local_tag, answer, .. } => {
+            indialog::on_ack(draft, call_id, local_tag, answer.as_ref())
+        }
+        GatewayEvent::Response { branch, response, answer } => {
+            outbound::on_response(draft, branch, response, answer.as_ref())
+        }
+        GatewayEvent::ClientTimeout { branch } => outbound::on_timeout(draft, branch),
+        GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
+        GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
+        GatewayEvent::Recorded(recorded) => {
+            ending::on_recorded(draft, &origin.gateway, recorded);
+            Ok(())
+        }
+    }
+}
+
+/// A gateway's new life: its ports replace those of the last one; what live calls use stays taken.
+fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
+    let anchored: Vec<&Call> =
+        draft.world.calls.values().filter(|call| call.gateway == origin.gateway).collect();
+    let taken: BTreeSet<u16> =
+        anchored.iter().flat_map(|call| call.legs.iter().map(|leg| leg.media.port)).collect();
+    let calls: Vec<CallId> = anchored.iter().map(|call| call.id).collect();
+    let free_ports = login
+        .ports
+        .iter()
+        .copied()
+        .filter(|port| !taken.contains(port))
+        .take(limits::PORTS_MAX)
+        .collect();
+    let gateway = Gateway {
+        id: origin.gateway.clone(),
+        incarnation: origin.incarnation,
+        vip: login.vip,
+        free_ports,
+        counted: 0,
+        ahead: BTreeSet::new(),
+    };
+    draft.writes.gateways.insert(origin.gateway.clone(), Some(gateway));
+    for call in calls {
+        media::plan(draft, call);
+    }
+}
+
+pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Rejection> {
+    match deadline {
+        Deadline::RingOut { call, offer } => outbound::on_ring_out(draft, *call, *offer),
+        Deadline::AcwOver { agent, since_index } => agent::on_acw_over(draft, agent, *since_index),
+        Deadline::RegistrationExpired { agent, since_index } => {
+            agent::on_registration_expired(draft, agent, *since_index)
+        }
+        Deadline::GuardOver { channel } => {
+            match draft.channel(channel).map(|channel| &channel.state) {
+                Some(ChannelState::Guard { until }) if *until <= draft.now => {
+                    draft.writes.channels.insert(channel.clone(), None);
+                    Ok(())
+                }
+                Some(_) | None => Err(Rejection::NotFound(format!("guard of channel {channel}"))),
+            }
+        }
+        Deadline::ReleaseOver { call, leg } => ending::on_release_over(draft, *call, *leg),
+        Deadline::TooLong { call } => ending::on_too_long(draft, *call),
+    }
+}
+
+/// The supervisor gave the entity up: its audio stays, an agent is offered no call.
+pub(super) fn quarantine(draft: &mut Draft<'_>, entity: &EntityId, reason: &str) {
+    match entity {
+        EntityId::Agent(id) => agent::on_quarantined(draft, id, reason),
+        EntityId::Channel(_) | EntityId::Call(_) | EntityId::Queue(_) | EntityId::Gateway(_) => {}
+    }
+}

@@ -1,0 +1,173 @@
+//! The replicated world of one shard: it dispatches commands (`dispatch`), keeps what they
+//! changed (`commit`) with the indices that follow from it (`indices`), and answers what the
+//! runtime asks (`ask`).
+
+mod ask;
+mod commit;
+mod dispatch;
+mod indices;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tandem_sip::Millis;
+
+use crate::agent::machine as agent;
+use crate::agent::state::Agent;
+use crate::call::ending;
+use crate::call::leg::{Role, State as LegState};
+use crate::call::state::Call;
+use crate::channel::state::Channel;
+use crate::command::{Command, Envelope, OperatorCommand};
+use crate::config::Config;
+use crate::draft::{Draft, Writes};
+use crate::effect::{Effect, EffectId};
+use crate::gateway::Gateway;
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId};
+use crate::queue::machine as queue;
+use crate::queue::state::Queue;
+use crate::rows::RowChange;
+use indices::Indices;
+
+/// Where in the log a command stands, and what it may not take from its surroundings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    pub at: Millis,
+    pub seed: u64,
+    pub version: u32,
+    pub shard: u16,
+    pub index: u64,
+    pub term: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    pub shard: u16,
+    /// The greatest time of any command.
+    pub at: Millis,
+    /// The log index applied last.
+    pub index: u64,
+    pub config: Option<Config>,
+    pub calls: BTreeMap<CallId, Call>,
+    pub agents: BTreeMap<AgentId, Agent>,
+    pub queues: BTreeMap<QueueId, Queue>,
+    pub channels: BTreeMap<ChannelId, Channel>,
+    pub gateways: BTreeMap<GatewayId, Gateway>,
+    /// Effects that no gateway has said to be done.
+    pub outbox: BTreeMap<EffectId, Effect>,
+    indices: Indices,
+}
+
+/// Why nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("{entity} takes no {event} while it is {state}")]
+    Illegal { entity: EntityId, state: &'static str, event: &'static str },
+    #[error("there is no {0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the event has counted before")]
+    Repeated,
+    #[error("the event is of an earlier life of its gateway")]
+    Stale,
+    #[error("an earlier event of its gateway is missing")]
+    TooEarly,
+    #[error("the command panicked: {0}")]
+    Panicked(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Done,
+    Rejected(Rejection),
+}
+
+/// What applying one entry came to, on every replica alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// In order. The leader performs them once the rows are stored.
+    pub effects: Vec<Effect>,
+    pub rows: Vec<RowChange>,
+    pub touched: Vec<EntityId>,
+    pub reply: Reply,
+    /// What an operator must know.
+    pub alarm: Option<String>,
+}
+
+impl World {
+    pub fn new(shard: u16) -> Self {
+        Self { shard, ..Self::default() }
+    }
+
+    /// Decides. Changes nothing.
+    ///
+    /// # Errors
+    /// Why the command is refused.
+    pub fn handle(&self, meta: &Meta, envelope: &Envelope) -> Result<Writes, Rejection> {
+        let mut draft = Draft::new(self, meta);
+        match &envelope.command {
+            Command::Configure(config) => dispatch::configure(&mut draft, config),
+            Command::Elected { .. } => ending::on_elected(&mut draft),
+            Command::Gateway(event) => {
+                let origin = envelope.origin.as_ref();
+                let origin = origin.ok_or(Rejection::Refused("an event without origin".into()))?;
+                dispatch::gateway_event(&mut draft, origin, event)?;
+            }
+            Command::Due(deadline) => dispatch::due(&mut draft, deadline)?,
+            Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
+                agent::on_requested(&mut draft, agent, state)?;
+            }
+            Command::Operator(OperatorCommand::ReleaseCall { call }) => {
+                ending::on_operator_release(&mut draft, *call)?;
+            }
+            Command::Quarantine { entity, reason } => {
+                dispatch::quarantine(&mut draft, entity, reason)
+            }
+            Command::Trim => {}
+        }
+        queue::match_all(&mut draft);
+        drop_released_legs(&mut draft);
+        Ok(draft.writes)
+    }
+
+    /// Applies one entry: what [`handle`](Self::handle) decided, or its refusal. A panic is a
+    /// refusal with an alarm; it changes nothing but time, acknowledgements and what has counted.
+    pub fn apply(&mut self, meta: &Meta, envelope: &Envelope) -> Applied {
+        self.apply_with(meta, envelope, Self::handle)
+    }
+
+    /// As [`apply`](Self::apply), with another way to decide: a simulator plants its bugs there,
+    /// so that none lives here.
+    pub fn apply_with(
+        &mut self,
+        meta: &Meta,
+        envelope: &Envelope,
+        decide: impl FnOnce(&Self, &Meta, &Envelope) -> Result<Writes, Rejection>,
+    ) -> Applied {
+        let decided = catch_unwind(AssertUnwindSafe(|| decide(self, meta, envelope)));
+        let (writes, reply, alarm) = match decided {
+            Ok(Ok(writes)) => (writes, Reply::Done, None),
+            Ok(Err(rejection)) => (Writes::default(), Reply::Rejected(rejection), None),
+            Err(panic) => {
+                let what = panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                    .unwrap_or_default();
+                let alarm = format!("TD0102 command at index {} panicked: {what}", meta.index);
+                (Writes::default(), Reply::Rejected(Rejection::Panicked(what)), Some(alarm))
+            }
+        };
+        let mut rows = Vec::new();
+        let touched = self.commit(meta, envelope, &reply, &writes, &mut rows);
+        Applied { effects: writes.effects, rows, touched, reply, alarm }
+    }
+}
+
+/// A leg that rang and is gone leaves a live call, so that calls stay small.
+fn drop_released_legs(draft: &mut Draft<'_>) {
+    for call in draft.writes.calls.values_mut().flatten().filter(|call| call.is_live()) {
+        call.legs.retain(|leg| leg.role == Role::Caller || leg.state != LegState::Released);
+    }
+}
