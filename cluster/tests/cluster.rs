@@ -136,6 +136,28 @@ async fn a_witness_with_the_longest_log_hands_it_over() {
     bench.voter(behind).put("n", "100").await.unwrap();
 }
 
+/// The same where no timer would help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_obituary_makes_the_witness_stand_for_a_node_that_is_behind() {
+    let mut bench = Bench::running(SLOW).await;
+    let leader = bench.leader().await;
+    let behind = other_node(leader);
+    bench.stop(behind).await;
+    for n in 0..100 {
+        bench.voter(leader).put("n", &n.to_string()).await.unwrap();
+    }
+    let lines = lines_to(&bench, leader, &bench.pki.supervisor());
+    bench.stop(leader).await;
+    bench.start(behind).await;
+    for line in &lines {
+        assert!(line.report(bench.name(leader), u64::MAX));
+    }
+    let begun = std::time::Instant::now();
+    bench.voter(behind).until(|now| now.leading).await;
+    println!("led by the node that was behind after {:?}", begun.elapsed());
+    bench.voter(behind).has("n", "99").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_supervisor_is_believed_and_only_a_voter_may_speak_as_itself() {
     let bench = Bench::running(Timers::default()).await;

@@ -73,17 +73,35 @@ impl DataDir {
     }
 }
 
-fn check(dir: &Path, text: &str, cluster: &str, node: &str) -> Result<(), Error> {
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-        line.unwrap_or("(none)").to_owned()
-    };
-    let found = value("version");
-    if found != FORMAT_VERSION.to_string() {
-        return Err(Error::Version { dir: dir.to_owned(), found });
+/// Whose folder it is: cluster and node. Nothing is made or locked.
+///
+/// # Errors
+/// Where it is no data folder, or of an unknown format.
+pub fn owner(dir: &Path) -> Result<(String, String), Error> {
+    let text = std::fs::read(dir.join(FORMAT_FILE))
+        .map_err(|error| Error::Io { dir: dir.to_owned(), error })?;
+    let text = String::from_utf8_lossy(&text);
+    check_version(dir, &text)?;
+    Ok((value(&text, "cluster"), value(&text, "node")))
+}
+
+fn value(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.unwrap_or("(none)").to_owned()
+}
+
+fn check_version(dir: &Path, text: &str) -> Result<(), Error> {
+    let found = value(text, "version");
+    if found == FORMAT_VERSION.to_string() {
+        return Ok(());
     }
+    Err(Error::Version { dir: dir.to_owned(), found })
+}
+
+fn check(dir: &Path, text: &str, cluster: &str, node: &str) -> Result<(), Error> {
+    check_version(dir, text)?;
     for (what, expected) in [("cluster", cluster), ("node", node)] {
-        let found = value(what);
+        let found = value(text, what);
         if found != expected {
             let expected = expected.to_owned();
             return Err(Error::Foreign { dir: dir.to_owned(), what, found, expected });

@@ -99,6 +99,14 @@ pub type LogId = alias::LogIdOf<TypeConfig>;
 pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, NodeId>;
 pub type Vote = alias::VoteOf<TypeConfig>;
 pub type Entry = alias::EntryOf<TypeConfig>;
+/// The command of an entry; none where the entry is consensus's own.
+pub fn command_of(entry: Entry) -> Option<Vec<u8>> {
+    match entry.payload {
+        openraft::EntryPayload::Normal(command) => Some(command.0),
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => None,
+    }
+}
+
 pub type Membership = openraft::Membership<NodeId, Peer>;
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;

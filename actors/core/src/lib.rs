@@ -23,6 +23,7 @@ pub mod queue;
 mod rng;
 pub mod rows;
 pub mod time;
+pub mod trace;
 pub mod view;
 pub mod wire;
 pub mod world;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::dev::{self, control::Action, plan};
+use crate::replay::{self, Replay};
 use crate::{config, server};
 
 /// A call centre that does not drop calls.
@@ -30,6 +31,8 @@ enum Command {
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Step through a recorded log: each entry, and what it did to which entity
+    Replay(Replay),
     /// Run a node: consensus, state, actors
     Node(Server),
     /// Run a gateway: SIP, RTP, recordings, HTTP
@@ -141,6 +144,7 @@ pub fn run(cli: Cli) -> Result<()> {
             println!("{}: no mistakes", file.display());
             Ok(())
         }
+        Command::Replay(args) => replay::run(&args),
         Command::Node(args) => server::node::run(&args.config, args.incarnation),
         Command::Gateway(args) => server::gateway::run(&args.config, args.incarnation),
         Command::Witness(args) => server::witness::run(&args.config, args.incarnation),

@@ -9,7 +9,7 @@ pub mod node;
 mod process;
 mod records;
 mod sessions;
-mod shard;
+pub mod shard;
 #[cfg(test)]
 mod solo;
 mod status;

@@ -10,6 +10,7 @@
 //! the disk), `shard` (openraft's traits).
 
 pub(crate) mod disk;
+pub mod history;
 mod queue;
 mod recovery;
 pub mod segment;

@@ -1,0 +1,133 @@
+//! A step as a person reads it, and as a program does.
+
+use std::io::{Result, Write};
+
+use serde_json::{Value, json};
+use similar::{ChangeTag, TextDiff};
+use tandem_core::Reply;
+use tandem_core::command::{Command, GatewayEvent, OperatorCommand};
+use tandem_core::ids::EntityId;
+use tandem_core::time::rfc3339;
+
+use super::step::{Change, Step, What};
+
+pub fn text(out: &mut impl Write, step: &Step, only: Option<&EntityId>) -> Result<()> {
+    write!(out, "{} term {} ", step.index, step.term)?;
+    match &step.what {
+        What::Raft => writeln!(out, "consensus's own")?,
+        What::Unreadable(why) => writeln!(out, "can't be read by this build: {why}")?,
+        What::Command { envelope, reply, effects } => {
+            writeln!(out, "{} {}", rfc3339(envelope.at), command(&envelope.command))?;
+            match reply {
+                Reply::Done => writeln!(out, "  done, {effects} effects")?,
+                Reply::Rejected(why) => writeln!(out, "  changed nothing: {why}")?,
+            }
+        }
+    }
+    for change in step.changes.iter().filter(|c| only.is_none_or(|only| c.entity == *only)) {
+        writeln!(out, "  {}{}", change.entity, fate(change))?;
+        let (before, after) = (of(&change.before), of(&change.after));
+        let diff = TextDiff::from_lines(before, after);
+        for line in diff.iter_all_changes() {
+            match line.tag() {
+                ChangeTag::Delete => write!(out, "  - {line}")?,
+                ChangeTag::Insert => write!(out, "  + {line}")?,
+                ChangeTag::Equal => {}
+            }
+            if line.tag() != ChangeTag::Equal && line.missing_newline() {
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn of(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
+}
+
+fn fate(change: &Change) -> &'static str {
+    match (&change.before, &change.after) {
+        (None, Some(_)) => ": new",
+        (Some(_), None) => ": gone",
+        _ => "",
+    }
+}
+
+pub fn json(step: &Step) -> Value {
+    let mut value = json!({"index": step.index, "term": step.term, "hash": step.hash});
+    match &step.what {
+        What::Raft => value["raft"] = true.into(),
+        What::Unreadable(why) => value["unreadable"] = why.as_str().into(),
+        What::Command { envelope, reply, effects } => {
+            value["at"] = rfc3339(envelope.at).into();
+            value["command"] = command(&envelope.command).into();
+            value["effects"] = (*effects).into();
+            value["refused"] = match reply {
+                Reply::Done => Value::Null,
+                Reply::Rejected(why) => why.to_string().into(),
+            };
+        }
+    }
+    let changes = step.changes.iter().map(|change| {
+        json!({
+            "entity": change.entity.to_string(),
+            "before": change.before,
+            "after": change.after,
+        })
+    });
+    value["changes"] = changes.collect();
+    value
+}
+
+/// One line: what it is, and for whom.
+fn command(command: &Command) -> String {
+    match command {
+        Command::Configure(config) => format!("configuration version {}", config.version),
+        Command::Elected { node } => format!("{node} leads"),
+        Command::Gateway(event) => self::event(event),
+        Command::Due(deadline) => format!("due: {deadline:?}"),
+        Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
+            format!("operator: agent {agent} shall be {state:?}")
+        }
+        Command::Operator(OperatorCommand::ReleaseCall { call }) => {
+            format!("operator: call {call} shall end")
+        }
+        Command::Quarantine { entity, reason } => format!("{entity} is quarantined: {reason}"),
+        Command::Trim => "acknowledgements only".to_owned(),
+    }
+}
+
+fn event(event: &GatewayEvent) -> String {
+    match event {
+        GatewayEvent::Login(login) => format!("login of the gateway at {}", login.vip),
+        GatewayEvent::Invite(invite) => {
+            let headers = &invite.request.headers;
+            format!(
+                "INVITE {} from {}, Call-ID {}",
+                invite.request.uri, invite.source, headers.call_id
+            )
+        }
+        GatewayEvent::Register(register) => {
+            format!("REGISTER of agent {} from {}", register.agent, register.source)
+        }
+        GatewayEvent::Request(inbound) => {
+            let request = &inbound.request;
+            format!("{}, Call-ID {}", request.method, request.headers.call_id)
+        }
+        GatewayEvent::Cancel { transaction } => format!("CANCEL of branch {}", transaction.branch),
+        GatewayEvent::Ack { call_id, .. } => format!("ACK, Call-ID {call_id}"),
+        GatewayEvent::Response { branch, response, .. } => {
+            let headers = &response.headers;
+            format!("{} to {} of branch {branch}", response.status, headers.cseq.method)
+        }
+        GatewayEvent::ClientTimeout { branch } => format!("no answer to branch {branch}"),
+        GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
+        GatewayEvent::RtpSilence { call, leg, since_ms } => {
+            format!("no RTP on leg {leg} of call {call} for {since_ms} ms")
+        }
+        GatewayEvent::Recorded(recorded) => {
+            format!("recording {} of call {}", recorded.recording, recorded.call)
+        }
+    }
+}
