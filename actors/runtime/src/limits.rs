@@ -1,7 +1,7 @@
 //! Every bound of the runtime, and what happens at it.
 
-/// Events and effects that one actor may have before it; a further event waits for the next
-/// session of its gateway.
+/// Events and effects that one actor may have before it; its gateway is told to send a further
+/// event again later.
 pub const MAILBOX_MAX: usize = 1_024;
 /// New calls under way to their commit; the next one is refused with 503.
 pub const ADMISSIONS_MAX: usize = 512;

@@ -1,8 +1,8 @@
 //! What the actors need of the rest of the process.
 
 use futures::future::BoxFuture;
+use tandem_core::command::Origin;
 use tandem_core::effect::Effect;
-use tandem_core::ids::GatewayId;
 use tandem_sip::Millis;
 use tokio::sync::watch;
 
@@ -42,16 +42,17 @@ pub trait Link: Send + Sync + 'static {
     /// False where the gateway has no session here; it gets what it lacks when it has one.
     fn effect(&self, term: u64, effect: &Effect) -> bool;
 
-    fn accepted(&self, gateway: &GatewayId, shard: u16, sequence: u64, verdict: Verdict);
+    /// Told to the life of the gateway from which the event came, and to no later one: that one
+    /// counts anew.
+    fn accepted(&self, origin: &Origin, shard: u16, verdict: Verdict);
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is committed, or will never be: it need not be sent again.
     Counted,
-    Overloaded {
-        retry_after_s: u32,
-    },
+    /// Not now: an event of a live call is to be sent again, a new call is refused.
+    Overloaded { retry_after_s: u32 },
 }
 
 pub trait Clock: Send + Sync + 'static {

@@ -124,6 +124,7 @@ const DONE: u8 = 0;
 const NOT_FOUND: u8 = 1;
 const AGAIN: u8 = 2;
 const REFUSED: u8 = 3;
+const REPEATED: u8 = 4;
 
 /// A byte that says what kind, then the sentence.
 fn encode_reply(reply: &Reply) -> Vec<u8> {
@@ -131,6 +132,7 @@ fn encode_reply(reply: &Reply) -> Vec<u8> {
         Reply::Done => (DONE, String::new()),
         Reply::Rejected(Rejection::NotFound(what)) => (NOT_FOUND, what.clone()),
         Reply::Rejected(Rejection::TooEarly) => (AGAIN, String::new()),
+        Reply::Rejected(Rejection::Repeated) => (REPEATED, String::new()),
         Reply::Rejected(other) => (REFUSED, other.to_string()),
     };
     let mut bytes = vec![kind];
@@ -145,6 +147,7 @@ pub fn decode_reply(bytes: &[u8]) -> Reply {
         Some(&DONE) => Reply::Done,
         Some(&NOT_FOUND) => Reply::Rejected(Rejection::NotFound(text())),
         Some(&AGAIN) => Reply::Rejected(Rejection::TooEarly),
+        Some(&REPEATED) => Reply::Rejected(Rejection::Repeated),
         Some(_) | None => Reply::Rejected(Rejection::Refused(text())),
     }
 }

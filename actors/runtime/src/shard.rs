@@ -105,8 +105,7 @@ impl ShardRuntime {
         let under_way = Arc::clone(&self.shared.admissions);
         if new_call && under_way.load(Ordering::Relaxed) >= limits::ADMISSIONS_MAX {
             let verdict = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
-            let shard = self.shared.replica.shard();
-            self.shared.link.accepted(&origin.gateway, shard, origin.sequence, verdict);
+            self.shared.link.accepted(&origin, self.shared.replica.shard(), verdict);
             metrics::counter!("tandem_admissions_refused_total").increment(1);
             return;
         }
@@ -120,14 +119,9 @@ impl ShardRuntime {
         tokio::spawn(async move {
             let counted = proposed.await;
             under_way.fetch_sub(1, Ordering::Relaxed);
-            let verdict = match counted {
-                Ok(_) => Verdict::Counted,
-                Err(ProposeError::Overloaded) => {
-                    Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S }
-                }
-                Err(ProposeError::NotLeading | ProposeError::Failed(_)) => return,
-            };
-            place.link.accepted(&origin.gateway, place.replica.shard(), origin.sequence, verdict);
+            if let Some(verdict) = actor::verdict(false, counted) {
+                place.link.accepted(&origin, place.replica.shard(), verdict);
+            }
         });
     }
 

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -13,8 +12,9 @@ use tandem_core::effect::Effect;
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_sip::Millis;
 
-use crate::actor::{self, EntityActor, Message, Place, State as ActorState};
+use crate::actor::{self, EntityActor, Mailbox, Message, Place, State as ActorState, Wake};
 use crate::limits;
+use crate::ports::Verdict;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -81,12 +81,11 @@ pub struct State {
 }
 
 struct Child {
-    actor: Option<ActorRef<Message>>,
-    mailbox: Arc<AtomicUsize>,
+    actor: Option<ActorRef<Wake>>,
+    /// Handed from each actor of the entity to the next.
+    mailbox: Arc<Mailbox>,
     crashes: VecDeque<Millis>,
     quarantined: bool,
-    /// Events that came while it was down.
-    missed: VecDeque<Message>,
 }
 
 impl Actor for Supervisor {
@@ -165,14 +164,12 @@ impl State {
                 mailbox: Arc::default(),
                 crashes: VecDeque::new(),
                 quarantined: false,
-                missed: VecDeque::new(),
             };
             self.spawn(me, entity, child, rehydrate);
         }
     }
 
     fn spawn(&mut self, me: &ActorRef<Order>, entity: EntityId, mut child: Child, rehydrate: bool) {
-        child.mailbox = Arc::default();
         let arguments = ActorState {
             entity: entity.clone(),
             place: Arc::clone(&self.place),
@@ -188,11 +185,6 @@ impl State {
         match spawned {
             Ok((actor, _)) => {
                 self.by_actor.insert(actor.get_id(), entity.clone());
-                for message in child.missed.drain(..) {
-                    child.mailbox.fetch_add(1, Ordering::Relaxed);
-                    // An actor that is gone already is restarted with what it missed.
-                    let _ = actor.cast(message);
-                }
                 child.actor = Some(actor);
             }
             Err(error) => tracing::error!(%entity, %error, "TD0104 an actor can't be started"),
@@ -200,45 +192,62 @@ impl State {
         self.children.insert(entity, child);
     }
 
+    /// The entity is gone; what is before its actor is done all the same.
     fn remove(&mut self, entity: &EntityId) {
-        if let Some(child) = self.children.remove(entity)
-            && let Some(actor) = child.actor
-        {
+        let Some(child) = self.children.remove(entity) else { return };
+        if let Some(actor) = &child.actor {
             self.by_actor.remove(&actor.get_id());
-            // Stops behind what is before it.
             actor.stop(None);
+        }
+        self.serve_without_actor(entity, &child.mailbox);
+    }
+
+    /// The machine decides, not the actor: an entity without one is served as well.
+    fn serve_without_actor(&self, entity: &EntityId, mailbox: &Mailbox) {
+        while let Some(message) = mailbox.pop() {
+            actor::serve(&self.place, entity, message);
         }
     }
 
     fn deliver(&mut self, me: &ActorRef<Order>, entity: EntityId, message: Message) {
         self.ensure(me, entity.clone(), false);
-        let Some(child) = self.children.get_mut(&entity) else { return };
-        if child.quarantined {
-            // Without an actor the entity is still served: the machine decides, not the actor.
-            serve_without_actor(&self.place, message);
+        let Some(child) = self.children.get(&entity) else { return };
+        if let Err(refused) = child.mailbox.push(message) {
+            tracing::warn!(%entity, "a full mailbox");
+            metrics::counter!("tandem_mailbox_full_total").increment(1);
+            if let Message::Event { origin, .. } = refused {
+                let again = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
+                self.place.link.accepted(&origin, self.place.replica.shard(), again);
+            }
             return;
         }
         match &child.actor {
-            Some(actor) if child.mailbox.load(Ordering::Relaxed) < limits::MAILBOX_MAX => {
-                child.mailbox.fetch_add(1, Ordering::Relaxed);
-                if let Err(ractor::MessagingErr::SendErr(message)) = actor.cast(message) {
-                    child.missed.push_back(message);
-                }
+            // One that has just died is restarted with its mailbox.
+            Some(actor) => {
+                let _ = actor.cast(Wake);
             }
-            None if child.missed.len() < limits::MAILBOX_MAX => child.missed.push_back(message),
-            Some(_) | None => {
-                tracing::warn!(%entity, "a full mailbox: the event waits for its gateway");
-                metrics::counter!("tandem_mailbox_full_total").increment(1);
+            None if child.quarantined => {
+                let mailbox = Arc::clone(&child.mailbox);
+                self.serve_without_actor(&entity, &mailbox);
             }
+            None => {}
         }
     }
 
     fn perform_for(&self, gateway: &GatewayId) {
-        for child in self.children.values() {
-            if let Some(actor) = &child.actor {
-                child.mailbox.fetch_add(1, Ordering::Relaxed);
-                // One that is gone does all of its effects when it is restarted.
-                let _ = actor.cast(Message::PerformAll { gateway: Some(gateway.clone()) });
+        for (entity, child) in &self.children {
+            let message = Message::PerformAll { gateway: Some(gateway.clone()) };
+            match &child.actor {
+                Some(actor) => match child.mailbox.push(message) {
+                    Ok(()) => {
+                        // As above.
+                        let _ = actor.cast(Wake);
+                    }
+                    Err(message) => actor::serve(&self.place, entity, message),
+                },
+                // One that is down does all of its effects when it is restarted.
+                None if child.quarantined => actor::serve(&self.place, entity, message),
+                None => {}
             }
         }
     }
@@ -258,9 +267,8 @@ impl State {
             child.quarantined = true;
             tracing::error!(%entity, "TD0101 an actor crashes again and again: quarantined");
             metrics::counter!("tandem_actor_quarantined_total").increment(1);
-            for message in std::mem::take(&mut child.missed) {
-                serve_without_actor(&self.place, message);
-            }
+            let mailbox = Arc::clone(&child.mailbox);
+            self.serve_without_actor(&entity, &mailbox);
             let reason = "actor_crashed".to_owned();
             tokio::spawn(self.place.proposer.propose(None, Command::Quarantine { entity, reason }));
             return;
@@ -274,24 +282,11 @@ impl State {
     fn restart(&mut self, me: &ActorRef<Order>, entity: &EntityId) {
         // It may have ended while it was down.
         if !self.place.replica.read(|world| world.has(entity)) {
-            self.children.remove(entity);
+            self.remove(entity);
             return;
         }
         if let Some(child) = self.children.remove(entity) {
             self.spawn(me, entity.clone(), child, true);
         }
-    }
-}
-
-fn serve_without_actor(place: &Arc<Place>, message: Message) {
-    match message {
-        Message::Event { origin, event } => actor::on_event(place, origin, event),
-        Message::Due(deadline) => {
-            tokio::spawn(place.proposer.propose(None, Command::Due(deadline)));
-        }
-        Message::Perform(effect) => {
-            place.link.effect(place.term, &effect);
-        }
-        Message::PerformAll { .. } | Message::Panic => {}
     }
 }

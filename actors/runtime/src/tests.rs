@@ -57,8 +57,8 @@ impl Link for Written {
         true
     }
 
-    fn accepted(&self, _gateway: &GatewayId, _shard: u16, sequence: u64, verdict: Verdict) {
-        self.accepted.lock().push((sequence, verdict));
+    fn accepted(&self, origin: &Origin, _shard: u16, verdict: Verdict) {
+        self.accepted.lock().push((origin.sequence, verdict));
     }
 }
 

@@ -124,7 +124,7 @@ impl Control {
         if !shard.logged_in {
             let login = Login { vip: self.identity.vip, ports: self.media.ports() };
             let login = wire::encode_event(&GatewayEvent::Login(login));
-            shard.logged_in = shard.ledger.push(login, About::Existing).is_ok();
+            shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
         }
         self.note_leader();
     }

@@ -23,8 +23,12 @@ impl Control {
             News::Unknown if invite && self.is_of_ours(&response) => {
                 if response.is_success() && self.acks.of(&response).is_some() {
                     self.acknowledge_again(&response);
-                } else if !response.is_provisional() && self.strays.note(&response) {
-                    // Of an earlier life: the core knows the branch, or drops it.
+                } else if !response.is_provisional()
+                    && self.routing.is_some()
+                    && self.strays.note(&response)
+                {
+                    // Of an earlier life: the core knows the branch, or drops it. Before there is
+                    // routing nothing can be reported; the peer repeats it.
                     self.report(response);
                 }
             }

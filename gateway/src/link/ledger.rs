@@ -14,8 +14,10 @@ use crate::limits;
 pub enum About {
     NewCall(TransactionKey),
     Register(TransactionKey),
-    /// Of a call that lives, or of the gateway itself: never given up.
+    /// Of a call that lives: never given up.
     Existing,
+    /// Nothing else is sent until it counts: what came before it would count as nothing.
+    Login,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Ledger {
     pending: BTreeMap<u64, Pending>,
     places: BTreeMap<u64, u64>,
     unsent: BTreeSet<u64>,
+    /// The place of the login, until it counts.
+    login: Option<u64>,
 }
 
 impl Ledger {
@@ -71,13 +75,16 @@ impl Ledger {
         let max = match about {
             About::NewCall(_) => limits::PENDING_NEW_CALLS_MAX,
             About::Register(_) => limits::PENDING_REGISTERS_MAX,
-            About::Existing => limits::PENDING_EVENTS_MAX,
+            About::Existing | About::Login => limits::PENDING_EVENTS_MAX,
         };
         if self.pending.len() >= max {
             return Err(Full);
         }
         self.last_place += 1;
         self.unsent.insert(self.last_place);
+        if about == About::Login {
+            self.login = Some(self.last_place);
+        }
         let pending = Pending { sequence: None, event, about, sent: false };
         self.pending.insert(self.last_place, pending);
         Ok(())
@@ -85,7 +92,10 @@ impl Ledger {
 
     /// The next event for the leader. The caller has sent it.
     pub fn send_next(&mut self, shard: u32) -> Option<pb::Event> {
-        let place = self.unsent.pop_first()?;
+        let place = match self.login {
+            Some(login) => self.unsent.take(&login)?,
+            None => self.unsent.pop_first()?,
+        };
         let pending = self.pending.get_mut(&place)?;
         let sequence = match pending.sequence {
             Some(sequence) => sequence,
@@ -115,8 +125,10 @@ impl Ledger {
         let Some(place) = self.places.get(&accepted.sequence).copied() else {
             return Settled::Over;
         };
-        let existing =
-            self.pending.get(&place).is_some_and(|pending| pending.about == About::Existing);
+        let existing = self
+            .pending
+            .get(&place)
+            .is_some_and(|pending| matches!(pending.about, About::Existing | About::Login));
         if accepted.overloaded && existing {
             if let Some(pending) = self.pending.get_mut(&place) {
                 pending.sent = false;
@@ -125,13 +137,18 @@ impl Ledger {
         }
         self.places.remove(&accepted.sequence);
         self.unsent.remove(&place);
+        if self.login == Some(place) {
+            self.login = None;
+        }
         let Some(pending) = self.pending.remove(&place) else { return Settled::Over };
         match pending.about {
             About::NewCall(transaction) | About::Register(transaction) if accepted.overloaded => {
                 self.vacant.insert(accepted.sequence);
                 Settled::Refused { transaction, retry_after_s: accepted.retry_after_s }
             }
-            About::NewCall(_) | About::Register(_) | About::Existing => Settled::Over,
+            About::NewCall(_) | About::Register(_) | About::Existing | About::Login => {
+                Settled::Over
+            }
         }
     }
 
@@ -156,7 +173,7 @@ impl Ledger {
                 pending.about = About::Existing;
                 true
             }
-            About::NewCall(_) | About::Register(_) | About::Existing => true,
+            About::NewCall(_) | About::Register(_) | About::Existing | About::Login => true,
         });
         withdrawn
     }
@@ -251,6 +268,22 @@ mod tests {
         assert_eq!(sent(&mut ledger), [(1, 1), (3, 3), (4, 4), (5, 5)]);
         assert_eq!(ledger.on_accepted(&accepted(2, false)), Settled::Over);
         assert_eq!(ledger.len(), 4);
+    }
+
+    #[test]
+    fn ledger_sends_nothing_but_the_login_until_it_counts() {
+        let mut ledger = Ledger::default();
+        ledger.push(vec![1], About::Login).unwrap();
+        ledger.push(vec![2], About::Existing).unwrap();
+        assert_eq!(sent(&mut ledger), [(1, 1)]);
+        assert_eq!(ledger.on_accepted(&accepted(1, true)), Settled::Later);
+        assert_eq!(sent(&mut ledger), []);
+        ledger.send_refused_again();
+        assert_eq!(sent(&mut ledger), [(1, 1)]);
+        ledger.send_all_again();
+        assert_eq!(sent(&mut ledger), [(1, 1)]);
+        assert_eq!(ledger.on_accepted(&accepted(1, false)), Settled::Over);
+        assert_eq!(sent(&mut ledger), [(2, 2)]);
     }
 
     #[test]

@@ -83,13 +83,29 @@ impl Sessions {
     /// keeping up.
     pub fn send(&self, gateway: &GatewayId, body: pb::down::Body) -> bool {
         let session = self.by_gateway.lock().get(gateway).cloned();
-        let Some(session) = session else { return false };
+        session.is_some_and(|session| self.send_on(&session, body))
+    }
+
+    /// The same, unless the gateway has started anew since.
+    pub fn send_to_life(
+        &self,
+        gateway: &GatewayId,
+        incarnation: u64,
+        body: pb::down::Body,
+    ) -> bool {
+        let session = self.by_gateway.lock().get(gateway).cloned();
+        session
+            .filter(|session| session.incarnation == incarnation)
+            .is_some_and(|session| self.send_on(&session, body))
+    }
+
+    fn send_on(&self, session: &Session, body: pb::down::Body) -> bool {
         if session.send(body) {
             return true;
         }
-        tracing::warn!(%gateway, "does not keep up: its session is cut");
+        tracing::warn!(gateway = %session.gateway, "does not keep up: its session is cut");
         metrics::counter!("tandem_link_sessions_cut_total").increment(1);
-        self.close(&session);
+        self.close(session);
         false
     }
 
@@ -133,6 +149,9 @@ mod tests {
         let first = sessions.open(&hello(1), down.clone()).unwrap();
         let second = sessions.open(&hello(2), down.clone()).unwrap();
         first.cut().await;
+        // What is said to the earlier life does not reach the later one.
+        assert!(!sessions.send_to_life(&second.gateway, 1, trim()));
+        assert!(sessions.send_to_life(&second.gateway, 2, trim()));
         sessions.close(&first);
         assert_eq!(sessions.gateways().len(), 1);
         assert!(sessions.open(&hello(1), down).is_none());

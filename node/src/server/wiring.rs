@@ -268,14 +268,16 @@ impl Link for SessionLink {
         self.0.send(&effect.gateway, body)
     }
 
-    fn accepted(&self, gateway: &GatewayId, shard: u16, sequence: u64, verdict: Verdict) {
+    fn accepted(&self, origin: &Origin, shard: u16, verdict: Verdict) {
         let (overloaded, retry_after_s) = match verdict {
             Verdict::Counted => (false, 0),
             Verdict::Overloaded { retry_after_s } => (true, retry_after_s),
         };
         let shard = u32::from(shard);
+        let sequence = origin.sequence;
         let accepted = pb::Accepted { shard, sequence, overloaded, retry_after_s };
-        self.0.send(gateway, pb::down::Body::Accepted(accepted));
+        let body = pb::down::Body::Accepted(accepted);
+        self.0.send_to_life(&origin.gateway, origin.incarnation, body);
     }
 }
 
