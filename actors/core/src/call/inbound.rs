@@ -1,5 +1,7 @@
 //! A new INVITE: where it leads, or why it is refused.
 
+use std::sync::Arc;
+
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Agreed, Audio, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
@@ -241,7 +243,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         gateway: invite.transaction.gateway.clone(),
         peer: invite.source,
         dialog: Dialog::as_uas(&request, &local_tag).ok(),
-        invite: request,
+        invite: Arc::new(request),
         transaction: Some(invite.transaction.clone()),
         local_tag,
         bye_branch: None,

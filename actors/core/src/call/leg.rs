@@ -1,6 +1,7 @@
 //! One party's connection: its SIP dialog and its media, all that another gateway would need.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
@@ -19,7 +20,8 @@ pub struct Leg {
     /// Where requests of ours go.
     pub peer: SocketAddr,
     /// The INVITE that made the leg: the peer's, or ours.
-    pub invite: Request,
+    /// Shared by all copies of the leg.
+    pub invite: Arc<Request>,
     /// The server transaction of the peer's INVITE; none where the INVITE is ours.
     pub transaction: Option<TransactionKey>,
     /// Our tag.

@@ -1,5 +1,7 @@
 //! Legs that we call: an agent's phone, for the queue or as a dialled extension.
 
+use std::sync::Arc;
+
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate};
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
@@ -102,7 +104,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         state: LegState::Calling,
         gateway,
         peer: registration.source,
-        invite: invite.clone(),
+        invite: Arc::new(invite.clone()),
         transaction: None,
         local_tag,
         dialog: None,

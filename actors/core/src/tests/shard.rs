@@ -193,7 +193,7 @@ impl Shard {
     /// The INVITE that rings an agent for the call.
     pub fn ringing(&self, call: CallId) -> Option<Request> {
         let call = self.leader.calls.get(&call)?;
-        call.legs.iter().find(|leg| leg.is_ringing()).map(|leg| leg.invite.clone())
+        call.legs.iter().find(|leg| leg.is_ringing()).map(|leg| (*leg.invite).clone())
     }
 
     pub fn answer(&mut self, invite: &Request, status: u16) -> (Reply, Vec<Effect>) {

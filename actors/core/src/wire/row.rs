@@ -1,5 +1,7 @@
 //! Entities as rows.
 
+use std::sync::Arc;
+
 use tandem_sip::Millis;
 
 use super::{Error, narrow, need, parse, parse_some};
@@ -99,7 +101,7 @@ impl From<&Leg> for proto::Leg {
             cancel_sent: leg.state == LegState::Cancelling { sent: true },
             gateway: leg.gateway.0.clone(),
             peer: leg.peer.to_string(),
-            invite: Some((&leg.invite).into()),
+            invite: Some(leg.invite.as_ref().into()),
             transaction: leg.transaction.as_ref().map(Into::into),
             local_tag: leg.local_tag.clone(),
             dialog: leg.dialog.as_ref().map(Into::into),
@@ -141,7 +143,7 @@ impl TryFrom<proto::Leg> for Leg {
             state,
             gateway: GatewayId(leg.gateway),
             peer: parse(&leg.peer, "leg.peer")?,
-            invite: need(leg.invite, "leg.invite")?.try_into()?,
+            invite: Arc::new(need(leg.invite, "leg.invite")?.try_into()?),
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
             dialog: leg.dialog.map(TryInto::try_into).transpose()?,

@@ -52,7 +52,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             peer,
             transaction,
             dialog: dialog.ok().filter(|_| with_dialog),
-            invite,
+            invite: invite.into(),
             local_tag,
             bye_branch,
             media,

@@ -278,7 +278,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         state,
         gateway: gateway_id(),
         peer: "127.0.0.1:6000".parse().expect("an address"),
-        invite: request(),
+        invite: request().into(),
         transaction: Some(transaction()),
         local_tag: "t".into(),
         dialog: Some(Dialog::as_uas(&request(), "t").expect("a dialog")),
