@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 use crate::options::{Error, Options};
-use crate::run::MediaPlane;
 
 /// Obeys plans; reports by events of its own.
 pub trait Media: Send {
@@ -33,6 +32,12 @@ impl Media for Engine {
         // An older version than one before is no mistake: effects may come again.
         Engine::apply(self, plan_of(plan)).map(|_| ()).map_err(|error| error.to_string())
     }
+}
+
+/// The media plane and what it reports.
+pub struct MediaPlane {
+    pub media: Box<dyn Media>,
+    pub events: mpsc::Receiver<GatewayEvent>,
 }
 
 /// Starts the engine.

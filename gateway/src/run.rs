@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use tandem_core::command::GatewayEvent;
 use tandem_core::ids::GatewayId;
 use tandem_wire::Socket;
 use tokio::net::TcpListener;
@@ -17,17 +16,11 @@ use crate::control::{Control, Identity, Inputs, Status};
 use crate::limits;
 use crate::link::client::{Clients, Dial, Input};
 use crate::link::pb;
-use crate::media::{self, Media};
+use crate::media::{self, MediaPlane};
 use crate::options::{Error, Options};
 
 /// Whatever ends, ends the gateway.
 type Tasks = JoinSet<Result<(), Error>>;
-
-/// The media plane and what it reports.
-pub struct MediaPlane {
-    pub media: Box<dyn Media>,
-    pub events: mpsc::Receiver<GatewayEvent>,
-}
 
 /// Serves with a media plane of the caller's until `shutdown` completes.
 ///

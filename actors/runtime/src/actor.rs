@@ -48,10 +48,10 @@ pub struct Mailbox {
 impl Mailbox {
     /// # Errors
     /// The message, where too many wait.
-    pub fn push(&self, message: Message) -> Result<(), Message> {
+    pub fn push(&self, message: Message) -> Result<(), Box<Message>> {
         let mut queue = self.queue.lock();
         if queue.len() >= limits::MAILBOX_MAX {
-            return Err(message);
+            return Err(Box::new(message));
         }
         queue.push_back(message);
         Ok(())

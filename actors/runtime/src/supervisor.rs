@@ -215,7 +215,7 @@ impl State {
         if let Err(refused) = child.mailbox.push(message) {
             tracing::warn!(%entity, "a full mailbox");
             metrics::counter!("tandem_mailbox_full_total").increment(1);
-            if let Message::Event { origin, .. } = refused {
+            if let Message::Event { origin, .. } = *refused {
                 let again = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
                 self.place.link.accepted(&origin, self.place.replica.shard(), again);
             }
@@ -243,7 +243,7 @@ impl State {
                         // As above.
                         let _ = actor.cast(Wake);
                     }
-                    Err(message) => actor::serve(&self.place, entity, message),
+                    Err(message) => actor::serve(&self.place, entity, *message),
                 },
                 // One that is down does all of its effects when it is restarted.
                 None if child.quarantined => actor::serve(&self.place, entity, message),

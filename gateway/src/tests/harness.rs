@@ -26,7 +26,8 @@ use tonic::{Request as Rpc, Response as Reply, Status, Streaming};
 use crate::link::pb;
 use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
-use crate::run::{MediaPlane, serve};
+use crate::media::MediaPlane;
+use crate::run::serve;
 use crate::{Error, Node, Options, Tls};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,18 +1,28 @@
 //! One process: started so that it dies with its supervisor, watched by a pidfd.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use super::supervisor::Spec;
-
 /// Above all that is not real time.
 const RR_PRIORITY: libc::c_int = 20;
 const NICE: libc::c_int = -15;
+
+/// How a process is started.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub name: String,
+    pub program: PathBuf,
+    /// `--incarnation N` is added at each start.
+    pub arguments: Vec<OsString>,
+    pub stderr: PathBuf,
+}
 
 pub struct Child {
     process: std::process::Child,

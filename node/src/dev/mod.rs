@@ -26,12 +26,13 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config;
 use crate::exit::Usage;
+use child::Spec;
 use control::Action;
 use folder::Folder;
 use obituary::Announcer;
 use plan::Shape;
 use processes::Processes;
-use supervisor::{Death, Listeners, Spec, Supervisor};
+use supervisor::{Death, Listeners, Supervisor};
 
 /// From the start of the processes to `ready`: a machine that is slower than this is too slow.
 const READY_MS_MAX: u64 = 60_000;

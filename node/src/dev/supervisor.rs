@@ -3,9 +3,7 @@
 //! tells it, and told on before anything else is done about it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::oneshot;
 
-use super::child::{self, Child};
+use super::child::{self, Child, Spec};
 
 /// Between SIGTERM and SIGKILL.
 const STOP_MS_MAX: u64 = 5_000;
@@ -24,16 +22,6 @@ const BACK_OFF_MS_MAX: u64 = 5_000;
 const RECOVERED_MS: u64 = 30_000;
 /// Orders that may wait for the thread.
 const ORDERS_MAX: usize = 64;
-
-/// How a process is started.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    pub name: String,
-    pub program: PathBuf,
-    /// `--incarnation N` is added at each start.
-    pub arguments: Vec<OsString>,
-    pub stderr: PathBuf,
-}
 
 /// A process that was reaped: proof that it does nothing any more.
 #[derive(Clone, Debug)]

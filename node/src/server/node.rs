@@ -10,22 +10,16 @@ use axum::routing::post;
 use tandem_http::backend::{Check, Readiness};
 use tokio::sync::watch;
 
-use super::desk::{ClusterStatus, Desk};
+use super::desk::Desk;
 use super::http::{self, Health};
 use super::link::{self, LinkServer};
 use super::meta::{self, Meta};
 use super::process::{self, Shutdown, Started};
 use super::sessions::Sessions;
 use super::shard::Shard;
-use super::{tasks, wiring};
+use super::tasks;
+use super::wiring::{self, Parts};
 use crate::dev::pki;
-
-/// What consensus and actors give to the rest of a node.
-pub struct Parts {
-    pub shard: Arc<dyn Shard>,
-    pub meta: Arc<dyn Meta>,
-    pub cluster: ClusterStatus,
-}
 
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "node")?;

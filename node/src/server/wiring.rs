@@ -27,9 +27,9 @@ use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
+use super::desk::ClusterStatus;
 use super::http::Health;
 use super::meta::Meta;
-use super::node::Parts;
 use super::process::{Shutdown, Started};
 use super::records::Rows;
 use super::sessions::Sessions;
@@ -59,6 +59,13 @@ const FAMILIES: &[&str] = &[
     meta::META,
 ];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
+
+/// What consensus and actors give to the rest of a node.
+pub struct Parts {
+    pub shard: Arc<dyn Shard>,
+    pub meta: Arc<dyn Meta>,
+    pub cluster: ClusterStatus,
+}
 
 pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
