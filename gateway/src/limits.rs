@@ -22,6 +22,8 @@ pub const DOWN_MAX: usize = 8_192;
 pub const EFFECTS_RECENT_MAX: usize = 65_536;
 /// Effects of one `Done`.
 pub const DONE_BATCH_MAX: usize = 64;
+/// Done effects that are kept while nobody leads; beyond it the oldest is forgotten.
+pub const DONE_KEPT_MAX: usize = 4_096;
 /// How long a done effect may wait for others.
 pub const DONE_WAIT_MS_MAX: u64 = 5;
 

@@ -38,8 +38,7 @@ impl Control {
                 );
                 return;
             }
-            Verdict::Repeated => shard.note_done(now, effect.id),
-            Verdict::Do => {
+            Verdict::Repeated | Verdict::Do => {
                 shard.note_done(now, effect.id);
                 // Its term may be news: whoever led in a lower one leads no more.
                 shard.elect();

@@ -136,16 +136,13 @@ impl Control {
         for (id, shard) in &mut self.shards {
             let node = shard.leader();
             let up = node.and_then(|node| self.ups.get(node)).and_then(Option::as_ref);
+            let Some(up) = up else { continue };
             while let Some(effects) = shard.take_done(now) {
                 let done = pb::Done { shard: *id, effects };
-                if let Some(up) = up {
-                    let sent = up.try_send(pb::Up { body: Some(pb::up::Body::Done(done)) });
-                    if sent.is_err() {
-                        stuck.extend(node);
-                    }
+                if up.try_send(pb::Up { body: Some(pb::up::Body::Done(done)) }).is_err() {
+                    stuck.extend(node);
                 }
             }
-            let Some(up) = up else { continue };
             loop {
                 let Ok(slot) = up.try_reserve() else {
                     stuck.extend(node);

@@ -60,12 +60,16 @@ impl Shard {
     }
 
     pub fn note_done(&mut self, now: Millis, id: EffectId) {
+        if self.done.len() >= limits::DONE_KEPT_MAX {
+            // The next leader or session sends it again, and hears of it then.
+            self.done.remove(0);
+        }
         self.done.push(pb::EffectRef { index: id.index, ordinal: u32::from(id.ordinal) });
         self.done_since.get_or_insert(now);
     }
 
-    /// A batch that is full or has waited long enough. Without a leader it is thrown away: the
-    /// next one sends those effects again and hears of them then.
+    /// A batch that is full or has waited long enough. Asked only where there is a leader to tell:
+    /// a new one may have sent its effects before it says that it leads.
     pub fn take_done(&mut self, now: Millis) -> Option<Vec<pb::EffectRef>> {
         let due = self.done.len() >= limits::DONE_BATCH_MAX
             || self.done_since.is_some_and(|since| now.since(since) >= limits::DONE_WAIT_MS_MAX);
@@ -92,7 +96,8 @@ impl Shard {
     }
 
     pub fn next(&self) -> Option<Millis> {
-        let done = self.done_since.map(|since| since.after(limits::DONE_WAIT_MS_MAX));
+        let told = self.done_since.filter(|_| self.leader.is_some());
+        let done = told.map(|since| since.after(limits::DONE_WAIT_MS_MAX));
         [done, self.retry_at].into_iter().flatten().min()
     }
 }
@@ -127,6 +132,9 @@ mod tests {
         let id = |index| EffectId { shard: 0, index, ordinal: 0 };
         let mut shard = Shard::default();
         shard.note_done(Millis(10), id(1));
+        // Nobody is to be told yet.
+        assert_eq!(shard.next(), None);
+        says(&mut shard, 0, 1, true);
         assert_eq!(shard.take_done(Millis(11)), None);
         assert_eq!(shard.next(), Some(Millis(10 + limits::DONE_WAIT_MS_MAX)));
         assert_eq!(shard.take_done(Millis(15)).unwrap().len(), 1);
@@ -136,5 +144,9 @@ mod tests {
         assert_eq!(shard.take_done(Millis(20)).unwrap().len(), limits::DONE_BATCH_MAX);
         assert_eq!(shard.take_done(Millis(20)), None);
         assert_eq!(shard.take_done(Millis(25)).unwrap().len(), 1);
+        for index in 0..=limits::DONE_KEPT_MAX as u64 {
+            shard.note_done(Millis(30), id(index));
+        }
+        assert_eq!(shard.take_done(Millis(30)).unwrap()[0].index, 1, "the oldest is forgotten");
     }
 }
