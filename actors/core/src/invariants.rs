@@ -85,8 +85,7 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
 fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> {
     let mut queued = BTreeSet::new();
     for queue in world.queues.values() {
-        let sorted =
-            queue.entries.is_sorted_by(|a, b| (a.enqueued_at, a.call) < (b.enqueued_at, b.call));
+        let sorted = queue.entries.is_sorted_by_key(|entry| entry.enqueued_at);
         ensure!(sorted, "queue {} is out of order", queue.id);
         for entry in &queue.entries {
             ensure!(queued.insert(entry.call), "call {} waits twice", entry.call);

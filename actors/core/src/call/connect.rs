@@ -91,15 +91,17 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
     }
 }
 
-/// ACK and BYE to a further branch of a fork. A repeated 200 of our own branch is the gateway's:
-/// it repeats the ACK.
+/// ACK and BYE to a further branch of a fork. A repeated 200 of our own branch is the gateway's,
+/// which repeats the ACK; where it comes this far, a new life of the gateway has no ACK to repeat.
 pub fn take_down_fork(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)).cloned() else { return };
     let ours = leg.dialog.as_ref().map(|dialog| dialog.remote_tag.as_str());
+    let Some(mut dialog) = dialog_of(&leg, response) else { return };
     if response.headers.to_tag() == ours {
+        let via = draft.via(&leg.gateway);
+        draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
         return;
     }
-    let Some(mut dialog) = dialog_of(&leg, response) else { return };
     let via = draft.via(&leg.gateway);
     draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     let via = draft.via(&leg.gateway);

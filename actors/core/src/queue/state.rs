@@ -6,7 +6,7 @@ use crate::ids::{AgentId, CallId, OfferId, QueueId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     pub id: QueueId,
-    /// By `(enqueued_at, call)`: time first, the id breaks ties on every replica alike.
+    /// By time, and within one millisecond in the order of the log.
     pub entries: Vec<Entry>,
 }
 
@@ -38,7 +38,7 @@ impl Queue {
 
     /// Takes the caller in at the place that time gives.
     pub fn join(&mut self, call: CallId, at: Millis) {
-        let place = self.entries.partition_point(|e| (e.enqueued_at, e.call) <= (at, call));
+        let place = self.entries.partition_point(|entry| entry.enqueued_at <= at);
         self.entries.insert(place, Entry { call, enqueued_at: at, state: State::Waiting });
     }
 

@@ -28,20 +28,20 @@ fn rings(shard: &Shard, call: CallId) -> Option<&str> {
 // --- the order ---------------------------------------------------------------------------------
 
 #[test]
-fn callers_stand_in_the_order_of_time_and_of_their_ids_where_times_are_equal() {
+fn callers_stand_in_the_order_of_time_and_of_the_log_where_times_are_equal() {
     let mut queue = Queue::new(QueueId("q".into()));
     for (call, at) in [(7, 20), (9, 10), (3, 20), (5, 15)] {
         queue.join(CallId(call), Millis(at));
     }
     let order: Vec<u64> = queue.entries.iter().map(|entry| entry.call.0).collect();
-    assert_eq!(order, [9, 5, 3, 7]);
+    assert_eq!(order, [9, 5, 7, 3]);
     assert_eq!(queue.position(CallId(5)), Some(2));
     assert_eq!(queue.position(CallId(8)), None);
     let offered = State::Offered { agent: AgentId("a".into()), offer: OfferId(1) };
     queue.entry_mut(CallId(9)).unwrap().state = offered;
     assert_eq!(queue.head().map(|entry| entry.call), Some(CallId(5)));
     queue.leave(CallId(5));
-    assert_eq!(queue.head().map(|entry| entry.call), Some(CallId(3)));
+    assert_eq!(queue.head().map(|entry| entry.call), Some(CallId(7)));
     assert_eq!(queue.entry(CallId(5)), None);
 }
 

@@ -15,7 +15,7 @@ use crate::command::{
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::demo::demo_config;
-use crate::effect::{Body, Effect, MediaPlan, Source};
+use crate::effect::{Body, Effect, EffectId, MediaPlan, Source};
 use crate::ids::{AgentId, CallId, GatewayId};
 use crate::invariants;
 use crate::rows::RowChange;
@@ -33,6 +33,8 @@ pub struct Shard {
     pub now: u64,
     pub incarnation: u64,
     pub sequence: u64,
+    /// What gateways have done: it rides on the next entry.
+    pub done: Vec<EffectId>,
 }
 
 impl Shard {
@@ -50,6 +52,7 @@ impl Shard {
             now: 1_000_000,
             incarnation: 0,
             sequence: 0,
+            done: Vec::new(),
         };
         let mut config = demo_config();
         change(&mut config);
@@ -95,7 +98,7 @@ impl Shard {
             seed: meta.seed,
             version: 1,
             origin,
-            done: Vec::new(),
+            done: std::mem::take(&mut self.done),
             command,
         };
         // What the follower gets has been through the encoding.

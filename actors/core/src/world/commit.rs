@@ -2,6 +2,8 @@
 
 use super::indices::{EffectName, name};
 use super::{Meta, Rejection, Reply, World};
+use crate::call::leg::{Leg, State as LegState};
+use crate::call::state::Call;
 use crate::command::Envelope;
 use crate::draft::Writes;
 use crate::effect::{Effect, EffectId};
@@ -20,8 +22,9 @@ impl World {
         assert!(meta.index > self.index, "log indices only grow");
         self.at = self.at.max(meta.at);
         self.index = meta.index;
-        for id in &envelope.done {
-            self.forget_effect(*id, rows);
+        for id in envelope.done.iter().filter(|id| !self.is_owed(**id)).copied().collect::<Vec<_>>()
+        {
+            self.forget_effect(id, rows);
         }
         for branch in &writes.answered_branches {
             let name = EffectName::Send(branch.clone(), "INVITE".into());
@@ -60,6 +63,7 @@ impl World {
         for (id, call) in &writes.calls {
             if let Some(old) = self.calls.remove(id) {
                 self.indices.remove_call(&old);
+                self.forget_settled(&old, call.as_ref(), rows);
             }
             if let Some(new) = call {
                 self.indices.add_call(new, self.config.as_ref());
@@ -108,6 +112,27 @@ impl World {
         touched
     }
 
+    /// Done, and to be done again by the gateway's next life: the peer has yet to say that it came.
+    fn is_owed(&self, id: EffectId) -> bool {
+        let Some(effect) = self.outbox.get(&id) else { return false };
+        let EntityId::Call(call) = &effect.entity else { return false };
+        let (Some(call), Some(name)) = (self.calls.get(call), name(effect)) else { return false };
+        call.legs.iter().any(|leg| owed(leg).as_ref() == Some(&name))
+    }
+
+    /// What the legs of a call no longer owe is not done again.
+    fn forget_settled(&mut self, old: &Call, new: Option<&Call>, rows: &mut Vec<RowChange>) {
+        for leg in &old.legs {
+            let Some(name) = owed(leg) else { continue };
+            let still = new.and_then(|call| call.leg(leg.id)).and_then(owed);
+            if still.as_ref() != Some(&name)
+                && let Some(id) = self.indices.effects.get(&name).copied()
+            {
+                self.forget_effect(id, rows);
+            }
+        }
+    }
+
     /// Puts an effect into the outbox; an earlier one of the same name need not be sent again.
     fn remember_effect(&mut self, effect: &Effect, rows: &mut Vec<RowChange>) {
         if let Some(name) = name(effect) {
@@ -128,6 +153,27 @@ impl World {
             self.indices.effects.remove(&name);
         }
         rows.push(rows::effect(id, None));
+    }
+}
+
+/// The message of a leg whose transaction is open: a 200 until its ACK, a request until its answer
+/// (RFC 3261 §13.3.1.4, §17.1).
+fn owed(leg: &Leg) -> Option<EffectName> {
+    let invite = || leg.invite_branch().to_owned();
+    match leg.state {
+        LegState::Answered => leg.transaction.clone().map(EffectName::Respond),
+        LegState::Calling | LegState::Cancelling { sent: false } => {
+            Some(EffectName::Send(invite(), "INVITE".into()))
+        }
+        LegState::Cancelling { sent: true } => Some(EffectName::Send(invite(), "CANCEL".into())),
+        LegState::Releasing => {
+            leg.bye_branch.clone().map(|bye| EffectName::Send(bye, "BYE".into()))
+        }
+        LegState::Trying
+        | LegState::Active
+        | LegState::Proceeding
+        | LegState::Alerting
+        | LegState::Released => None,
     }
 }
 

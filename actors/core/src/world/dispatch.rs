@@ -44,9 +44,11 @@ pub(super) fn gateway_event(
         login_gateway(draft, origin, login);
         return Ok(());
     }
-    let gateway =
-        known.ok_or_else(|| Rejection::NotFound(format!("gateway {}", origin.gateway)))?;
-    if gateway.incarnation != origin.incarnation {
+    // Where its login has been overtaken, the event counts when that has come.
+    let gateway = known
+        .filter(|gateway| gateway.incarnation >= origin.incarnation)
+        .ok_or(Rejection::TooEarly)?;
+    if gateway.incarnation > origin.incarnation {
         return Err(Rejection::Stale);
     }
     match gateway.judge(origin.sequence) {
