@@ -57,6 +57,7 @@ impl Pki {
 pub struct Voter {
     pub cluster: Cluster,
     pub values: MetaState,
+    log: Log,
 }
 
 impl Voter {
@@ -143,13 +144,17 @@ impl Bench {
             tls: self.pki.tls(&member.name),
             timers: self.timers,
         };
-        let cluster = Cluster::start(options, log, vec![(ShardId::META, machine)]).await.unwrap();
-        self.voters.insert(id, Voter { cluster, values });
+        let machines = vec![(ShardId::META, machine)];
+        let cluster = Cluster::start(options, log.clone(), machines).await.unwrap();
+        self.voters.insert(id, Voter { cluster, values, log });
     }
 
     /// Ends without a word to the others; returns the life that ended.
     pub async fn stop(&mut self, id: NodeId) {
-        self.voters.remove(&id).unwrap().cluster.shutdown().await;
+        let Voter { cluster, log, .. } = self.voters.remove(&id).unwrap();
+        cluster.shutdown().await;
+        let closed = tokio::task::spawn_blocking(move || log.close());
+        tokio::time::timeout(WITHIN, closed).await.expect("the log is still in use").unwrap();
     }
 
     pub fn voter(&self, id: NodeId) -> &Voter {

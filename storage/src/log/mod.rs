@@ -23,6 +23,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -141,6 +142,8 @@ pub struct Log {
     queue: Queue,
     tails: Arc<Mutex<Tails>>,
     payload_bytes_max: usize,
+    /// None where there is no thread.
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Log {
@@ -154,14 +157,26 @@ impl Log {
         let on_thread_start = options.on_thread_start;
         let (log, writer) = Self::open_on(disk, options)?;
         let (queue, operations) = log.queue.threaded();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || {
                 on_thread_start();
                 writer.run(operations);
             })
             .map_err(io)?;
+        *log.writer.lock() = Some(thread);
         Ok(Self { queue, ..log })
+    }
+
+    /// Returns when nothing touches the folder any more, so that it can be opened again. Waits for
+    /// ever where this is not the last handle.
+    pub fn close(self) {
+        let writer = self.writer.lock().take();
+        drop(self);
+        if let Some(writer) = writer {
+            // One that panicked has ended, too.
+            let _ = writer.join();
+        }
     }
 
     /// Everything but the thread: operations go nowhere until the queue is given a way.
@@ -177,7 +192,8 @@ impl Log {
         let queue = Queue::new();
         let writer = Writer::new(disk, options, recovered, queue.shared())
             .map_err(|error| Error::Io { path, error })?;
-        Ok((Self { queue, tails: Arc::new(Mutex::new(tails)), payload_bytes_max }, writer))
+        let tails = Arc::new(Mutex::new(tails));
+        Ok((Self { queue, tails, payload_bytes_max, writer: Arc::default() }, writer))
     }
 
     pub(crate) fn with_queue(self, queue: Queue) -> Self {

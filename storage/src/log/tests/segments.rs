@@ -112,7 +112,7 @@ async fn log_on_a_disk_gathers_what_many_append_and_finds_it_again() {
     assert!(stats.writes < stats.operations, "{stats:?}");
     assert_eq!(log.stalled_ms(), 0);
     log.drained().await.unwrap();
-    drop(log);
+    log.close();
     let log = Log::open(dir.path(), options).unwrap();
     for shard in 0..16 {
         assert_eq!(indexes(&log.shard(ShardId(shard))), (0..40).collect::<Vec<_>>());
