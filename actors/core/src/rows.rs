@@ -22,7 +22,7 @@ pub const QUEUES: &str = "queues";
 pub const CHANNELS: &str = "channels";
 pub const GATEWAYS: &str = "gateways";
 pub const OUTBOX: &str = "outbox";
-/// Time, position and configuration: one row.
+/// Time and position, with every entry; the configuration, with those that change it.
 pub const WORLD: &str = "world";
 /// History: written, never read back into the world.
 pub const CDRS: &str = "cdrs";
@@ -74,13 +74,19 @@ pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
 }
 
 pub(crate) fn world(world: &World) -> RowChange {
-    let value = proto::World {
-        shard: u32::from(world.shard),
-        at: world.at.0,
-        index: world.index,
-        config: world.config.as_ref().map(Into::into),
-    };
-    row(WORLD, b"world".as_slice(), Some(value.encode_to_vec()))
+    row(WORLD, b"world".as_slice(), Some(position(world).encode_to_vec()))
+}
+
+/// A row of its own: it is long, and seldom changes.
+pub(crate) fn config(world: &World) -> RowChange {
+    let config = world.config.as_ref().map(Into::into);
+    let value = proto::World { config, ..position(world) };
+    row(WORLD, b"config".as_slice(), Some(value.encode_to_vec()))
+}
+
+fn position(world: &World) -> proto::World {
+    let (shard, at) = (u32::from(world.shard), world.at.0);
+    proto::World { shard, at, index: world.index, config: None }
 }
 
 pub(crate) fn cdr(cdr: &Cdr) -> RowChange {
@@ -137,9 +143,11 @@ impl World {
             }
             WORLD => {
                 let world = proto::World::decode(value)?;
-                self.at = Millis(world.at);
-                self.index = world.index;
-                self.config = world.config.map(TryInto::try_into).transpose()?;
+                self.at = self.at.max(Millis(world.at));
+                self.index = self.index.max(world.index);
+                if let Some(config) = world.config {
+                    self.config = Some(config.try_into()?);
+                }
             }
             CDRS | RECORDINGS => {}
             other => return Err(Error::Unknown("family", other.to_owned())),

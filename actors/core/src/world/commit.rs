@@ -16,15 +16,16 @@ impl World {
         meta: &Meta,
         envelope: &Envelope,
         reply: &Reply,
-        writes: &Writes,
+        mut writes: Writes,
         rows: &mut Vec<RowChange>,
-    ) -> Vec<EntityId> {
+    ) -> (Vec<EntityId>, Vec<Effect>) {
         assert!(meta.index > self.index, "log indices only grow");
         self.at = self.at.max(meta.at);
         self.index = meta.index;
-        for id in envelope.done.iter().filter(|id| !self.is_owed(**id)).copied().collect::<Vec<_>>()
-        {
-            self.forget_effect(id, rows);
+        for id in &envelope.done {
+            if !self.is_owed(*id) {
+                self.forget_effect(*id, rows);
+            }
         }
         for branch in &writes.answered_branches {
             let name = EffectName::Send(branch.clone(), "INVITE".into());
@@ -32,11 +33,17 @@ impl World {
                 self.forget_effect(id, rows);
             }
         }
-        if let Some(config) = &writes.config {
-            self.config = Some((**config).clone());
+        let config = writes.config.take();
+        let configured = config.is_some();
+        if let Some(config) = config {
+            self.config = Some(*config);
         }
+        let effects = std::mem::take(&mut writes.effects);
+        rows.extend(writes.cdrs.iter().map(rows::cdr));
+        rows.extend(writes.manifests.iter().map(rows::manifest));
         let mut touched = self.keep(writes, rows);
-        if writes.config.is_some() {
+        if configured {
+            rows.push(rows::config(self));
             // Deadlines follow from the configuration, too.
             self.index_all();
         }
@@ -48,65 +55,63 @@ impl World {
             rows.push(rows::gateway(gateway));
             touched.push(EntityId::Gateway(origin.gateway.clone()));
         }
-        for effect in &writes.effects {
+        for effect in &effects {
             self.remember_effect(effect, rows);
         }
-        rows.extend(writes.cdrs.iter().map(rows::cdr));
-        rows.extend(writes.manifests.iter().map(rows::manifest));
         rows.push(rows::world(self));
-        touched
+        (touched, effects)
     }
 
     /// Puts the written entities in place, with their indices and rows.
-    fn keep(&mut self, writes: &Writes, rows: &mut Vec<RowChange>) -> Vec<EntityId> {
+    fn keep(&mut self, writes: Writes, rows: &mut Vec<RowChange>) -> Vec<EntityId> {
         let mut touched = Vec::new();
-        for (id, call) in &writes.calls {
-            if let Some(old) = self.calls.remove(id) {
+        for (id, call) in writes.calls {
+            rows.push(rows::call(id, call.as_ref()));
+            if let Some(old) = self.calls.remove(&id) {
                 self.indices.remove_call(&old);
                 self.forget_settled(&old, call.as_ref(), rows);
             }
             if let Some(new) = call {
-                self.indices.add_call(new, self.config.as_ref());
-                self.calls.insert(*id, new.clone());
+                self.indices.add_call(&new, self.config.as_ref());
+                self.calls.insert(id, new);
             }
-            rows.push(rows::call(*id, call.as_ref()));
-            touched.push(EntityId::Call(*id));
+            touched.push(EntityId::Call(id));
         }
-        for (id, agent) in &writes.agents {
-            if let Some(old) = self.agents.remove(id) {
+        for (id, agent) in writes.agents {
+            rows.push(rows::agent(&id, agent.as_ref()));
+            if let Some(old) = self.agents.remove(&id) {
                 self.indices.remove_agent(&old);
             }
             if let Some(new) = agent {
-                self.indices.add_agent(new);
-                self.agents.insert(id.clone(), new.clone());
+                self.indices.add_agent(&new);
+                self.agents.insert(id.clone(), new);
             }
-            rows.push(rows::agent(id, agent.as_ref()));
-            touched.push(EntityId::Agent(id.clone()));
+            touched.push(EntityId::Agent(id));
         }
-        for (id, queue) in &writes.queues {
+        for (id, queue) in writes.queues {
+            rows.push(rows::queue(&id, queue.as_ref()));
             match queue {
-                Some(new) => self.queues.insert(id.clone(), new.clone()),
-                None => self.queues.remove(id),
+                Some(new) => self.queues.insert(id.clone(), new),
+                None => self.queues.remove(&id),
             };
-            rows.push(rows::queue(id, queue.as_ref()));
-            touched.push(EntityId::Queue(id.clone()));
+            touched.push(EntityId::Queue(id));
         }
-        for (id, channel) in &writes.channels {
-            if let Some(old) = self.channels.remove(id) {
+        for (id, channel) in writes.channels {
+            rows.push(rows::channel(&id, channel.as_ref()));
+            if let Some(old) = self.channels.remove(&id) {
                 self.indices.remove_channel(&old);
             }
             if let Some(new) = channel {
-                self.indices.add_channel(new);
-                self.channels.insert(id.clone(), new.clone());
+                self.indices.add_channel(&new);
+                self.channels.insert(id.clone(), new);
             }
-            rows.push(rows::channel(id, channel.as_ref()));
-            touched.push(EntityId::Channel(id.clone()));
+            touched.push(EntityId::Channel(id));
         }
-        for (id, gateway) in &writes.gateways {
+        for (id, gateway) in writes.gateways {
             if let Some(new) = gateway {
-                self.gateways.insert(id.clone(), new.clone());
-                rows.push(rows::gateway(new));
-                touched.push(EntityId::Gateway(id.clone()));
+                rows.push(rows::gateway(&new));
+                self.gateways.insert(id.clone(), new);
+                touched.push(EntityId::Gateway(id));
             }
         }
         touched

@@ -160,8 +160,8 @@ impl World {
             }
         };
         let mut rows = Vec::new();
-        let touched = self.commit(meta, envelope, &reply, &writes, &mut rows);
-        Applied { effects: writes.effects, rows, touched, reply, alarm }
+        let (touched, effects) = self.commit(meta, envelope, &reply, writes, &mut rows);
+        Applied { effects, rows, touched, reply, alarm }
     }
 }
 

@@ -114,7 +114,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("GatewayEvent", events, |v| message(wire::encode_event(v)), wire::decode_event),
         kind!("Config", configs, |v| message(wire::encode_config(v)), wire::decode_config),
         kind!("Effect", effects, |v| row(rows::effect(v.id, Some(v))), wire::decode_effect),
-        kind!("World", worlds, |v| row(rows::world(v)), |bytes| restored(rows::WORLD, bytes)),
+        kind!("World", worlds, |v| row(rows::config(v)), |bytes| restored(rows::WORLD, bytes)),
         kind!("Call", calls, |v| row(rows::call(v.id, Some(v))), read_call),
         kind!("Agent", agents, |v| row(rows::agent(&v.id, Some(v))), read_agent),
         kind!("Queue", queues, |v| row(rows::queue(&v.id, Some(v))), read_queue),
