@@ -15,6 +15,9 @@ BIN := $(TARGET)/release
 # What a build and the tests need of Debian: package names, and how each is recognised.
 PACKAGES := libclang-dev clang g++ sip-tester nftables iproute2
 
+# Simulated runs of the core: two halves, for two cores.
+SIM_SEEDS ?= 0..2500 2500..5000
+
 .PHONY: demo build test check fix ci bench clean tools
 
 demo: build ## start a cluster, call it, kill its leader, show what happened
@@ -25,8 +28,10 @@ build: tools
 	cargo build --release --locked --workspace --bins
 
 test: build
-	@echo "== unit, property and conformance tests"
+	@echo "== unit, property and conformance tests, black-box tests over real processes"
 	cargo test --release --locked --workspace -- --quiet
+	@echo "== the core in a simulator: seeds $(SIM_SEEDS)"
+	@printf '%s\n' $(SIM_SEEDS) | xargs -P 2 -I{} $(BIN)/tandem-sim --core --seeds {} --require-coverage
 
 check: tools ## never writes
 	cargo fmt --all --check

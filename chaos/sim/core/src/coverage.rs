@@ -1,0 +1,120 @@
+//! What a run has seen: which faults in which state of a call, which pairs of states of each
+//! machine, and marks of subtle branches. What a batch of seeds never sees, it does not test.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::plan::Fault;
+
+/// Columns of the table: what a fault finds.
+pub const STATES: [&str; 9] = [
+    "no call",
+    "in flow",
+    "waiting",
+    "offered",
+    "dialing",
+    "unacked",
+    "connected",
+    "held",
+    "ending",
+];
+
+pub const MARKS: [&str; 6] = [
+    "a CANCEL comes after the answer",
+    "a caller is refused",
+    "a peer without RTP is reported",
+    "an actor is quarantined",
+    "an effect of an old leader is fenced",
+    "a command panics",
+];
+
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// By kind of fault, by state.
+    pub cells: Vec<[u64; STATES.len()]>,
+    /// Machine, from, to.
+    pub pairs: BTreeMap<(&'static str, &'static str, &'static str), u64>,
+    pub marks: BTreeSet<&'static str>,
+}
+
+impl Coverage {
+    pub fn strike(&mut self, fault: Fault, states: &BTreeSet<usize>) {
+        self.cells.resize(Fault::KINDS.len(), [0; STATES.len()]);
+        for state in states {
+            self.cells[fault.kind()][*state] += 1;
+        }
+    }
+
+    pub fn pair(&mut self, machine: &'static str, from: &'static str, to: &'static str) {
+        *self.pairs.entry((machine, from, to)).or_default() += 1;
+    }
+
+    pub fn mark(&mut self, name: &'static str) {
+        self.marks.insert(name);
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.cells.resize(Fault::KINDS.len(), [0; STATES.len()]);
+        for (row, more) in self.cells.iter_mut().zip(&other.cells) {
+            for (cell, count) in row.iter_mut().zip(more) {
+                *cell += count;
+            }
+        }
+        for (pair, count) in &other.pairs {
+            *self.pairs.entry(*pair).or_default() += count;
+        }
+        self.marks.extend(&other.marks);
+    }
+
+    /// Cells that were never reached: fault and state.
+    pub fn empty_cells(&self) -> Vec<(&'static str, &'static str)> {
+        let mut empty = Vec::new();
+        for (kind, name) in Fault::KINDS.iter().enumerate() {
+            for (state, of) in STATES.iter().enumerate() {
+                if self.cells.get(kind).is_none_or(|row| row[state] == 0) {
+                    empty.push((*name, *of));
+                }
+            }
+        }
+        empty
+    }
+
+    pub fn missing_marks(&self) -> Vec<&'static str> {
+        MARKS.iter().copied().filter(|mark| !self.marks.contains(mark)).collect()
+    }
+
+    /// Pairs that the tables allow and nobody saw.
+    pub fn missing_pairs(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        crate::inv_transitions::allowed().filter(|pair| !self.pairs.contains_key(pair)).collect()
+    }
+
+    pub fn table(&self) -> String {
+        let mut text = format!("{:20}", "fault × call");
+        for state in STATES {
+            text.push_str(&format!("{state:>11}"));
+        }
+        text.push('\n');
+        for (kind, name) in Fault::KINDS.iter().enumerate() {
+            text.push_str(&format!("{name:20}"));
+            for state in 0..STATES.len() {
+                let count = self.cells.get(kind).map_or(0, |row| row[state]);
+                text.push_str(&format!("{count:>11}"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    pub fn pair_lines(&self) -> String {
+        let lines = self.pairs.iter().map(|((machine, from, to), count)| {
+            format!("{machine:8} {from:>12} → {to:12} {count}\n")
+        });
+        lines.collect()
+    }
+}
+
+/// Cells that can't be reached, each with its reason.
+const IMPOSSIBLE: &[(&str, &str, &str)] = &[];
+
+pub fn is_impossible((fault, state): (&str, &str)) -> bool {
+    IMPOSSIBLE.iter().any(|(of, at, _)| *of == fault && *at == state)
+}

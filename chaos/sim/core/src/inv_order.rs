@@ -1,0 +1,70 @@
+//! Who came first is served first, and a caller keeps the place and the waiting time over ring-outs
+//! and takeovers.
+
+use std::collections::BTreeMap;
+
+use tandem_core::ids::{CallId, EntityId, OfferId};
+use tandem_core::queue::state::State;
+use tandem_sip::Millis;
+
+use crate::violation::Checked;
+use crate::watch::Step;
+
+#[derive(Debug)]
+struct Place {
+    enqueued_at: Millis,
+    offer: Option<OfferId>,
+}
+
+#[derive(Debug, Default)]
+pub struct Order {
+    places: BTreeMap<CallId, Place>,
+}
+
+impl Order {
+    pub fn after(&mut self, step: &Step<'_>) -> Checked {
+        for entity in &step.applied.touched {
+            let EntityId::Queue(id) = entity else { continue };
+            let Some(queue) = step.world.queues.get(id) else { continue };
+            let mut earlier_waits: Option<CallId> = None;
+            for entry in &queue.entries {
+                let offer = match &entry.state {
+                    State::Waiting => None,
+                    State::Offered { offer, .. } => Some(*offer),
+                };
+                let enqueued_at = entry.enqueued_at;
+                let before = self.places.insert(entry.call, Place { enqueued_at, offer });
+                match &before {
+                    Some(place) => hold!(
+                        place.enqueued_at == enqueued_at,
+                        "call {} has lost its place in queue {id}",
+                        entry.call
+                    ),
+                    None => hold!(
+                        enqueued_at == step.world.at,
+                        "call {} joins queue {id} at another time than now",
+                        entry.call
+                    ),
+                }
+                let new = offer.is_some() && before.and_then(|place| place.offer) != offer;
+                if let (true, Some(first)) = (new, earlier_waits) {
+                    return Err(format!(
+                        "call {} is offered while {first} has waited longer in queue {id}",
+                        entry.call
+                    ));
+                }
+                if offer.is_none() {
+                    earlier_waits.get_or_insert(entry.call);
+                }
+            }
+        }
+        for entity in &step.applied.touched {
+            if let EntityId::Call(id) = entity
+                && !step.world.calls.contains_key(id)
+            {
+                self.places.remove(id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! A caller talks to one agent and an agent to one caller.
+
+use std::collections::BTreeMap;
+
+use tandem_core::call::leg::{Role, State as LegState};
+use tandem_core::ids::EntityId;
+
+use crate::violation::Checked;
+use crate::watch::Step;
+
+pub fn after(step: &Step<'_>) -> Checked {
+    let moved = step
+        .applied
+        .touched
+        .iter()
+        .any(|entity| matches!(entity, EntityId::Call(_) | EntityId::Agent(_)));
+    if !moved {
+        return Ok(());
+    }
+    let mut talks = BTreeMap::new();
+    for call in step.world.calls.values().filter(|call| call.is_live()) {
+        let mut up = call
+            .legs
+            .iter()
+            .filter(|leg| leg.state == LegState::Active && leg.role != Role::Caller);
+        let (first, second) = (up.next(), up.next());
+        hold!(second.is_none(), "the caller of {} talks to two agents", call.id);
+        if let Some(agent) = first.and_then(|leg| leg.agent()) {
+            let other = talks.insert(agent, call.id);
+            hold!(other.is_none(), "agent {agent} talks to the callers of two calls");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! The deterministic simulator of the pure core: the machines of `actors/core`, the outbox and the
+//! takeover rules, under a scheduler that plays consensus, nodes, gateways, carriers, phones and
+//! agents. No async runtime, no sockets, no clock: one seed, one run.
+//!
+//! Read in this order: [`plan`] (what a seed decides beforehand), [`simulation`] (the loop),
+//! [`event`]; then who plays: [`consensus`], [`node`], [`links`], [`gateway`], [`network`],
+//! [`peer`]; then what must hold: [`watch`], which asks the files `inv_*`, one property each, and
+//! [`liveness`]; then how it is used: [`plant`], [`shrink`], [`batch`].
+
+#[macro_use]
+pub mod violation;
+
+pub mod batch;
+pub mod consensus;
+pub mod coverage;
+pub mod digest;
+pub mod event;
+pub mod faults;
+pub mod gateway;
+mod inv_acknowledged;
+mod inv_core;
+mod inv_deadlines;
+mod inv_fence;
+mod inv_offers;
+mod inv_order;
+mod inv_outbox;
+mod inv_pairs;
+mod inv_records;
+mod inv_resources;
+mod inv_time;
+mod inv_transitions;
+mod inv_vip;
+pub mod limits;
+pub mod links;
+pub mod liveness;
+pub mod network;
+pub mod node;
+pub mod options;
+pub mod packet;
+pub mod peer;
+pub mod plan;
+pub mod plant;
+mod planted;
+pub mod random;
+pub mod schedule;
+pub mod shrink;
+pub mod simulation;
+pub mod trace;
+pub mod transactions;
+pub mod watch;
+mod words;
+
+pub use options::{Options, Outcome};
+pub use plant::Plant;
+pub use simulation::Simulation;
+pub use violation::Violation;

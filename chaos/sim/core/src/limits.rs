@@ -1,0 +1,52 @@
+//! Every bound of the model. Those that are a rule of the runtime or the gateway have its value
+//! and its name.
+
+// --- the node, as in actors/runtime ---
+
+pub const ADMISSIONS_MAX: usize = 512;
+pub const DONE_MAX: usize = 256;
+pub const DONE_MS_MAX: u64 = 1_000;
+pub const CRASHES_MAX: usize = 5;
+pub const CRASH_WINDOW_MS: u64 = 10_000;
+pub const RESTART_MS_MIN: u64 = 10;
+pub const RESTART_MS_MAX: u64 = 1_000;
+pub const DEADLINE_TICK_MS: u64 = 10;
+pub const DEADLINE_AGAIN_MS: u64 = 500;
+pub const MAILBOX_MAX: usize = 1_024;
+
+// --- the gateway ---
+
+pub const NO_QUORUM_MS_MAX: u64 = 1_000;
+pub const EVENT_RETRY_MS: u64 = 1_000;
+pub const DONE_BATCH_MAX: usize = 64;
+pub const DONE_WAIT_MS_MAX: u64 = 5;
+/// How often the gateway looks for peers that send no RTP.
+pub const SILENCE_LOOK_MS: u64 = 2_000;
+/// Shorter than a real gateway's, so that a run of a minute sees it.
+pub const RTP_SILENCE_MS_MAX: u64 = 8_000;
+/// Ports that each gateway grants.
+pub const PORTS: u16 = 24;
+
+// --- the run ---
+
+/// What a clock shows when a run begins: milliseconds since 1970.
+pub const EPOCH_MS: u64 = 1_795_000_000_000;
+/// When faults have stopped, everything must have come to rest within this virtual time. It holds
+/// the longest chain of deadlines of a call: the longest call, the wait for its release, twice,
+/// and the largest jump of a clock.
+pub const QUIET_MS_MAX: u64 = 200_000;
+/// No clock is further from the true time.
+pub const CLOCK_MS_MAX: u64 = 12_000;
+/// Of the faulty part of a run.
+pub const VIRTUAL_MS_DEFAULT: u64 = 60_000;
+pub const VIRTUAL_MS_MAX: u64 = 3_600_000;
+/// Events of one run: beyond it the model itself runs in a circle.
+pub const EVENTS_MAX: u64 = 4_000_000;
+/// Packets that a stopped process finds when it goes on; a socket's buffer holds no more.
+pub const BACKLOG_PACKETS_MAX: usize = 256;
+/// Whole worlds are compared this often; digests at each entry.
+pub const COMPARE_EVERY: u64 = 64;
+/// Every so many entries one goes through the encoding of the log.
+pub const ENCODE_EVERY: u64 = 16;
+/// Attempts of one shrinking.
+pub const SHRINK_RUNS_MAX: usize = 600;

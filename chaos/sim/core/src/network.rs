@@ -1,0 +1,217 @@
+//! The way of a packet: it may be lost, come twice, late or out of order; or, on a stream, in order
+//! and once.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::event::Event;
+use crate::links::{Down, GATEWAYS, Up};
+use crate::packet::{Content, Packet};
+use crate::simulation::Simulation;
+
+/// How bad the network is now.
+#[derive(Debug, Default)]
+pub struct Weather {
+    pub loss_percent: u64,
+    pub duplicates_percent: u64,
+    pub jitter_ms: u64,
+}
+
+/// An attempt to connect takes up to this long, handshake and all.
+pub const CONNECT_MS_MAX: u64 = 250;
+const CONNECT_MS_MIN: u64 = 5;
+
+/// Which way on a peer's stream.
+const TO_GATEWAY: usize = 0;
+const TO_PEER: usize = 1;
+
+impl Simulation {
+    pub fn transmit_from_peer(&mut self, p: usize, packet: Rc<Packet>, to: SocketAddr) {
+        let from = self.peers[p].address;
+        let reliable = self.peers[p].reliable;
+        self.tell(|sim| (sim.peers[p].name(), format!("sends {}", packet.words())));
+        self.transmit(from, to, packet, reliable.then_some((p, TO_GATEWAY)));
+    }
+
+    pub fn transmit_from_gateway(&mut self, g: usize, packet: Rc<Packet>, to: SocketAddr) {
+        let from = self.gateways[g].vip;
+        let peer = self.addresses.get(&to).copied();
+        let reliable = peer.filter(|p| self.peers[*p].reliable);
+        self.tell(|sim| {
+            (sim.gateways[g].name.to_string(), format!("sends {} to {to}", packet.words()))
+        });
+        self.transmit(from, to, packet, reliable.map(|p| (p, TO_PEER)));
+    }
+
+    fn transmit(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        packet: Rc<Packet>,
+        stream: Option<(usize, usize)>,
+    ) {
+        self.trace.note(self.now, b'p', packet.digest);
+        let takes_ms = self.random.between(1, self.settings.packet_ms_max);
+        if let Some((p, way)) = stream {
+            let at = (self.now + takes_ms).max(self.peers[p].stream_at[way]);
+            self.peers[p].stream_at[way] = at;
+            self.schedule.put(at, Event::Packet { from, to, packet });
+            return;
+        }
+        let weather = &self.weather;
+        if weather.loss_percent > 0 && self.random.percent(weather.loss_percent) {
+            return;
+        }
+        let jitter_ms = self.random.below(weather.jitter_ms + 1);
+        if weather.duplicates_percent > 0 && self.random.percent(weather.duplicates_percent) {
+            let at = self.now + takes_ms + self.random.below(200);
+            self.schedule.put(at, Event::Packet { from, to, packet: Rc::clone(&packet) });
+        }
+        self.schedule.put(self.now + takes_ms + jitter_ms, Event::Packet { from, to, packet });
+    }
+
+    pub fn on_packet(&mut self, from: SocketAddr, to: SocketAddr, packet: &Rc<Packet>) {
+        if let Some(p) = self.addresses.get(&to).copied() {
+            self.on_packet_to_peer(p, packet);
+            return;
+        }
+        let Some(g) = (0..GATEWAYS).find(|g| self.gateways[*g].vip == to) else { return };
+        let gateway = &mut self.gateways[g];
+        if !gateway.alive {
+            return;
+        }
+        if gateway.paused {
+            if gateway.backlog_packets < crate::limits::BACKLOG_PACKETS_MAX {
+                gateway.backlog_packets += 1;
+                gateway.backlog.push(Event::Packet { from, to, packet: Rc::clone(packet) });
+            }
+            return;
+        }
+        match &packet.content {
+            Content::Request(request) => self.on_request(g, from, packet, request),
+            Content::Response(response) => self.on_response(g, packet, response),
+        }
+        self.flush(g);
+    }
+
+    // --- the streams between gateways and nodes ------------------------------------------------
+
+    pub fn send_up(&mut self, g: usize, n: usize, message: Up) {
+        let takes_ms = self.random.between(0, self.settings.link_ms_max);
+        let now = self.now;
+        let link = self.links.of(g, n);
+        if !link.gateway_open {
+            return;
+        }
+        let at = link.arrives_up(now, takes_ms);
+        let serial = link.serial;
+        self.schedule.put(at, Event::Up { gateway: g, node: n, serial, message });
+    }
+
+    /// Where the gateway has no session it is dropped: it gets what it lacks when it has one.
+    pub fn send_down(&mut self, g: usize, n: usize, message: Down) {
+        let takes_ms = self.random.between(0, self.settings.link_ms_max);
+        let now = self.now;
+        let link = self.links.of(g, n);
+        if !link.node_open {
+            return;
+        }
+        let at = link.arrives_down(now, takes_ms);
+        let serial = link.serial;
+        self.schedule.put(at, Event::Down { gateway: g, node: n, serial, message });
+    }
+
+    pub fn on_up(&mut self, g: usize, n: usize, serial: u64, message: Up) {
+        let link = self.links.of(g, n);
+        if link.serial != serial || !link.node_open {
+            return;
+        }
+        if link.cut_until > self.now {
+            link.held_up.push_back(message);
+            return;
+        }
+        let incarnation = link.incarnation;
+        if self.nodes[n].paused {
+            let late = Event::Up { gateway: g, node: n, serial, message };
+            self.nodes[n].backlog.push(late);
+            return;
+        }
+        match message {
+            Up::Event { sequence, event } => {
+                let gateway = self.gateways[g].name.clone();
+                let origin = tandem_core::command::Origin { gateway, incarnation, sequence };
+                self.on_gateway_event(n, origin, &event);
+            }
+            Up::Done(effects) => self.on_done(n, &effects),
+        }
+    }
+
+    pub fn on_down_arrived(&mut self, g: usize, n: usize, serial: u64, message: Down) {
+        let link = self.links.of(g, n);
+        if link.serial != serial || !link.gateway_open {
+            return;
+        }
+        if link.cut_until > self.now {
+            link.held_down.push_back(message);
+            return;
+        }
+        if self.gateways[g].paused {
+            let late = Event::Down { gateway: g, node: n, serial, message };
+            self.gateways[g].backlog.push(late);
+            return;
+        }
+        self.on_down(g, n, message);
+    }
+
+    pub fn connect_later(&mut self, g: usize, n: usize, within_ms: u64) {
+        let after_ms = self.random.between(CONNECT_MS_MIN, within_ms);
+        let link = self.links.of(g, n);
+        if !link.connecting {
+            link.connecting = true;
+            self.schedule.put(self.now + after_ms, Event::Connect { gateway: g, node: n });
+        }
+    }
+
+    pub fn on_connect(&mut self, g: usize, n: usize) {
+        let ready = self.gateways[g].is_up() && self.nodes[n].is_up();
+        let (incarnation, now) = (self.gateways[g].incarnation, self.now);
+        let link = self.links.of(g, n);
+        link.connecting = false;
+        if link.gateway_open {
+            return;
+        }
+        if !ready || link.cut_until > now {
+            if self.gateways[g].alive {
+                self.connect_later(g, n, CONNECT_MS_MAX);
+            }
+            return;
+        }
+        link.open(incarnation);
+        // What it has not done comes first, then who leads.
+        self.on_session(g, n);
+        self.send_down(g, n, Down::Routing);
+        self.tell_leading_to(g, n);
+    }
+
+    pub fn on_gateway_hears(&mut self, g: usize, n: usize, serial: u64) {
+        let link = self.links.of(g, n);
+        if link.serial != serial || !link.gateway_open {
+            return;
+        }
+        if self.gateways[g].paused {
+            let late = Event::GatewayHears { gateway: g, node: n, serial };
+            self.gateways[g].backlog.push(late);
+            return;
+        }
+        link.gateway_open = false;
+        self.on_session_over(g, n);
+        self.connect_later(g, n, CONNECT_MS_MAX);
+    }
+
+    pub fn on_node_hears(&mut self, g: usize, n: usize, serial: u64) {
+        let link = self.links.of(g, n);
+        if link.serial == serial {
+            link.node_open = false;
+        }
+    }
+}

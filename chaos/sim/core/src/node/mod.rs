@@ -1,0 +1,120 @@
+//! A node: its replica of the shard and, while it leads, the rules of `actors/runtime`.
+//!
+//! [`replica`] applies and stores, [`leader`] proposes and performs, [`election`] says who leads,
+//! [`actors`] crash and are restarted.
+
+pub mod actors;
+pub mod election;
+pub mod leader;
+pub mod replica;
+
+use std::collections::BTreeMap;
+
+use tandem_core::deadline::Deadline;
+use tandem_core::effect::EffectId;
+use tandem_core::ids::{EntityId, GatewayId};
+use tandem_sip::Millis;
+
+use crate::event::Event;
+use crate::limits;
+use actors::Child;
+use replica::Replica;
+
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub alive: bool,
+    pub paused: bool,
+    /// The other voters can't be reached.
+    pub cut: bool,
+    pub life: u32,
+    /// What its clock shows beyond the true time.
+    pub clock_ms: i64,
+    pub replica: Replica,
+    /// The term that it believes to lead.
+    pub believes: Option<u64>,
+    /// The term in which its actors serve.
+    pub tree: Option<u64>,
+    pub pending: BTreeMap<u64, Pending>,
+    pub last_proposal: u64,
+    pub done: Vec<EffectId>,
+    pub handed: BTreeMap<Deadline, Millis>,
+    /// Actors that crashed in this term; all others run.
+    pub children: BTreeMap<EntityId, Child>,
+    pub admissions: usize,
+    pub wake_at: Option<u64>,
+    pub applying: bool,
+    /// What arrived while it was stopped.
+    pub backlog: Vec<Event>,
+    /// A planted bug: deadlines of entries before this one are forgotten.
+    pub forgets_before: u64,
+}
+
+/// A proposal whose reply is awaited.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub what: Proposed,
+    pub done: Vec<EffectId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    Elected,
+    Event {
+        gateway: GatewayId,
+        life: u64,
+        sequence: u64,
+        new_call: bool,
+    },
+    /// Nobody waits for the reply.
+    Other,
+}
+
+impl Node {
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            alive: true,
+            paused: false,
+            cut: false,
+            life: 1,
+            clock_ms: 0,
+            replica: Replica::default(),
+            believes: None,
+            tree: None,
+            pending: BTreeMap::new(),
+            last_proposal: 0,
+            done: Vec::new(),
+            handed: BTreeMap::new(),
+            children: BTreeMap::new(),
+            admissions: 0,
+            wake_at: None,
+            applying: false,
+            backlog: Vec::new(),
+            forgets_before: 0,
+        }
+    }
+
+    /// It runs.
+    pub fn is_up(&self) -> bool {
+        self.alive && !self.paused
+    }
+
+    /// It runs and reaches the majority.
+    pub fn is_voter(&self) -> bool {
+        self.is_up() && !self.cut
+    }
+
+    /// What its clock shows.
+    pub fn clock(&self, now: u64) -> Millis {
+        Millis((limits::EPOCH_MS + now).saturating_add_signed(self.clock_ms))
+    }
+
+    /// The actors are gone, with all that they knew.
+    pub fn tear_down(&mut self) {
+        self.tree = None;
+        self.children.clear();
+        self.handed.clear();
+        self.admissions = 0;
+    }
+}

@@ -1,0 +1,105 @@
+//! The outside: carriers' callers and agents' phones. Each is a user agent on the machines of
+//! RFC 3261 §17 and dialogs of §12, and checks by itself what it is sent.
+//!
+//! [`line`] is one call of one user agent; [`caller`] places calls, [`phone`] takes them,
+//! [`dialog`] is what both do within a dialog, [`registration`] keeps a phone registered,
+//! [`endpoint`] is sockets and timers.
+
+pub mod caller;
+pub mod dialog;
+pub mod endpoint;
+pub mod line;
+pub mod phone;
+pub mod registration;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use tandem_sip::{Param, Transport, Via};
+
+use line::Line;
+use registration::Registration;
+
+/// A planned act of a user agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Cancel,
+    /// No final answer came 64·T1 after the CANCEL (RFC 3261 §9.1).
+    GiveUp,
+    Vanish,
+    Ack,
+    Ring,
+    Answer,
+    Refuse(u16),
+    HangUp,
+    Hold,
+    Retrieve,
+    Register,
+}
+
+#[derive(Debug)]
+pub struct Peer {
+    /// Whose phone it is, by number; a carrier's caller where it is none.
+    pub agent: Option<u16>,
+    pub address: SocketAddr,
+    pub reliable: bool,
+    pub alive: bool,
+    /// It restarts with nothing that it knew: what was planned before is void.
+    pub life: u32,
+    /// The gateway it uses.
+    pub home: usize,
+    pub lines: Vec<Line>,
+    /// Branch and digest of each INVITE that it was ever sent, by Call-ID.
+    pub invited: BTreeMap<String, (String, u64)>,
+    pub registration: Registration,
+    pub wake_at: Option<u64>,
+    pub branches: u64,
+    /// When the last message on its reliable transport arrives, each way.
+    pub stream_at: [u64; 2],
+}
+
+impl Peer {
+    pub fn new(agent: Option<u16>, address: SocketAddr, reliable: bool, home: usize) -> Self {
+        Self {
+            agent,
+            address,
+            reliable,
+            alive: true,
+            life: 1,
+            home,
+            lines: Vec::new(),
+            invited: BTreeMap::new(),
+            registration: Registration::default(),
+            wake_at: None,
+            branches: 0,
+            stream_at: [0; 2],
+        }
+    }
+
+    /// The topmost Via of a new transaction.
+    pub fn via(&mut self) -> Via {
+        self.branches += 1;
+        let name = format!("z9hG4bKp{}n{}", self.address.port(), self.branches);
+        Via {
+            transport: if self.reliable { Transport::Tcp } else { Transport::Udp },
+            host: self.address.ip().to_string(),
+            port: Some(self.address.port()),
+            params: vec![Param {
+                name: "branch".into(),
+                value: Some(format!("{name}l{}", self.life)),
+            }],
+        }
+    }
+
+    /// Has it a call?
+    pub fn is_busy(&self) -> bool {
+        self.lines.iter().any(|line| !line.is_over())
+    }
+
+    pub fn name(&self) -> String {
+        match self.agent {
+            Some(agent) => format!("phone {}", 1_001 + u32::from(agent)),
+            None => format!("caller {}", self.address.port()),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! An agent's phone that is called: it rings, is answered, ignored or refused, and takes a CANCEL.
+
+use std::rc::Rc;
+
+use tandem_sip::dialog::Dialog;
+use tandem_sip::sdp::Direction;
+use tandem_sip::transaction::Key;
+use tandem_sip::{NameAddr, Request, Uri};
+
+use super::Step;
+use super::line::{Line, State};
+use crate::packet::Packet;
+use crate::random::Random;
+use crate::simulation::Simulation;
+use crate::transactions::Server;
+
+/// The name of the random stream of phones.
+const PHONES: u64 = 4;
+const RINGS_MS_MAX: u64 = 60_000;
+
+impl Simulation {
+    /// An INVITE outside of any dialog.
+    pub fn on_invited(&mut self, p: usize, key: Key, packet: &Packet, request: &Rc<Request>) {
+        let call_id = request.headers.call_id.clone();
+        let branch = request.headers.branch().to_owned();
+        let seen = (branch, packet.digest);
+        if let Some(before) = self.peers[p].invited.insert(call_id.clone(), seen.clone()) {
+            let what = if before.0 == seen.0 {
+                // Its transaction is over: this phone has rebooted, or the sender is very late.
+                return;
+            } else {
+                format!("{} gets a second INVITE transaction of {call_id}", self.peers[p].name())
+            };
+            self.fail("peers", what);
+            return;
+        }
+        let reliable = self.peers[p].reliable;
+        let tag = format!("p{p}n{}", self.peers[p].invited.len());
+        let busy = self.peers[p].is_busy();
+        let mut line = Line::new(call_id, None, State::Invited, Rc::clone(request), tag);
+        line.server = Some((key, Server::new(true, reliable)));
+        line.started_at = self.now;
+        line.rtp_port = self.next_rtp_port();
+        let l = self.add_line(p, line);
+        if busy {
+            self.answer_invite(p, l, 486);
+            return;
+        }
+        self.decide(p, l);
+    }
+
+    /// What the agent will do with it: drawn from the seed, the phone and which call it is.
+    fn decide(&mut self, p: usize, l: usize) {
+        let nth = self.peers[p].invited.len() as u64;
+        let mut random = Random::stream(self.seed ^ (p as u64) << 40, PHONES + (nth << 8));
+        let ring_at = random.between(1, 60);
+        let answers_at = ring_at + random.between(50, self.settings.ring_ms_max);
+        // No phone rings for ever.
+        self.plan_step(p, l, RINGS_MS_MAX, Step::Refuse(480));
+        match random.below(20) {
+            // Nobody is there, and the phone does not even say that it rings.
+            0 => {}
+            1 => self.plan_step(p, l, ring_at, Step::Refuse(486)),
+            2 => {
+                self.plan_step(p, l, ring_at, Step::Ring);
+                self.plan_step(p, l, answers_at, Step::Refuse(603));
+            }
+            3 => self.plan_step(p, l, ring_at, Step::Refuse(480)),
+            // It rings, and nobody comes.
+            4 | 5 => self.plan_step(p, l, ring_at, Step::Ring),
+            // So late that it may cross the CANCEL.
+            6 => {
+                self.plan_step(p, l, ring_at, Step::Ring);
+                let about = self.settings.ring_ms_max.saturating_sub(20);
+                self.plan_step(p, l, about + random.below(60), Step::Answer);
+            }
+            7 => self.plan_step(p, l, ring_at, Step::Answer),
+            _ => {
+                self.plan_step(p, l, ring_at, Step::Ring);
+                self.plan_step(p, l, answers_at, Step::Answer);
+            }
+        }
+    }
+
+    pub fn on_phone_step(&mut self, p: usize, l: usize, step: Step) {
+        match step {
+            Step::Ring if self.peers[p].lines[l].state == State::Invited => {
+                self.answer_invite(p, l, 180);
+            }
+            Step::Answer if self.peers[p].lines[l].state == State::Invited => {
+                self.answer_invite(p, l, 200);
+            }
+            Step::Refuse(status) if self.peers[p].lines[l].state == State::Invited => {
+                self.answer_invite(p, l, status);
+            }
+            Step::HangUp => self.hang_up(p, l),
+            Step::Hold => self.hold(p, l, true),
+            Step::Retrieve => self.hold(p, l, false),
+            Step::Ring
+            | Step::Answer
+            | Step::Refuse(_)
+            | Step::Cancel
+            | Step::GiveUp
+            | Step::Vanish
+            | Step::Ack
+            | Step::Register => {}
+        }
+    }
+
+    pub fn answer_invite(&mut self, p: usize, l: usize, status: u16) {
+        let now = self.now_ms();
+        let address = self.peers[p].address;
+        let line = &mut self.peers[p].lines[l];
+        let mut response = line.invite.respond(status, None, Some(&line.tag));
+        let mut audio = None;
+        if (180..300).contains(&status) {
+            let contact = Uri::sip(Some("p"), &address.ip().to_string(), Some(address.port()));
+            response.headers.contact = vec![NameAddr::new(contact)];
+        }
+        if (200..300).contains(&status) {
+            audio = Some(line.audio(address.ip(), Direction::SendRecv));
+            line.dialog = Dialog::as_uas(&line.invite, &line.tag).ok();
+            line.state = State::Answered;
+            line.answered_at = self.now;
+        } else if status >= 300 {
+            line.state = State::Over;
+        }
+        let Some((_, server)) = &mut line.server else { return };
+        if let Some(packet) = server.respond(now, &Rc::new(response), audio) {
+            self.transmit_on_line(p, l, packet);
+        }
+    }
+
+    pub fn on_cancelled(&mut self, p: usize, key: &Key, packet: &Packet, cancel: &Request) {
+        let invite = Key { method: "INVITE".into(), ..key.clone() };
+        let found = self.peers[p]
+            .lines
+            .iter()
+            .position(|line| line.server.as_ref().is_some_and(|(known, _)| *known == invite));
+        let Some(l) = found else {
+            self.answer_stateless_from_peer(p, cancel, 481);
+            return;
+        };
+        self.answer_on_line(p, l, key, packet, cancel, 200);
+        let pending = self.peers[p].lines[l].state == State::Invited;
+        if pending {
+            self.answer_invite(p, l, 487);
+        } else {
+            self.coverage.mark("a CANCEL comes after the answer");
+        }
+    }
+
+    /// The ACK of our 200.
+    pub fn on_acknowledged(&mut self, p: usize, ack: &Request) {
+        let now = self.now_ms();
+        let headers = &ack.headers;
+        let found = self.peers[p].lines.iter().position(|line| {
+            line.call_id == headers.call_id && headers.to_tag() == Some(line.tag.as_str())
+        });
+        let Some(l) = found else { return };
+        let line = &mut self.peers[p].lines[l];
+        let first = line.server.as_mut().is_some_and(|(_, server)| server.on_ack(now));
+        if !first || line.state != State::Answered {
+            return;
+        }
+        line.state = State::Up;
+        let nth = self.peers[p].invited.len() as u64;
+        let mut random = Random::stream(self.seed ^ (p as u64) << 40, PHONES + 1 + (nth << 8));
+        let talk_ms = random.between(300, 9_000);
+        self.plan_step(p, l, talk_ms, Step::HangUp);
+        if random.percent(25) {
+            self.plan_step(p, l, random.below(talk_ms), Step::Hold);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What a seed decides before anything happens: the house, who calls, and which faults strike. It
+//! is a list, so that a failing run can be cut down to what it needs.
+
+use crate::random::Random;
+
+/// The house that this run simulates.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub agents: u16,
+    pub channels: u16,
+    pub ring_ms_max: u64,
+    pub no_answer_ms: u64,
+    pub acw_ms: u64,
+    pub guard_ms: u64,
+    pub call_ms_max: u64,
+    pub waiting_max: u32,
+    /// A commit takes up to this long.
+    pub commit_ms_max: u64,
+    /// A packet takes up to this long.
+    pub packet_ms_max: u64,
+    pub link_ms_max: u64,
+    /// Registrations last this long, seconds.
+    pub expires_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Carrier { tcp: bool },
+    Agent(u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Support,
+    Sales,
+    Echo,
+    Extension(u16),
+    Nowhere,
+}
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub at: u64,
+    pub gateway: usize,
+    pub from: From,
+    pub to: To,
+    /// CANCEL so long after the INVITE, if there is no answer.
+    pub cancel_after: u64,
+    /// BYE so long after the answer.
+    pub talk_ms: u64,
+    /// The ACK comes so late; never, where it is none.
+    pub ack_after: Option<u64>,
+    /// Holds so long after the answer, for so long.
+    pub hold: Option<(u64, u64)>,
+    /// Vanishes without a word so long after the INVITE.
+    pub vanish_after: Option<u64>,
+    /// The INVITE offers no SDP.
+    pub offerless: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Ready,
+    NotReady,
+    LoggedOut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    KillLeader { empty_disk: bool },
+    KillFollower { empty_disk: bool },
+    StopWitness,
+    MoveLeader,
+    CutLeader,
+    PauseLeader,
+    CutLink { gateway: usize, node: usize },
+    KillGateway { gateway: usize },
+    PauseGateway { gateway: usize },
+    JumpClock { node: usize, ms: i64 },
+    PanicActor { pick: u64, times: u32 },
+    PanicCommand,
+    SlowCommits { ms: u64 },
+    Overload,
+    Loss { percent: u64 },
+    Duplicates { percent: u64 },
+    Jitter { ms: u64 },
+    PhoneGone { agent: u16 },
+    PhoneMoves { agent: u16 },
+    PhoneReboots { agent: u16 },
+    Ask { agent: u16, wish: Wish },
+    Release { pick: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub struct Strike {
+    pub at: u64,
+    pub lasts_ms: u64,
+    pub fault: Fault,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub calls: Vec<Call>,
+    pub strikes: Vec<Strike>,
+    /// From here on nothing strikes, and what was broken is mended.
+    pub heal_at: u64,
+}
+
+impl Fault {
+    pub const KINDS: [&'static str; 22] = [
+        "kill leader",
+        "kill follower",
+        "stop witness",
+        "move leader",
+        "cut leader off",
+        "pause leader",
+        "cut link",
+        "kill gateway",
+        "pause gateway",
+        "jump clock",
+        "panic actor",
+        "panic command",
+        "slow commits",
+        "overload",
+        "loss",
+        "duplicates",
+        "jitter",
+        "phone gone",
+        "phone moves",
+        "phone reboots",
+        "agent asks",
+        "operator releases",
+    ];
+
+    pub fn kind(self) -> usize {
+        match self {
+            Self::KillLeader { .. } => 0,
+            Self::KillFollower { .. } => 1,
+            Self::StopWitness => 2,
+            Self::MoveLeader => 3,
+            Self::CutLeader => 4,
+            Self::PauseLeader => 5,
+            Self::CutLink { .. } => 6,
+            Self::KillGateway { .. } => 7,
+            Self::PauseGateway { .. } => 8,
+            Self::JumpClock { .. } => 9,
+            Self::PanicActor { .. } => 10,
+            Self::PanicCommand => 11,
+            Self::SlowCommits { .. } => 12,
+            Self::Overload => 13,
+            Self::Loss { .. } => 14,
+            Self::Duplicates { .. } => 15,
+            Self::Jitter { .. } => 16,
+            Self::PhoneGone { .. } => 17,
+            Self::PhoneMoves { .. } => 18,
+            Self::PhoneReboots { .. } => 19,
+            Self::Ask { .. } => 20,
+            Self::Release { .. } => 21,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::KINDS[self.kind()]
+    }
+}
+
+/// Names of the random streams.
+const HOUSE: u64 = 1;
+const CALLS: u64 = 2;
+const FAULTS: u64 = 3;
+/// One caller every so often, on average.
+const ARRIVAL_MS: u64 = 450;
+const FIRST_CALL_MS: u64 = 1_200;
+
+impl Plan {
+    pub fn of(seed: u64, virtual_ms: u64) -> Self {
+        let settings = house(&mut Random::stream(seed, HOUSE));
+        let calls = callers(&mut Random::stream(seed, CALLS), &settings, virtual_ms);
+        let strikes = faults(&mut Random::stream(seed, FAULTS), &settings, virtual_ms);
+        Self { settings, calls, strikes, heal_at: virtual_ms * 7 / 10 }
+    }
+}
+
+fn house(random: &mut Random) -> Settings {
+    Settings {
+        agents: random.between(3, 8) as u16,
+        channels: random.between(6, 30) as u16,
+        ring_ms_max: *random.pick(&[1_500, 4_000, 8_000]),
+        no_answer_ms: *random.pick(&[2_000, 6_000]),
+        acw_ms: *random.pick(&[0, 200, 1_000, 3_000]),
+        guard_ms: *random.pick(&[0, 0, 250]),
+        call_ms_max: *random.pick(&[20_000, 40_000]),
+        waiting_max: *random.pick(&[3, 8, 100]),
+        commit_ms_max: *random.pick(&[2, 5, 20]),
+        packet_ms_max: *random.pick(&[2, 10, 40]),
+        link_ms_max: *random.pick(&[1, 3]),
+        expires_s: *random.pick(&[15, 60]),
+    }
+}
+
+fn callers(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Call> {
+    let last = virtual_ms * 9 / 10;
+    let count = virtual_ms / ARRIVAL_MS;
+    let mut calls: Vec<Call> = (0..count).map(|_| caller(random, settings, last)).collect();
+    calls.sort_by_key(|call| call.at);
+    calls
+}
+
+fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {
+    let agent = |random: &mut Random| random.below(u64::from(settings.agents)) as u16;
+    let from = match random.below(20) {
+        0 | 1 => From::Agent(agent(random)),
+        2..=5 => From::Carrier { tcp: true },
+        _ => From::Carrier { tcp: false },
+    };
+    let to = match random.below(20) {
+        0 | 1 => To::Echo,
+        2..=4 => To::Extension(agent(random)),
+        5..=8 => To::Sales,
+        9 => To::Nowhere,
+        _ => To::Support,
+    };
+    let patience_ms_max = *random.pick(&[300, 900, 3_000, 20_000, 20_000]);
+    let talk_ms_max = *random.pick(&[2_000, 6_000, 15_000]);
+    Call {
+        at: random.between(FIRST_CALL_MS, last.max(FIRST_CALL_MS)),
+        gateway: random.index(2),
+        from,
+        to,
+        cancel_after: random.between(5, patience_ms_max),
+        talk_ms: random.between(200, talk_ms_max),
+        ack_after: match random.below(30) {
+            0 => None,
+            1 | 2 => Some(random.between(300, 4_000)),
+            _ => Some(0),
+        },
+        hold: random.percent(15).then(|| (random.between(100, 3_000), random.between(100, 3_000))),
+        vanish_after: random.percent(4).then(|| random.between(10, 8_000)),
+        offerless: random.percent(8),
+    }
+}
+
+/// A run has only some of the kinds of faults, so that rare ones are not drowned by the others.
+fn faults(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Strike> {
+    let kinds: Vec<u64> = (0..Fault::KINDS.len() as u64).filter(|_| random.percent(35)).collect();
+    if kinds.is_empty() {
+        return Vec::new();
+    }
+    let end = virtual_ms * 7 / 10;
+    let count = random.between(1, 1 + virtual_ms / 4_000);
+    let mut strikes: Vec<Strike> = Vec::new();
+    for _ in 0..count {
+        let mut at = random.between(200, end.max(400) - 200);
+        // Faults like company: what one leaves half done is where the next one hurts.
+        let company = if random.percent(45) { random.between(1, 3) } else { 0 };
+        for _ in 0..=company {
+            let lasts_ms_max = *random.pick(&[150, 600, 1_500, 6_000]);
+            let lasts_ms = random.between(20, lasts_ms_max).min(end - at);
+            let kind = *random.pick(&kinds);
+            let fault = fault(random, kind, settings);
+            strikes.push(Strike { at, lasts_ms, fault });
+            // A gateway that dies again while it begins.
+            if matches!(fault, Fault::KillGateway { .. }) && random.percent(40) {
+                let again = (at + lasts_ms + random.between(20, 700)).min(end);
+                let lasts_ms = random.between(20, 300).min(end - again);
+                strikes.push(Strike { at: again, lasts_ms, fault });
+            }
+            at = (at + random.below(300)).min(end);
+        }
+    }
+    strikes.sort_by_key(|strike| strike.at);
+    strikes
+}
+
+fn fault(random: &mut Random, kind: u64, settings: &Settings) -> Fault {
+    let agent = random.below(u64::from(settings.agents)) as u16;
+    let (gateway, node, pick) = (random.index(2), random.index(2), random.draw());
+    let empty_disk = random.percent(25);
+    match kind {
+        0 => Fault::KillLeader { empty_disk },
+        1 => Fault::KillFollower { empty_disk },
+        2 => Fault::StopWitness,
+        3 => Fault::MoveLeader,
+        4 => Fault::CutLeader,
+        5 => Fault::PauseLeader,
+        6 => Fault::CutLink { gateway, node },
+        7 => Fault::KillGateway { gateway },
+        8 => Fault::PauseGateway { gateway },
+        9 => Fault::JumpClock { node, ms: random.between(0, 6_000) as i64 - 3_000 },
+        10 => Fault::PanicActor { pick, times: random.between(1, 6) as u32 },
+        11 => Fault::PanicCommand,
+        12 => Fault::SlowCommits { ms: random.between(50, 1_500) },
+        13 => Fault::Overload,
+        14 => Fault::Loss { percent: random.between(2, 40) },
+        15 => Fault::Duplicates { percent: random.between(2, 60) },
+        16 => Fault::Jitter { ms: random.between(20, 600) },
+        17 => Fault::PhoneGone { agent },
+        18 => Fault::PhoneMoves { agent },
+        19 => Fault::PhoneReboots { agent },
+        20 => {
+            let wish = *random.pick(&[Wish::Ready, Wish::NotReady, Wish::LoggedOut]);
+            Fault::Ask { agent, wish }
+        }
+        _ => Fault::Release { pick },
+    }
+}
+
+#[test]
+fn plan_of_a_seed_is_always_the_same_and_every_fault_is_planned_by_some_seed() {
+    let (one, two) = (Plan::of(9, 60_000), Plan::of(9, 60_000));
+    assert_eq!(format!("{one:?}"), format!("{two:?}"));
+    let mut seen = [false; Fault::KINDS.len()];
+    for seed in 0..200 {
+        for strike in Plan::of(seed, 60_000).strikes {
+            seen[strike.fault.kind()] = true;
+        }
+    }
+    assert_eq!(seen, [true; Fault::KINDS.len()]);
+}

@@ -1,0 +1,184 @@
+//! The core's decision, or a planted bug around it. A command that shall panic panics here.
+
+use tandem_core::agent::state::{Agent, State as AgentState};
+use tandem_core::call::leg::State as LegState;
+use tandem_core::call::state::{Call, State as CallState};
+use tandem_core::cdr::{Cdr, Disposition, Side};
+use tandem_core::command::{Command, Envelope, GatewayEvent};
+use tandem_core::deadline::Deadline;
+use tandem_core::draft::Writes;
+use tandem_core::effect::{Body, Effect, EffectId};
+use tandem_core::ids::{CallId, EntityId};
+use tandem_core::{Meta, Rejection, World};
+use tandem_sip::Millis;
+
+use crate::plant::Plant;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub plant: Option<Plant>,
+    /// The command panics, on every replica alike.
+    pub panics: bool,
+    pub node: usize,
+}
+
+/// # Errors
+/// Why the command is refused.
+pub fn decide(
+    case: Case,
+    world: &World,
+    meta: &Meta,
+    envelope: &Envelope,
+) -> Result<Writes, Rejection> {
+    if case.panics {
+        // What is refused is refused before anything can break.
+        let decided = world.handle(meta, envelope);
+        if decided.is_err() || case.plant == Some(Plant::ApplyDroppedWrites) && case.node == 1 {
+            return decided;
+        }
+        // Without the hook that prints: thousands of these are wanted.
+        std::panic::resume_unwind(Box::new("as planned".to_owned()));
+    }
+    match case.plant {
+        Some(Plant::LosePlace) => {
+            let mut writes = world.handle(meta, envelope)?;
+            if let Command::Due(Deadline::RingOut { call, .. }) = &envelope.command {
+                lose_place(&mut writes, *call, world.at.max(meta.at));
+            }
+            Ok(writes)
+        }
+        Some(Plant::CdrTwice) => {
+            let mut writes = world.handle(meta, envelope)?;
+            write_again(&mut writes, world, world.at.max(meta.at));
+            Ok(writes)
+        }
+        Some(Plant::ResendAfterProvisional) => {
+            let mut writes = world.handle(meta, envelope)?;
+            if let Command::Gateway(GatewayEvent::Response { branch, response, .. }) =
+                &envelope.command
+                && response.is_provisional()
+            {
+                send_again(&mut writes, meta, branch);
+            }
+            Ok(writes)
+        }
+        Some(Plant::FreePortTwice) => {
+            let mut writes = world.handle(meta, envelope)?;
+            keep_ports(&mut writes, world);
+            Ok(writes)
+        }
+        Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
+        Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
+            Err(Rejection::Refused("planted".into()))
+        }
+        Some(Plant::TrustLocalClock) => {
+            let mut young = world.clone();
+            young.at = Millis(0);
+            young.handle(meta, envelope)
+        }
+        Some(Plant::BreakOrder) => {
+            let mut reversed = world.clone();
+            reversed.queues.values_mut().for_each(|queue| queue.entries.reverse());
+            let mut writes = reversed.handle(meta, envelope)?;
+            for queue in writes.queues.values_mut().flatten() {
+                queue.entries.sort_by_key(|entry| (entry.enqueued_at, entry.call));
+            }
+            Ok(writes)
+        }
+        Some(_) | None => world.handle(meta, envelope),
+    }
+}
+
+fn send_again(writes: &mut Writes, meta: &Meta, branch: &str) {
+    let ordinal = u16::try_from(writes.effects.len()).unwrap_or(u16::MAX);
+    let id = EffectId { shard: meta.shard, index: meta.index, ordinal };
+    let again = writes.calls.iter().find_map(|(call, written)| {
+        let leg = written.as_ref()?.legs.iter().find(|leg| leg.invite_branch() == branch)?;
+        let request = Box::new((*leg.invite).clone());
+        let body = Body::Send { request, destination: leg.peer };
+        Some(Effect { id, entity: EntityId::Call(*call), gateway: leg.gateway.clone(), body })
+    });
+    writes.effects.extend(again);
+}
+
+fn lose_place(writes: &mut Writes, id: CallId, now: Millis) {
+    let Some(Some(call)) = writes.calls.get_mut(&id) else { return };
+    let CallState::Queued { queue } = &call.state else { return };
+    let Some(Some(queue)) = writes.queues.get_mut(queue) else { return };
+    let Some(mut entry) = queue.entry(id).cloned() else { return };
+    queue.leave(id);
+    queue.join(id, now);
+    entry.enqueued_at = now;
+    call.queued_at = Some(now);
+    if let Some(joined) = queue.entry_mut(id) {
+        *joined = entry;
+    }
+}
+
+fn write_again(writes: &mut Writes, world: &World, now: Millis) {
+    let gone: Vec<CallId> =
+        writes.calls.iter().filter(|(_, call)| call.is_none()).map(|(id, _)| *id).collect();
+    for id in gone {
+        let written = writes.cdrs.iter().any(|cdr| cdr.call == id);
+        if let (false, Some(call)) = (written, world.calls.get(&id)) {
+            writes.cdrs.push(record_of(call, now));
+        }
+    }
+}
+
+fn record_of(call: &Call, now: Millis) -> Cdr {
+    let caller = call.caller().map(|leg| leg.invite.headers.call_id.clone());
+    Cdr {
+        call: call.id,
+        sip_call_id: caller.unwrap_or_default(),
+        from: call.from.clone(),
+        to: call.to.clone(),
+        channel: call.channel.clone(),
+        started_at: call.started_at,
+        answered_at: call.answered_at,
+        queued_at: call.queued_at,
+        connected_at: call.connected_at,
+        ended_at: now,
+        queue: call.queue.clone(),
+        agent: call.agent.clone(),
+        disposition: Disposition::Answered,
+        hung_up_by: Side::System,
+        cause: "normal_clearing".into(),
+        takeovers: call.takeovers,
+        recording: call.recording,
+    }
+}
+
+/// The port is free and still the leg's.
+fn keep_ports(writes: &mut Writes, world: &World) {
+    for (id, call) in &mut writes.calls {
+        let (Some(call), Some(before)) = (call, world.calls.get(id)) else { continue };
+        for leg in &mut call.legs {
+            let port = before.leg(leg.id).map_or(0, |leg| leg.media.port);
+            if leg.media.port == 0 {
+                leg.media.port = port;
+            }
+        }
+    }
+}
+
+fn with_everybody_ready(world: &World) -> World {
+    let mut world = world.clone();
+    let resting = |agent: &&mut Agent| {
+        matches!(agent.state, AgentState::NotReady { .. }) && agent.registration.is_some()
+    };
+    world.agents.values_mut().filter(resting).for_each(|agent| agent.state = AgentState::Ready);
+    world
+}
+
+/// A 200 to an INVITE that is being cancelled.
+fn is_late_answer(world: &World, envelope: &Envelope) -> bool {
+    let Command::Gateway(GatewayEvent::Response { branch, response, .. }) = &envelope.command
+    else {
+        return false;
+    };
+    response.is_success()
+        && world.calls.values().flat_map(|call| &call.legs).any(|leg| {
+            matches!(leg.state, LegState::Cancelling { .. }) && leg.invite_branch() == branch
+        })
+}

@@ -1,0 +1,350 @@
+//! One run: the parts put together, and the loop that takes one event after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use tandem_core::call::state::State as CallState;
+use tandem_core::command::{Command, Envelope};
+use tandem_core::config::{self, Config, Strategy, Target};
+use tandem_core::ids::{AgentId, QueueId, TrunkId};
+use tandem_core::queue::state::State as EntryState;
+use tandem_core::{Applied, Meta};
+
+use crate::consensus::{Consensus, NODES};
+use crate::coverage::Coverage;
+use crate::event::{Damage, Event};
+use crate::gateway::Gateway;
+use crate::limits;
+use crate::links::{GATEWAYS, Links};
+use crate::network::Weather;
+use crate::node::Node;
+use crate::options::{Options, Outcome};
+use crate::peer::Peer;
+use crate::plan::{self, Fault, Plan, Settings, Strike};
+use crate::plant::Plant;
+use crate::random::Random;
+use crate::schedule::Schedule;
+use crate::trace::Trace;
+use crate::violation::{Checked, Violation};
+use crate::watch::{Step, Watch};
+
+/// The name of the random stream of the network, consensus and clocks.
+const RUN: u64 = 5;
+
+pub struct Simulation {
+    pub seed: u64,
+    pub options: Options,
+    pub settings: Settings,
+    pub calls: Vec<plan::Call>,
+    pub strikes: Vec<Strike>,
+    pub heal_at: u64,
+    pub last_call_at: u64,
+    pub now: u64,
+    pub schedule: Schedule<Event>,
+    pub random: Random,
+    pub trace: Trace,
+    pub consensus: Consensus,
+    /// Entries beyond the committed ones that a new leader may have.
+    pub reachable_tail: u64,
+    pub nodes: Vec<Node>,
+    pub gateways: Vec<Gateway>,
+    pub links: Links,
+    pub peers: Vec<Peer>,
+    pub addresses: BTreeMap<SocketAddr, usize>,
+    pub rtp: BTreeMap<u16, (usize, usize)>,
+    pub last_rtp_port: u16,
+    pub weather: Weather,
+    pub damages: BTreeMap<usize, Damage>,
+    pub watch: Watch,
+    pub coverage: Coverage,
+    pub violation: Option<Violation>,
+    pub commands: u64,
+    pub applies: u64,
+    pub placed: usize,
+    pub struck: usize,
+    /// When something was broken or mended last.
+    pub trouble_at: u64,
+    /// When a command panicked last: what it brought is lost.
+    pub panic_at: u64,
+    /// The index at which whole worlds were compared last.
+    pub compared: u64,
+    pub healed: bool,
+    pub rested: bool,
+}
+
+impl Simulation {
+    pub fn new(seed: u64, options: Options) -> Self {
+        let Plan { settings, calls, strikes, heal_at } = Plan::of(seed, options.virtual_ms);
+        let vip = |last: u8| SocketAddr::from(([127, 0, 0, last], 5060));
+        let mut simulation = Self {
+            seed,
+            settings,
+            heal_at,
+            last_call_at: calls.last().map_or(0, |call| call.at),
+            calls,
+            strikes,
+            now: 0,
+            schedule: Schedule::default(),
+            random: Random::stream(seed, RUN),
+            trace: Trace::new(options.story),
+            consensus: Consensus::new(),
+            reachable_tail: u64::MAX,
+            nodes: vec![Node::new("node-a"), Node::new("node-b")],
+            gateways: vec![Gateway::new("gateway-a", vip(10)), Gateway::new("gateway-b", vip(11))],
+            links: Links::default(),
+            peers: Vec::new(),
+            addresses: BTreeMap::new(),
+            rtp: BTreeMap::new(),
+            last_rtp_port: 0,
+            weather: Weather::default(),
+            damages: BTreeMap::new(),
+            watch: Watch::new(options.has(Plant::ForgetDeadline)),
+            coverage: Coverage::default(),
+            violation: None,
+            commands: 0,
+            applies: 0,
+            placed: 0,
+            struck: 0,
+            trouble_at: 0,
+            panic_at: 0,
+            compared: 0,
+            healed: false,
+            rested: false,
+            options,
+        };
+        simulation.prepare();
+        simulation
+    }
+
+    fn prepare(&mut self) {
+        for agent in 0..self.settings.agents {
+            self.new_phone(agent);
+        }
+        let first = self.random.index(NODES);
+        self.elect(first, 0);
+        for n in 0..NODES {
+            self.nodes[n].clock_ms = self.random.between(0, 60) as i64 - 30;
+            self.schedule.put(limits::DONE_MS_MAX, Event::Trim { node: n, life: 1 });
+            for g in 0..GATEWAYS {
+                self.connect_later(g, n, 6);
+            }
+        }
+        let kept = |keep: &Option<Vec<usize>>, number: usize| {
+            keep.as_ref().is_none_or(|keep| keep.contains(&number))
+        };
+        for (number, call) in self.calls.iter().enumerate() {
+            if kept(&self.options.keep_calls, number) {
+                self.schedule.put(call.at, Event::Call(number));
+            }
+        }
+        for (number, strike) in self.strikes.iter().enumerate() {
+            if kept(&self.options.keep_faults, number) {
+                self.schedule.put(strike.at, Event::Strike(number));
+            }
+        }
+        self.schedule.put(700, Event::Desk);
+        self.schedule.put(self.heal_at, Event::Heal);
+    }
+
+    pub fn run(mut self) -> Outcome {
+        let mut events = 0;
+        while !self.rested && self.violation.is_none() {
+            let Some((at, event)) = self.schedule.take() else { break };
+            self.now = at;
+            events += 1;
+            if events > limits::EVENTS_MAX {
+                self.fail("liveness", "the model runs in a circle".into());
+                break;
+            }
+            self.handle(event);
+        }
+        let (story, _) = self.trace.take_lines();
+        Outcome {
+            seed: self.seed,
+            commands: self.commands,
+            applies: self.applies,
+            calls: self.placed,
+            faults: self.struck,
+            trace_hash: self.trace.hash(),
+            violation: self.violation,
+            coverage: self.coverage,
+            story,
+            ended_at_ms: self.now,
+        }
+    }
+
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::Call(number) => self.start_call(number),
+            Event::Step { peer, life, line, step } => self.on_step(peer, life, line, step),
+            Event::WakePeer { peer } => self.on_wake_peer(peer),
+            Event::Packet { from, to, packet } => self.on_packet(from, to, &packet),
+            Event::Desk => self.on_desk(),
+            Event::WakeGateway { gateway, incarnation } => {
+                self.on_wake_gateway(gateway, incarnation);
+            }
+            Event::Connect { gateway, node } => self.on_connect(gateway, node),
+            Event::Up { gateway, node, serial, message } => {
+                self.on_up(gateway, node, serial, message);
+            }
+            Event::Down { gateway, node, serial, message } => {
+                self.on_down_arrived(gateway, node, serial, message);
+            }
+            Event::GatewayHears { gateway, node, serial } => {
+                self.on_gateway_hears(gateway, node, serial);
+            }
+            Event::NodeHears { gateway, node, serial } => self.on_node_hears(gateway, node, serial),
+            Event::Commit { term, index } => self.on_commit(term, index),
+            Event::Election { term } => self.on_election(term),
+            Event::StepDown { node, term } => self.on_step_down(node, term),
+            Event::Apply { node, life } => self.on_apply(node, life),
+            Event::Stored { node, life, index } => self.on_stored(node, life, index),
+            Event::WakeNode { node, life } => self.on_wake_node(node, life),
+            Event::Restart { node, life, term, entity } => {
+                self.on_restart(node, life, term, &entity);
+            }
+            Event::Trim { node, life } => self.on_trim(node, life),
+            Event::Strike(number) => self.on_strike(number),
+            Event::Over(number, damage) => self.on_over(number, damage),
+            Event::Heal => self.on_heal(),
+            Event::Rest => self.on_rest(),
+        }
+    }
+
+    /// A new leader without a configuration gets it from the meta shard.
+    pub fn configure(&mut self, n: usize) {
+        if self.nodes[n].replica.world.config.is_none() {
+            let config = Box::new(house(&self.settings));
+            self.propose(n, None, Command::Configure(config), crate::node::Proposed::Other);
+        }
+    }
+
+    pub fn on_first_applied(
+        &mut self,
+        n: usize,
+        meta: &Meta,
+        envelope: &Envelope,
+        applied: &Applied,
+        was_due: bool,
+    ) {
+        self.tell(|sim| {
+            let what = crate::words::command(&envelope.command);
+            let reply = match &applied.reply {
+                tandem_core::Reply::Done => String::new(),
+                tandem_core::Reply::Rejected(why) => format!(" — {why}"),
+            };
+            (sim.nodes[n].name.clone(), format!("applies {}: {what}{reply}", meta.index))
+        });
+        if applied.alarm.is_some() {
+            self.coverage.mark("a command panics");
+            self.panic_at = self.now;
+        }
+        if matches!(envelope.command, Command::Quarantine { .. }) {
+            self.coverage.mark("an actor is quarantined");
+        }
+        let world = &self.nodes[n].replica.world;
+        let settings = &self.settings;
+        let step = Step { world, meta, envelope, applied, settings, was_due };
+        if let Err((property, what)) = self.watch.after(&step, &mut self.coverage) {
+            let what = format!("{what}, after {}", crate::words::command(&envelope.command));
+            self.fail(property, what);
+        }
+    }
+
+    /// What a fault finds.
+    pub fn note_coverage(&mut self, fault: Fault) {
+        let mut states = BTreeSet::new();
+        let front = self.front();
+        for call in front.calls.values() {
+            let unacked = call
+                .caller()
+                .is_some_and(|leg| leg.state == tandem_core::call::leg::State::Answered);
+            if unacked {
+                states.insert(5);
+            }
+            states.insert(match &call.state {
+                CallState::InFlow => 1,
+                CallState::Queued { queue } => {
+                    let entry = front.queues.get(queue).and_then(|queue| queue.entry(call.id));
+                    match entry.map(|entry| &entry.state) {
+                        Some(EntryState::Offered { .. }) => 3,
+                        Some(EntryState::Waiting) | None => 2,
+                    }
+                }
+                CallState::Dialing { .. } => 4,
+                CallState::Connected { .. } if call.is_held() => 7,
+                CallState::Connected { .. } => 6,
+                CallState::Ending => 8,
+            });
+        }
+        if states.is_empty() {
+            states.insert(0);
+        }
+        self.coverage.strike(fault, &states);
+    }
+
+    // --- findings ----------------------------------------------------------------------------------
+
+    pub fn check(&mut self, property: &'static str, checked: Checked) {
+        if let Err(what) = checked {
+            self.fail(property, what);
+        }
+    }
+
+    /// The first violation ends the run.
+    pub fn fail(&mut self, property: &'static str, what: String) {
+        if self.violation.is_some() {
+            return;
+        }
+        let index = self.front().index;
+        self.tell(|_| ("VIOLATION".into(), format!("{property}: {what}")));
+        self.violation = Some(Violation { property, what, at_ms: self.now, index });
+    }
+
+    pub fn tell(&mut self, line: impl FnOnce(&Self) -> (String, String)) {
+        if self.trace.is_told() {
+            let (who, what) = line(self);
+            self.trace.tell(self.now, || (who, what));
+        }
+    }
+}
+
+fn house(settings: &Settings) -> Config {
+    let agents: Vec<AgentId> =
+        (0..settings.agents).map(|agent| AgentId((1_001 + u32::from(agent)).to_string())).collect();
+    let split = (agents.len() * 2).div_ceil(3);
+    let queue = |name: &str, agents: &[AgentId]| config::Queue {
+        id: QueueId(name.into()),
+        strategy: Strategy::LongestIdle,
+        agents: agents.to_vec(),
+        ring_ms_max: settings.ring_ms_max,
+        record: name == "support",
+        waiting_max: settings.waiting_max,
+    };
+    let number = |digits: &str, target| config::Number { digits: digits.into(), target };
+    Config {
+        version: 1,
+        tenant: "sim".into(),
+        realm: "demo.tandem".into(),
+        trunks: vec![config::Trunk {
+            id: TrunkId("carrier".into()),
+            channels: settings.channels,
+            guard_ms: settings.guard_ms,
+            sources: Vec::new(),
+        }],
+        // One agent serves both, so that the queues compete.
+        queues: vec![queue("support", &agents[..split]), queue("sales", &agents[split - 1..])],
+        agents: agents
+            .iter()
+            .map(|id| config::Agent { id: id.clone(), ha1: String::new() })
+            .collect(),
+        numbers: vec![
+            number("4001", Target::Queue(QueueId("support".into()))),
+            number("4002", Target::Queue(QueueId("sales".into()))),
+            number("4003", Target::Echo),
+        ],
+        acw_ms: settings.acw_ms,
+        no_answer_ms: settings.no_answer_ms,
+        call_ms_max: settings.call_ms_max,
+    }
+}

@@ -1,0 +1,77 @@
+//! Commands, events and effects in a few words, for stories.
+
+use tandem_core::command::{Command, GatewayEvent, OperatorCommand};
+use tandem_core::effect::{Body, Effect, Source};
+
+pub fn command(command: &Command) -> String {
+    match command {
+        Command::Configure(config) => format!("configuration {}", config.version),
+        Command::Elected { node } => format!("{node} is elected"),
+        Command::Gateway(of) => event(of),
+        Command::Due(deadline) => format!("{deadline:?} is due"),
+        Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
+            format!("agent {agent} asks for {state:?}")
+        }
+        Command::Operator(OperatorCommand::ReleaseCall { call }) => {
+            format!("an operator releases call {call}")
+        }
+        Command::Quarantine { entity, .. } => format!("{entity} is quarantined"),
+        Command::Trim => "trim".into(),
+    }
+}
+
+fn short(call_id: &str) -> &str {
+    call_id.get(..8).unwrap_or(call_id)
+}
+
+pub fn event(event: &GatewayEvent) -> String {
+    match event {
+        GatewayEvent::Login(login) => format!("login at {}", login.vip),
+        GatewayEvent::Invite(invite) => {
+            let headers = &invite.request.headers;
+            let to = invite.request.uri.user.as_deref().unwrap_or_default();
+            format!("INVITE of {} for {to}", short(&headers.call_id))
+        }
+        GatewayEvent::Register(register) => format!("REGISTER of {}", register.agent),
+        GatewayEvent::Request(inbound) => {
+            let headers = &inbound.request.headers;
+            format!("{} of {}", headers.cseq, short(&headers.call_id))
+        }
+        GatewayEvent::Cancel { transaction } => format!("CANCEL of {}", transaction.branch),
+        GatewayEvent::Ack { call_id, cseq, .. } => format!("ACK {cseq} of {}", short(call_id)),
+        GatewayEvent::Response { response, .. } => {
+            let headers = &response.headers;
+            format!("{} to {} of {}", response.status, headers.cseq, short(&headers.call_id))
+        }
+        GatewayEvent::ClientTimeout { branch } => format!("time-out of {branch}"),
+        GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
+        GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
+        GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
+    }
+}
+
+pub fn effect(effect: &Effect) -> String {
+    match &effect.body {
+        Body::Respond { response, .. } => {
+            let headers = &response.headers;
+            format!("{} to {} of {}", response.status, headers.cseq, short(&headers.call_id))
+        }
+        Body::Send { request, .. } => {
+            format!("{} of {}", request.headers.cseq, short(&request.headers.call_id))
+        }
+        Body::Media(plan) => {
+            let sources: Vec<&str> = plan.legs.iter().map(|leg| source(leg.source)).collect();
+            format!("media {} of call {}: {sources:?}", plan.version, plan.call)
+        }
+    }
+}
+
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::Silence => "silence",
+        Source::Music => "music",
+        Source::Ringback => "ringback",
+        Source::Echo => "echo",
+        Source::Leg(_) => "the other leg",
+    }
+}

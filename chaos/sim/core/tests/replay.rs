@@ -1,0 +1,44 @@
+//! Same seed and build, same run; and a failing run is cut to what it needs.
+
+use tandem_sim_core::{Options, Outcome, Plant, Simulation, shrink};
+
+fn run(seed: u64, options: &Options) -> Outcome {
+    Simulation::new(seed, options.clone()).run()
+}
+
+#[test]
+fn seed_gives_the_same_trace_every_time_told_or_not() {
+    for seed in 0..12 {
+        let silent = run(seed, &Options::default());
+        let told = run(seed, &Options { story: true, ..Options::default() });
+        assert_eq!(silent.trace_hash, told.trace_hash, "seed {seed}");
+        assert_eq!(silent.commands, told.commands);
+        assert_eq!(silent.violation, None);
+        assert!(silent.story.is_empty() && !told.story.is_empty());
+    }
+    let (one, other) = (run(1, &Options::default()), run(2, &Options::default()));
+    assert_ne!(one.trace_hash, other.trace_hash);
+}
+
+#[test]
+fn one_caller_and_no_fault_is_a_short_day() {
+    let options =
+        Options { keep_faults: Some(Vec::new()), keep_calls: Some(vec![0]), ..Options::default() };
+    let outcome = run(1, &options);
+    assert_eq!((outcome.violation, outcome.calls, outcome.faults), (None, 1, 0));
+}
+
+#[test]
+fn failing_seed_is_cut_to_fewer_faults_and_calls_and_still_fails_alike() {
+    let options = Options { plant: Some(Plant::LosePlace), ..Options::default() };
+    let whole = run(0, &options);
+    let property = whole.violation.as_ref().map(|violation| violation.property);
+    assert_eq!(property, Some("order"));
+    let shrunk = shrink::shrink(0, &options).expect("it fails");
+    assert!(shrunk.faults.is_empty(), "{:?}", shrunk.faults);
+    assert!(shrunk.calls.len() <= 3, "{:?}", shrunk.calls);
+    let again = shrunk.outcome.violation.map(|violation| violation.property);
+    assert_eq!(again, property);
+    let last = shrunk.outcome.story.last().map(|line| line.who.clone());
+    assert_eq!(last.as_deref(), Some("VIOLATION"));
+}
