@@ -61,6 +61,14 @@ pub struct Voter {
 }
 
 impl Voter {
+    /// Returns when its folders are free.
+    async fn end(self) {
+        let Self { cluster, log, .. } = self;
+        cluster.shutdown().await;
+        let closed = tokio::task::spawn_blocking(move || log.close());
+        tokio::time::timeout(WITHIN, closed).await.expect("the log is still in use").unwrap();
+    }
+
     pub fn leadership(&self) -> Leadership {
         *self.cluster.shard(ShardId::META).unwrap().leadership().borrow()
     }
@@ -151,10 +159,7 @@ impl Bench {
 
     /// Ends without a word to the others; returns the life that ended.
     pub async fn stop(&mut self, id: NodeId) {
-        let Voter { cluster, log, .. } = self.voters.remove(&id).unwrap();
-        cluster.shutdown().await;
-        let closed = tokio::task::spawn_blocking(move || log.close());
-        tokio::time::timeout(WITHIN, closed).await.expect("the log is still in use").unwrap();
+        self.voters.remove(&id).unwrap().end().await;
     }
 
     pub fn voter(&self, id: NodeId) -> &Voter {
@@ -181,6 +186,24 @@ impl Bench {
             leads.map(|lead| Box::pin(async move { Ok::<NodeId, ()>(lead.await) })),
         );
         any.await.unwrap().0
+    }
+}
+
+/// A process must not end while RocksDB is open in another of its threads: its statics are gone
+/// before those are.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let voters = std::mem::take(&mut self.voters);
+        let ended = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                for voter in voters.into_values() {
+                    voter.end().await;
+                }
+            });
+        });
+        // A test that failed already has said why.
+        let _ = ended.join();
     }
 }
 
