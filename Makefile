@@ -24,7 +24,7 @@ demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
 
 build: tools
-	@echo "== building Tandem (a first build compiles RocksDB: about 5 minutes on two cores)"
+	@echo "== building Tandem (a first build compiles RocksDB: about ten minutes on two cores)"
 	cargo build --release --locked --workspace --bins
 
 test: build
