@@ -1,5 +1,6 @@
-//! The events that are not accepted yet, and the fence against old leaders: the rules of
-//! `gateway/src/link/ledger.rs`.
+//! The events that are not accepted yet, and the fence against old leaders: a copy of the rules of
+//! `gateway/src/link/ledger.rs`, which have two more by now. There a login holds back what is behind
+//! it, and a new call that a leader has seen is answered and told to be over when nobody leads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
