@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tandem_control::Status;
+use tandem_control::limits::RETRY_AFTER_S;
 use tandem_core::ids::RecordingId;
 use tandem_http::backend::{Audio, Backend, Check, Command, Error, Executed, Readiness};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Response, Status as RpcStatus};
 
-use crate::control::Status;
 use crate::limits;
 use crate::link::client::{Client, Clients};
 use crate::link::pb;
@@ -86,7 +87,7 @@ fn final_error(status: &RpcStatus) -> Option<Error> {
         | Code::Aborted
         | Code::DeadlineExceeded => None,
         Code::ResourceExhausted => {
-            let retry_after_s = status.message().parse().unwrap_or(limits::RETRY_AFTER_S);
+            let retry_after_s = status.message().parse().unwrap_or(RETRY_AFTER_S);
             Some(Error::Overloaded { retry_after_s })
         }
         Code::InvalidArgument | Code::OutOfRange => {

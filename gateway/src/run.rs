@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
 use tandem_wire::Socket;
 use tokio::net::TcpListener;
@@ -12,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::ClusterBackend;
-use crate::control::{Control, Identity, Inputs, Status};
 use crate::limits;
 use crate::link::client::{Clients, Dial, Input};
 use crate::link::pb;
 use crate::media::{self, MediaPlane};
 use crate::options::{Error, Options};
+use crate::task::{Inputs, Task};
 
 /// Whatever ends, ends the gateway.
 type Tasks = JoinSet<Result<(), Error>>;
@@ -44,12 +45,13 @@ pub async fn serve(
     let identity = Identity {
         name: GatewayId(options.name.clone()),
         vip,
+        ports: plane.media.ports(),
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
     };
-    let control = Control::new(identity, socket, plane.media, status);
+    let task = Task::new(identity, socket, plane.media, status);
     let inputs = Inputs { wire, link, media: plane.events };
     tasks.spawn(async move {
-        control.run(inputs).await;
+        task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))
     });
     let backend = Arc::new(ClusterBackend::new(&options, clients, watched));

@@ -30,7 +30,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn pure_crates_need_no_runtime_no_clock_and_no_randomness() {
-    for package in ["tandem-sip", "tandem-core"] {
+    for package in ["tandem-sip", "tandem-core", "tandem-control"] {
         let all = dependencies(package);
         for banned in
             ["tokio", "ractor", "rand", "getrandom", "tonic", "rocksdb", "openraft", "mio", "time"]
@@ -48,12 +48,20 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
         ("tandem-runtime", set(&["tandem-core", "tandem-sip"])),
         ("tandem-storage", set(&[])),
         ("tandem-cluster", set(&["tandem-storage"])),
+        ("tandem-control", set(&["tandem-core", "tandem-sip"])),
         ("tandem-wire", set(&["tandem-sip"])),
         ("tandem-media", set(&["tandem-sip"])),
         ("tandem-http", set(&[])),
         (
             "tandem-gateway",
-            set(&["tandem-core", "tandem-sip", "tandem-wire", "tandem-media", "tandem-http"]),
+            set(&[
+                "tandem-core",
+                "tandem-sip",
+                "tandem-control",
+                "tandem-wire",
+                "tandem-media",
+                "tandem-http",
+            ]),
         ),
     ] {
         let uses = ours(package);

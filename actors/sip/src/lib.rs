@@ -7,6 +7,7 @@
 
 pub mod dialog;
 pub mod digest;
+pub mod flow;
 pub mod message;
 pub mod offer_answer;
 mod parse;
@@ -35,6 +36,7 @@ pub mod sdp {
     pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
 }
 
+pub use flow::Flow;
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 pub use parse::{
     Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse,

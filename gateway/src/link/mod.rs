@@ -1,7 +1,6 @@
 //! The link to the nodes: see `proto/tandem/link/v1/link.proto`.
 
 pub mod client;
-pub mod ledger;
 
 /// Generated messages, client and server.
 #[allow(clippy::all)]

@@ -112,17 +112,19 @@ async fn new_calls_are_refused_when_nobody_leads_and_live_ones_wait() {
     phone.send(&bye.replace("To: <sip:4003@demo>", "To: <sip:x>;tag=t")).await;
     phone.quiet().await;
     node.lead(3, true).await;
-    // The next leader gets what the last one may have committed, and that it is over.
+    // The next leader gets what the last one may have committed and, once it counts, that it is
+    // over.
     assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKsent")]));
-    let (sequence, cancel) = node.next().await;
+    let (sequence, bye) = node.next().await;
     assert_eq!(sequence, 3);
+    assert!(matches!(bye, GatewayEvent::Request(_)));
+    node.accept(2).await;
+    let (sequence, cancel) = node.next().await;
+    assert_eq!(sequence, 4);
     assert!(matches!(cancel, GatewayEvent::Cancel { .. }));
     let (sequence, no_ack) = node.next().await;
-    assert_eq!(sequence, 4);
-    assert!(matches!(no_ack, GatewayEvent::AckTimeout { .. }));
-    let (sequence, bye) = node.next().await;
     assert_eq!(sequence, 5);
-    assert!(matches!(bye, GatewayEvent::Request(_)));
+    assert!(matches!(no_ack, GatewayEvent::AckTimeout { .. }));
     assert_eq!(phone.ask(&phone.text("OPTIONS", "p", "", "")).await.status, 200);
 }
 
@@ -138,6 +140,30 @@ async fn new_call_is_refused_when_the_leader_is_overloaded() {
     assert_eq!((refused.status, refused.headers.other("Retry-After")), (503, Some("9")));
     phone.send(&phone.invite("b")).await;
     assert_eq!(sequences(&mut node, 1).await, named(&[(sequence, "z9hG4bKb")]));
+}
+
+/// A new leader that has no room may follow one whose log has the call: it is answered here, and
+/// undone when it counts.
+#[tokio::test]
+async fn refused_call_is_undone_when_an_earlier_leader_had_it() {
+    let (gateway, mut node) = Gateway::with_leader().await;
+    let phone = Phone::new(&gateway).await;
+    phone.send(&phone.invite("a")).await;
+    assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKa")]));
+    node.lead(2, true).await;
+    assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKa")]));
+    let overloaded = pb::Accepted { shard: 0, sequence: 2, overloaded: true, retry_after_s: 9 };
+    node.say(pb::down::Body::Accepted(overloaded)).await;
+    assert_eq!(phone.response().await.status, 503);
+    // Its number is not given to another: the earlier leader's entry may count yet.
+    phone.send(&phone.invite("b")).await;
+    let (sequence, _) = node.next().await;
+    assert_eq!(sequence, 3);
+    node.accept(3).await;
+    assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKa")]));
+    node.accept(2).await;
+    assert!(matches!(node.next().await, (4, GatewayEvent::Cancel { .. })));
+    assert!(matches!(node.next().await, (5, GatewayEvent::AckTimeout { .. })));
 }
 
 #[tokio::test]

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, Protocol, Type};
-use tandem_sip::{MESSAGE_BYTES_MAX, Message, Request};
+use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message, Request};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::admission::{Rank, Sources};
-use crate::flow::{Flow, Received};
+use crate::received::Received;
 use crate::{limits, refusal};
 
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tandem_control::link::Up;
 use tandem_core::ids::EntityId;
 
-use crate::links::{Down, Up};
+use crate::links::Down;
 use crate::packet::Packet;
 use crate::peer::Step;
 

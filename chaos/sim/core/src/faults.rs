@@ -5,7 +5,6 @@ use tandem_core::ids::AgentId;
 
 use crate::consensus::NODES;
 use crate::event::{Damage, Event};
-use crate::gateway::State;
 use crate::links::GATEWAYS;
 use crate::network::{CONNECT_MS_MAX, Weather};
 use crate::plan::{Fault, Wish};
@@ -303,7 +302,7 @@ impl Simulation {
         gateway.servers_of_vip = gateway.servers_of_vip.saturating_sub(1);
         gateway.backlog.clear();
         gateway.backlog_packets = 0;
-        gateway.state = State::default();
+        gateway.begin(0, 0);
         for n in 0..NODES {
             self.break_stream(g, n, RESET_MS);
             self.links.of(g, n).gateway_open = false;
@@ -319,7 +318,7 @@ impl Simulation {
         gateway.alive = true;
         gateway.incarnation += 1;
         gateway.servers_of_vip += 1;
-        gateway.state = State { leaderless_since: Some(now), began_at_index, ..State::default() };
+        gateway.begin(now, began_at_index);
         self.watch.fence.starts(g);
         self.check_vips();
         for n in 0..NODES {
@@ -340,8 +339,7 @@ impl Simulation {
             self.handle(event);
         }
         self.gateways[g].state.wake_at = None;
-        self.serve_time(g);
-        self.flush(g);
+        self.serve_gateway(g);
     }
 
     /// A planted bug: the supervisor replaces what is merely stopped.

@@ -15,6 +15,11 @@ impl Fences {
         self.heard[gateway] = 0;
     }
 
+    /// The highest term that the gateway has heard of.
+    pub fn heard_of(&self, gateway: usize) -> u64 {
+        self.heard[gateway]
+    }
+
     pub fn heard(&mut self, gateway: usize, term: u64) {
         self.heard[gateway] = self.heard[gateway].max(term);
     }

@@ -2,26 +2,20 @@
 //! end dies, and slow to notice when the way between them is cut.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use tandem_core::command::GatewayEvent;
-use tandem_core::effect::{Effect, EffectId};
+use tandem_control::link::Up;
+use tandem_core::effect::Effect;
 
 use crate::consensus::NODES;
 
 pub const GATEWAYS: usize = 2;
 
 #[derive(Clone, Debug)]
-pub enum Up {
-    Event { sequence: u64, event: Rc<GatewayEvent> },
-    Done(Rc<Vec<EffectId>>),
-}
-
-#[derive(Clone, Debug)]
 pub enum Down {
     Effect {
         term: u64,
-        effect: Rc<Effect>,
+        effect: Arc<Effect>,
     },
     /// `life` is the incarnation that the event was of.
     Accepted {

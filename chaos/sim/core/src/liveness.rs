@@ -81,8 +81,9 @@ impl Simulation {
             }
         }
         for gateway in &self.gateways {
-            if !gateway.state.ledger.is_empty() {
-                let waits = gateway.state.ledger.words();
+            let pending = gateway.state.control.pending(0);
+            let waits: Vec<String> = pending.map(crate::words::event).collect();
+            if !waits.is_empty() {
                 return Some(format!("{} still holds {waits:?}", gateway.name));
             }
         }

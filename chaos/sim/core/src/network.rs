@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tandem_control::link::Up;
+
 use crate::event::Event;
-use crate::links::{Down, GATEWAYS, Up};
-use crate::packet::{Content, Packet};
+use crate::links::{Down, GATEWAYS};
+use crate::packet::Packet;
 use crate::simulation::Simulation;
 
 /// How bad the network is now.
@@ -87,11 +89,8 @@ impl Simulation {
             }
             return;
         }
-        match &packet.content {
-            Content::Request(request) => self.on_request(g, from, packet, request),
-            Content::Response(response) => self.on_response(g, packet, response),
-        }
-        self.flush(g);
+        self.on_packet_to_gateway(g, from, packet);
+        self.serve_gateway(g);
     }
 
     // --- the streams between gateways and nodes ------------------------------------------------
@@ -137,12 +136,12 @@ impl Simulation {
             return;
         }
         match message {
-            Up::Event { sequence, event } => {
+            Up::Event { sequence, event, .. } => {
                 let gateway = self.gateways[g].name.clone();
                 let origin = tandem_core::command::Origin { gateway, incarnation, sequence };
                 self.on_gateway_event(n, origin, &event);
             }
-            Up::Done(effects) => self.on_done(n, &effects),
+            Up::Done { effects, .. } => self.on_done(n, &effects),
         }
     }
 
@@ -187,6 +186,7 @@ impl Simulation {
             return;
         }
         link.open(incarnation);
+        self.on_session_begun(g, n);
         // What it has not done comes first, then who leads.
         self.on_session(g, n);
         self.send_down(g, n, Down::Routing);

@@ -1,9 +1,8 @@
-//! A SIP message on its way. It is carried as a value: nobody parses, but whoever sends composes,
-//! so that the bytes of two sendings can be compared.
+//! A SIP message on its way. Peers' are carried as values; gateways' are read from their bytes.
+//! Whoever sends composes, so that the bytes of two sendings can be compared.
 
 use std::rc::Rc;
 
-use tandem_sip::sdp::Audio;
 use tandem_sip::{Headers, Request, Response};
 
 use crate::digest::Digest;
@@ -17,19 +16,17 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub content: Content,
-    /// What the body describes, where the sender is a peer: peers send no bytes of SDP.
-    pub audio: Option<Audio>,
     /// Of the bytes.
     pub digest: u64,
 }
 
 impl Packet {
-    pub fn request(request: Rc<Request>, bytes: &[u8], audio: Option<Audio>) -> Rc<Self> {
-        Rc::new(Self { content: Content::Request(request), audio, digest: Digest::of(bytes) })
+    pub fn request(request: Rc<Request>, bytes: &[u8]) -> Rc<Self> {
+        Rc::new(Self { content: Content::Request(request), digest: Digest::of(bytes) })
     }
 
-    pub fn response(response: Rc<Response>, bytes: &[u8], audio: Option<Audio>) -> Rc<Self> {
-        Rc::new(Self { content: Content::Response(response), audio, digest: Digest::of(bytes) })
+    pub fn response(response: Rc<Response>, bytes: &[u8]) -> Rc<Self> {
+        Rc::new(Self { content: Content::Response(response), digest: Digest::of(bytes) })
     }
 
     pub fn headers(&self) -> &Headers {

@@ -1,6 +1,6 @@
 //! Bugs that are put in on purpose, so that it is known that the simulator finds such bugs. Each
-//! is realised in the simulator: around the core's decision, in the node's model or in the
-//! gateway's. They work only where the crate's feature `plants` is on.
+//! is realised in the simulator: around the core's decision, in the node's model or around the
+//! gateway's code. They work only where the crate's feature `plants` is on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -73,8 +73,8 @@ plants! {
         "a gateway's new life takes note of a 200 before it can tell anybody of it",
     ForgetOwed "forget-what-is-owed"
         "a gateway's new life does not repeat what its last life sent and nobody acknowledged",
-    EventBeforeLogin "event-before-login-counts"
-        "an event that overtakes its gateway's login is taken for counted",
+    EventBeforeLogin "login-counts-when-sent"
+        "a gateway takes its login for counted as soon as it is sent",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

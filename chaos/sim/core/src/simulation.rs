@@ -9,6 +9,7 @@ use tandem_core::config::{self, Config, Strategy, Target};
 use tandem_core::ids::{AgentId, QueueId, TrunkId};
 use tandem_core::queue::state::State as EntryState;
 use tandem_core::{Applied, Meta};
+use tandem_sip::digest::ha1;
 
 use crate::consensus::{Consensus, NODES};
 use crate::coverage::Coverage;
@@ -20,6 +21,7 @@ use crate::network::Weather;
 use crate::node::Node;
 use crate::options::{Options, Outcome};
 use crate::peer::Peer;
+use crate::peer::registration::password;
 use crate::plan::{self, Fault, Plan, Settings, Strike};
 use crate::plant::Plant;
 use crate::random::Random;
@@ -309,7 +311,10 @@ impl Simulation {
     }
 }
 
-fn house(settings: &Settings) -> Config {
+const REALM: &str = "demo.tandem";
+
+/// The tenant of every run.
+pub fn house(settings: &Settings) -> Config {
     let agents: Vec<AgentId> =
         (0..settings.agents).map(|agent| AgentId((1_001 + u32::from(agent)).to_string())).collect();
     let split = (agents.len() * 2).div_ceil(3);
@@ -325,7 +330,7 @@ fn house(settings: &Settings) -> Config {
     Config {
         version: 1,
         tenant: "sim".into(),
-        realm: "demo.tandem".into(),
+        realm: REALM.into(),
         trunks: vec![config::Trunk {
             id: TrunkId("carrier".into()),
             channels: settings.channels,
@@ -336,7 +341,7 @@ fn house(settings: &Settings) -> Config {
         queues: vec![queue("support", &agents[..split]), queue("sales", &agents[split - 1..])],
         agents: agents
             .iter()
-            .map(|id| config::Agent { id: id.clone(), ha1: String::new() })
+            .map(|id| config::Agent { id: id.clone(), ha1: ha1(&id.0, REALM, &password(&id.0)) })
             .collect(),
         numbers: vec![
             number("4001", Target::Queue(QueueId("support".into()))),

@@ -4,7 +4,6 @@ use tandem_core::command::{GatewayEvent, Recorded};
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::{LegId, RecordingId};
 
-use super::ledger::About;
 use crate::limits;
 use crate::simulation::Simulation;
 
@@ -45,7 +44,7 @@ impl Simulation {
                 hash: format!("{id}"),
                 bytes: 44,
             };
-            self.raise(g, GatewayEvent::Recorded(recorded), About::Existing);
+            self.gateways[g].state.control.on_media(GatewayEvent::Recorded(recorded));
         }
     }
 
@@ -74,7 +73,8 @@ impl Simulation {
         self.gateways[g].state.media = media;
         for (call, leg, since_ms) in reports {
             self.coverage.mark("a peer without RTP is reported");
-            self.raise(g, GatewayEvent::RtpSilence { call, leg, since_ms }, About::Existing);
+            let report = GatewayEvent::RtpSilence { call, leg, since_ms };
+            self.gateways[g].state.control.on_media(report);
         }
     }
 }

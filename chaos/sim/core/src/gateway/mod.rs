@@ -1,33 +1,28 @@
-//! A gateway: the rules of `gateway/src/control` and `gateway/src/sip`, on the real machines of
-//! RFC 3261 §17.
+//! A gateway: the code of the real one (`tandem_control`), with a socket, sessions and a media
+//! plane that are played.
 //!
-//! [`control`] takes what nodes say, [`requests`] and [`responses`] what peers send, [`ledger`]
-//! keeps events until they count, [`table`] the transactions, [`media`] stands in for RTP.
+//! [`process`] gives it what arrives and does what it says, [`media`] stands in for RTP, [`bugs`]
+//! are planted around it.
 
-pub mod control;
-pub mod ledger;
+pub mod bugs;
 pub mod media;
-pub mod requests;
-pub mod responses;
-pub mod table;
+pub mod process;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
 
-use tandem_core::effect::EffectId;
+use tandem_control::{Control, Identity};
 use tandem_core::ids::{CallId, GatewayId};
+use tandem_sip::Millis;
 
+use crate::consensus::NODES;
 use crate::event::Event;
-use crate::packet::Packet;
-use ledger::{Fence, Ledger};
+use crate::limits;
+use bugs::Planted;
 use media::Plan;
-use table::{ClientEntry, ServerEntry, Table};
 
-/// Call-ID, tag, CSeq number.
-pub type AckName = (String, String, u32);
-/// Branch and method.
-pub type ClientName = (String, String);
+/// The first port that a gateway grants.
+const PORT_FIRST: u16 = 20_000;
 
 #[derive(Debug)]
 pub struct Gateway {
@@ -46,42 +41,27 @@ pub struct Gateway {
 }
 
 /// All that dies with the process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct State {
-    pub ledger: Ledger,
-    pub fence: Fence,
-    /// Nodes that say that they lead, with their terms.
-    pub leading: BTreeMap<usize, u64>,
-    pub leader: Option<(usize, u64)>,
-    pub logged_in: bool,
-    pub done: Vec<EffectId>,
-    pub done_since: Option<u64>,
-    pub retry_at: Option<u64>,
-    pub leaderless_since: Option<u64>,
-    pub turned_away: bool,
-    pub servers: Table<tandem_sip::transaction::Key, ServerEntry>,
-    pub clients: Table<ClientName, ClientEntry>,
-    /// Which server transaction an ACK of a 2xx belongs to.
-    pub acks_of: BTreeMap<AckName, u64>,
-    /// The ACKs that were sent, to be sent again.
-    pub acks: BTreeMap<AckName, (Rc<Packet>, SocketAddr)>,
-    pub strays: BTreeSet<(String, u16, String)>,
+    pub control: Control,
     pub media: BTreeMap<CallId, Plan>,
     pub wake_at: Option<u64>,
     pub silence_look_at: u64,
     /// What was committed when it began; only a planted bug asks.
     pub began_at_index: u64,
+    pub planted: Planted,
 }
 
 impl Gateway {
     pub fn new(name: &str, vip: SocketAddr) -> Self {
+        let name = GatewayId(name.to_owned());
         Self {
-            name: GatewayId(name.to_owned()),
+            state: State::begin(0, 0, &name, vip),
+            name,
             vip,
             alive: true,
             paused: false,
             incarnation: 1,
-            state: State { leaderless_since: Some(0), ..State::default() },
             backlog: Vec::new(),
             backlog_packets: 0,
             servers_of_vip: 1,
@@ -90,5 +70,29 @@ impl Gateway {
 
     pub fn is_up(&self) -> bool {
         self.alive && !self.paused
+    }
+
+    /// A new process knows nothing.
+    pub fn begin(&mut self, now: u64, committed: u64) {
+        self.state = State::begin(now, committed, &self.name, self.vip);
+    }
+}
+
+impl State {
+    fn begin(now: u64, began_at_index: u64, name: &GatewayId, vip: SocketAddr) -> Self {
+        let identity = Identity {
+            name: name.clone(),
+            vip,
+            ports: (0..limits::PORTS).map(|port| PORT_FIRST + 2 * port).collect(),
+            nodes: (0..NODES).map(|node| format!("node {node}")).collect(),
+        };
+        Self {
+            control: Control::new(Millis(now), identity),
+            media: BTreeMap::new(),
+            wake_at: None,
+            silence_look_at: 0,
+            began_at_index,
+            planted: Planted::default(),
+        }
     }
 }

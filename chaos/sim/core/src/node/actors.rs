@@ -2,7 +2,7 @@
 //! they left undone is done again.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::ids::EntityId;
@@ -18,7 +18,7 @@ pub struct Child {
     quarantined: bool,
     crashes: VecDeque<u64>,
     /// Events that came while it was down.
-    missed: VecDeque<(Origin, Rc<GatewayEvent>)>,
+    missed: VecDeque<(Origin, Arc<GatewayEvent>)>,
     /// How often it will panic again after its restart.
     again: u32,
 }
@@ -28,7 +28,7 @@ impl Child {
         self.down
     }
 
-    pub fn miss_event(&mut self, origin: Origin, event: Rc<GatewayEvent>) {
+    pub fn miss_event(&mut self, origin: Origin, event: Arc<GatewayEvent>) {
         // A full mailbox: the event waits for the next session of its gateway.
         if self.missed.len() < limits::MAILBOX_MAX {
             self.missed.push_back((origin, event));
@@ -109,7 +109,7 @@ impl Simulation {
         child.down = false;
         let (again, missed) = (child.again, std::mem::take(&mut child.missed));
         let undone: Vec<_> =
-            node.replica.world.effects_of(entity).map(|effect| Rc::new(effect.clone())).collect();
+            node.replica.world.effects_of(entity).map(|effect| Arc::new(effect.clone())).collect();
         for effect in undone {
             self.perform(n, term, &effect);
         }

@@ -2,6 +2,7 @@
 //! performs effects once their entry is stored, and tells gateways what counts.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tandem_core::command::{Command, Envelope, GatewayEvent, Origin};
 use tandem_core::effect::{Body, Effect, EffectId};
@@ -94,14 +95,14 @@ impl Simulation {
         let meta = Meta { at, seed, version, shard: 0, index, term };
         let decided = self.nodes[n].replica.world.handle(&meta, envelope);
         for effect in decided.map(|writes| writes.effects).unwrap_or_default() {
-            self.send_effect(n, term, &Rc::new(effect));
+            self.send_effect(n, term, &Arc::new(effect));
         }
     }
 
     // --- what comes from gateways --------------------------------------------------------------
 
     /// Without actors it is dropped: the gateway keeps it for the leader.
-    pub fn on_gateway_event(&mut self, n: usize, origin: Origin, event: &Rc<GatewayEvent>) {
+    pub fn on_gateway_event(&mut self, n: usize, origin: Origin, event: &Arc<GatewayEvent>) {
         if self.nodes[n].tree.is_none() {
             return;
         }
@@ -111,7 +112,7 @@ impl Simulation {
             && let Some(child) = self.nodes[n].children.get_mut(entity)
             && child.is_down()
         {
-            child.miss_event(origin, Rc::clone(event));
+            child.miss_event(origin, Arc::clone(event));
             return;
         }
         let new_call = matches!(**event, GatewayEvent::Invite(_));
@@ -127,7 +128,7 @@ impl Simulation {
         &mut self,
         n: usize,
         origin: Origin,
-        event: &Rc<GatewayEvent>,
+        event: &Arc<GatewayEvent>,
         new_call: bool,
     ) {
         let what = Proposed::Event {
@@ -189,8 +190,8 @@ impl Simulation {
 
     fn perform_where(&mut self, n: usize, term: u64, wanted: impl Fn(&Effect) -> bool) {
         let outbox = self.nodes[n].replica.world.outbox.values();
-        let undone: Vec<Rc<Effect>> =
-            outbox.filter(|effect| wanted(effect)).map(|effect| Rc::new(effect.clone())).collect();
+        let undone: Vec<Arc<Effect>> =
+            outbox.filter(|effect| wanted(effect)).map(|effect| Arc::new(effect.clone())).collect();
         for effect in undone {
             let effect = self.composed_anew(term, effect);
             self.perform(n, term, &effect);
@@ -198,7 +199,7 @@ impl Simulation {
     }
 
     /// A planted bug: a request that is done again gets a branch of its own.
-    fn composed_anew(&mut self, term: u64, effect: Rc<Effect>) -> Rc<Effect> {
+    fn composed_anew(&mut self, term: u64, effect: Arc<Effect>) -> Arc<Effect> {
         if !self.options.has(Plant::SendTwiceOnLeaderChange) || term <= 1 {
             return effect;
         }
@@ -210,11 +211,11 @@ impl Simulation {
             branch.value = Some(format!("z9hG4bK{:016x}", self.random.draw()));
             anew.id.ordinal |= 0x8000;
         }
-        Rc::new(anew)
+        Arc::new(anew)
     }
 
     /// All that an actor has to do for it; one that is down does it when it is back.
-    pub fn perform(&mut self, n: usize, term: u64, effect: &Rc<Effect>) {
+    pub fn perform(&mut self, n: usize, term: u64, effect: &Arc<Effect>) {
         let node = &self.nodes[n];
         let down = node.children.get(&effect.entity).is_some_and(super::actors::Child::is_down);
         if down && node.replica.world.has(&effect.entity) {
@@ -223,9 +224,9 @@ impl Simulation {
         self.send_effect(n, term, effect);
     }
 
-    pub fn send_effect(&mut self, n: usize, term: u64, effect: &Rc<Effect>) {
+    pub fn send_effect(&mut self, n: usize, term: u64, effect: &Arc<Effect>) {
         let Some(g) = self.gateway_named(&effect.gateway) else { return };
-        self.send_down(g, n, Down::Effect { term, effect: Rc::clone(effect) });
+        self.send_down(g, n, Down::Effect { term, effect: Arc::clone(effect) });
     }
 
     /// What an entry came to, once its rows are stored.

@@ -2,7 +2,7 @@
 //! back with the rows of some earlier moment and applies the log from there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tandem_core::command::Command;
 use tandem_core::effect::Effect;
@@ -41,7 +41,7 @@ pub struct Replica {
 #[derive(Debug)]
 pub struct Released {
     pub index: u64,
-    pub effects: Vec<Rc<Effect>>,
+    pub effects: Vec<Arc<Effect>>,
     pub reply: Reply,
     pub proposal: Option<Proposal>,
 }
@@ -259,7 +259,7 @@ impl Simulation {
         }
         replica.unstored.push_back(Released {
             index,
-            effects: applied.effects.into_iter().map(Rc::new).collect(),
+            effects: applied.effects.into_iter().map(Arc::new).collect(),
             reply: applied.reply,
             proposal,
         });

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::packet::Packet;
 use crate::plan::{self, To};
 use crate::simulation::Simulation;
-use crate::transactions::Client;
+use crate::transactions::{Client, with_audio};
 
 impl Simulation {
     pub fn start_call(&mut self, planned: usize) {
@@ -169,7 +169,8 @@ impl Simulation {
         let ack = Rc::new(dialog.ack(1, via));
         let answers = line.planned.is_some_and(|planned| self.calls[planned].offerless);
         let audio = answers.then(|| line.audio(address.ip(), Direction::SendRecv));
-        let packet = Packet::request(Rc::clone(&ack), &ack.to_bytes(), audio);
+        let ack = with_audio(ack, audio);
+        let packet = Packet::request(Rc::clone(&ack), &ack.to_bytes());
         line.ack = Some(Rc::clone(&packet));
         self.transmit_on_line(p, l, packet);
     }

@@ -108,7 +108,7 @@ impl Simulation {
         let via = self.peers[p].via();
         let line = &mut self.peers[p].lines[l];
         let ack = Rc::new(line.dialog.as_ref()?.ack(number, via));
-        let packet = Packet::request(Rc::clone(&ack), &ack.to_bytes(), None);
+        let packet = Packet::request(Rc::clone(&ack), &ack.to_bytes());
         line.clients.get_mut(c)?.1 = Some(Rc::clone(&packet));
         Some(packet)
     }
@@ -183,7 +183,7 @@ impl Simulation {
         let bytes = response.to_bytes();
         let vip = request.headers.top_via().and_then(|via| self.vip_of(&via.sent_by()));
         if let Some(vip) = vip {
-            self.transmit_from_peer(p, Packet::response(Rc::new(response), &bytes, None), vip);
+            self.transmit_from_peer(p, Packet::response(Rc::new(response), &bytes), vip);
         }
     }
 }

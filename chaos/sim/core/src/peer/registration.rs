@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tandem_sip::dialog::MAX_FORWARDS;
-use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
+use tandem_sip::{CSeq, Header, Headers, Method, NameAddr, Request, Response, Uri, digest};
 
 use super::Step;
 use crate::event::Event;
@@ -19,11 +19,21 @@ pub struct Registration {
     pub until: u64,
 }
 
+/// What an agent's phone proves.
+pub fn password(user: &str) -> String {
+    format!("sim-{user}")
+}
+
 /// A failed attempt is made again after this.
 const AGAIN_MS: u64 = 800;
 
 impl Simulation {
     pub fn register(&mut self, p: usize) {
+        self.send_register(p, None);
+    }
+
+    /// With the answer to a challenge, or in the hope that none is needed.
+    fn send_register(&mut self, p: usize, challenge: Option<&str>) {
         let Some(agent) = self.peers[p].agent else { return };
         if !self.peers[p].alive {
             return;
@@ -39,6 +49,19 @@ impl Simulation {
         let to = from.clone();
         from.set_tag(&format!("r{}", peer.life));
         let contact = Uri::sip(Some(&user), &host, Some(peer.address.port()));
+        let authorization = challenge
+            .and_then(|challenge| {
+                digest::answer(
+                    challenge,
+                    &user,
+                    &password(&user),
+                    "REGISTER",
+                    "sip:demo.tandem",
+                    "c",
+                )
+                .ok()
+            })
+            .map(|value| Header { name: "Authorization".into(), value });
         let register = Request {
             method: Method::Register,
             uri: Uri::sip(None, "demo.tandem", None),
@@ -54,7 +77,7 @@ impl Simulation {
                 max_forwards: Some(MAX_FORWARDS),
                 expires: Some(expires_s),
                 content_type: None,
-                other: Vec::new(),
+                other: authorization.into_iter().collect(),
             },
             body: Vec::new(),
         };
@@ -76,7 +99,11 @@ impl Simulation {
         if !answered.told || response.is_provisional() {
             return true;
         }
-        if response.is_success() {
+        let proven = client.request.headers.other("Authorization").is_some();
+        let challenge = response.headers.other("WWW-Authenticate").map(str::to_owned);
+        if let Some(challenge) = challenge.filter(|_| response.status == 401 && !proven) {
+            self.send_register(p, Some(&challenge));
+        } else if response.is_success() {
             let lasts_ms = u64::from(self.settings.expires_s) * 1_000;
             self.peers[p].registration.until = now.0 + lasts_ms;
             self.plan_registration(p, lasts_ms * 6 / 10);

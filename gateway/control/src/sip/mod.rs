@@ -1,19 +1,21 @@
 //! SIP at the gateway: what is refused at the edge, who may register, and the transactions.
 //!
 //! [`edge`] and [`registrar`] answer without the cluster; [`servers`] and [`clients`] hold the
-//! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`] what is repeated outside of them.
+//! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`] and [`strays`] what is repeated outside of
+//! them.
 
 pub mod acks;
 pub mod clients;
 pub mod edge;
 pub mod registrar;
 pub mod servers;
+pub mod strays;
 pub mod wheel;
 
 use std::net::SocketAddr;
 
 use tandem_sip::transaction::Key;
-use tandem_sip::{Method, Request};
+use tandem_sip::{Headers, Method, Request};
 
 use crate::limits;
 
@@ -57,8 +59,7 @@ pub fn name_of(request: &Request) -> Key {
 }
 
 /// The To tag of an answer that keeps no state: the same for each repetition (RFC 3261 §8.2.7).
-pub fn stateless_tag(request: &Request) -> String {
-    let headers = &request.headers;
+pub fn stateless_tag(headers: &Headers) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in [headers.branch(), &headers.call_id, headers.from_tag().unwrap_or_default()] {
         hasher.update(part.as_bytes());

@@ -1,37 +1,34 @@
 //! Requests of peers: absorbed, refused at the edge, or reported to the cluster.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tandem_core::command::{GatewayEvent, Inbound, Register};
 use tandem_core::ids::AgentId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Method, Request, Response, response_destination};
-use tandem_wire::Flow;
+use tandem_sip::{Flow, Method, Millis, Request, Response, response_destination};
 
-use super::{Control, count_response};
+use crate::control::{Control, count_response};
+use crate::ledger::{About, Full};
 use crate::limits;
-use crate::link::ledger::{About, Full};
 use crate::sip::registrar::Verdict;
 use crate::sip::servers::AckOf;
 use crate::sip::{Transmit, edge, name_of};
 
 impl Control {
-    pub(super) fn on_request(&mut self, flow: &Flow, request: Request) {
+    pub(crate) fn on_request(&mut self, now: Millis, unix_ms: u64, flow: &Flow, request: Request) {
         count_request(&request.method);
         let key = name_of(&request);
         if request.method == Method::Ack {
-            self.on_ack(&key, request);
+            self.on_ack(now, &key, request);
             return;
         }
         if self.servers.knows(&key) {
             metrics::counter!("tandem_sip_retransmissions_absorbed_total").increment(1);
             if let Some(transmit) = self.servers.on_repeated(&key) {
-                self.transmit(&transmit);
+                self.transmit(transmit);
             }
             return;
         }
         if request.method == Method::Cancel {
-            self.on_cancel(flow, key, request);
+            self.on_cancel(now, flow, key, request);
             return;
         }
         if let Err(refusal) = edge::check(&request) {
@@ -39,34 +36,33 @@ impl Control {
             return;
         }
         match (&request.method, request.is_in_dialog()) {
-            (Method::Register, _) => self.on_register(flow, key, request),
+            (Method::Register, _) => self.on_register(now, unix_ms, flow, key, request),
             (Method::Options, false) => {
-                let answer = if self.refuses_new_calls() {
+                let answer = if self.refuses_new_calls(now) {
                     edge::unavailable(&request, limits::RETRY_AFTER_S)
                 } else {
                     edge::capabilities(&request)
                 };
                 self.answer(flow, &answer);
             }
-            (_, false) => self.on_new_call(flow, key, request),
-            (_, true) => self.on_in_dialog(flow, key, request),
+            (_, false) => self.on_new_call(now, flow, key, request),
+            (_, true) => self.on_in_dialog(now, flow, key, request),
         }
     }
 
     /// An answer that keeps no state: a repeated request gets it anew.
-    fn answer(&self, flow: &Flow, response: &Response) {
+    fn answer(&mut self, flow: &Flow, response: &Response) {
         count_response(response.status);
         let to = response_destination(response).unwrap_or(flow.remote);
-        self.transmit(&Transmit { bytes: response.to_bytes(), to });
+        self.transmit(Transmit { bytes: response.to_bytes(), to });
     }
 
     /// Starts a server transaction; false where there is no room, as if the request were lost.
-    fn begin(&mut self, flow: &Flow, key: &Key, request: &Request) -> bool {
+    fn begin(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) -> bool {
         if self.servers.is_full() {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "transactions").increment(1);
             return false;
         }
-        let now = self.now();
         let destination =
             response_destination(&request.respond(100, None, None)).unwrap_or(flow.remote);
         // What a refusal is made of; the body is of no use to it.
@@ -75,8 +71,8 @@ impl Control {
         true
     }
 
-    fn on_new_call(&mut self, flow: &Flow, key: Key, mut request: Request) {
-        if self.refuses_new_calls() {
+    fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
+        if self.refuses_new_calls(now) {
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             return;
         }
@@ -87,7 +83,7 @@ impl Control {
                 return;
             }
         };
-        if !self.begin(flow, &key, &request) {
+        if !self.begin(now, flow, &key, &request) {
             return;
         }
         strip_credentials(&mut request);
@@ -98,13 +94,13 @@ impl Control {
             request: Box::new(request),
             offer,
         });
-        if self.try_raise(&event, About::NewCall(transaction.clone())) == Err(Full) {
+        if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
             metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(&transaction, limits::RETRY_AFTER_S);
+            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 
-    fn on_in_dialog(&mut self, flow: &Flow, key: Key, mut request: Request) {
+    fn on_in_dialog(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
         let offer = match edge::take_offer(&mut request) {
             Ok(offer) => offer,
             Err(refusal) => {
@@ -112,7 +108,7 @@ impl Control {
                 return;
             }
         };
-        if !self.begin(flow, &key, &request) {
+        if !self.begin(now, flow, &key, &request) {
             return;
         }
         strip_credentials(&mut request);
@@ -122,19 +118,26 @@ impl Control {
             request: Box::new(request),
             offer,
         });
-        if self.try_raise(&event, About::Existing) == Err(Full) {
+        if self.try_raise(event, About::Existing) == Err(Full) {
             // As if it were lost: the peer sends it again.
             self.servers.forget(&key);
         }
     }
 
-    fn on_register(&mut self, flow: &Flow, key: Key, mut request: Request) {
+    fn on_register(
+        &mut self,
+        now: Millis,
+        unix_ms: u64,
+        flow: &Flow,
+        key: Key,
+        mut request: Request,
+    ) {
         self.nonce_counter += 1;
-        let Some(routing) = &self.routing else {
+        let Some(tenant) = &self.tenant else {
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             return;
         };
-        match routing.registrar.judge(&request, unix_ms(), self.nonce_counter) {
+        match tenant.registrar.judge(&request, unix_ms, self.nonce_counter) {
             Verdict::Refused(response) => {
                 if response.status == 403 {
                     metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
@@ -144,15 +147,22 @@ impl Control {
             }
             Verdict::Proven(agent) => {
                 request.body = Vec::new();
-                if !self.begin(flow, &key, &request) {
+                if !self.begin(now, flow, &key, &request) {
                     return;
                 }
-                self.on_proven(flow, &key, request, agent);
+                self.on_proven(now, flow, &key, request, agent);
             }
         }
     }
 
-    fn on_proven(&mut self, flow: &Flow, key: &Key, mut request: Request, agent: AgentId) {
+    fn on_proven(
+        &mut self,
+        now: Millis,
+        flow: &Flow,
+        key: &Key,
+        mut request: Request,
+        agent: AgentId,
+    ) {
         strip_credentials(&mut request);
         let transaction = self.transaction(key);
         let event = GatewayEvent::Register(Register {
@@ -161,39 +171,37 @@ impl Control {
             request: Box::new(request),
             agent,
         });
-        if self.try_raise(&event, About::Register(transaction.clone())) == Err(Full) {
+        if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {
             metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(&transaction, limits::RETRY_AFTER_S);
+            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 
     /// RFC 3261 §9.2: a transaction of its own, answered at once.
-    fn on_cancel(&mut self, flow: &Flow, key: Key, request: Request) {
+    fn on_cancel(&mut self, now: Millis, flow: &Flow, key: Key, request: Request) {
         let invite = Key { method: Method::Invite.as_str().to_owned(), ..key.clone() };
         let Some(pending) = self.servers.is_pending(&invite) else {
             self.answer(flow, &edge::answer(&request, 481));
             return;
         };
-        if !self.begin(flow, &key, &request) {
+        if !self.begin(now, flow, &key, &request) {
             return;
         }
         if pending {
             let transaction = self.transaction(&invite);
-            if self.try_raise(&GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
+            if self.try_raise(GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
                 self.servers.forget(&key);
                 return;
             }
         }
-        let now = self.now();
         let answered = self.servers.respond(now, &key, &edge::answer(&request, 200));
         if let Some(transmit) = answered.transmit {
             count_response(200);
-            self.transmit(&transmit);
+            self.transmit(transmit);
         }
     }
 
-    fn on_ack(&mut self, key: &Key, mut ack: Request) {
-        let now = self.now();
+    fn on_ack(&mut self, now: Millis, key: &Key, mut ack: Request) {
         match self.servers.on_ack(now, key, &ack) {
             AckOf::Success => {
                 let answer = edge::take_answer(ack.headers.content_type.as_deref(), &mut ack.body);
@@ -203,7 +211,7 @@ impl Control {
                     call_id: ack.headers.call_id,
                     answer,
                 };
-                self.raise(&event, About::Existing);
+                self.raise(event, About::Existing);
             }
             AckOf::Repeated | AckOf::Failure => {}
             AckOf::Unknown => {
@@ -239,9 +247,4 @@ fn count_request(method: &Method) {
         Method::Other(_) => "other",
     };
     metrics::counter!("tandem_sip_requests_total", "method" => name).increment(1);
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

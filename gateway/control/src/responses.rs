@@ -1,19 +1,18 @@
 //! Responses to requests of ours.
 
 use tandem_core::command::GatewayEvent;
-use tandem_sip::{Method, Response};
+use tandem_sip::{Method, Millis, Response};
 
-use super::Control;
-use crate::link::ledger::About;
+use crate::control::Control;
+use crate::ledger::About;
 use crate::sip::clients::News;
 use crate::sip::edge;
 
 impl Control {
-    pub(super) fn on_response(&mut self, response: Response) {
-        let now = self.now();
+    pub(crate) fn on_response(&mut self, now: Millis, response: Response) {
         let (news, ack) = self.clients.on_response(now, &response);
         if let Some(ack) = ack {
-            self.transmit(&ack);
+            self.transmit(ack);
         }
         let invite = response.headers.cseq.method == Method::Invite;
         match news {
@@ -24,7 +23,7 @@ impl Control {
                 if response.is_success() && self.acks.of(&response).is_some() {
                     self.acknowledge_again(&response);
                 } else if !response.is_provisional()
-                    && self.routing.is_some()
+                    && self.tenant.is_some()
                     && self.strays.note(&response)
                 {
                     // Of an earlier life: the core knows the branch, or drops it. Before there is
@@ -48,8 +47,8 @@ impl Control {
                 .is_some_and(|via| via.sent_by() == self.identity.vip.to_string())
     }
 
-    fn acknowledge_again(&self, response: &Response) {
-        if let Some(transmit) = self.acks.of(response) {
+    fn acknowledge_again(&mut self, response: &Response) {
+        if let Some(transmit) = self.acks.of(response).cloned() {
             self.transmit(transmit);
         }
     }
@@ -59,6 +58,6 @@ impl Control {
         let answer =
             edge::take_answer(response.headers.content_type.as_deref(), &mut response.body);
         let event = GatewayEvent::Response { branch, response: Box::new(response), answer };
-        self.raise(&event, About::Existing);
+        self.raise(event, About::Existing);
     }
 }

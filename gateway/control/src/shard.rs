@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tandem_core::effect::EffectId;
 use tandem_sip::Millis;
 
+use crate::ledger::{Fence, Ledger};
 use crate::limits;
-use crate::link::ledger::{Fence, Ledger};
-use crate::link::pb;
+use crate::link::Leading;
 
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -17,7 +17,7 @@ pub struct Shard {
     leading: BTreeMap<usize, u64>,
     /// Who is obeyed now.
     leader: Option<(usize, u64)>,
-    done: Vec<pb::EffectRef>,
+    done: Vec<EffectId>,
     done_since: Option<Millis>,
     retry_at: Option<Millis>,
     /// The login event is on its way or done.
@@ -29,7 +29,7 @@ impl Shard {
         self.leader.map(|(node, _)| node)
     }
 
-    pub fn on_leading(&mut self, node: usize, leading: &pb::Leading) {
+    pub fn on_leading(&mut self, node: usize, leading: &Leading) {
         if leading.leading {
             self.leading.insert(node, leading.term);
             self.fence.raise(leading.term);
@@ -64,13 +64,13 @@ impl Shard {
             // The next leader or session sends it again, and hears of it then.
             self.done.remove(0);
         }
-        self.done.push(pb::EffectRef { index: id.index, ordinal: u32::from(id.ordinal) });
+        self.done.push(id);
         self.done_since.get_or_insert(now);
     }
 
     /// A batch that is full or has waited long enough. Asked only where there is a leader to tell:
     /// a new one may have sent its effects before it says that it leads.
-    pub fn take_done(&mut self, now: Millis) -> Option<Vec<pb::EffectRef>> {
+    pub fn take_done(&mut self, now: Millis) -> Option<Vec<EffectId>> {
         let due = self.done.len() >= limits::DONE_BATCH_MAX
             || self.done_since.is_some_and(|since| now.since(since) >= limits::DONE_WAIT_MS_MAX);
         if !due {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn says(shard: &mut Shard, node: usize, term: u64, leading: bool) {
-        shard.on_leading(node, &pb::Leading { shard: 0, term, leading });
+        shard.on_leading(node, &Leading { shard: 0, term, leading });
     }
 
     #[test]

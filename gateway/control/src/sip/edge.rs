@@ -14,7 +14,7 @@ const SDP: &str = "application/sdp";
 
 /// A stateless answer.
 pub fn answer(request: &Request, status: u16) -> Response {
-    request.respond(status, None, Some(&stateless_tag(request)))
+    request.respond(status, None, Some(&stateless_tag(&request.headers)))
 }
 
 /// 503 with the time to come back.

@@ -80,14 +80,14 @@ impl Registrar {
             (true, Nonce::Stale) => self.challenge(request, unix_ms, counter, true),
             (false, Nonce::Stale) => self.challenge(request, unix_ms, counter, false),
             (true | false, Nonce::Good) => {
-                let forbidden = request.respond(403, None, Some(&stateless_tag(request)));
+                let forbidden = request.respond(403, None, Some(&stateless_tag(&request.headers)));
                 Verdict::Refused(Box::new(forbidden))
             }
         }
     }
 
     fn challenge(&self, request: &Request, unix_ms: u64, counter: u64, stale: bool) -> Verdict {
-        let mut response = request.respond(401, None, Some(&stateless_tag(request)));
+        let mut response = request.respond(401, None, Some(&stateless_tag(&request.headers)));
         let value = digest::challenge(&self.realm, &self.make_nonce(unix_ms, counter), stale);
         response.headers.push_other("WWW-Authenticate", &value);
         Verdict::Refused(Box::new(response))

@@ -1,0 +1,279 @@
+//! What joins SIP, ledgers and fences of one gateway.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use tandem_core::command::{GatewayEvent, TransactionKey};
+use tandem_core::effect::MediaPlan;
+use tandem_core::ids::GatewayId;
+use tandem_sip::transaction::Key;
+use tandem_sip::{Flow, Message, Millis};
+
+use crate::ledger::{About, Full};
+use crate::limits;
+use crate::link::Up;
+use crate::shard::Shard;
+use crate::sip::acks::Acks;
+use crate::sip::clients::Clients;
+use crate::sip::registrar::Registrar;
+use crate::sip::servers::Servers;
+use crate::sip::strays::Strays;
+use crate::sip::{Transmit, clients, edge, servers};
+
+/// Who this gateway is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub name: GatewayId,
+    pub vip: SocketAddr,
+    /// Local RTP ports that are bound, even ones.
+    pub ports: Vec<u16>,
+    /// Names of the nodes, in the order of the sessions.
+    pub nodes: Vec<String>,
+}
+
+/// What the gateway does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Transmit(Transmit),
+    /// To the session of a node, by its place. Where that takes nothing the session is over.
+    Up {
+        node: usize,
+        up: Up,
+    },
+    /// What one call's media shall be.
+    Media(MediaPlan),
+}
+
+/// What others in the process may know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The node that leads the tenant's shard, by its place in the options.
+    pub leader: Option<usize>,
+    pub routing: bool,
+    /// A leader was known once.
+    pub started: bool,
+    /// New calls are answered 503 for want of a leader.
+    pub refuses_new_calls: bool,
+}
+
+/// All that dies with the process.
+#[derive(Debug)]
+pub struct Control {
+    pub(crate) identity: Identity,
+    pub(crate) servers: Servers,
+    pub(crate) clients: Clients,
+    pub(crate) acks: Acks,
+    pub(crate) strays: Strays,
+    pub(crate) shards: BTreeMap<u32, Shard>,
+    /// Nodes with a session.
+    pub(crate) sessions: BTreeSet<usize>,
+    /// The tenant's shard and who may register, once a node has said it.
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) leaderless_since: Option<Millis>,
+    /// New calls that waited for a leader were turned away.
+    pub(crate) turned_away: bool,
+    started: bool,
+    pub(crate) nonce_counter: u64,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    pub shard: u32,
+    pub registrar: Registrar,
+}
+
+impl Control {
+    /// A life that begins `now`.
+    pub fn new(now: Millis, identity: Identity) -> Self {
+        Self {
+            identity,
+            servers: Servers::default(),
+            clients: Clients::default(),
+            acks: Acks::default(),
+            strays: Strays::default(),
+            shards: BTreeMap::new(),
+            sessions: BTreeSet::new(),
+            tenant: None,
+            leaderless_since: Some(now),
+            turned_away: false,
+            started: false,
+            nonce_counter: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What a peer has sent. `unix_ms` dates the nonces that are given and taken.
+    pub fn on_message(&mut self, now: Millis, unix_ms: u64, flow: &Flow, message: Message) {
+        match message {
+            Message::Request(request) => self.on_request(now, unix_ms, flow, request),
+            Message::Response(response) => self.on_response(now, response),
+        }
+    }
+
+    /// What the media plane reports.
+    pub fn on_media(&mut self, event: GatewayEvent) {
+        self.raise(event, About::Existing);
+    }
+
+    /// Whatever is due by now; then what waits for the leaders.
+    pub fn on_time(&mut self, now: Millis) {
+        for action in self.servers.on_time(now) {
+            match action {
+                servers::Action::Transmit(transmit) => self.transmit(transmit),
+                servers::Action::NoAck(key) => {
+                    let transaction = self.transaction(&key);
+                    self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
+                }
+            }
+        }
+        for action in self.clients.on_time(now) {
+            match action {
+                clients::Action::Transmit(transmit) => self.transmit(transmit),
+                clients::Action::TimedOut(branch) => {
+                    self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
+                }
+            }
+        }
+        for shard in self.shards.values_mut() {
+            shard.on_time(now);
+        }
+        if self.is_leaderless(now) && !self.turned_away {
+            self.turn_away(now);
+        }
+        self.flush(now);
+    }
+
+    /// When [`Control::on_time`] is due.
+    pub fn wake_at(&self) -> Option<Millis> {
+        let leaderless = self
+            .leaderless_since
+            .filter(|_| !self.turned_away)
+            .map(|since| since.after(limits::NO_QUORUM_MS_MAX));
+        let shards = self.shards.values().filter_map(Shard::next).min();
+        [self.servers.next(), self.clients.next(), leaderless, shards].into_iter().flatten().min()
+    }
+
+    /// The next thing to do, in order.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn status(&mut self, now: Millis) -> Status {
+        let leader = self.leader();
+        self.started |= leader.is_some();
+        Status {
+            leader,
+            routing: self.tenant.is_some(),
+            started: self.started,
+            refuses_new_calls: self.refuses_new_calls(now),
+        }
+    }
+
+    /// The events of one shard that wait to be accepted.
+    pub fn pending(&self, shard: u32) -> impl Iterator<Item = &GatewayEvent> {
+        self.shards.get(&shard).into_iter().flat_map(|shard| shard.ledger.events())
+    }
+
+    /// Whether an event of that number waits to be accepted.
+    pub fn waits_for(&self, shard: u32, sequence: u64) -> bool {
+        self.shards.get(&shard).is_some_and(|shard| shard.ledger.holds(sequence))
+    }
+
+    /// No leader for too long: new calls to which nothing was said are answered here.
+    fn turn_away(&mut self, now: Millis) {
+        self.turned_away = true;
+        let mut withdrawn = Vec::new();
+        for shard in self.shards.values_mut() {
+            let servers = &self.servers;
+            let silent = |transaction: &TransactionKey| servers.is_silent(&key_of(transaction));
+            withdrawn.extend(shard.ledger.withdraw_new_calls(silent));
+        }
+        tracing::warn!(calls = withdrawn.len(), "no leader: new calls are refused");
+        for transaction in &withdrawn {
+            self.refuse(now, transaction, limits::RETRY_AFTER_S);
+        }
+    }
+
+    /// Nobody has led for longer than calls may wait.
+    fn is_leaderless(&self, now: Millis) -> bool {
+        self.leaderless_since.is_some_and(|since| now.since(since) >= limits::NO_QUORUM_MS_MAX)
+    }
+
+    pub(crate) fn refuses_new_calls(&self, now: Millis) -> bool {
+        self.tenant.is_none() || self.is_leaderless(now)
+    }
+
+    /// Puts an event on its way to the tenant's shard.
+    pub(crate) fn raise(&mut self, event: GatewayEvent, about: About) {
+        // Without routing there is no call, so there is nothing to tell.
+        if self.try_raise(event, about).is_err() {
+            metrics::counter!("tandem_link_events_dropped_total").increment(1);
+            tracing::error!("TD0301 too many events wait for the cluster: one was dropped");
+        }
+    }
+
+    pub(crate) fn try_raise(&mut self, event: GatewayEvent, about: About) -> Result<(), Full> {
+        let shard = self.tenant.as_ref().map(|tenant| tenant.shard);
+        match shard.and_then(|shard| self.shards.get_mut(&shard)) {
+            Some(shard) => shard.ledger.push(event, about),
+            None => Err(Full),
+        }
+    }
+
+    /// 503 in the cluster's place, to an INVITE or REGISTER that waits.
+    pub(crate) fn refuse(&mut self, now: Millis, transaction: &TransactionKey, retry_after_s: u32) {
+        let answered = self
+            .servers
+            .refuse(now, &key_of(transaction), |request| edge::unavailable(request, retry_after_s));
+        if let Some(transmit) = answered.transmit {
+            count_response(503);
+            self.transmit(transmit);
+        }
+    }
+
+    pub(crate) fn transaction(&self, key: &Key) -> TransactionKey {
+        TransactionKey {
+            gateway: self.identity.name.clone(),
+            branch: key.branch.clone(),
+            sent_by: key.sent_by.clone(),
+            method: key.method.clone(),
+        }
+    }
+
+    pub(crate) fn transmit(&mut self, transmit: Transmit) {
+        self.outputs.push_back(Output::Transmit(transmit));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge holds no integers")]
+    pub fn set_gauges(&self) {
+        let pending: usize = self.shards.values().map(|shard| shard.ledger.len()).sum();
+        metrics::gauge!("tandem_sip_transactions_active", "side" => "server")
+            .set(self.servers.len() as f64);
+        metrics::gauge!("tandem_sip_transactions_active", "side" => "client")
+            .set(self.clients.len() as f64);
+        metrics::gauge!("tandem_link_pending_events").set(pending as f64);
+        metrics::gauge!("tandem_link_sessions").set(self.sessions.len() as f64);
+    }
+}
+
+pub(crate) fn count_response(status: u16) {
+    let class = match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "6xx",
+    };
+    metrics::counter!("tandem_sip_responses_total", "class" => class).increment(1);
+}
+
+/// The name of a transaction within this gateway.
+pub(crate) fn key_of(transaction: &TransactionKey) -> Key {
+    Key {
+        branch: transaction.branch.clone(),
+        sent_by: transaction.sent_by.clone(),
+        method: transaction.method.clone(),
+    }
+}

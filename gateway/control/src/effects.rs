@@ -1,0 +1,84 @@
+//! Effects of the leaders: each is done once, in the order in which they come.
+
+use std::sync::Arc;
+
+use tandem_core::command::TransactionKey;
+use tandem_core::effect::{Body, Effect};
+use tandem_sip::{Method, Millis, Request, Response};
+
+use crate::control::{Control, Output, count_response, key_of};
+use crate::ledger::Verdict;
+use crate::sip::Transmit;
+
+impl Control {
+    /// Does an effect, once, unless it is of a leader that leads no more.
+    pub fn on_effect(
+        &mut self,
+        now: Millis,
+        shard: u32,
+        term: u64,
+        effect: &Arc<Effect>,
+    ) -> Verdict {
+        if effect.gateway != self.identity.name {
+            tracing::warn!(gateway = %effect.gateway, "an effect of another gateway");
+            return Verdict::Fenced;
+        }
+        let shard = self.shards.entry(shard).or_default();
+        let verdict = shard.fence.judge(term, effect.id);
+        if verdict == Verdict::Fenced {
+            metrics::counter!("tandem_fenced_effects_total").increment(1);
+            tracing::warn!(term, known = shard.fence.term(), "an effect of an old leader");
+            return verdict;
+        }
+        shard.note_done(now, effect.id);
+        // Its term may be news: whoever led in a lower one leads no more.
+        shard.elect();
+        if verdict == Verdict::Do {
+            self.perform(now, effect);
+        }
+        if self.leader().is_none() {
+            self.note_leader(now);
+        }
+        verdict
+    }
+
+    fn perform(&mut self, now: Millis, effect: &Effect) {
+        let kind = match &effect.body {
+            Body::Respond { .. } => "respond",
+            Body::Send { .. } => "send",
+            Body::Media(_) => "media",
+        };
+        metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
+        match &effect.body {
+            Body::Respond { transaction, response } => self.respond(now, transaction, response),
+            Body::Send { request, destination } => self.send(now, request, *destination),
+            Body::Media(plan) => self.outputs.push_back(Output::Media(plan.clone())),
+        }
+    }
+
+    fn respond(&mut self, now: Millis, transaction: &TransactionKey, response: &Response) {
+        let key = key_of(transaction);
+        let answered = self.servers.respond(now, &key, response);
+        if let Some(transmit) = answered.transmit {
+            count_response(response.status);
+            self.transmit(transmit);
+        }
+        if let Some(ms) = answered.first_after_ms
+            && key.method == Method::Invite.as_str()
+        {
+            #[expect(clippy::cast_precision_loss, reason = "a histogram holds no integers")]
+            let seconds = ms as f64 / 1_000.0;
+            metrics::histogram!("tandem_sip_invite_to_100_seconds").record(seconds);
+        }
+    }
+
+    fn send(&mut self, now: Millis, request: &Request, to: std::net::SocketAddr) {
+        if request.method == Method::Ack {
+            let transmit = Transmit { bytes: request.to_bytes(), to };
+            self.transmit(transmit.clone());
+            self.acks.put(now, request, transmit);
+        } else if let Some(transmit) = self.clients.send(now, request.clone(), to) {
+            self.transmit(transmit);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the nodes say, and what is sent up to the one that leads.
+
+use tandem_core::command::{GatewayEvent, Login};
+use tandem_sip::Millis;
+
+use crate::control::{Control, Output, Tenant, key_of};
+use crate::ledger::{About, Settled};
+use crate::link::{Accepted, Down, Leading, Routing, Up};
+use crate::sip::registrar::Registrar;
+
+impl Control {
+    /// What a node says on its session. An effect goes to [`Control::on_effect`].
+    pub fn on_down(&mut self, now: Millis, node: usize, message: Down) {
+        match message {
+            // What a session says that was given up has no bearing: its node can't be told a thing.
+            Down::Leading(_) if !self.sessions.contains(&node) => {}
+            Down::Leading(leading) => self.on_leading(now, node, &leading),
+            Down::Accepted(accepted) => self.on_accepted(now, node, &accepted),
+            Down::Effect { shard, term, effect } => {
+                self.on_effect(now, shard, term, &effect);
+            }
+            Down::Routing(routing) => self.on_routing(now, &routing),
+        }
+    }
+
+    /// A session with a node began; an earlier one is over.
+    pub fn on_session(&mut self, now: Millis, node: usize) {
+        self.sessions.insert(node);
+        self.forget_leader(now, node);
+    }
+
+    pub fn on_session_over(&mut self, now: Millis, node: usize) {
+        self.sessions.remove(&node);
+        self.forget_leader(now, node);
+    }
+
+    fn forget_leader(&mut self, now: Millis, node: usize) {
+        for shard in self.shards.values_mut() {
+            shard.on_session_over(node);
+        }
+        self.note_leader(now);
+    }
+
+    fn on_leading(&mut self, now: Millis, node: usize, leading: &Leading) {
+        let shard = self.shards.entry(leading.shard).or_default();
+        let before = shard.leader();
+        shard.on_leading(node, leading);
+        if shard.leader() != before {
+            let name = shard.leader().and_then(|node| self.identity.nodes.get(node));
+            tracing::info!(shard = leading.shard, term = leading.term, ?name, "leader");
+        }
+        self.note_leader(now);
+    }
+
+    /// Takes note of whether the tenant's shard is led.
+    pub(crate) fn note_leader(&mut self, now: Millis) {
+        if self.leader().is_some() {
+            self.leaderless_since = None;
+            self.turned_away = false;
+        } else if self.leaderless_since.is_none() {
+            self.leaderless_since = Some(now);
+        }
+    }
+
+    pub(crate) fn leader(&self) -> Option<usize> {
+        self.shards.get(&self.tenant.as_ref()?.shard)?.leader()
+    }
+
+    fn on_accepted(&mut self, now: Millis, node: usize, accepted: &Accepted) {
+        let Some(shard) = self.shards.get_mut(&accepted.shard) else { return };
+        // Only who leads now can say that an event will never be committed.
+        if accepted.overloaded && shard.leader() != Some(node) {
+            return;
+        }
+        let servers = &self.servers;
+        let settled = shard
+            .ledger
+            .on_accepted(accepted, |transaction| servers.is_silent(&key_of(transaction)));
+        match settled {
+            Settled::Over => {}
+            Settled::Later => shard.retry_later(now),
+            Settled::Refused { transaction, retry_after_s, again } => {
+                if again {
+                    shard.retry_later(now);
+                }
+                metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+                self.refuse(now, &transaction, retry_after_s.max(1));
+            }
+            // The one event where the call is not answered by now, the other where it is.
+            Settled::Undo(transaction) => {
+                let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
+                self.raise(cancel, About::Existing);
+                self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
+            }
+        }
+    }
+
+    fn on_routing(&mut self, now: Millis, routing: &Routing) {
+        let Some(registrar) = Registrar::new(&routing.config, &routing.nonce_key) else {
+            tracing::error!("TD0302 the routing has no key for nonces");
+            return;
+        };
+        let (tenant, version) = (&routing.config.tenant, routing.config.version);
+        tracing::info!(tenant, version, "routing");
+        self.tenant = Some(Tenant { shard: routing.shard, registrar });
+        let shard = self.shards.entry(routing.shard).or_default();
+        if !shard.logged_in {
+            let (vip, ports) = (self.identity.vip, self.identity.ports.clone());
+            let login = GatewayEvent::Login(Login { vip, ports });
+            shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
+        }
+        self.note_leader(now);
+    }
+
+    /// Puts out what waits for each leader.
+    pub(crate) fn flush(&mut self, now: Millis) {
+        for (id, shard) in &mut self.shards {
+            let Some(node) = shard.leader() else { continue };
+            let shard_id = *id;
+            while let Some(effects) = shard.take_done(now) {
+                let up = Up::Done { shard: shard_id, effects };
+                self.outputs.push_back(Output::Up { node, up });
+            }
+            while let Some((sequence, event)) = shard.ledger.send_next() {
+                let up = Up::Event { shard: shard_id, sequence, event };
+                self.outputs.push_back(Output::Up { node, up });
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Responses to requests of an earlier life of this gateway: each is reported once.
+
+use std::collections::{HashSet, VecDeque};
+
+use tandem_sip::Response;
+
+use crate::limits;
+
+#[derive(Debug, Default)]
+pub struct Strays {
+    known: HashSet<(String, u16, String)>,
+    order: VecDeque<(String, u16, String)>,
+}
+
+impl Strays {
+    /// True where it is new.
+    pub fn note(&mut self, response: &Response) -> bool {
+        let headers = &response.headers;
+        let tag = headers.to_tag().unwrap_or_default().to_owned();
+        let name = (headers.branch().to_owned(), response.status, tag);
+        if !self.known.insert(name.clone()) {
+            return false;
+        }
+        self.order.push_back(name);
+        if self.order.len() > limits::STRAYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
