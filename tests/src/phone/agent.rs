@@ -55,6 +55,7 @@ pub(super) enum Command {
     FinalOfBye {
         call_id: String,
         response: Option<Response>,
+        done: oneshot::Sender<Result<u16>>,
     },
     FinalOfRegister {
         response: Option<Response>,
@@ -165,10 +166,12 @@ impl Agent {
                 self.on_dial_final(&call_id, response).await;
             }
             Command::HangUp { call_id, done } => self.send_bye(call_id, done).await,
-            Command::FinalOfBye { call_id, response } => {
-                let status = response.map_or(0, |response| response.status);
-                let ended = if status == 0 { Ended::Silent } else { Ended::ByMe { status } };
+            Command::FinalOfBye { call_id, response, done } => {
+                let status = response.map(|response| response.status);
+                let ended = status.map_or(Ended::Silent, |status| Ended::ByMe { status });
+                // Whoever is told looks at the call next.
                 self.end(&call_id, ended);
+                let _ = done.send(status.context("BYE was never answered"));
             }
             Command::Cancel { call_id } => self.send_cancel(&call_id).await,
             Command::Answer { call_id } => self.pick_up(&call_id).await,

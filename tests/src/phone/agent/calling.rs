@@ -73,9 +73,7 @@ impl Agent {
         let commands = self.commands.clone();
         tokio::spawn(async move {
             let response = answered.await.ok().flatten();
-            let status = response.as_ref().map(|response| response.status);
-            let _ = commands.send(Command::FinalOfBye { call_id, response });
-            let _ = done.send(status.context("BYE was never answered"));
+            let _ = commands.send(Command::FinalOfBye { call_id, response, done });
         });
     }
 
