@@ -40,14 +40,14 @@ pub fn list(text: &str) -> Result<List, String> {
     numbers.collect::<Result<_, _>>().map(List)
 }
 
-/// `60s`, `500ms` or `2m`.
+/// `90s`, `500ms` or `2m`.
 pub fn duration_ms(text: &str) -> Result<u64, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
     let parsed = units.iter().find_map(|(unit, ms)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
         number.checked_mul(*ms)
     });
-    let ms = parsed.ok_or("a time is a number with ms, s or m, for instance 60s")?;
+    let ms = parsed.ok_or("a time is a number with ms, s or m, for instance 90s")?;
     if (1_000..=limits::VIRTUAL_MS_MAX).contains(&ms) {
         Ok(ms)
     } else {
@@ -190,19 +190,24 @@ fn many(seeds: std::ops::Range<u64>, options: &Options, flags: &Flags) -> ExitCo
     let empty: Vec<_> = empty.into_iter().filter(|cell| !coverage::is_impossible(*cell)).collect();
     let (pairs, marks) = (batch.coverage.missing_pairs(), batch.coverage.missing_marks());
     println!("empty cells {empty:?}\nunseen pairs {pairs:?}\nunseen marks {marks:?}");
+    let (commands_min, poorest) = batch.least.unwrap_or_default();
     println!(
-        "{} seeds, {} calls, {} faults, {} commands (least of a seed {}), {}",
+        "{} seeds, {} calls, {} faults, {} commands (least {commands_min}, of seed {poorest}), {}",
         batch.seeds,
         batch.calls,
         batch.faults,
         batch.commands,
-        batch.commands_min,
         speed(&batch, begun)
     );
     if let Some(outcome) = &batch.failed {
         return report(outcome, options, flags.no_shrink);
     }
     let whole = empty.is_empty() && pairs.is_empty() && marks.is_empty();
+    let poverty = batch.poverty().filter(|_| flags.require_coverage);
+    if let Some(sentence) = &poverty {
+        println!("{sentence}");
+        return ExitCode::FAILURE;
+    }
     println!("seeds {}..{} ok", seeds.start, seeds.end);
     ExitCode::from(u8::from(flags.require_coverage && !whole))
 }
@@ -210,4 +215,11 @@ fn many(seeds: std::ops::Range<u64>, options: &Options, flags: &Flags) -> ExitCo
 fn speed(batch: &Batch, begun: Instant) -> String {
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
     format!("{} commands/s, {} applied/s", batch.commands * 1_000 / ms, batch.applies * 1_000 / ms)
+}
+
+#[test]
+fn virtual_time_without_a_word_is_the_default_of_the_library() {
+    use clap::Parser as _;
+    let flags = Flags::try_parse_from(["tandem-sim", "--core"]).map(|flags| flags.virtual_ms);
+    assert_eq!(flags.ok(), Some(limits::VIRTUAL_MS_DEFAULT));
 }

@@ -18,7 +18,7 @@ fn run_without_a_finding_says_ok_and_exits_0() {
     assert!(line.starts_with("seed 7 ok trace="), "{line}");
     assert!(line.contains(" calls=") && line.contains(" faults="), "{line}");
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(line, last_line(&tandem_sim(&["--seed", "7", "--core", "--virtual", "60s"])));
+    assert_eq!(line, last_line(&tandem_sim(&["--seed", "7", "--core", "--virtual", "90s"])));
 }
 
 #[test]
