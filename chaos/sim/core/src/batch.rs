@@ -48,7 +48,8 @@ impl Batch {
 
     /// A sentence, where some seed had so little to do that it has not tested much.
     pub fn poverty(&self) -> Option<String> {
-        let (commands, seed) = self.least.filter(|(commands, _)| *commands < limits::COMMANDS_MIN)?;
+        let (commands, seed) =
+            self.least.filter(|(commands, _)| *commands < limits::COMMANDS_MIN)?;
         let wanted = limits::COMMANDS_MIN;
         Some(format!("seed {seed} has only {commands} commands; each must have {wanted}"))
     }

@@ -46,6 +46,9 @@ struct Flags {
     /// Tells the whole story of one run.
     #[arg(long, requires = "seed")]
     story: bool,
+    /// Writes the log of one run, for `tandem replay FILE`.
+    #[arg(long, value_name = "FILE", requires = "seed", conflicts_with = "seeds")]
+    trace: Option<std::path::PathBuf>,
     /// Does not cut a failing run down to what it needs.
     #[arg(long)]
     no_shrink: bool,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tandem_sim_core::batch::Batch;
 use tandem_sim_core::shrink::{self, Shrunk};
 use tandem_sim_core::trace::Line;
-use tandem_sim_core::{Options, Outcome, Plant, Simulation, coverage, limits};
+use tandem_sim_core::{Options, Outcome, Plant, Simulation, Violation, coverage, limits};
 
 use crate::Flags;
 
@@ -20,6 +20,8 @@ pub struct Seeds(pub std::ops::Range<u64>);
 
 /// Lines at the end of a story that are printed for a failing run.
 const STORY_LINES_MAX: usize = 120;
+/// Entries before a violation that a replay is told to show.
+const REPLAY_ENTRIES: u64 = 20;
 /// A batch says how far it is this often.
 const PROGRESS_SEEDS: u64 = 500;
 
@@ -75,9 +77,10 @@ pub fn run(flags: &Flags) -> ExitCode {
         keep_faults: flags.keep_faults.clone().map(|list| list.0),
         keep_calls: flags.keep_calls.clone().map(|list| list.0),
         story: flags.story,
+        record: flags.trace.is_some(),
     };
     match (flags.seed, &flags.seeds) {
-        (Some(seed), _) => one(seed, &options, flags.no_shrink),
+        (Some(seed), _) => one(seed, &options, flags),
         (None, Some(Seeds(seeds))) => many(seeds.clone(), &options, flags),
         (None, None) => {
             eprintln!("which run? Say --seed N or --seeds FROM..TO");
@@ -108,12 +111,28 @@ fn acd(named: &str, seed: Option<u64>) -> ExitCode {
     }
 }
 
-fn one(seed: u64, options: &Options, no_shrink: bool) -> ExitCode {
+fn one(seed: u64, options: &Options, flags: &Flags) -> ExitCode {
     let outcome = Simulation::new(seed, options.clone()).run();
+    if let Some((path, record)) = flags.trace.as_ref().zip(outcome.record.as_ref())
+        && let Err(error) = std::fs::write(path, record.log.encode())
+    {
+        eprintln!("the trace can't be written to {}: {error}", path.display());
+        return ExitCode::from(2);
+    }
     if options.story {
         print!("{}", told(&outcome.story));
     }
-    report(&outcome, options, no_shrink)
+    let code = report(&outcome, options, flags.no_shrink);
+    if let (Some(path), Some(violation)) = (&flags.trace, &outcome.violation) {
+        println!("step through it with\n  tandem replay {} {}", path.display(), around(violation));
+    }
+    code
+}
+
+/// The entries before the one that showed it.
+fn around(violation: &Violation) -> String {
+    let from = violation.index.saturating_sub(REPLAY_ENTRIES);
+    format!("--from {from} --to {}", violation.index)
 }
 
 /// What was found, and the last line.
@@ -149,7 +168,7 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
         shrunk.calls.len(),
         shrunk.runs
     );
-    let mut command = format!("  tandem-sim --core --seed {seed}");
+    let mut command = format!("tandem-sim --core --seed {seed}");
     if options.virtual_ms != limits::VIRTUAL_MS_DEFAULT {
         let _ = write!(command, " --virtual {}ms", options.virtual_ms);
     }
@@ -157,8 +176,13 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
         let _ = write!(command, " --plant {plant}");
     }
     let _ = write!(command, " --keep-faults {}", joined(&shrunk.faults));
-    let _ = write!(command, " --keep-calls {} --story", joined(&shrunk.calls));
-    println!("{command}");
+    let _ = write!(command, " --keep-calls {}", joined(&shrunk.calls));
+    println!("  {command} --story");
+    if let Some(violation) = &shrunk.outcome.violation {
+        println!("or step through its log, entity by entity, with");
+        println!("  {command} --no-shrink --trace run.trace");
+        println!("  tandem replay run.trace {}", around(violation));
+    }
 }
 
 fn joined(numbers: &[usize]) -> String {

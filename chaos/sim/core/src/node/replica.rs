@@ -250,6 +250,7 @@ impl Simulation {
             None => {
                 if let Some(entry) = self.consensus.entry_mut(index) {
                     entry.digest = Some(digest);
+                    entry.panicked = applied.alarm.is_some();
                 }
                 self.commands += 1;
                 self.on_first_applied(n, &meta, &envelope, &applied, was_due);
