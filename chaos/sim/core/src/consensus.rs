@@ -17,6 +17,8 @@ pub struct Entry {
     pub proposal: Option<Proposal>,
     /// The command panics in `handle`, on every replica alike.
     pub panics: bool,
+    /// It did, for it was not refused before.
+    pub panicked: bool,
     /// Of what the first replica made of it; the others must make the same.
     pub digest: Option<u64>,
 }
@@ -73,7 +75,15 @@ impl Consensus {
         if panics {
             self.panics -= 1;
         }
-        self.log.push(Entry { index, term: self.term, envelope, proposal, panics, digest: None });
+        self.log.push(Entry {
+            index,
+            term: self.term,
+            envelope,
+            proposal,
+            panics,
+            panicked: false,
+            digest: None,
+        });
         index
     }
 

@@ -5,7 +5,7 @@
 //! Read in this order: [`plan`] (what a seed decides beforehand), [`simulation`] (the loop),
 //! [`event`]; then who plays: [`consensus`], [`node`], [`links`], [`gateway`], [`network`],
 //! [`peer`]; then what must hold: [`watch`], which asks the files `inv_*`, one property each, and
-//! [`liveness`]; then how it is used: [`plant`], [`shrink`], [`batch`].
+//! [`liveness`]; then how it is used: [`plant`], [`shrink`], [`record`], [`batch`].
 
 #[macro_use]
 pub mod violation;
@@ -42,6 +42,7 @@ pub mod plan;
 pub mod plant;
 mod planted;
 pub mod random;
+pub mod record;
 pub mod schedule;
 pub mod shrink;
 pub mod simulation;

@@ -37,8 +37,11 @@ pub const EPOCH_MS: u64 = 1_795_000_000_000;
 pub const QUIET_MS_MAX: u64 = 200_000;
 /// No clock is further from the true time.
 pub const CLOCK_MS_MAX: u64 = 12_000;
-/// Of the faulty part of a run.
-pub const VIRTUAL_MS_DEFAULT: u64 = 60_000;
+/// Of the part of a run in which callers call and faults strike. So long, that the poorest of
+/// 100,000 seeds has [`COMMANDS_MIN`] commands.
+pub const VIRTUAL_MS_DEFAULT: u64 = 90_000;
+/// A seed of fewer commands has not tested much; a batch that must be whole says so.
+pub const COMMANDS_MIN: u64 = 500;
 pub const VIRTUAL_MS_MAX: u64 = 3_600_000;
 /// Events of one run: beyond it the model itself runs in a circle.
 pub const EVENTS_MAX: u64 = 4_000_000;

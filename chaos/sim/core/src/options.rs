@@ -3,6 +3,7 @@
 use crate::coverage::Coverage;
 use crate::limits;
 use crate::plant::Plant;
+use crate::record::Record;
 use crate::trace::Line;
 use crate::violation::Violation;
 
@@ -16,6 +17,8 @@ pub struct Options {
     pub keep_calls: Option<Vec<usize>>,
     /// Keeps the lines of a story.
     pub story: bool,
+    /// Keeps the log.
+    pub record: bool,
 }
 
 impl Default for Options {
@@ -26,6 +29,7 @@ impl Default for Options {
             keep_faults: None,
             keep_calls: None,
             story: false,
+            record: false,
         }
     }
 }
@@ -49,6 +53,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     pub coverage: Coverage,
     pub story: Vec<Line>,
+    /// Where it was asked for.
+    pub record: Option<Record>,
     /// Virtual time at the end.
     pub ended_at_ms: u64,
 }

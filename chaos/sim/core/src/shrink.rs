@@ -31,6 +31,7 @@ pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
             keep_faults: Some(faults.to_vec()),
             keep_calls: Some(calls.to_vec()),
             story: false,
+            record: false,
             ..options.clone()
         };
         let outcome = Simulation::new(seed, options).run();

@@ -161,6 +161,7 @@ impl Simulation {
             self.handle(event);
         }
         let (story, _) = self.trace.take_lines();
+        let record = self.options.record.then(|| self.record());
         Outcome {
             seed: self.seed,
             commands: self.commands,
@@ -171,6 +172,7 @@ impl Simulation {
             violation: self.violation,
             coverage: self.coverage,
             story,
+            record,
             ended_at_ms: self.now,
         }
     }

@@ -1,5 +1,7 @@
 //! Same seed and build, same run; and a failing run is cut to what it needs.
 
+use tandem_core::trace::Trace;
+use tandem_core::{Meta, World, wire};
 use tandem_sim_core::{Options, Outcome, Plant, Simulation, shrink};
 
 fn run(seed: u64, options: &Options) -> Outcome {
@@ -41,4 +43,37 @@ fn failing_seed_is_cut_to_fewer_faults_and_calls_and_still_fails_alike() {
     assert_eq!(again, property);
     let last = shrunk.outcome.story.last().map(|line| line.who.clone());
     assert_eq!(last.as_deref(), Some("VIOLATION"));
+}
+
+/// What `tandem replay` does with a trace.
+fn replayed(trace: &Trace) -> World {
+    let mut world = World::new(trace.shard);
+    for entry in &trace.entries {
+        let envelope = wire::decode_envelope(&entry.envelope).expect("an envelope");
+        let meta = Meta {
+            at: envelope.at,
+            seed: envelope.seed,
+            version: envelope.version,
+            shard: trace.shard,
+            index: entry.index,
+            term: entry.term,
+        };
+        world.apply(&meta, &envelope);
+    }
+    world
+}
+
+#[test]
+fn recorded_log_makes_the_same_world_panics_and_all() {
+    let mut panics = 0;
+    for seed in 0..20 {
+        let outcome = run(seed, &Options { record: true, ..Options::default() });
+        let record = outcome.record.expect("it was asked for");
+        let read = Trace::decode(&record.log.encode()).expect("a trace");
+        assert_eq!(read, record.log);
+        assert_eq!(read.entries.len() as u64, outcome.commands, "seed {seed}");
+        assert!(replayed(&read) == record.world, "seed {seed}");
+        panics += usize::from(outcome.coverage.marks.contains("a command panics"));
+    }
+    assert!(panics > 0, "no command panicked");
 }

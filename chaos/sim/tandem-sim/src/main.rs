@@ -26,7 +26,7 @@ struct Flags {
     #[arg(long, value_name = "FROM..TO", conflicts_with = "seed", value_parser = run::seeds)]
     seeds: Option<run::Seeds>,
     /// How long callers call and faults strike, in virtual time.
-    #[arg(long = "virtual", value_name = "TIME", default_value = "60s", value_parser = run::duration_ms)]
+    #[arg(long = "virtual", value_name = "TIME", default_value = "90s", value_parser = run::duration_ms)]
     virtual_ms: u64,
     /// The core as a call-centre laboratory: a TOML file, or erlang-a, erlang-c, impatient, support.
     #[arg(long, value_name = "SCENARIO", requires = "core", conflicts_with_all = ["seeds", "plant"])]
@@ -46,10 +46,13 @@ struct Flags {
     /// Tells the whole story of one run.
     #[arg(long, requires = "seed")]
     story: bool,
+    /// Writes the log of one run, for `tandem replay FILE`.
+    #[arg(long, value_name = "FILE", requires = "seed", conflicts_with = "seeds")]
+    trace: Option<std::path::PathBuf>,
     /// Does not cut a failing run down to what it needs.
     #[arg(long)]
     no_shrink: bool,
-    /// Fails where a batch leaves a cell of the coverage table empty.
+    /// Fails where a batch leaves a cell of the coverage table empty, or a seed has too little to do.
     #[arg(long, requires = "seeds")]
     require_coverage: bool,
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tandem_sim_core::batch::Batch;
 use tandem_sim_core::shrink::{self, Shrunk};
 use tandem_sim_core::trace::Line;
-use tandem_sim_core::{Options, Outcome, Plant, Simulation, coverage, limits};
+use tandem_sim_core::{Options, Outcome, Plant, Simulation, Violation, coverage, limits};
 
 use crate::Flags;
 
@@ -20,6 +20,8 @@ pub struct Seeds(pub std::ops::Range<u64>);
 
 /// Lines at the end of a story that are printed for a failing run.
 const STORY_LINES_MAX: usize = 120;
+/// Entries before a violation that a replay is told to show.
+const REPLAY_ENTRIES: u64 = 20;
 /// A batch says how far it is this often.
 const PROGRESS_SEEDS: u64 = 500;
 
@@ -40,14 +42,14 @@ pub fn list(text: &str) -> Result<List, String> {
     numbers.collect::<Result<_, _>>().map(List)
 }
 
-/// `60s`, `500ms` or `2m`.
+/// `90s`, `500ms` or `2m`.
 pub fn duration_ms(text: &str) -> Result<u64, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000)];
     let parsed = units.iter().find_map(|(unit, ms)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
         number.checked_mul(*ms)
     });
-    let ms = parsed.ok_or("a time is a number with ms, s or m, for instance 60s")?;
+    let ms = parsed.ok_or("a time is a number with ms, s or m, for instance 90s")?;
     if (1_000..=limits::VIRTUAL_MS_MAX).contains(&ms) {
         Ok(ms)
     } else {
@@ -75,9 +77,10 @@ pub fn run(flags: &Flags) -> ExitCode {
         keep_faults: flags.keep_faults.clone().map(|list| list.0),
         keep_calls: flags.keep_calls.clone().map(|list| list.0),
         story: flags.story,
+        record: flags.trace.is_some(),
     };
     match (flags.seed, &flags.seeds) {
-        (Some(seed), _) => one(seed, &options, flags.no_shrink),
+        (Some(seed), _) => one(seed, &options, flags),
         (None, Some(Seeds(seeds))) => many(seeds.clone(), &options, flags),
         (None, None) => {
             eprintln!("which run? Say --seed N or --seeds FROM..TO");
@@ -108,12 +111,28 @@ fn acd(named: &str, seed: Option<u64>) -> ExitCode {
     }
 }
 
-fn one(seed: u64, options: &Options, no_shrink: bool) -> ExitCode {
+fn one(seed: u64, options: &Options, flags: &Flags) -> ExitCode {
     let outcome = Simulation::new(seed, options.clone()).run();
+    if let Some((path, record)) = flags.trace.as_ref().zip(outcome.record.as_ref())
+        && let Err(error) = std::fs::write(path, record.log.encode())
+    {
+        eprintln!("the trace can't be written to {}: {error}", path.display());
+        return ExitCode::from(2);
+    }
     if options.story {
         print!("{}", told(&outcome.story));
     }
-    report(&outcome, options, no_shrink)
+    let code = report(&outcome, options, flags.no_shrink);
+    if let (Some(path), Some(violation)) = (&flags.trace, &outcome.violation) {
+        println!("step through it with\n  tandem replay {} {}", path.display(), around(violation));
+    }
+    code
+}
+
+/// The entries before the one that showed it.
+fn around(violation: &Violation) -> String {
+    let from = violation.index.saturating_sub(REPLAY_ENTRIES);
+    format!("--from {from} --to {}", violation.index)
 }
 
 /// What was found, and the last line.
@@ -149,7 +168,7 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
         shrunk.calls.len(),
         shrunk.runs
     );
-    let mut command = format!("  tandem-sim --core --seed {seed}");
+    let mut command = format!("tandem-sim --core --seed {seed}");
     if options.virtual_ms != limits::VIRTUAL_MS_DEFAULT {
         let _ = write!(command, " --virtual {}ms", options.virtual_ms);
     }
@@ -157,8 +176,13 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
         let _ = write!(command, " --plant {plant}");
     }
     let _ = write!(command, " --keep-faults {}", joined(&shrunk.faults));
-    let _ = write!(command, " --keep-calls {} --story", joined(&shrunk.calls));
-    println!("{command}");
+    let _ = write!(command, " --keep-calls {}", joined(&shrunk.calls));
+    println!("  {command} --story");
+    if let Some(violation) = &shrunk.outcome.violation {
+        println!("or step through its log, entity by entity, with");
+        println!("  {command} --no-shrink --trace run.trace");
+        println!("  tandem replay run.trace {}", around(violation));
+    }
 }
 
 fn joined(numbers: &[usize]) -> String {
@@ -190,19 +214,24 @@ fn many(seeds: std::ops::Range<u64>, options: &Options, flags: &Flags) -> ExitCo
     let empty: Vec<_> = empty.into_iter().filter(|cell| !coverage::is_impossible(*cell)).collect();
     let (pairs, marks) = (batch.coverage.missing_pairs(), batch.coverage.missing_marks());
     println!("empty cells {empty:?}\nunseen pairs {pairs:?}\nunseen marks {marks:?}");
+    let (commands_min, poorest) = batch.least.unwrap_or_default();
     println!(
-        "{} seeds, {} calls, {} faults, {} commands (least of a seed {}), {}",
+        "{} seeds, {} calls, {} faults, {} commands (least {commands_min}, of seed {poorest}), {}",
         batch.seeds,
         batch.calls,
         batch.faults,
         batch.commands,
-        batch.commands_min,
         speed(&batch, begun)
     );
     if let Some(outcome) = &batch.failed {
         return report(outcome, options, flags.no_shrink);
     }
     let whole = empty.is_empty() && pairs.is_empty() && marks.is_empty();
+    let poverty = batch.poverty().filter(|_| flags.require_coverage);
+    if let Some(sentence) = &poverty {
+        println!("{sentence}");
+        return ExitCode::FAILURE;
+    }
     println!("seeds {}..{} ok", seeds.start, seeds.end);
     ExitCode::from(u8::from(flags.require_coverage && !whole))
 }
@@ -210,4 +239,11 @@ fn many(seeds: std::ops::Range<u64>, options: &Options, flags: &Flags) -> ExitCo
 fn speed(batch: &Batch, begun: Instant) -> String {
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
     format!("{} commands/s, {} applied/s", batch.commands * 1_000 / ms, batch.applies * 1_000 / ms)
+}
+
+#[test]
+fn virtual_time_without_a_word_is_the_default_of_the_library() {
+    use clap::Parser as _;
+    let flags = Flags::try_parse_from(["tandem-sim", "--core"]).map(|flags| flags.virtual_ms);
+    assert_eq!(flags.ok(), Some(limits::VIRTUAL_MS_DEFAULT));
 }

@@ -18,7 +18,7 @@ fn run_without_a_finding_says_ok_and_exits_0() {
     assert!(line.starts_with("seed 7 ok trace="), "{line}");
     assert!(line.contains(" calls=") && line.contains(" faults="), "{line}");
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(line, last_line(&tandem_sim(&["--seed", "7", "--core", "--virtual", "60s"])));
+    assert_eq!(line, last_line(&tandem_sim(&["--seed", "7", "--core", "--virtual", "90s"])));
 }
 
 #[test]
@@ -28,9 +28,36 @@ fn run_with_a_finding_says_violation_and_how_to_replay_it_and_exits_1() {
     assert!(line.starts_with("seed 0 VIOLATION trace="), "{line}");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let replay = text.lines().find(|line| line.contains("--keep-calls")).expect("a command");
+    let replay = text.lines().find(|line| line.contains("--story")).expect("a command");
     let arguments: Vec<&str> = replay.split_whitespace().skip(1).collect();
     assert_eq!(tandem_sim(&arguments).status.code(), Some(1), "{replay}");
+    assert!(text.contains("--trace run.trace") && text.contains("  tandem replay run.trace"));
+}
+
+#[test]
+fn trace_of_a_run_is_written_or_a_sentence_says_why_not() {
+    let path = std::env::temp_dir().join(format!("tandem-sim-{}.trace", std::process::id()));
+    let name = path.to_str().expect("UTF-8");
+    let output = tandem_sim(&[
+        "--core",
+        "--seed",
+        "0",
+        "--plant",
+        "cdr-twice",
+        "--no-shrink",
+        "--trace",
+        name,
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains(&format!("tandem replay {name} --from ")), "{text}");
+    let bytes = std::fs::read(&path).expect("the trace");
+    assert!(bytes.starts_with(b"TDTRACE\n"));
+    std::fs::remove_file(&path).expect("its own file");
+    let output = tandem_sim(&["--core", "--seed", "1", "--trace", "/no/such/folder/run.trace"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.starts_with("the trace can't be written to /no/such/folder/run.trace"), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1));
 }
 
 #[test]
@@ -43,7 +70,8 @@ fn plants_are_listed_one_a_line() {
 
 #[test]
 fn bad_input_is_one_sentence_and_exit_2() {
-    let bad: [&[&str]; 9] = [
+    let bad: [&[&str]; 10] = [
+        &["--core", "--seeds", "0..2", "--trace", "run.trace"],
         &["--core", "--acd", "no-such-scenario"],
         &["--acd", "erlang-c"],
         &["--core", "--seed", "1", "--plant", "no-such-bug"],

@@ -89,7 +89,8 @@ impl Replica {
     /// # Errors
     /// A sentence: a row of our own can't be read.
     pub fn restore(&mut self) -> Result<(), String> {
-        self.world = restored(&self.disk)?;
+        let rows = self.disk.iter().map(|((family, _), value)| (*family, value.as_slice()));
+        self.world = restored(rows)?;
         self.applied = self.flushed;
         self.stored = self.flushed;
         Ok(())
@@ -101,8 +102,21 @@ impl Replica {
         if self.stored != self.applied {
             return Ok(());
         }
-        let (rows, _) = self.rows();
-        if restored(&rows)? == self.world {
+        // The disk with what is not flushed over it, without a copy of either.
+        let mut rows: BTreeMap<(&'static str, &[u8]), &[u8]> = self
+            .disk
+            .iter()
+            .map(|((family, key), value)| ((*family, key.as_slice()), value.as_slice()))
+            .collect();
+        for row in self.unflushed.iter().flat_map(|(_, rows)| rows) {
+            let place = (row.family, row.key.as_slice());
+            match &row.value {
+                Some(value) => rows.insert(place, value),
+                None => rows.remove(&place),
+            };
+        }
+        let rows = rows.iter().map(|((family, _), value)| (*family, *value));
+        if restored(rows)? == self.world {
             Ok(())
         } else {
             Err("the rows that were written do not reproduce the world".into())
@@ -115,9 +129,9 @@ impl Replica {
     }
 }
 
-fn restored(rows: &Rows) -> Result<World, String> {
+fn restored<'a>(rows: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<World, String> {
     let mut world = World::new(0);
-    for ((family, _), value) in rows {
+    for (family, value) in rows {
         world.restore(family, value).map_err(|error| format!("a row of {family}: {error}"))?;
     }
     world.restored();
@@ -236,6 +250,7 @@ impl Simulation {
             None => {
                 if let Some(entry) = self.consensus.entry_mut(index) {
                     entry.digest = Some(digest);
+                    entry.panicked = applied.alarm.is_some();
                 }
                 self.commands += 1;
                 self.on_first_applied(n, &meta, &envelope, &applied, was_due);
