@@ -3,11 +3,13 @@
 
 use prost::Message as _;
 use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
 
 use crate::agent::state::Agent;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::Channel;
+use crate::config::Config;
 use crate::effect::{Effect, EffectId};
 use crate::gateway::Gateway;
 use crate::ids::{AgentId, CallId, ChannelId, QueueId};
@@ -45,25 +47,25 @@ fn row(family: &'static str, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) ->
 }
 
 pub(crate) fn call(id: CallId, call: Option<&Call>) -> RowChange {
-    row(CALLS, id.0.to_be_bytes(), call.map(|call| proto::Call::from(call).encode_to_vec()))
+    row(CALLS, id.0.to_be_bytes(), call.map(|call| call.encoded()))
 }
 
 pub(crate) fn agent(id: &AgentId, agent: Option<&Agent>) -> RowChange {
-    row(AGENTS, id.0.as_bytes(), agent.map(|agent| proto::Agent::from(agent).encode_to_vec()))
+    row(AGENTS, id.0.as_bytes(), agent.map(|agent| agent.encoded()))
 }
 
 pub(crate) fn queue(id: &QueueId, queue: Option<&Queue>) -> RowChange {
-    row(QUEUES, id.0.as_bytes(), queue.map(|queue| proto::Queue::from(queue).encode_to_vec()))
+    row(QUEUES, id.0.as_bytes(), queue.map(|queue| queue.encoded()))
 }
 
 pub(crate) fn channel(id: &ChannelId, channel: Option<&Channel>) -> RowChange {
     let mut key = id.number.to_be_bytes().to_vec();
     key.extend(id.trunk.0.as_bytes());
-    row(CHANNELS, key, channel.map(|channel| proto::Channel::from(channel).encode_to_vec()))
+    row(CHANNELS, key, channel.map(|channel| channel.encoded()))
 }
 
 pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
-    let value = proto::Gateway::from(gateway).encode_to_vec();
+    let value = gateway.encoded();
     row(GATEWAYS, gateway.id.0.as_bytes(), Some(value))
 }
 
@@ -74,27 +76,34 @@ pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
 }
 
 pub(crate) fn world(world: &World) -> RowChange {
-    row(WORLD, b"world".as_slice(), Some(position(world).encode_to_vec()))
+    row(WORLD, b"world".as_slice(), Some(Position(world, None).encoded()))
 }
 
 /// A row of its own: it is long, and seldom changes.
 pub(crate) fn config(world: &World) -> RowChange {
-    let config = world.config.as_ref().map(Into::into);
-    let value = proto::World { config, ..position(world) };
-    row(WORLD, b"config".as_slice(), Some(value.encode_to_vec()))
+    let value = Position(world, world.config.as_ref()).encoded();
+    row(WORLD, b"config".as_slice(), Some(value))
 }
 
-fn position(world: &World) -> proto::World {
-    let (shard, at) = (u32::from(world.shard), world.at.0);
-    proto::World { shard, at, index: world.index, config: None }
+/// A world's row, with the configuration or without.
+struct Position<'w>(&'w World, Option<&'w Config>);
+
+impl Encode for Position<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(world, config) = self;
+        to.uint(1, world.shard);
+        to.uint(2, world.at.0);
+        to.uint(3, world.index);
+        to.some_message(4, *config);
+    }
 }
 
 pub(crate) fn cdr(cdr: &Cdr) -> RowChange {
-    row(CDRS, cdr.key(), Some(proto::Cdr::from(cdr).encode_to_vec()))
+    row(CDRS, cdr.key(), Some(cdr.encoded()))
 }
 
 pub(crate) fn manifest(manifest: &Manifest) -> RowChange {
-    let value = proto::Manifest::from(manifest).encode_to_vec();
+    let value = manifest.encoded();
     row(RECORDINGS, manifest.recording.0.to_be_bytes(), Some(value))
 }
 

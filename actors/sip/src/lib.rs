@@ -10,6 +10,7 @@ pub mod digest;
 pub mod message;
 pub mod offer_answer;
 mod parse;
+pub mod protobuf;
 mod scan;
 mod sdp_text;
 mod sdp_value;
