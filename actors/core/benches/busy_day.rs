@@ -170,9 +170,7 @@ impl Day {
 
     fn event(&mut self, kind: &'static str, gateway: usize, event: GatewayEvent) -> Vec<Effect> {
         let (name, sequence) = &mut self.gateways[gateway];
-        if !matches!(event, GatewayEvent::Login(_)) {
-            *sequence += 1;
-        }
+        *sequence += 1;
         let origin = Origin { gateway: name.clone(), incarnation: 1, sequence: *sequence };
         self.apply(kind, Some(origin), Command::Gateway(event))
     }

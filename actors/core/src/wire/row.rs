@@ -1,16 +1,17 @@
 //! Entities as rows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::{Millis, Request};
 
 use super::{Error, narrow, need, parse, parse_some};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
 use crate::call::state::{Call, State as CallState};
 use crate::channel::state::{Channel, State as ChannelState};
-use crate::gateway::Gateway;
+use crate::gateway::{Counts, Gateway, Runs};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId, QueueId, RecordingId};
 use crate::proto;
 use crate::queue::state::{Entry, Queue, State as EntryState};
@@ -46,10 +47,28 @@ impl Encode for Call {
     }
 }
 
-impl TryFrom<proto::Call> for Call {
-    type Error = Error;
+/// The row of an INVITE.
+pub(crate) struct Invite<'l>(pub &'l Leg);
 
-    fn try_from(call: proto::Call) -> Result<Self, Error> {
+impl Encode for Invite<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(leg) = self;
+        to.fixed(1, leg.id.0);
+        to.message(2, &*leg.invite);
+    }
+}
+
+pub(crate) fn invite_from(row: proto::Invite) -> Result<(LegId, Arc<Request>), Error> {
+    let request = need(row.request, "invite.request")?.try_into()?;
+    Ok((LegId(row.leg), Arc::new(request)))
+}
+
+impl Call {
+    /// A call from its row; its legs' INVITEs are taken out of `invites`.
+    pub(crate) fn from_rows(
+        call: proto::Call,
+        invites: &mut BTreeMap<LegId, Arc<Request>>,
+    ) -> Result<Self, Error> {
         use proto::call::State as From;
         let state = match need(call.state, "call.state")? {
             From::InFlow(_) => CallState::InFlow,
@@ -68,7 +87,11 @@ impl TryFrom<proto::Call> for Call {
             to: call.to,
             channel: call.channel.map(TryInto::try_into).transpose()?,
             calling_agent: call.calling_agent.map(AgentId),
-            legs: call.legs.into_iter().map(Leg::try_from).collect::<Result<_, _>>()?,
+            legs: call
+                .legs
+                .into_iter()
+                .map(|leg| Leg::from_rows(leg, invites))
+                .collect::<Result<_, _>>()?,
             started_at: Millis(call.started_at),
             answered_at: call.answered_at.map(Millis),
             queued_at: call.queued_at.map(Millis),
@@ -99,7 +122,6 @@ impl Encode for Leg {
         to.flag(7, self.state == LegState::Cancelling { sent: true });
         to.text(8, &self.gateway.0);
         to.shown(9, &self.peer);
-        to.message(10, &*self.invite);
         to.some_message(11, self.transaction.as_ref());
         to.text(12, &self.local_tag);
         to.some_message(13, self.dialog.as_ref());
@@ -110,10 +132,16 @@ impl Encode for Leg {
     }
 }
 
-impl TryFrom<proto::Leg> for Leg {
-    type Error = Error;
-
-    fn try_from(leg: proto::Leg) -> Result<Self, Error> {
+impl Leg {
+    fn from_rows(
+        leg: proto::Leg,
+        invites: &mut BTreeMap<LegId, Arc<Request>>,
+    ) -> Result<Self, Error> {
+        let id = LegId(leg.id);
+        let invite = match leg.invite {
+            Some(request) => Arc::new(request.try_into()?),
+            None => need(invites.remove(&id), "leg.invite")?,
+        };
         let (agent, offer) = (AgentId(leg.agent), OfferId(leg.offer));
         let ring_until = Millis(leg.ring_until);
         let role = match leg.role.as_str() {
@@ -135,12 +163,12 @@ impl TryFrom<proto::Leg> for Leg {
             other => return Err(Error::Unknown("leg state", other.to_owned())),
         };
         Ok(Self {
-            id: LegId(leg.id),
+            id,
             role,
             state,
             gateway: GatewayId(leg.gateway),
             peer: parse(&leg.peer, "leg.peer")?,
-            invite: Arc::new(need(leg.invite, "leg.invite")?.try_into()?),
+            invite,
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
             dialog: leg.dialog.map(TryInto::try_into).transpose()?,
@@ -366,10 +394,32 @@ impl Encode for Gateway {
         to.text(1, &self.id.0);
         to.uint(2, self.incarnation);
         to.shown(3, &self.vip);
-        to.packed(4, self.free_ports.iter().copied().map(u64::from));
-        to.uint(5, self.counted);
-        to.packed(6, self.ahead.iter().copied());
+        to.packed(4, self.granted.iter().copied().map(u64::from));
     }
+}
+
+/// The row of counts.
+pub(crate) struct Counted<'g>(pub &'g GatewayId, pub &'g Counts);
+
+impl Encode for Counted<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(gateway, Counts { counted, ahead }) = self;
+        to.text(1, &gateway.0);
+        to.uint(2, *counted);
+        to.packed(3, ahead.iter().flat_map(|(first, last)| [first, last]));
+    }
+}
+
+pub(crate) fn counts_from(row: proto::Counts) -> Result<(GatewayId, Counts), Error> {
+    let mut ahead = Runs::default();
+    let (pairs, rest) = row.ahead.as_chunks::<2>();
+    for [first, last] in pairs {
+        ahead.push(*first, *last).ok_or(Error::Range("counts.ahead"))?;
+    }
+    if !rest.is_empty() {
+        return Err(Error::Range("counts.ahead"));
+    }
+    Ok((GatewayId(row.gateway), Counts { counted: row.counted, ahead }))
 }
 
 impl TryFrom<proto::Gateway> for Gateway {
@@ -377,13 +427,16 @@ impl TryFrom<proto::Gateway> for Gateway {
 
     fn try_from(gateway: proto::Gateway) -> Result<Self, Error> {
         let port = |port: u32| narrow(port, "gateway.port");
+        let granted: BTreeSet<u16> =
+            gateway.granted.into_iter().map(port).collect::<Result<_, _>>()?;
+        let (counted, ahead) = (gateway.counted, gateway.ahead.into_iter().collect());
         Ok(Self {
             id: GatewayId(gateway.id),
             incarnation: gateway.incarnation,
             vip: parse(&gateway.vip, "gateway.vip")?,
-            free_ports: gateway.free_ports.into_iter().map(port).collect::<Result<_, _>>()?,
-            counted: gateway.counted,
-            ahead: gateway.ahead.into_iter().collect(),
+            free_ports: granted.clone(),
+            granted,
+            counts: Counts { counted, ahead },
         })
     }
 }

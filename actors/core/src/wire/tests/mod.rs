@@ -171,7 +171,7 @@ fn encoding_of_an_unknown_kind_is_refused_by_name() {
     let mut call = proto::Call::decode(&*values::calls()[3].1.encoded()).expect("own encoding");
     call.legs[0].media.as_mut().expect("media").port = 65_536;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Range("media.port")));
-    call.legs[0].invite = None;
+    call.legs[0].id = 1;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Missing("leg.invite")));
     call.state = None;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Missing("call.state")));

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::generators::{config, effect, envelope, event};
 use super::kinds::{self, kinds};
-use super::row_generators::{agent, call, cdr, channel, gateway, manifest, queue};
+use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue};
+use crate::gateway::Gateway;
 use crate::{proto, rows, wire};
 
 fn value(row: rows::RowChange) -> Vec<u8> {
@@ -69,15 +70,21 @@ proptest! {
         queue in queue(),
         channel in channel(),
         gateway in gateway(),
+        counts in counts(),
     ) {
-        prop_assert_eq!(kinds::read_call(&value(rows::call(call.id, Some(&call)))), Ok(call));
+        let legs: Vec<_> = call.legs.iter().collect();
+        let row = rows::call(call.id, Some(&call));
+        prop_assert_eq!(kinds::read_call_of(&value(row), &legs), Ok(call));
         let row = rows::agent(&agent.id, Some(&agent));
         prop_assert_eq!(kinds::read_agent(&value(row)), Ok(agent));
         let row = rows::queue(&queue.id, Some(&queue));
         prop_assert_eq!(kinds::read_queue(&value(row)), Ok(queue));
         let row = rows::channel(&channel.id, Some(&channel));
         prop_assert_eq!(kinds::read_channel(&value(row)), Ok(channel));
-        prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway));
+        prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway.clone()));
+        let counted = Gateway { counts, ..gateway };
+        let read = kinds::read_counts(&value(rows::counts(&counted)));
+        prop_assert_eq!(read, Ok((counted.id, counted.counts)));
     }
 
     #[test]

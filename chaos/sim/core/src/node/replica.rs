@@ -120,7 +120,7 @@ fn restored(rows: &Rows) -> Result<World, String> {
     for ((family, _), value) in rows {
         world.restore(family, value).map_err(|error| format!("a row of {family}: {error}"))?;
     }
-    world.restored();
+    world.restored().map_err(|error| error.to_string())?;
     Ok(world)
 }
 
