@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 /// Raised when what lies in the folder changes in a way that older builds can't read.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 2: INVITEs and the counts of gateways are rows of their own, free ports are none.
+pub const FORMAT_VERSION: u32 = 2;
 const FORMAT_FILE: &str = "DATA_FORMAT";
 const LOCK_FILE: &str = "LOCK";
 pub const NAME_BYTES_MAX: usize = 255;

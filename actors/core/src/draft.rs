@@ -41,13 +41,24 @@ pub struct Writes {
     pub agents: BTreeMap<AgentId, Option<Agent>>,
     pub queues: BTreeMap<QueueId, Option<Queue>>,
     pub channels: BTreeMap<ChannelId, Option<Channel>>,
-    pub gateways: BTreeMap<GatewayId, Option<Gateway>>,
+    /// New lives.
+    pub gateways: BTreeMap<GatewayId, Gateway>,
+    /// Ports of lives that are known.
+    pub ports: Vec<Ports>,
     pub config: Option<Box<Config>>,
     pub effects: Vec<Effect>,
     /// Branches of requests of ours that need not be sent again: their peer has answered.
     pub answered_branches: Vec<String>,
     pub cdrs: Vec<Cdr>,
     pub manifests: Vec<Manifest>,
+}
+
+/// The ports that one command took from a gateway and gave back to it. No port is in both lists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ports {
+    pub gateway: GatewayId,
+    pub taken: Vec<u16>,
+    pub given: Vec<u16>,
 }
 
 macro_rules! access {
@@ -70,6 +81,18 @@ macro_rules! access {
     };
 }
 
+impl Writes {
+    fn ports_of(&mut self, id: &GatewayId) -> &mut Ports {
+        let known = self.ports.iter().position(|ports| ports.gateway == *id);
+        let at = known.unwrap_or_else(|| {
+            let none = Ports { gateway: id.clone(), taken: Vec::new(), given: Vec::new() };
+            self.ports.push(none);
+            self.ports.len() - 1
+        });
+        &mut self.ports[at]
+    }
+}
+
 impl<'a> Draft<'a> {
     pub fn new(world: &'a World, meta: &'a Meta) -> Self {
         Self {
@@ -85,7 +108,10 @@ impl<'a> Draft<'a> {
     access!(agent, agent_mut, agents, AgentId, Agent);
     access!(queue, queue_mut, queues, QueueId, Queue);
     access!(channel, channel_mut, channels, ChannelId, Channel);
-    access!(gateway, gateway_mut, gateways, GatewayId, Gateway);
+
+    pub fn gateway(&self, id: &GatewayId) -> Option<&Gateway> {
+        self.writes.gateways.get(id).or_else(|| self.world.gateways.get(id))
+    }
 
     pub fn config(&self) -> Option<&Config> {
         self.writes.config.as_deref().or(self.world.config.as_ref())
@@ -141,15 +167,37 @@ impl<'a> Draft<'a> {
         NameAddr::new(Uri::sip(Some("tandem"), &vip.ip().to_string(), Some(vip.port())))
     }
 
-    pub fn take_port(&mut self, gateway: &GatewayId) -> Option<u16> {
-        self.gateway_mut(gateway)?.free_ports.pop_first()
+    /// The lowest port that is free.
+    pub fn take_port(&mut self, id: &GatewayId) -> Option<u16> {
+        if let Some(new) = self.writes.gateways.get_mut(id) {
+            return new.free_ports.pop_first();
+        }
+        let gateway = self.world.gateways.get(id)?;
+        let ports = self.writes.ports_of(id);
+        let free = gateway.free_ports.iter().find(|port| !ports.taken.contains(port)).copied();
+        let given = ports.given.iter().min().copied();
+        let port = [free, given].into_iter().flatten().min()?;
+        if given == Some(port) {
+            ports.given.retain(|other| *other != port);
+        } else {
+            ports.taken.push(port);
+        }
+        Some(port)
     }
 
-    pub fn give_port(&mut self, gateway: &GatewayId, port: u16) {
-        if port != 0
-            && let Some(gateway) = self.gateway_mut(gateway)
-        {
-            gateway.free_ports.insert(port);
+    pub fn give_port(&mut self, id: &GatewayId, port: u16) {
+        if port == 0 {
+            return;
+        }
+        if let Some(new) = self.writes.gateways.get_mut(id) {
+            new.free_ports.insert(port);
+            return;
+        }
+        let ports = self.writes.ports_of(id);
+        if ports.taken.contains(&port) {
+            ports.taken.retain(|other| *other != port);
+        } else {
+            ports.given.push(port);
         }
     }
 

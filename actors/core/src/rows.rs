@@ -1,26 +1,37 @@
 //! The world as rows: a family and a key for each entity, so that an entry stores only what it
 //! changed.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use prost::Message as _;
-use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::{Millis, Request};
 
 use crate::agent::state::Agent;
+use crate::call::leg::Leg;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::Channel;
+use crate::config::Config;
 use crate::effect::{Effect, EffectId};
-use crate::gateway::Gateway;
-use crate::ids::{AgentId, CallId, ChannelId, QueueId};
+use crate::gateway::{Counts, Gateway};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId};
 use crate::proto;
 use crate::queue::state::Queue;
-use crate::wire::{self, Error};
+use crate::wire::{self, Counted, Error, Invite};
 use crate::world::World;
 
 pub const CALLS: &str = "calls";
+/// By leg: written once, for it is most of a leg and never changes.
+pub const INVITES: &str = "invites";
 pub const AGENTS: &str = "agents";
 pub const QUEUES: &str = "queues";
 pub const CHANNELS: &str = "channels";
+/// With each login.
 pub const GATEWAYS: &str = "gateways";
+/// Of gateways, with each of their events.
+pub const COUNTS: &str = "counts";
 pub const OUTBOX: &str = "outbox";
 /// Time and position, with every entry; the configuration, with those that change it.
 pub const WORLD: &str = "world";
@@ -30,7 +41,7 @@ pub const CDRS: &str = "cdrs";
 pub const RECORDINGS: &str = "recordings";
 
 pub const FAMILIES: &[&str] =
-    &[CALLS, AGENTS, QUEUES, CHANNELS, GATEWAYS, OUTBOX, WORLD, CDRS, RECORDINGS];
+    &[CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, OUTBOX, WORLD, CDRS, RECORDINGS];
 
 /// `None` deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,26 +56,39 @@ fn row(family: &'static str, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) ->
 }
 
 pub(crate) fn call(id: CallId, call: Option<&Call>) -> RowChange {
-    row(CALLS, id.0.to_be_bytes(), call.map(|call| proto::Call::from(call).encode_to_vec()))
+    row(CALLS, id.0.to_be_bytes(), call.map(|call| call.encoded()))
+}
+
+pub(crate) fn invite(leg: &Leg) -> RowChange {
+    row(INVITES, leg.id.0.to_be_bytes(), Some(Invite(leg).encoded()))
+}
+
+pub(crate) fn no_invite(leg: LegId) -> RowChange {
+    row(INVITES, leg.0.to_be_bytes(), None)
 }
 
 pub(crate) fn agent(id: &AgentId, agent: Option<&Agent>) -> RowChange {
-    row(AGENTS, id.0.as_bytes(), agent.map(|agent| proto::Agent::from(agent).encode_to_vec()))
+    row(AGENTS, id.0.as_bytes(), agent.map(|agent| agent.encoded()))
 }
 
 pub(crate) fn queue(id: &QueueId, queue: Option<&Queue>) -> RowChange {
-    row(QUEUES, id.0.as_bytes(), queue.map(|queue| proto::Queue::from(queue).encode_to_vec()))
+    row(QUEUES, id.0.as_bytes(), queue.map(|queue| queue.encoded()))
 }
 
 pub(crate) fn channel(id: &ChannelId, channel: Option<&Channel>) -> RowChange {
     let mut key = id.number.to_be_bytes().to_vec();
     key.extend(id.trunk.0.as_bytes());
-    row(CHANNELS, key, channel.map(|channel| proto::Channel::from(channel).encode_to_vec()))
+    row(CHANNELS, key, channel.map(|channel| channel.encoded()))
 }
 
 pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
-    let value = proto::Gateway::from(gateway).encode_to_vec();
+    let value = gateway.encoded();
     row(GATEWAYS, gateway.id.0.as_bytes(), Some(value))
+}
+
+pub(crate) fn counts(gateway: &Gateway) -> RowChange {
+    let value = Counted(&gateway.id, &gateway.counts).encoded();
+    row(COUNTS, gateway.id.0.as_bytes(), Some(value))
 }
 
 pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
@@ -74,27 +98,34 @@ pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
 }
 
 pub(crate) fn world(world: &World) -> RowChange {
-    row(WORLD, b"world".as_slice(), Some(position(world).encode_to_vec()))
+    row(WORLD, b"world".as_slice(), Some(Position(world, None).encoded()))
 }
 
 /// A row of its own: it is long, and seldom changes.
 pub(crate) fn config(world: &World) -> RowChange {
-    let config = world.config.as_ref().map(Into::into);
-    let value = proto::World { config, ..position(world) };
-    row(WORLD, b"config".as_slice(), Some(value.encode_to_vec()))
+    let value = Position(world, world.config.as_ref()).encoded();
+    row(WORLD, b"config".as_slice(), Some(value))
 }
 
-fn position(world: &World) -> proto::World {
-    let (shard, at) = (u32::from(world.shard), world.at.0);
-    proto::World { shard, at, index: world.index, config: None }
+/// A world's row, with the configuration or without.
+struct Position<'w>(&'w World, Option<&'w Config>);
+
+impl Encode for Position<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(world, config) = self;
+        to.uint(1, world.shard);
+        to.uint(2, world.at.0);
+        to.uint(3, world.index);
+        to.some_message(4, *config);
+    }
 }
 
 pub(crate) fn cdr(cdr: &Cdr) -> RowChange {
-    row(CDRS, cdr.key(), Some(proto::Cdr::from(cdr).encode_to_vec()))
+    row(CDRS, cdr.key(), Some(cdr.encoded()))
 }
 
 pub(crate) fn manifest(manifest: &Manifest) -> RowChange {
-    let value = proto::Manifest::from(manifest).encode_to_vec();
+    let value = manifest.encoded();
     row(RECORDINGS, manifest.recording.0.to_be_bytes(), Some(value))
 }
 
@@ -118,8 +149,11 @@ impl World {
     pub fn restore(&mut self, family: &str, value: &[u8]) -> Result<(), Error> {
         match family {
             CALLS => {
-                let call: Call = proto::Call::decode(value)?.try_into()?;
-                self.calls.insert(call.id, call);
+                self.restoring.calls.push(proto::Call::decode(value)?);
+            }
+            INVITES => {
+                let (leg, request) = wire::invite_from(proto::Invite::decode(value)?)?;
+                self.restoring.invites.insert(leg, request);
             }
             AGENTS => {
                 let agent: Agent = proto::Agent::decode(value)?.try_into()?;
@@ -136,6 +170,10 @@ impl World {
             GATEWAYS => {
                 let gateway: Gateway = proto::Gateway::decode(value)?.try_into()?;
                 self.gateways.insert(gateway.id.clone(), gateway);
+            }
+            COUNTS => {
+                let (gateway, counts) = wire::counts_from(proto::Counts::decode(value)?)?;
+                self.restoring.counts.insert(gateway, counts);
             }
             OUTBOX => {
                 let effect = wire::decode_effect(value)?;
@@ -155,8 +193,40 @@ impl World {
         Ok(())
     }
 
-    /// All rows are in: the indices are made from them.
-    pub fn restored(&mut self) {
+    /// All rows are in: what waited for others is put together, and what follows is derived.
+    ///
+    /// # Errors
+    /// Where a row's other half is missing.
+    pub fn restored(&mut self) -> Result<(), Error> {
+        let Restoring { calls, mut invites, counts } = std::mem::take(&mut self.restoring);
+        for call in calls {
+            let call = Call::from_rows(call, &mut invites)?;
+            self.calls.insert(call.id, call);
+        }
+        if let Some(leg) = invites.keys().next() {
+            return Err(Error::Unknown("leg of an INVITE", leg.to_string()));
+        }
+        for (id, counts) in counts {
+            let gateway = self.gateways.get_mut(&id);
+            gateway.ok_or_else(|| Error::Unknown("gateway of counts", id.to_string()))?.counts =
+                counts;
+        }
+        for call in self.calls.values() {
+            if let Some(gateway) = self.gateways.get_mut(&call.gateway) {
+                for leg in &call.legs {
+                    gateway.free_ports.remove(&leg.media.port);
+                }
+            }
+        }
         self.index_all();
+        Ok(())
     }
+}
+
+/// Rows that wait for the others of theirs: rows come in any order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Restoring {
+    calls: Vec<proto::Call>,
+    invites: BTreeMap<LegId, Arc<Request>>,
+    counts: BTreeMap<GatewayId, Counts>,
 }

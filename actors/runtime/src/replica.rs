@@ -61,7 +61,7 @@ impl Replica {
         for (family, value) in rows {
             world.restore(&family, &value).map_err(|error| format!("family {family}: {error}"))?;
         }
-        world.restored();
+        world.restored().map_err(|error| error.to_string())?;
         *self.world.write() = world;
         self.unstored.lock().clear();
         Ok(())

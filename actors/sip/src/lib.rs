@@ -11,6 +11,7 @@ pub mod flow;
 pub mod message;
 pub mod offer_answer;
 mod parse;
+pub mod protobuf;
 mod scan;
 mod sdp_text;
 mod sdp_value;

@@ -1,10 +1,12 @@
-//! SIP values to and from their versioned encodings (`proto/tandem/sip/v1/sip.proto`).
+//! SIP values to and from their versioned encodings (`proto/tandem/sip/v1/sip.proto`). The numbers
+//! are the fields' of that file; the golden files hold them to it.
 
 use std::ops::RangeInclusive;
 
 use crate::dialog::Dialog;
 use crate::message::{CSeq, Header, Headers, Method, Request, Response, Transport, Via};
 use crate::proto;
+use crate::protobuf::{Encode, Writer};
 use crate::sdp::{Audio, Codec, Direction, Payload};
 use crate::uri::{NameAddr, Param, Scheme, Uri};
 
@@ -42,17 +44,14 @@ fn narrow_some<T: TryFrom<u32>>(
     number.map(|number| narrow(number, name)).transpose()
 }
 
-fn to_all<'a, A: 'a, B: From<&'a A>>(list: &'a [A]) -> Vec<B> {
-    list.iter().map(B::from).collect()
-}
-
 fn from_all<A, B: TryFrom<A, Error = Error>>(list: Vec<A>) -> Result<Vec<B>, Error> {
     list.into_iter().map(B::try_from).collect()
 }
 
-impl From<&Param> for proto::Param {
-    fn from(param: &Param) -> Self {
-        Self { name: param.name.clone(), value: param.value.clone() }
+impl Encode for Param {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.name);
+        to.some_text(2, self.value.as_deref());
     }
 }
 
@@ -66,22 +65,20 @@ fn from_params(params: Vec<proto::Param>) -> Vec<Param> {
     params.into_iter().map(Param::from).collect()
 }
 
-impl From<&Uri> for proto::Uri {
-    fn from(uri: &Uri) -> Self {
-        let scheme = match &uri.scheme {
+impl Encode for Uri {
+    fn encode(&self, to: &mut Writer) {
+        let scheme = match &self.scheme {
             Scheme::Sip => "sip",
             Scheme::Sips => "sips",
             Scheme::Tel => "tel",
             Scheme::Other(other) => other,
         };
-        Self {
-            scheme: scheme.to_owned(),
-            user: uri.user.clone(),
-            host: uri.host.clone(),
-            port: uri.port.map(u32::from),
-            params: to_all(&uri.params),
-            headers: uri.headers.clone(),
-        }
+        to.text(1, scheme);
+        to.some_text(2, self.user.as_deref());
+        to.text(3, &self.host);
+        to.some_uint(4, self.port);
+        to.messages(5, &self.params);
+        to.some_text(6, self.headers.as_deref());
     }
 }
 
@@ -106,13 +103,11 @@ impl TryFrom<proto::Uri> for Uri {
     }
 }
 
-impl From<&NameAddr> for proto::NameAddr {
-    fn from(name: &NameAddr) -> Self {
-        Self {
-            display: name.display.clone(),
-            uri: Some((&name.uri).into()),
-            params: to_all(&name.params),
-        }
+impl Encode for NameAddr {
+    fn encode(&self, to: &mut Writer) {
+        to.some_text(1, self.display.as_deref());
+        to.message(2, &self.uri);
+        to.messages(3, &self.params);
     }
 }
 
@@ -128,14 +123,12 @@ impl TryFrom<proto::NameAddr> for NameAddr {
     }
 }
 
-impl From<&Via> for proto::Via {
-    fn from(via: &Via) -> Self {
-        Self {
-            transport: via.transport.as_str().to_owned(),
-            host: via.host.clone(),
-            port: via.port.map(u32::from),
-            params: to_all(&via.params),
-        }
+impl Encode for Via {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, self.transport.as_str());
+        to.text(2, &self.host);
+        to.some_uint(3, self.port);
+        to.messages(4, &self.params);
     }
 }
 
@@ -152,27 +145,28 @@ impl TryFrom<proto::Via> for Via {
     }
 }
 
-impl From<&Headers> for proto::Headers {
-    fn from(headers: &Headers) -> Self {
-        Self {
-            via: to_all(&headers.via),
-            from: Some((&headers.from).into()),
-            to: Some((&headers.to).into()),
-            call_id: headers.call_id.clone(),
-            cseq: headers.cseq.number,
-            cseq_method: headers.cseq.method.as_str().to_owned(),
-            contact: to_all(&headers.contact),
-            route: to_all(&headers.route),
-            record_route: to_all(&headers.record_route),
-            max_forwards: headers.max_forwards.map(u32::from),
-            expires: headers.expires,
-            content_type: headers.content_type.clone(),
-            other: headers
-                .other
-                .iter()
-                .map(|h| proto::Header { name: h.name.clone(), value: h.value.clone() })
-                .collect(),
-        }
+impl Encode for Header {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.name);
+        to.text(2, &self.value);
+    }
+}
+
+impl Encode for Headers {
+    fn encode(&self, to: &mut Writer) {
+        to.messages(1, &self.via);
+        to.message(2, &self.from);
+        to.message(3, &self.to);
+        to.text(4, &self.call_id);
+        to.uint(5, self.cseq.number);
+        to.text(6, self.cseq.method.as_str());
+        to.messages(7, &self.contact);
+        to.messages(8, &self.route);
+        to.messages(9, &self.record_route);
+        to.some_uint(10, self.max_forwards);
+        to.some_uint(11, self.expires);
+        to.some_text(12, self.content_type.as_deref());
+        to.messages(13, &self.other);
     }
 }
 
@@ -201,14 +195,12 @@ impl TryFrom<proto::Headers> for Headers {
     }
 }
 
-impl From<&Request> for proto::Request {
-    fn from(request: &Request) -> Self {
-        Self {
-            method: request.method.as_str().to_owned(),
-            uri: Some((&request.uri).into()),
-            headers: Some((&request.headers).into()),
-            body: request.body.clone(),
-        }
+impl Encode for Request {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, self.method.as_str());
+        to.message(2, &self.uri);
+        to.message(3, &self.headers);
+        to.blob(4, &self.body);
     }
 }
 
@@ -225,14 +217,12 @@ impl TryFrom<proto::Request> for Request {
     }
 }
 
-impl From<&Response> for proto::Response {
-    fn from(response: &Response) -> Self {
-        Self {
-            status: u32::from(response.status),
-            reason: response.reason.clone(),
-            headers: Some((&response.headers).into()),
-            body: response.body.clone(),
-        }
+impl Encode for Response {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.status);
+        to.text(2, &self.reason);
+        to.message(3, &self.headers);
+        to.blob(4, &self.body);
     }
 }
 
@@ -250,19 +240,17 @@ impl TryFrom<proto::Response> for Response {
     }
 }
 
-impl From<&Dialog> for proto::Dialog {
-    fn from(dialog: &Dialog) -> Self {
-        Self {
-            call_id: dialog.call_id.clone(),
-            local_tag: dialog.local_tag.clone(),
-            remote_tag: dialog.remote_tag.clone(),
-            local: Some((&dialog.local).into()),
-            remote: Some((&dialog.remote).into()),
-            local_cseq: dialog.local_cseq,
-            remote_cseq: dialog.remote_cseq,
-            route_set: to_all(&dialog.route_set),
-            remote_target: Some((&dialog.remote_target).into()),
-        }
+impl Encode for Dialog {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.call_id);
+        to.text(2, &self.local_tag);
+        to.text(3, &self.remote_tag);
+        to.message(4, &self.local);
+        to.message(5, &self.remote);
+        to.uint(6, self.local_cseq);
+        to.some_uint(7, self.remote_cseq);
+        to.messages(8, &self.route_set);
+        to.message(9, &self.remote_target);
     }
 }
 
@@ -296,25 +284,23 @@ pub fn codec(name: &str) -> Result<Codec, Error> {
     }
 }
 
-impl From<&Audio> for proto::Audio {
-    fn from(audio: &Audio) -> Self {
-        Self {
-            address: audio.address.to_string(),
-            port: u32::from(audio.port),
-            payloads: audio
-                .payloads
-                .iter()
-                .map(|payload| proto::Payload {
-                    number: u32::from(payload.number),
-                    codec: payload.codec.name().to_owned(),
-                })
-                .collect(),
-            telephone_event: audio.telephone_event.map(u32::from),
-            direction: audio.direction.as_str().to_owned(),
-            ptime_ms: audio.ptime_ms.map(u32::from),
-            session_id: audio.session_id,
-            session_version: audio.session_version,
-        }
+impl Encode for Payload {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.number);
+        to.text(2, self.codec.name());
+    }
+}
+
+impl Encode for Audio {
+    fn encode(&self, to: &mut Writer) {
+        to.shown(1, &self.address);
+        to.uint(2, self.port);
+        to.messages(3, &self.payloads);
+        to.some_uint(4, self.telephone_event);
+        to.text(5, self.direction.as_str());
+        to.some_uint(6, self.ptime_ms);
+        to.uint(7, self.session_id);
+        to.uint(8, self.session_version);
     }
 }
 

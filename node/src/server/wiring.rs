@@ -48,10 +48,12 @@ const RTP_PAIRS: usize = 512;
 
 const FAMILIES: &[&str] = &[
     rows::CALLS,
+    rows::INVITES,
     rows::AGENTS,
     rows::QUEUES,
     rows::CHANNELS,
     rows::GATEWAYS,
+    rows::COUNTS,
     rows::OUTBOX,
     rows::WORLD,
     rows::CDRS,

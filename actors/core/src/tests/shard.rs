@@ -132,7 +132,7 @@ impl Shard {
         for ((family, _), value) in &self.rows {
             world.restore(family, value).expect("own row");
         }
-        world.restored();
+        world.restored().expect("whole rows");
         world
     }
 

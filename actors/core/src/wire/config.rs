@@ -1,59 +1,67 @@
+use tandem_sip::protobuf::{Encode, Writer};
+
 use super::{Error, narrow, need, parse};
 use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
 use crate::ids::{AgentId, QueueId, TrunkId};
 use crate::proto;
 
-impl From<&Config> for proto::Config {
-    fn from(config: &Config) -> Self {
-        Self {
-            version: config.version,
-            tenant: config.tenant.clone(),
-            realm: config.realm.clone(),
-            trunks: config.trunks.iter().map(trunk).collect(),
-            queues: config.queues.iter().map(queue).collect(),
-            agents: config
-                .agents
-                .iter()
-                .map(|agent| proto::AgentConfig { id: agent.id.0.clone(), ha1: agent.ha1.clone() })
-                .collect(),
-            numbers: config.numbers.iter().map(number).collect(),
-            acw_ms: config.acw_ms,
-            no_answer_ms: config.no_answer_ms,
-            call_ms_max: config.call_ms_max,
+impl Encode for Config {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.version);
+        to.text(2, &self.tenant);
+        to.text(3, &self.realm);
+        to.messages(4, &self.trunks);
+        to.messages(5, &self.queues);
+        to.messages(6, &self.agents);
+        to.messages(7, &self.numbers);
+        to.uint(8, self.acw_ms);
+        to.uint(9, self.no_answer_ms);
+        to.uint(10, self.call_ms_max);
+    }
+}
+
+impl Encode for Trunk {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.uint(2, self.channels);
+        to.uint(3, self.guard_ms);
+        for source in &self.sources {
+            to.shown(4, source);
         }
     }
 }
 
-fn trunk(trunk: &Trunk) -> proto::Trunk {
-    proto::Trunk {
-        id: trunk.id.0.clone(),
-        channels: u32::from(trunk.channels),
-        guard_ms: trunk.guard_ms,
-        sources: trunk.sources.iter().map(ToString::to_string).collect(),
+impl Encode for Queue {
+    fn encode(&self, to: &mut Writer) {
+        let strategy = match self.strategy {
+            Strategy::LongestIdle => "longest_idle",
+        };
+        to.text(1, &self.id.0);
+        to.text(2, strategy);
+        for agent in &self.agents {
+            to.some_text(3, Some(&agent.0));
+        }
+        to.uint(4, self.ring_ms_max);
+        to.flag(5, self.record);
+        to.uint(6, self.waiting_max);
     }
 }
 
-fn queue(queue: &Queue) -> proto::QueueConfig {
-    let strategy = match queue.strategy {
-        Strategy::LongestIdle => "longest_idle",
-    };
-    proto::QueueConfig {
-        id: queue.id.0.clone(),
-        strategy: strategy.to_owned(),
-        agents: queue.agents.iter().map(|agent| agent.0.clone()).collect(),
-        ring_ms_max: queue.ring_ms_max,
-        record: queue.record,
-        waiting_max: queue.waiting_max,
+impl Encode for Agent {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.text(2, &self.ha1);
     }
 }
 
-fn number(number: &Number) -> proto::Number {
-    use proto::number::Target as To;
-    let target = match &number.target {
-        Target::Queue(queue) => To::Queue(queue.0.clone()),
-        Target::Echo => To::Echo(true),
-    };
-    proto::Number { digits: number.digits.clone(), target: Some(target) }
+impl Encode for Number {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.digits);
+        match &self.target {
+            Target::Queue(queue) => to.some_text(2, Some(&queue.0)),
+            Target::Echo => to.flag(3, true),
+        }
+    }
 }
 
 impl TryFrom<proto::Config> for Config {

@@ -1,27 +1,25 @@
+use tandem_sip::protobuf::{Encode, Writer};
+
 use super::{Error, narrow, need, parse, parse_some};
 use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
 use crate::ids::{CallId, GatewayId, LegId, RecordingId};
 use crate::proto;
 
-impl From<&Effect> for proto::Effect {
-    fn from(effect: &Effect) -> Self {
-        use proto::effect::Body as To;
-        let body = match &effect.body {
-            Body::Respond { transaction, response } => To::Respond(proto::Respond {
-                transaction: Some(transaction.into()),
-                response: Some((&**response).into()),
+impl Encode for Effect {
+    fn encode(&self, to: &mut Writer) {
+        to.message(1, &self.id);
+        to.message(2, &self.entity);
+        to.text(3, &self.gateway.0);
+        match &self.body {
+            Body::Respond { transaction, response } => to.delimited(4, |to| {
+                to.message(1, transaction);
+                to.message(2, &**response);
             }),
-            Body::Send { request, destination } => To::Send(proto::Send {
-                request: Some((&**request).into()),
-                destination: destination.to_string(),
+            Body::Send { request, destination } => to.delimited(5, |to| {
+                to.message(1, &**request);
+                to.shown(2, destination);
             }),
-            Body::Media(plan) => To::Media(plan.into()),
-        };
-        Self {
-            id: Some(effect.id.into()),
-            entity: Some((&effect.entity).into()),
-            gateway: effect.gateway.0.clone(),
-            body: Some(body),
+            Body::Media(plan) => to.message(6, plan),
         }
     }
 }
@@ -51,17 +49,17 @@ impl TryFrom<proto::Effect> for Effect {
     }
 }
 
-impl From<&MediaPlan> for proto::MediaPlan {
-    fn from(plan: &MediaPlan) -> Self {
-        Self {
-            call: plan.call.0,
-            version: plan.version,
-            legs: plan.legs.iter().map(Into::into).collect(),
-            recording: plan.recording.map(|recording| proto::RecordingPlan {
-                id: recording.id.0,
-                left: recording.left.0,
-                right: recording.right.0,
-            }),
+impl Encode for MediaPlan {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.uint(2, self.version);
+        to.messages(3, &self.legs);
+        if let Some(recording) = &self.recording {
+            to.delimited(4, |to| {
+                to.fixed(1, recording.id.0);
+                to.fixed(2, recording.left.0);
+                to.fixed(3, recording.right.0);
+            });
         }
     }
 }
@@ -83,26 +81,24 @@ impl TryFrom<proto::MediaPlan> for MediaPlan {
     }
 }
 
-impl From<&MediaLeg> for proto::MediaLeg {
-    fn from(leg: &MediaLeg) -> Self {
-        let (source, source_leg) = match leg.source {
+impl Encode for MediaLeg {
+    fn encode(&self, to: &mut Writer) {
+        let (source, source_leg) = match self.source {
             Source::Silence => ("silence", 0),
             Source::Music => ("music", 0),
             Source::Ringback => ("ringback", 0),
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
         };
-        Self {
-            leg: leg.leg.0,
-            port: u32::from(leg.port),
-            remote: leg.remote.map(|remote| remote.to_string()),
-            codec: leg.codec.name().to_owned(),
-            payload: u32::from(leg.payload),
-            telephone_event: leg.telephone_event.map(u32::from),
-            ssrc: leg.ssrc,
-            source: source.to_owned(),
-            source_leg,
-        }
+        to.fixed(1, self.leg.0);
+        to.uint(2, self.port);
+        to.some_shown(3, self.remote.as_ref());
+        to.text(4, self.codec.name());
+        to.uint(5, self.payload);
+        to.some_uint(6, self.telephone_event);
+        to.uint(7, self.ssrc);
+        to.text(8, source);
+        to.fixed(9, source_leg);
     }
 }
 

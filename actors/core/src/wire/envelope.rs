@@ -1,4 +1,5 @@
 use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need};
 use crate::command::{Command, Envelope, OperatorCommand, Origin, RequestedState};
@@ -7,47 +8,47 @@ use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId};
 use crate::proto::{self, deadline::Kind, envelope};
 
-impl From<&Envelope> for proto::Envelope {
-    fn from(value: &Envelope) -> Self {
-        use envelope::Command as To;
-        let command = match &value.command {
-            Command::Configure(config) => To::Configure((&**config).into()),
-            Command::Elected { node } => To::Elected(proto::Elected { node: node.clone() }),
-            Command::Gateway(event) => To::Gateway(event.into()),
-            Command::Due(deadline) => To::Due(deadline.into()),
+impl Encode for Envelope {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.at.0);
+        to.fixed(2, self.seed);
+        to.uint(3, self.version);
+        to.some_message(4, self.origin.as_ref());
+        to.messages(5, &self.done);
+        match &self.command {
+            Command::Configure(config) => to.message(10, &**config),
+            Command::Elected { node } => to.delimited(11, |to| to.text(1, node)),
+            Command::Gateway(event) => to.message(12, event),
+            Command::Due(deadline) => to.message(13, deadline),
             Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
                 let (state, reason) = match state {
                     RequestedState::Ready => ("ready", ""),
                     RequestedState::NotReady { reason } => ("not_ready", reason.as_str()),
                     RequestedState::LoggedOut => ("logged_out", ""),
                 };
-                To::SetAgentState(proto::SetAgentState {
-                    agent: agent.0.clone(),
-                    state: state.into(),
-                    reason: reason.into(),
-                })
+                to.delimited(14, |to| {
+                    to.text(1, &agent.0);
+                    to.text(2, state);
+                    to.text(3, reason);
+                });
             }
             Command::Operator(OperatorCommand::ReleaseCall { call }) => {
-                To::ReleaseCall(proto::ReleaseCall { call: call.0 })
+                to.delimited(15, |to| to.fixed(1, call.0));
             }
-            Command::Quarantine { entity, reason } => To::Quarantine(proto::Quarantine {
-                entity: Some(entity.into()),
-                reason: reason.clone(),
+            Command::Quarantine { entity, reason } => to.delimited(16, |to| {
+                to.message(1, entity);
+                to.text(2, reason);
             }),
-            Command::Trim => To::Trim(proto::Trim {}),
-        };
-        Self {
-            at: value.at.0,
-            seed: value.seed,
-            version: value.version,
-            origin: value.origin.as_ref().map(|origin| proto::Origin {
-                gateway: origin.gateway.0.clone(),
-                incarnation: origin.incarnation,
-                sequence: origin.sequence,
-            }),
-            done: value.done.iter().map(|id| (*id).into()).collect(),
-            command: Some(command),
+            Command::Trim => to.delimited(17, |_| {}),
         }
+    }
+}
+
+impl Encode for Origin {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.gateway.0);
+        to.uint(2, self.incarnation);
+        to.uint(3, self.sequence);
     }
 }
 
@@ -95,9 +96,11 @@ impl TryFrom<proto::Envelope> for Envelope {
     }
 }
 
-impl From<EffectId> for proto::EffectId {
-    fn from(id: EffectId) -> Self {
-        Self { shard: u32::from(id.shard), index: id.index, ordinal: u32::from(id.ordinal) }
+impl Encode for EffectId {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.shard);
+        to.uint(2, self.index);
+        to.uint(3, self.ordinal);
     }
 }
 
@@ -113,28 +116,30 @@ impl TryFrom<proto::EffectId> for EffectId {
     }
 }
 
-impl From<&Deadline> for proto::Deadline {
-    fn from(deadline: &Deadline) -> Self {
-        let since = |agent: &AgentId, since_index: &u64| proto::deadline::Since {
-            agent: agent.0.clone(),
-            since_index: *since_index,
+impl Encode for Deadline {
+    fn encode(&self, to: &mut Writer) {
+        let mut pair = |field: u32, first: u64, second: u64| {
+            to.delimited(field, |to| {
+                to.fixed(1, first);
+                to.fixed(2, second);
+            });
         };
-        let kind = match deadline {
-            Deadline::RingOut { call, offer } => {
-                Kind::RingOut(proto::deadline::RingOut { call: call.0, offer: offer.0 })
-            }
-            Deadline::AcwOver { agent, since_index } => Kind::AcwOver(since(agent, since_index)),
-            Deadline::RegistrationExpired { agent, since_index } => {
-                Kind::RegistrationExpired(since(agent, since_index))
-            }
-            Deadline::GuardOver { channel } => Kind::GuardOver(channel.into()),
-            Deadline::ReleaseOver { call, leg } => {
-                Kind::ReleaseOver(proto::deadline::OfLeg { call: call.0, leg: leg.0 })
-            }
-            Deadline::TooLong { call } => Kind::TooLong(call.0),
-        };
-        Self { kind: Some(kind) }
+        match self {
+            Self::RingOut { call, offer } => pair(1, call.0, offer.0),
+            Self::AcwOver { agent, since_index } => since(to, 2, agent, *since_index),
+            Self::RegistrationExpired { agent, since_index } => since(to, 3, agent, *since_index),
+            Self::GuardOver { channel } => to.message(4, channel),
+            Self::ReleaseOver { call, leg } => pair(5, call.0, leg.0),
+            Self::TooLong { call } => to.some_fixed(6, Some(call.0)),
+        }
     }
+}
+
+fn since(to: &mut Writer, field: u32, agent: &AgentId, since_index: u64) {
+    to.delimited(field, |to| {
+        to.text(1, &agent.0);
+        to.uint(2, since_index);
+    });
 }
 
 impl TryFrom<proto::Deadline> for Deadline {

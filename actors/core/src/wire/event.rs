@@ -1,57 +1,66 @@
+use tandem_sip::protobuf::{Encode, Writer};
+
 use super::{Error, narrow, need, parse};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
 
-impl From<&GatewayEvent> for proto::GatewayEvent {
-    fn from(event: &GatewayEvent) -> Self {
-        let event = match event {
-            GatewayEvent::Login(login) => Event::Login(proto::Login {
-                vip: login.vip.to_string(),
-                ports: login.ports.iter().map(|port| u32::from(*port)).collect(),
+impl Encode for GatewayEvent {
+    fn encode(&self, to: &mut Writer) {
+        match self {
+            Self::Login(login) => to.message(1, login),
+            Self::Invite(inbound) => to.message(2, inbound),
+            Self::Register(register) => to.message(3, register),
+            Self::Request(inbound) => to.message(4, inbound),
+            Self::Cancel { transaction } => to.message(5, transaction),
+            Self::Ack { call_id, local_tag, cseq, answer } => to.delimited(6, |to| {
+                to.text(1, call_id);
+                to.text(2, local_tag);
+                to.uint(3, *cseq);
+                to.some_message(4, answer.as_ref());
             }),
-            GatewayEvent::Invite(inbound) => Event::Invite(inbound.into()),
-            GatewayEvent::Register(register) => Event::Register(proto::Register {
-                transaction: Some((&register.transaction).into()),
-                source: register.source.to_string(),
-                request: Some((&*register.request).into()),
-                agent: register.agent.0.clone(),
+            Self::Response { branch, response, answer } => to.delimited(7, |to| {
+                to.text(1, branch);
+                to.message(2, &**response);
+                to.some_message(3, answer.as_ref());
             }),
-            GatewayEvent::Request(inbound) => Event::Request(inbound.into()),
-            GatewayEvent::Cancel { transaction } => Event::Cancel(transaction.into()),
-            GatewayEvent::Ack { call_id, local_tag, cseq, answer } => Event::Ack(proto::Ack {
-                call_id: call_id.clone(),
-                local_tag: local_tag.clone(),
-                cseq: *cseq,
-                answer: answer.as_ref().map(Into::into),
+            Self::ClientTimeout { branch } => to.some_text(8, Some(branch)),
+            Self::AckTimeout { transaction } => to.message(9, transaction),
+            Self::RtpSilence { call, leg, since_ms } => to.delimited(10, |to| {
+                to.fixed(1, call.0);
+                to.fixed(2, leg.0);
+                to.uint(3, *since_ms);
             }),
-            GatewayEvent::Response { branch, response, answer } => {
-                Event::Response(proto::Response {
-                    branch: branch.clone(),
-                    response: Some((&**response).into()),
-                    answer: answer.as_ref().map(Into::into),
-                })
-            }
-            GatewayEvent::ClientTimeout { branch } => Event::ClientTimeout(branch.clone()),
-            GatewayEvent::AckTimeout { transaction } => Event::AckTimeout(transaction.into()),
-            GatewayEvent::RtpSilence { call, leg, since_ms } => {
-                Event::RtpSilence(proto::RtpSilence {
-                    call: call.0,
-                    leg: leg.0,
-                    since_ms: *since_ms,
-                })
-            }
-            GatewayEvent::Recorded(recorded) => Event::Recorded(proto::Recorded {
-                call: recorded.call.0,
-                recording: recorded.recording.0,
-                duration_ms: recorded.duration_ms,
-                chunks: recorded.chunks,
-                gaps: recorded.gaps.iter().map(Into::into).collect(),
-                hash: recorded.hash.clone(),
-                bytes: recorded.bytes,
-            }),
-        };
-        Self { event: Some(event) }
+            Self::Recorded(recorded) => to.message(11, recorded),
+        }
+    }
+}
+
+impl Encode for Login {
+    fn encode(&self, to: &mut Writer) {
+        to.shown(1, &self.vip);
+        to.packed(2, self.ports.iter().copied().map(u64::from));
+    }
+}
+
+impl Encode for Register {
+    fn encode(&self, to: &mut Writer) {
+        to.message(1, &self.transaction);
+        to.shown(2, &self.source);
+        to.message(3, &*self.request);
+        to.text(4, &self.agent.0);
+    }
+}
+
+impl Encode for Recorded {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.fixed(2, self.recording.0);
+        to.uint(3, self.duration_ms);
+        to.uint(4, self.chunks);
+        to.messages(5, &self.gaps);
+        to.text(6, &self.hash);
+        to.uint(7, self.bytes);
     }
 }
 
@@ -111,14 +120,12 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
     }
 }
 
-impl From<&Inbound> for proto::Inbound {
-    fn from(inbound: &Inbound) -> Self {
-        Self {
-            transaction: Some((&inbound.transaction).into()),
-            source: inbound.source.to_string(),
-            request: Some((&*inbound.request).into()),
-            offer: inbound.offer.as_ref().map(Into::into),
-        }
+impl Encode for Inbound {
+    fn encode(&self, to: &mut Writer) {
+        to.message(1, &self.transaction);
+        to.shown(2, &self.source);
+        to.message(3, &*self.request);
+        to.some_message(4, self.offer.as_ref());
     }
 }
 
@@ -135,14 +142,12 @@ impl TryFrom<proto::Inbound> for Inbound {
     }
 }
 
-impl From<&TransactionKey> for proto::TransactionKey {
-    fn from(key: &TransactionKey) -> Self {
-        Self {
-            gateway: key.gateway.0.clone(),
-            branch: key.branch.clone(),
-            sent_by: key.sent_by.clone(),
-            method: key.method.clone(),
-        }
+impl Encode for TransactionKey {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.gateway.0);
+        to.text(2, &self.branch);
+        to.text(3, &self.sent_by);
+        to.text(4, &self.method);
     }
 }
 
@@ -157,9 +162,10 @@ impl From<proto::TransactionKey> for TransactionKey {
     }
 }
 
-impl From<&Gap> for proto::Gap {
-    fn from(gap: &Gap) -> Self {
-        Self { at_ms: gap.at_ms, len_ms: gap.len_ms }
+impl Encode for Gap {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.at_ms);
+        to.uint(2, self.len_ms);
     }
 }
 

@@ -1,4 +1,5 @@
 use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
 
 use super::Error;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
@@ -6,27 +7,25 @@ use crate::command::Gap;
 use crate::ids::{AgentId, CallId, GatewayId, QueueId, RecordingId};
 use crate::proto;
 
-impl From<&Cdr> for proto::Cdr {
-    fn from(cdr: &Cdr) -> Self {
-        Self {
-            call: cdr.call.0,
-            sip_call_id: cdr.sip_call_id.clone(),
-            from: cdr.from.clone(),
-            to: cdr.to.clone(),
-            channel: cdr.channel.as_ref().map(Into::into),
-            started_at: cdr.started_at.0,
-            answered_at: cdr.answered_at.map(|at| at.0),
-            queued_at: cdr.queued_at.map(|at| at.0),
-            connected_at: cdr.connected_at.map(|at| at.0),
-            ended_at: cdr.ended_at.0,
-            queue: cdr.queue.as_ref().map(|queue| queue.0.clone()),
-            agent: cdr.agent.as_ref().map(|agent| agent.0.clone()),
-            disposition: cdr.disposition.as_str().to_owned(),
-            hung_up_by: cdr.hung_up_by.as_str().to_owned(),
-            cause: cdr.cause.clone(),
-            takeovers: cdr.takeovers,
-            recording: cdr.recording.map(|recording| recording.0),
-        }
+impl Encode for Cdr {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.text(2, &self.sip_call_id);
+        to.text(3, &self.from);
+        to.text(4, &self.to);
+        to.some_message(5, self.channel.as_ref());
+        to.uint(6, self.started_at.0);
+        to.some_uint(7, self.answered_at.map(|at| at.0));
+        to.some_uint(8, self.queued_at.map(|at| at.0));
+        to.some_uint(9, self.connected_at.map(|at| at.0));
+        to.uint(10, self.ended_at.0);
+        to.some_text(11, self.queue.as_ref().map(|queue| &*queue.0));
+        to.some_text(12, self.agent.as_ref().map(|agent| &*agent.0));
+        to.text(13, self.disposition.as_str());
+        to.text(14, self.hung_up_by.as_str());
+        to.text(15, &self.cause);
+        to.uint(16, self.takeovers);
+        to.some_fixed(17, self.recording.map(|recording| recording.0));
     }
 }
 
@@ -67,18 +66,16 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
     })
 }
 
-impl From<&Manifest> for proto::Manifest {
-    fn from(manifest: &Manifest) -> Self {
-        Self {
-            recording: manifest.recording.0,
-            call: manifest.call.0,
-            gateway: manifest.gateway.0.clone(),
-            duration_ms: manifest.duration_ms,
-            chunks: manifest.chunks,
-            gaps: manifest.gaps.iter().map(Into::into).collect(),
-            sealed: manifest.sealed,
-            hash: manifest.hash.clone(),
-        }
+impl Encode for Manifest {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.recording.0);
+        to.fixed(2, self.call.0);
+        to.text(3, &self.gateway.0);
+        to.uint(4, self.duration_ms);
+        to.uint(5, self.chunks);
+        to.messages(6, &self.gaps);
+        to.flag(7, self.sealed);
+        to.text(8, &self.hash);
     }
 }
 

@@ -1,57 +1,74 @@
 //! Entities as rows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::{Millis, Request};
 
 use super::{Error, narrow, need, parse, parse_some};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
 use crate::call::state::{Call, State as CallState};
 use crate::channel::state::{Channel, State as ChannelState};
-use crate::gateway::Gateway;
+use crate::gateway::{Counts, Gateway, Runs};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId, QueueId, RecordingId};
 use crate::proto;
 use crate::queue::state::{Entry, Queue, State as EntryState};
 
-impl From<&Call> for proto::Call {
-    fn from(call: &Call) -> Self {
-        use proto::call::State as To;
-        let state = match &call.state {
-            CallState::InFlow => To::InFlow(true),
-            CallState::Queued { queue } => To::Queued(queue.0.clone()),
-            CallState::Dialing { agent, leg } => {
-                To::Dialing(proto::call::Dialing { agent: agent.0.clone(), leg: leg.0 })
-            }
-            CallState::Connected { leg } => To::Connected(leg.0),
-            CallState::Ending => To::Ending(true),
-        };
-        Self {
-            id: call.id.0,
-            state: Some(state),
-            gateway: call.gateway.0.clone(),
-            from: call.from.clone(),
-            to: call.to.clone(),
-            channel: call.channel.as_ref().map(Into::into),
-            calling_agent: call.calling_agent.as_ref().map(|agent| agent.0.clone()),
-            legs: call.legs.iter().map(Into::into).collect(),
-            started_at: call.started_at.0,
-            answered_at: call.answered_at.map(|at| at.0),
-            queued_at: call.queued_at.map(|at| at.0),
-            connected_at: call.connected_at.map(|at| at.0),
-            queue: call.queue.as_ref().map(|queue| queue.0.clone()),
-            agent: call.agent.as_ref().map(|agent| agent.0.clone()),
-            takeovers: call.takeovers,
-            media_version: call.media_version,
-            recording: call.recording.map(|recording| recording.0),
+impl Encode for Call {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.id.0);
+        match &self.state {
+            CallState::InFlow => to.flag(2, true),
+            CallState::Queued { queue } => to.some_text(3, Some(&queue.0)),
+            CallState::Dialing { agent, leg } => to.delimited(4, |to| {
+                to.text(1, &agent.0);
+                to.fixed(2, leg.0);
+            }),
+            CallState::Connected { leg } => to.some_fixed(5, Some(leg.0)),
+            CallState::Ending => to.flag(6, true),
         }
+        to.text(7, &self.gateway.0);
+        to.text(8, &self.from);
+        to.text(9, &self.to);
+        to.some_message(10, self.channel.as_ref());
+        to.some_text(11, self.calling_agent.as_ref().map(|agent| &*agent.0));
+        to.messages(12, &self.legs);
+        to.uint(13, self.started_at.0);
+        to.some_uint(14, self.answered_at.map(|at| at.0));
+        to.some_uint(15, self.queued_at.map(|at| at.0));
+        to.some_uint(16, self.connected_at.map(|at| at.0));
+        to.some_text(17, self.queue.as_ref().map(|queue| &*queue.0));
+        to.some_text(18, self.agent.as_ref().map(|agent| &*agent.0));
+        to.uint(19, self.takeovers);
+        to.uint(20, self.media_version);
+        to.some_fixed(21, self.recording.map(|recording| recording.0));
     }
 }
 
-impl TryFrom<proto::Call> for Call {
-    type Error = Error;
+/// The row of an INVITE.
+pub(crate) struct Invite<'l>(pub &'l Leg);
 
-    fn try_from(call: proto::Call) -> Result<Self, Error> {
+impl Encode for Invite<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(leg) = self;
+        to.fixed(1, leg.id.0);
+        to.message(2, &*leg.invite);
+    }
+}
+
+pub(crate) fn invite_from(row: proto::Invite) -> Result<(LegId, Arc<Request>), Error> {
+    let request = need(row.request, "invite.request")?.try_into()?;
+    Ok((LegId(row.leg), Arc::new(request)))
+}
+
+impl Call {
+    /// A call from its row; its legs' INVITEs are taken out of `invites`.
+    pub(crate) fn from_rows(
+        call: proto::Call,
+        invites: &mut BTreeMap<LegId, Arc<Request>>,
+    ) -> Result<Self, Error> {
         use proto::call::State as From;
         let state = match need(call.state, "call.state")? {
             From::InFlow(_) => CallState::InFlow,
@@ -70,7 +87,11 @@ impl TryFrom<proto::Call> for Call {
             to: call.to,
             channel: call.channel.map(TryInto::try_into).transpose()?,
             calling_agent: call.calling_agent.map(AgentId),
-            legs: call.legs.into_iter().map(Leg::try_from).collect::<Result<_, _>>()?,
+            legs: call
+                .legs
+                .into_iter()
+                .map(|leg| Leg::from_rows(leg, invites))
+                .collect::<Result<_, _>>()?,
             started_at: Millis(call.started_at),
             answered_at: call.answered_at.map(Millis),
             queued_at: call.queued_at.map(Millis),
@@ -84,39 +105,43 @@ impl TryFrom<proto::Call> for Call {
     }
 }
 
-impl From<&Leg> for proto::Leg {
-    fn from(leg: &Leg) -> Self {
-        let (agent, offer, ring_until) = match &leg.role {
-            Role::Caller => (String::new(), 0, 0),
+impl Encode for Leg {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.id.0);
+        to.text(2, self.role_name());
+        match &self.role {
+            Role::Caller => {}
             Role::Agent { agent, offer, ring_until }
-            | Role::Callee { agent, offer, ring_until } => (agent.0.clone(), offer.0, ring_until.0),
-        };
-        Self {
-            id: leg.id.0,
-            role: leg.role_name().to_owned(),
-            agent,
-            offer,
-            ring_until,
-            state: leg.state_name().to_owned(),
-            cancel_sent: leg.state == LegState::Cancelling { sent: true },
-            gateway: leg.gateway.0.clone(),
-            peer: leg.peer.to_string(),
-            invite: Some(leg.invite.as_ref().into()),
-            transaction: leg.transaction.as_ref().map(Into::into),
-            local_tag: leg.local_tag.clone(),
-            dialog: leg.dialog.as_ref().map(Into::into),
-            bye_branch: leg.bye_branch.clone(),
-            media: Some((&leg.media).into()),
-            held: leg.held,
-            release_at: leg.release_at.map(|at| at.0),
+            | Role::Callee { agent, offer, ring_until } => {
+                to.text(3, &agent.0);
+                to.fixed(4, offer.0);
+                to.uint(5, ring_until.0);
+            }
         }
+        to.text(6, self.state_name());
+        to.flag(7, self.state == LegState::Cancelling { sent: true });
+        to.text(8, &self.gateway.0);
+        to.shown(9, &self.peer);
+        to.some_message(11, self.transaction.as_ref());
+        to.text(12, &self.local_tag);
+        to.some_message(13, self.dialog.as_ref());
+        to.some_text(14, self.bye_branch.as_deref());
+        to.message(15, &self.media);
+        to.flag(16, self.held);
+        to.some_uint(17, self.release_at.map(|at| at.0));
     }
 }
 
-impl TryFrom<proto::Leg> for Leg {
-    type Error = Error;
-
-    fn try_from(leg: proto::Leg) -> Result<Self, Error> {
+impl Leg {
+    fn from_rows(
+        leg: proto::Leg,
+        invites: &mut BTreeMap<LegId, Arc<Request>>,
+    ) -> Result<Self, Error> {
+        let id = LegId(leg.id);
+        let invite = match leg.invite {
+            Some(request) => Arc::new(request.try_into()?),
+            None => need(invites.remove(&id), "leg.invite")?,
+        };
         let (agent, offer) = (AgentId(leg.agent), OfferId(leg.offer));
         let ring_until = Millis(leg.ring_until);
         let role = match leg.role.as_str() {
@@ -138,12 +163,12 @@ impl TryFrom<proto::Leg> for Leg {
             other => return Err(Error::Unknown("leg state", other.to_owned())),
         };
         Ok(Self {
-            id: LegId(leg.id),
+            id,
             role,
             state,
             gateway: GatewayId(leg.gateway),
             peer: parse(&leg.peer, "leg.peer")?,
-            invite: Arc::new(need(leg.invite, "leg.invite")?.try_into()?),
+            invite,
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
             dialog: leg.dialog.map(TryInto::try_into).transpose()?,
@@ -155,18 +180,16 @@ impl TryFrom<proto::Leg> for Leg {
     }
 }
 
-impl From<&Media> for proto::LegMedia {
-    fn from(media: &Media) -> Self {
-        Self {
-            port: u32::from(media.port),
-            ssrc: media.ssrc,
-            remote: media.remote.map(|remote| remote.to_string()),
-            codec: media.codec.name().to_owned(),
-            payload: u32::from(media.payload),
-            telephone_event: media.telephone_event.map(u32::from),
-            session_id: media.session_id,
-            session_version: media.session_version,
-        }
+impl Encode for Media {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.port);
+        to.uint(2, self.ssrc);
+        to.some_shown(3, self.remote.as_ref());
+        to.text(4, self.codec.name());
+        to.uint(5, self.payload);
+        to.some_uint(6, self.telephone_event);
+        to.uint(7, self.session_id);
+        to.uint(8, self.session_version);
     }
 }
 
@@ -188,14 +211,15 @@ impl TryFrom<proto::LegMedia> for Media {
     }
 }
 
-impl From<&Rest> for proto::Rest {
-    fn from(rest: &Rest) -> Self {
-        let (state, reason) = match rest {
+impl Encode for Rest {
+    fn encode(&self, to: &mut Writer) {
+        let (state, reason) = match self {
             Rest::Ready => ("ready", ""),
             Rest::NotReady { reason } => ("not_ready", reason.as_str()),
             Rest::LoggedOut => ("logged_out", ""),
         };
-        Self { state: state.to_owned(), reason: reason.to_owned() }
+        to.text(1, state);
+        to.text(2, reason);
     }
 }
 
@@ -212,42 +236,42 @@ impl TryFrom<proto::Rest> for Rest {
     }
 }
 
-impl From<&Agent> for proto::Agent {
-    fn from(agent: &Agent) -> Self {
-        let mut row = Self {
-            id: agent.id.0.clone(),
-            state: agent.state_name().to_owned(),
-            since: agent.since.0,
-            since_index: agent.since_index,
-            registration: agent.registration.as_ref().map(|registration| proto::Registration {
-                contact: Some((&registration.contact).into()),
-                source: registration.source.to_string(),
-                gateway: registration.gateway.0.clone(),
-                expires_at: registration.expires_at.0,
-                since_index: registration.since_index,
-            }),
-            pending: agent.pending.as_ref().map(Into::into),
-            ..Self::default()
-        };
-        match &agent.state {
+impl Encode for Agent {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.text(2, self.state_name());
+        match &self.state {
             AgentState::LoggedOut | AgentState::Ready => {}
-            AgentState::NotReady { reason } => row.reason = reason.clone(),
+            AgentState::NotReady { reason } => to.text(3, reason),
             AgentState::Reserved { call, offer, back, back_since } => {
-                row.call = call.0;
-                row.offer = offer.0;
-                row.back = Some(back.into());
-                row.back_since = back_since.0;
+                to.fixed(4, call.0);
+                to.fixed(5, offer.0);
+                to.message(6, back);
+                to.uint(7, back_since.0);
             }
             AgentState::Talking { call, back } | AgentState::Held { call, back } => {
-                row.call = call.0;
-                row.back = Some(back.into());
+                to.fixed(4, call.0);
+                to.message(6, back);
             }
             AgentState::Acw { until, next } => {
-                row.until = until.0;
-                row.back = Some(next.into());
+                to.message(6, next);
+                to.uint(8, until.0);
             }
         }
-        row
+        to.uint(9, self.since.0);
+        to.uint(10, self.since_index);
+        to.some_message(11, self.registration.as_ref());
+        to.some_message(12, self.pending.as_ref());
+    }
+}
+
+impl Encode for Registration {
+    fn encode(&self, to: &mut Writer) {
+        to.message(1, &self.contact);
+        to.shown(2, &self.source);
+        to.text(3, &self.gateway.0);
+        to.uint(4, self.expires_at.0);
+        to.uint(5, self.since_index);
     }
 }
 
@@ -294,21 +318,24 @@ impl TryFrom<proto::Agent> for Agent {
     }
 }
 
-impl From<&Queue> for proto::Queue {
-    fn from(queue: &Queue) -> Self {
-        let entry = |entry: &Entry| {
-            let (agent, offer) = match &entry.state {
-                EntryState::Waiting => (None, 0),
-                EntryState::Offered { agent, offer } => (Some(agent.0.clone()), offer.0),
-            };
-            proto::queue::Entry {
-                call: entry.call.0,
-                enqueued_at: entry.enqueued_at.0,
-                agent,
-                offer,
+impl Encode for Queue {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.messages(2, &self.entries);
+    }
+}
+
+impl Encode for Entry {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.uint(2, self.enqueued_at.0);
+        match &self.state {
+            EntryState::Waiting => {}
+            EntryState::Offered { agent, offer } => {
+                to.some_text(3, Some(&agent.0));
+                to.fixed(4, offer.0);
             }
-        };
-        Self { id: queue.id.0.clone(), entries: queue.entries.iter().map(entry).collect() }
+        }
     }
 }
 
@@ -328,20 +355,18 @@ impl From<proto::Queue> for Queue {
     }
 }
 
-impl From<&Channel> for proto::Channel {
-    fn from(channel: &Channel) -> Self {
-        let (state, call, until) = match channel.state {
+impl Encode for Channel {
+    fn encode(&self, to: &mut Writer) {
+        let (state, call, until) = match self.state {
             ChannelState::SeizedIn { call } => ("seized_in", call.0, 0),
             ChannelState::Active { call } => ("active", call.0, 0),
             ChannelState::Guard { until } => ("guard", 0, until.0),
         };
-        Self {
-            id: Some((&channel.id).into()),
-            state: state.to_owned(),
-            call,
-            until,
-            since: channel.since.0,
-        }
+        to.message(1, &self.id);
+        to.text(2, state);
+        to.fixed(3, call);
+        to.uint(4, until);
+        to.uint(5, self.since.0);
     }
 }
 
@@ -364,17 +389,37 @@ impl TryFrom<proto::Channel> for Channel {
     }
 }
 
-impl From<&Gateway> for proto::Gateway {
-    fn from(gateway: &Gateway) -> Self {
-        Self {
-            id: gateway.id.0.clone(),
-            incarnation: gateway.incarnation,
-            vip: gateway.vip.to_string(),
-            free_ports: gateway.free_ports.iter().map(|port| u32::from(*port)).collect(),
-            counted: gateway.counted,
-            ahead: gateway.ahead.iter().copied().collect(),
-        }
+impl Encode for Gateway {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.uint(2, self.incarnation);
+        to.shown(3, &self.vip);
+        to.packed(4, self.granted.iter().copied().map(u64::from));
     }
+}
+
+/// The row of counts.
+pub(crate) struct Counted<'g>(pub &'g GatewayId, pub &'g Counts);
+
+impl Encode for Counted<'_> {
+    fn encode(&self, to: &mut Writer) {
+        let Self(gateway, Counts { counted, ahead }) = self;
+        to.text(1, &gateway.0);
+        to.uint(2, *counted);
+        to.packed(3, ahead.iter().flat_map(|(first, last)| [first, last]));
+    }
+}
+
+pub(crate) fn counts_from(row: proto::Counts) -> Result<(GatewayId, Counts), Error> {
+    let mut ahead = Runs::default();
+    let (pairs, rest) = row.ahead.as_chunks::<2>();
+    for [first, last] in pairs {
+        ahead.push(*first, *last).ok_or(Error::Range("counts.ahead"))?;
+    }
+    if !rest.is_empty() {
+        return Err(Error::Range("counts.ahead"));
+    }
+    Ok((GatewayId(row.gateway), Counts { counted: row.counted, ahead }))
 }
 
 impl TryFrom<proto::Gateway> for Gateway {
@@ -382,13 +427,16 @@ impl TryFrom<proto::Gateway> for Gateway {
 
     fn try_from(gateway: proto::Gateway) -> Result<Self, Error> {
         let port = |port: u32| narrow(port, "gateway.port");
+        let granted: BTreeSet<u16> =
+            gateway.granted.into_iter().map(port).collect::<Result<_, _>>()?;
+        let (counted, ahead) = (gateway.counted, gateway.ahead.into_iter().collect());
         Ok(Self {
             id: GatewayId(gateway.id),
             incarnation: gateway.incarnation,
             vip: parse(&gateway.vip, "gateway.vip")?,
-            free_ports: gateway.free_ports.into_iter().map(port).collect::<Result<_, _>>()?,
-            counted: gateway.counted,
-            ahead: gateway.ahead.into_iter().collect(),
+            free_ports: granted.clone(),
+            granted,
+            counts: Counts { counted, ahead },
         })
     }
 }

@@ -5,7 +5,7 @@ use super::{Meta, Rejection, Reply, World};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
 use crate::command::Envelope;
-use crate::draft::Writes;
+use crate::draft::{Ports, Writes};
 use crate::effect::{Effect, EffectId};
 use crate::ids::EntityId;
 use crate::rows::{self, RowChange};
@@ -52,7 +52,7 @@ impl World {
             && gateway.incarnation == origin.incarnation
         {
             gateway.count(origin.sequence);
-            rows.push(rows::gateway(gateway));
+            rows.push(rows::counts(gateway));
             touched.push(EntityId::Gateway(origin.gateway.clone()));
         }
         for effect in &effects {
@@ -67,7 +67,9 @@ impl World {
         let mut touched = Vec::new();
         for (id, call) in writes.calls {
             rows.push(rows::call(id, call.as_ref()));
-            if let Some(old) = self.calls.remove(&id) {
+            let old = self.calls.remove(&id);
+            keep_invites(old.as_ref(), call.as_ref(), rows);
+            if let Some(old) = old {
                 self.indices.remove_call(&old);
                 self.forget_settled(&old, call.as_ref(), rows);
             }
@@ -107,10 +109,18 @@ impl World {
             }
             touched.push(EntityId::Channel(id));
         }
-        for (id, gateway) in writes.gateways {
-            if let Some(new) = gateway {
-                rows.push(rows::gateway(&new));
-                self.gateways.insert(id.clone(), new);
+        for (id, new) in writes.gateways {
+            rows.push(rows::gateway(&new));
+            rows.push(rows::counts(&new));
+            self.gateways.insert(id.clone(), new);
+            touched.push(EntityId::Gateway(id));
+        }
+        for Ports { gateway: id, taken, given } in writes.ports {
+            if let Some(gateway) = self.gateways.get_mut(&id) {
+                for port in taken {
+                    gateway.free_ports.remove(&port);
+                }
+                gateway.free_ports.extend(given);
                 touched.push(EntityId::Gateway(id));
             }
         }
@@ -159,6 +169,17 @@ impl World {
         }
         rows.push(rows::effect(id, None));
     }
+}
+
+/// INVITEs come and go with their legs.
+fn keep_invites(old: Option<&Call>, new: Option<&Call>, rows: &mut Vec<RowChange>) {
+    fn legs(call: Option<&Call>) -> &[Leg] {
+        call.map_or(&[], |call| &call.legs)
+    }
+    let is_in =
+        |call: Option<&Call>, leg: &Leg| call.is_some_and(|call| call.leg(leg.id).is_some());
+    rows.extend(legs(new).iter().filter(|leg| !is_in(old, leg)).map(rows::invite));
+    rows.extend(legs(old).iter().filter(|leg| !is_in(new, leg)).map(|leg| rows::no_invite(leg.id)));
 }
 
 /// The message of a leg whose transaction is open: a 200 until its ACK, a request until its answer

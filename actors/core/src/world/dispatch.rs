@@ -12,7 +12,7 @@ use crate::command::{GatewayEvent, Login, Origin};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
-use crate::gateway::{Fresh, Gateway};
+use crate::gateway::{Counts, Fresh, Gateway};
 use crate::ids::{CallId, EntityId};
 use crate::limits;
 use crate::queue::state::Queue;
@@ -88,25 +88,20 @@ pub(super) fn gateway_event(
 fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     let anchored: Vec<&Call> =
         draft.world.calls.values().filter(|call| call.gateway == origin.gateway).collect();
-    let taken: BTreeSet<u16> =
-        anchored.iter().flat_map(|call| call.legs.iter().map(|leg| leg.media.port)).collect();
+    let held = anchored.iter().flat_map(|call| call.legs.iter().map(|leg| leg.media.port));
+    let held: BTreeSet<u16> = held.filter(|port| *port != 0).collect();
     let calls: Vec<CallId> = anchored.iter().map(|call| call.id).collect();
-    let free_ports = login
-        .ports
-        .iter()
-        .copied()
-        .filter(|port| !taken.contains(port))
-        .take(limits::PORTS_MAX)
-        .collect();
+    let ports = login.ports.iter().copied().filter(|port| !held.contains(port));
+    let free_ports: BTreeSet<u16> = ports.take(limits::PORTS_MAX).collect();
     let gateway = Gateway {
         id: origin.gateway.clone(),
         incarnation: origin.incarnation,
         vip: login.vip,
+        granted: &free_ports | &held,
         free_ports,
-        counted: 0,
-        ahead: BTreeSet::new(),
+        counts: Counts::default(),
     };
-    draft.writes.gateways.insert(origin.gateway.clone(), Some(gateway));
+    draft.writes.gateways.insert(origin.gateway.clone(), gateway);
     for call in calls {
         media::plan(draft, call);
     }

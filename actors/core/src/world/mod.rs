@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId};
 use crate::queue::machine as queue;
 use crate::queue::state::Queue;
-use crate::rows::RowChange;
+use crate::rows::{Restoring, RowChange};
 use indices::Indices;
 
 /// Where in the log a command stands, and what it may not take from its surroundings.
@@ -56,6 +56,7 @@ pub struct World {
     /// Effects that no gateway has said to be done.
     pub outbox: BTreeMap<EffectId, Effect>,
     indices: Indices,
+    pub(crate) restoring: Restoring,
 }
 
 /// Why nothing changed.

@@ -2,11 +2,18 @@
 //! values whose golden file holds it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+
+use prost::Message as _;
+use tandem_sip::Request;
 
 use crate::agent::state::Agent;
+use crate::call::leg::Leg;
 use crate::call::state::Call;
 use crate::channel::state::Channel;
-use crate::gateway::Gateway;
+use crate::gateway::{Counts, Gateway};
+use crate::ids::{GatewayId, LegId};
+use crate::proto;
 use crate::queue::state::Queue;
 use crate::rows::{self, RowChange};
 use crate::wire::{self, Error};
@@ -82,8 +89,44 @@ fn restored(family: &str, bytes: &[u8]) -> Result<World, Error> {
     Ok(world)
 }
 
+/// A call whose legs have the INVITEs of the golden calls.
 pub fn read_call(bytes: &[u8]) -> Result<Call, Error> {
-    Ok(restored(rows::CALLS, bytes)?.calls.into_values().next().expect("a row"))
+    let calls = values::calls();
+    let legs: Vec<&Leg> = calls.iter().flat_map(|(_, call)| &call.legs).collect();
+    read_call_of(bytes, &legs)
+}
+
+/// A call whose legs have the INVITEs of those among `legs` that they are, as a node reads it.
+pub fn read_call_of(bytes: &[u8], legs: &[&Leg]) -> Result<Call, Error> {
+    let mut world = restored(rows::CALLS, bytes)?;
+    let named = proto::Call::decode(bytes)?.legs;
+    for leg in named.iter().filter(|leg| leg.invite.is_none()) {
+        if let Some(known) = legs.iter().find(|known| known.id.0 == leg.id) {
+            world.restore(rows::INVITES, &rows::invite(known).value.expect("a value"))?;
+        }
+    }
+    world.restored()?;
+    Ok(world.calls.into_values().next().expect("a row"))
+}
+
+pub fn read_counts(bytes: &[u8]) -> Result<(GatewayId, Counts), Error> {
+    wire::counts_from(proto::Counts::decode(bytes)?)
+}
+
+fn write_counts((id, counts): &(GatewayId, Counts)) -> Written {
+    let (_, mut gateway) = values::gateways().remove(0);
+    (gateway.id, gateway.counts) = (id.clone(), counts.clone());
+    row(rows::counts(&gateway))
+}
+
+pub fn read_invite(bytes: &[u8]) -> Result<(LegId, Arc<Request>), Error> {
+    wire::invite_from(proto::Invite::decode(bytes)?)
+}
+
+fn write_invite((id, invite): &(LegId, Arc<Request>)) -> Written {
+    let mut leg = values::calls()[0].1.legs[0].clone();
+    (leg.id, leg.invite) = (*id, Arc::clone(invite));
+    row(rows::invite(&leg))
 }
 
 pub fn read_agent(bytes: &[u8]) -> Result<Agent, Error> {
@@ -116,10 +159,12 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Effect", effects, |v| row(rows::effect(v.id, Some(v))), wire::decode_effect),
         kind!("World", worlds, |v| row(rows::config(v)), |bytes| restored(rows::WORLD, bytes)),
         kind!("Call", calls, |v| row(rows::call(v.id, Some(v))), read_call),
+        kind!("Invite", invites, write_invite, read_invite),
         kind!("Agent", agents, |v| row(rows::agent(&v.id, Some(v))), read_agent),
         kind!("Queue", queues, |v| row(rows::queue(&v.id, Some(v))), read_queue),
         kind!("Channel", channels, |v| row(rows::channel(&v.id, Some(v))), read_channel),
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
+        kind!("Counts", counts, write_counts, read_counts),
         kind!("Cdr", cdrs, |v| row(rows::cdr(v)), rows::decode_cdr),
         kind!("Manifest", manifests, |v| row(rows::manifest(v)), rows::decode_manifest),
     ]

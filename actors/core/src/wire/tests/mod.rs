@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use prost::Message as _;
+use tandem_sip::protobuf::Encode as _;
 
 use crate::proto;
 use crate::wire::{self, Error};
@@ -163,14 +164,14 @@ fn encoding_of_an_unknown_kind_is_refused_by_name() {
     let reserved = kinds::read_agent(&agent("reserved").encode_to_vec());
     assert_eq!(reserved.err(), Some(Error::Missing("agent.back")));
 
-    let mut call = proto::Call::from(&values::calls()[3].1);
+    let mut call = proto::Call::decode(&*values::calls()[3].1.encoded()).expect("own encoding");
     call.legs[0].role = "observer".into();
     let unknown = kinds::read_call(&call.encode_to_vec());
     assert_eq!(unknown.err(), Some(Error::Unknown("role", "observer".into())));
-    let mut call = proto::Call::from(&values::calls()[3].1);
+    let mut call = proto::Call::decode(&*values::calls()[3].1.encoded()).expect("own encoding");
     call.legs[0].media.as_mut().expect("media").port = 65_536;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Range("media.port")));
-    call.legs[0].invite = None;
+    call.legs[0].id = 1;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Missing("leg.invite")));
     call.state = None;
     assert_eq!(kinds::read_call(&call.encode_to_vec()).err(), Some(Error::Missing("call.state")));

@@ -6,14 +6,43 @@ use proptest::prelude::*;
 
 use super::generators::{config, effect, envelope, event};
 use super::kinds::{self, kinds};
-use super::row_generators::{agent, call, cdr, channel, gateway, manifest, queue};
-use crate::{rows, wire};
+use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue};
+use crate::gateway::Gateway;
+use crate::{proto, rows, wire};
 
 fn value(row: rows::RowChange) -> Vec<u8> {
     row.value.expect("a value")
 }
 
+/// What prost makes of the bytes: the same.
+fn by_prost<M: prost::Message + Default>(bytes: &[u8]) -> Vec<u8> {
+    M::decode(bytes).expect("own encoding").encode_to_vec()
+}
+
 proptest! {
+    #[test]
+    fn encoding_is_what_prost_writes(
+        envelope in envelope(),
+        effect in effect(),
+        config in config(),
+        call in call(),
+        agent in agent(),
+        cdr in cdr(),
+    ) {
+        let bytes = wire::encode_envelope(&envelope);
+        prop_assert_eq!(by_prost::<proto::Envelope>(&bytes), bytes);
+        let bytes = wire::encode_effect(&effect);
+        prop_assert_eq!(by_prost::<proto::Effect>(&bytes), bytes);
+        let bytes = wire::encode_config(&config);
+        prop_assert_eq!(by_prost::<proto::Config>(&bytes), bytes);
+        let bytes = value(rows::call(call.id, Some(&call)));
+        prop_assert_eq!(by_prost::<proto::Call>(&bytes), bytes);
+        let bytes = value(rows::agent(&agent.id, Some(&agent)));
+        prop_assert_eq!(by_prost::<proto::Agent>(&bytes), bytes);
+        let bytes = value(rows::cdr(&cdr));
+        prop_assert_eq!(by_prost::<proto::Cdr>(&bytes), bytes);
+    }
+
     #[test]
     fn envelope_is_read_as_it_was_written(value in envelope()) {
         prop_assert_eq!(wire::decode_envelope(&wire::encode_envelope(&value)), Ok(value));
@@ -41,15 +70,21 @@ proptest! {
         queue in queue(),
         channel in channel(),
         gateway in gateway(),
+        counts in counts(),
     ) {
-        prop_assert_eq!(kinds::read_call(&value(rows::call(call.id, Some(&call)))), Ok(call));
+        let legs: Vec<_> = call.legs.iter().collect();
+        let row = rows::call(call.id, Some(&call));
+        prop_assert_eq!(kinds::read_call_of(&value(row), &legs), Ok(call));
         let row = rows::agent(&agent.id, Some(&agent));
         prop_assert_eq!(kinds::read_agent(&value(row)), Ok(agent));
         let row = rows::queue(&queue.id, Some(&queue));
         prop_assert_eq!(kinds::read_queue(&value(row)), Ok(queue));
         let row = rows::channel(&channel.id, Some(&channel));
         prop_assert_eq!(kinds::read_channel(&value(row)), Ok(channel));
-        prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway));
+        prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway.clone()));
+        let counted = Gateway { counts, ..gateway };
+        let read = kinds::read_counts(&value(rows::counts(&counted)));
+        prop_assert_eq!(read, Ok((counted.id, counted.counts)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::call::leg::{Leg, Role, State as LegState};
 use crate::call::state::{Call, State as CallState};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
-use crate::gateway::Gateway;
+use crate::gateway::{Counts, Gateway, Runs};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 
 pub fn leg() -> impl Strategy<Value = Leg> {
@@ -174,17 +174,30 @@ pub fn channel() -> impl Strategy<Value = Channel> {
 }
 
 pub fn gateway() -> impl Strategy<Value = Gateway> {
-    let counts = (any::<u64>(), any::<u64>(), btree_set(any::<u64>(), 0..4));
-    (gateway_id(), address(), btree_set(any::<u16>(), 0..4), counts).prop_map(
-        |(id, vip, free_ports, (incarnation, counted, ahead))| Gateway {
+    let ports = btree_set(any::<u16>(), 0..4);
+    (gateway_id(), address(), ports, any::<u64>()).prop_map(|(id, vip, granted, incarnation)| {
+        Gateway {
             id,
             incarnation,
             vip,
-            free_ports,
-            counted,
-            ahead,
-        },
-    )
+            free_ports: granted.clone(),
+            granted,
+            counts: Counts::default(),
+        }
+    })
+}
+
+pub fn counts() -> impl Strategy<Value = Counts> {
+    let ahead = prop_oneof![
+        btree_set(any::<u64>(), 0..4),
+        btree_set(0..30_u64, 0..20),
+        btree_set(u64::MAX - 9..=u64::MAX, 0..9),
+    ];
+    (any::<u64>(), ahead).prop_map(|(counted, ahead)| {
+        let runs: Runs = ahead.iter().copied().collect();
+        assert_eq!(runs.len(), ahead.len() as u64);
+        Counts { counted, ahead: runs }
+    })
 }
 
 pub fn cdr() -> impl Strategy<Value = Cdr> {

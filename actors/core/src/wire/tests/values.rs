@@ -2,6 +2,7 @@
 //! these came to once: a value is only ever added to.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
@@ -19,7 +20,7 @@ use crate::command::{
 use crate::config::{self, Config, Number, Strategy, Target, Trunk};
 use crate::deadline::Deadline;
 use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
-use crate::gateway::Gateway;
+use crate::gateway::{Counts, Gateway};
 use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::world::World;
@@ -429,11 +430,23 @@ pub fn gateways() -> Cases<Gateway> {
         id: gateway_id(),
         incarnation: 2,
         vip: "127.0.0.10:5060".parse().expect("an address"),
+        granted: BTreeSet::from([20_000, 65_534]),
         free_ports: BTreeSet::from([20_000, 65_534]),
-        counted: 17,
-        ahead: BTreeSet::from([19, 23]),
+        counts: Counts::default(),
     };
     vec![("gateway", gateway)]
+}
+
+pub fn counts() -> Cases<(GatewayId, Counts)> {
+    let counts = |counted, ahead: &[u64]| {
+        (gateway_id(), Counts { counted, ahead: ahead.iter().copied().collect() })
+    };
+    vec![("in_order", counts(17, &[])), ("ahead", counts(17, &[19, 23, 24, 25]))]
+}
+
+pub fn invites() -> Cases<(LegId, Arc<Request>)> {
+    let leg = &calls()[0].1.legs[0];
+    vec![("invite", (leg.id, Arc::clone(&leg.invite)))]
 }
 
 pub fn cdrs() -> Cases<Cdr> {

@@ -134,7 +134,7 @@ fn restored<'a>(rows: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<World
     for (family, value) in rows {
         world.restore(family, value).map_err(|error| format!("a row of {family}: {error}"))?;
     }
-    world.restored();
+    world.restored().map_err(|error| error.to_string())?;
     Ok(world)
 }
 
