@@ -8,6 +8,7 @@ use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
+use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::Channel;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::effect::{Body, Effect, EffectId};
 use crate::gateway::Gateway;
 use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId};
+use crate::limits;
 use crate::queue::state::Queue;
 use crate::rng::Rng;
 use crate::world::{Meta, World};
@@ -51,6 +53,7 @@ pub struct Writes {
     pub answered_branches: Vec<String>,
     pub cdrs: Vec<Cdr>,
     pub manifests: Vec<Manifest>,
+    pub refused: Vec<Refused>,
 }
 
 /// The ports that one command took from a gateway and gave back to it. No port is in both lists.
@@ -135,6 +138,13 @@ impl<'a> Draft<'a> {
     pub fn respond(&mut self, entity: EntityId, transaction: &TransactionKey, response: Response) {
         let body = Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
         self.effect(entity, &transaction.gateway, body);
+    }
+
+    /// The last word to an INVITE, which is said again to whoever asks.
+    pub fn refuse(&mut self, call: CallId, transaction: &TransactionKey, response: Response) {
+        let until = self.now.after(limits::REFUSED_MS);
+        self.writes.refused.push(Refused { transaction: transaction.clone(), call, until });
+        self.respond(EntityId::Call(call), transaction, response);
     }
 
     pub fn send(&mut self, call: CallId, leg: &Leg, request: Request) {

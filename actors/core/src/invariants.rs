@@ -29,7 +29,8 @@ pub fn check(world: &World) -> Result<(), Violation> {
     queues_are_in_order_and_offers_stand(world)?;
     channels_are_of_live_calls(world)?;
     ports_are_used_once(world)?;
-    ended_calls_hold_nothing(world)
+    ended_calls_hold_nothing(world)?;
+    refusals_can_be_said_again(world)
 }
 
 /// A caller talks to one agent, an agent to one caller, and both know it.
@@ -146,6 +147,14 @@ fn ports_are_used_once(world: &World) -> Result<(), Violation> {
                 ensure!(!free, "port {port} of {} is used and free", gateway.id);
             }
         }
+    }
+    Ok(())
+}
+
+fn refusals_can_be_said_again(world: &World) -> Result<(), Violation> {
+    for transaction in world.refused.keys() {
+        let kept = world.refusal_of(transaction).is_some();
+        ensure!(kept, "the refusal of {} is not in the outbox", transaction.branch);
     }
     Ok(())
 }

@@ -14,6 +14,11 @@ pub const EXPIRES_S_MAX: u32 = 3_600;
 pub const EXPIRES_S_DEFAULT: u32 = 3_600;
 /// How long a released leg waits for its peer's last word: 64·T1 and a second.
 pub const RELEASE_MS_MAX: u64 = 33_000;
+/// Refused INVITEs that are remembered; beyond it the oldest is forgotten.
+pub const REFUSED_MAX: usize = 10_000;
+/// How long a refused INVITE is remembered: its caller takes the refusal again for so long (timer
+/// D, RFC 3261 §17.1.1.2).
+pub const REFUSED_MS: u64 = 64 * tandem_sip::transaction::T1_MS;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 /// The longest dialled number or name that is looked up.

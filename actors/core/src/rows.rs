@@ -10,6 +10,7 @@ use tandem_sip::{Millis, Request};
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
+use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::Channel;
@@ -32,6 +33,8 @@ pub const CHANNELS: &str = "channels";
 pub const GATEWAYS: &str = "gateways";
 /// Of gateways, with each of their events.
 pub const COUNTS: &str = "counts";
+/// INVITEs that were refused a short while ago.
+pub const REFUSED: &str = "refused";
 pub const OUTBOX: &str = "outbox";
 /// Time and position, with every entry; the configuration, with those that change it.
 pub const WORLD: &str = "world";
@@ -40,8 +43,10 @@ pub const CDRS: &str = "cdrs";
 /// History, by recording.
 pub const RECORDINGS: &str = "recordings";
 
-pub const FAMILIES: &[&str] =
-    &[CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, OUTBOX, WORLD, CDRS, RECORDINGS];
+pub const FAMILIES: &[&str] = &[
+    CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, OUTBOX, WORLD, CDRS,
+    RECORDINGS,
+];
 
 /// `None` deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +94,10 @@ pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
 pub(crate) fn counts(gateway: &Gateway) -> RowChange {
     let value = Counted(&gateway.id, &gateway.counts).encoded();
     row(COUNTS, gateway.id.0.as_bytes(), Some(value))
+}
+
+pub(crate) fn refused(call: CallId, refused: Option<&Refused>) -> RowChange {
+    row(REFUSED, call.0.to_be_bytes(), refused.map(|refused| refused.encoded()))
 }
 
 pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
@@ -174,6 +183,10 @@ impl World {
             COUNTS => {
                 let (gateway, counts) = wire::counts_from(proto::Counts::decode(value)?)?;
                 self.restoring.counts.insert(gateway, counts);
+            }
+            REFUSED => {
+                let refused = wire::refused_from(proto::Refused::decode(value)?)?;
+                self.refused.insert(refused.transaction.clone(), refused);
             }
             OUTBOX => {
                 let effect = wire::decode_effect(value)?;

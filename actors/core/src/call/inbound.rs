@@ -39,6 +39,10 @@ pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
         on_repeated(draft, id, leg);
         return;
     }
+    if let Some(refusal) = draft.world.refusal_of(&invite.transaction) {
+        draft.effect(refusal.entity.clone(), &refusal.gateway, refusal.body.clone());
+        return;
+    }
     let id = CallId(draft.rng.next());
     if let Err(Refusal(status, disposition)) = admit(draft, id, invite) {
         refuse(draft, id, invite, status, disposition);
@@ -302,7 +306,7 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         .retain(|_, channel| channel.as_ref().is_none_or(|channel| channel.call() != Some(id)));
     let tag = draft.rng.hex();
     let response = refusal(&invite.request, status, &tag);
-    draft.respond(EntityId::Call(id), &invite.transaction, response);
+    draft.refuse(id, &invite.transaction, response);
     let headers = &invite.request.headers;
     draft.writes.cdrs.push(Cdr {
         call: id,

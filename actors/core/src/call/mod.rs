@@ -9,6 +9,7 @@ pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod outbound;
+pub mod refused;
 
 #[cfg(test)]
 mod tests;

@@ -352,7 +352,7 @@ pub fn refuse_caller(draft: &mut Draft<'_>, id: CallId, status: u16) {
     let Some(caller) = draft.call(&id).and_then(Call::caller) else { return };
     let Some(transaction) = caller.transaction.clone() else { return };
     let response = refusal(&caller.invite, status, &caller.local_tag);
-    draft.respond(EntityId::Call(id), &transaction, response);
+    draft.refuse(id, &transaction, response);
 }
 
 pub fn find<'d>(

@@ -9,6 +9,7 @@ use tandem_sip::{Millis, Request};
 use super::{Error, narrow, need, parse, parse_some};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
+use crate::call::refused::Refused;
 use crate::call::state::{Call, State as CallState};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
@@ -396,6 +397,22 @@ impl Encode for Gateway {
         to.shown(3, &self.vip);
         to.packed(4, self.granted.iter().copied().map(u64::from));
     }
+}
+
+impl Encode for Refused {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.message(2, &self.transaction);
+        to.uint(3, self.until.0);
+    }
+}
+
+pub(crate) fn refused_from(row: proto::Refused) -> Result<Refused, Error> {
+    Ok(Refused {
+        call: CallId(row.call),
+        transaction: need(row.transaction, "refused.transaction")?.into(),
+        until: Millis(row.until),
+    })
 }
 
 /// The row of counts.

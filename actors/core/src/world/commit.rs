@@ -6,7 +6,7 @@ use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
 use crate::command::Envelope;
 use crate::draft::{Ports, Writes};
-use crate::effect::{Effect, EffectId};
+use crate::effect::{Body, Effect, EffectId};
 use crate::ids::EntityId;
 use crate::rows::{self, RowChange};
 
@@ -39,6 +39,7 @@ impl World {
             self.config = Some(*config);
         }
         let effects = std::mem::take(&mut writes.effects);
+        let refused = std::mem::take(&mut writes.refused);
         rows.extend(writes.cdrs.iter().map(rows::cdr));
         rows.extend(writes.manifests.iter().map(rows::manifest));
         let mut touched = self.keep(writes, rows);
@@ -58,6 +59,10 @@ impl World {
         for effect in &effects {
             self.remember_effect(effect, rows);
         }
+        for refused in refused {
+            self.remember_refused(refused, rows);
+        }
+        self.forget_old_refused(rows);
         rows.push(rows::world(self));
         (touched, effects)
     }
@@ -130,6 +135,11 @@ impl World {
     /// Done, and to be done again by the gateway's next life: the peer has yet to say that it came.
     fn is_owed(&self, id: EffectId) -> bool {
         let Some(effect) = self.outbox.get(&id) else { return false };
+        if let Body::Respond { transaction, .. } = &effect.body
+            && self.refused.contains_key(transaction)
+        {
+            return true;
+        }
         let EntityId::Call(call) = &effect.entity else { return false };
         let (Some(call), Some(name)) = (self.calls.get(call), name(effect)) else { return false };
         call.legs.iter().any(|leg| owed(leg).as_ref() == Some(&name))
@@ -160,7 +170,7 @@ impl World {
         self.outbox.insert(effect.id, effect.clone());
     }
 
-    fn forget_effect(&mut self, id: EffectId, rows: &mut Vec<RowChange>) {
+    pub(super) fn forget_effect(&mut self, id: EffectId, rows: &mut Vec<RowChange>) {
         let Some(effect) = self.outbox.remove(&id) else { return };
         if let Some(name) = name(&effect)
             && self.indices.effects.get(&name) == Some(&id)

@@ -25,6 +25,7 @@ pub(super) struct Indices {
     /// A proxy's address may be that of several agents.
     pub(super) flows: BTreeMap<SocketAddr, BTreeSet<AgentId>>,
     pub(super) deadlines: BTreeSet<(Millis, Deadline)>,
+    pub(super) refused: BTreeSet<(Millis, TransactionKey)>,
     pub(super) call_deadlines: BTreeMap<CallId, Vec<(Millis, Deadline)>>,
     /// What a later effect of the same name replaces.
     pub(super) effects: BTreeMap<EffectName, EffectId>,
@@ -60,6 +61,9 @@ impl World {
         }
         for channel in self.channels.values() {
             self.indices.add_channel(channel);
+        }
+        for refused in self.refused.values() {
+            self.indices.refused.insert((refused.until, refused.transaction.clone()));
         }
         for effect in self.outbox.values() {
             if let Some(name) = name(effect) {

@@ -6,6 +6,7 @@ mod ask;
 mod commit;
 mod dispatch;
 mod indices;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +17,10 @@ use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::ending;
 use crate::call::leg::{Role, State as LegState};
+use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::channel::state::Channel;
-use crate::command::{Command, Envelope, OperatorCommand};
+use crate::command::{Command, Envelope, OperatorCommand, TransactionKey};
 use crate::config::Config;
 use crate::draft::{Draft, Writes};
 use crate::effect::{Effect, EffectId};
@@ -53,6 +55,8 @@ pub struct World {
     pub queues: BTreeMap<QueueId, Queue>,
     pub channels: BTreeMap<ChannelId, Channel>,
     pub gateways: BTreeMap<GatewayId, Gateway>,
+    /// INVITEs that were refused a short while ago.
+    pub refused: BTreeMap<TransactionKey, Refused>,
     /// Effects that no gateway has said to be done.
     pub outbox: BTreeMap<EffectId, Effect>,
     indices: Indices,

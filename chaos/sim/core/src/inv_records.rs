@@ -1,6 +1,6 @@
 //! Exactly one terminal outcome and one record a call: written when the call ends, never again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tandem_core::cdr::Cdr;
 use tandem_core::ids::{CallId, EntityId};
@@ -13,8 +13,7 @@ use crate::watch::Step;
 #[derive(Debug, Default)]
 pub struct Records {
     written: BTreeSet<CallId>,
-    /// And whether it was refused at once.
-    by_call_id: BTreeMap<String, bool>,
+    by_call_id: BTreeSet<String>,
     pub count: usize,
 }
 
@@ -28,11 +27,8 @@ impl Records {
             let Some(cdr) = decoded(row) else { return Err("a record can't be read".into()) };
             self.count += 1;
             hold!(self.written.insert(cdr.call), "call {} has two records", cdr.call);
-            // A refusal makes no call that would know its INVITE when a gateway's new life brings
-            // it again. The core has no memory of those yet: the one thing let pass here.
-            let refused = cdr.started_at == cdr.ended_at && cdr.answered_at.is_none();
-            let other = self.by_call_id.insert(cdr.sip_call_id.clone(), refused);
-            hold!(other != Some(false), "the INVITE {} has two records", cdr.sip_call_id);
+            let new = self.by_call_id.insert(cdr.sip_call_id.clone());
+            hold!(new, "the INVITE {} has two records", cdr.sip_call_id);
             hold!(cdr.ended_at >= cdr.started_at, "call {} ended before it began", cdr.call);
             let times = [cdr.answered_at, cdr.queued_at, cdr.connected_at];
             for at in times.into_iter().flatten() {
@@ -56,7 +52,7 @@ impl Records {
 
     pub fn at_rest(&self, acknowledged: &Acknowledged) -> Checked {
         for call_id in acknowledged.callers() {
-            hold!(self.by_call_id.contains_key(call_id), "the call {call_id} has no record");
+            hold!(self.by_call_id.contains(call_id), "the call {call_id} has no record");
         }
         Ok(())
     }

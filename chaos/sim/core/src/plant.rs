@@ -75,6 +75,8 @@ plants! {
         "a gateway's new life does not repeat what its last life sent and nobody acknowledged",
     EventBeforeLogin "login-counts-when-sent"
         "a gateway takes its login for counted as soon as it is sent",
+    ForgetRefused "forget-the-refused"
+        "a refused INVITE that a gateway's new life brings again is taken for a new call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -67,6 +67,11 @@ pub fn decide(
             keep_ports(&mut writes, world);
             Ok(writes)
         }
+        Some(Plant::ForgetRefused) => {
+            let mut writes = world.handle(meta, envelope)?;
+            writes.refused.clear();
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))

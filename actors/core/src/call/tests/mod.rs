@@ -5,6 +5,7 @@ mod ending;
 mod inbound;
 mod indialog;
 mod outbound;
+mod refused;
 
 use super::leg::{Leg, State};
 use crate::cdr::Cdr;

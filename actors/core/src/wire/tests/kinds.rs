@@ -9,6 +9,7 @@ use tandem_sip::Request;
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
+use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::channel::state::Channel;
 use crate::gateway::{Counts, Gateway};
@@ -145,6 +146,10 @@ pub fn read_gateway(bytes: &[u8]) -> Result<Gateway, Error> {
     Ok(restored(rows::GATEWAYS, bytes)?.gateways.into_values().next().expect("a row"))
 }
 
+pub fn read_refused(bytes: &[u8]) -> Result<Refused, Error> {
+    wire::refused_from(proto::Refused::decode(bytes)?)
+}
+
 macro_rules! kind {
     ($name:literal, $cases:ident, $write:expr, $read:expr) => {
         Box::new(Of { name: $name, cases: values::$cases(), write: $write, read: $read })
@@ -165,6 +170,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Channel", channels, |v| row(rows::channel(&v.id, Some(v))), read_channel),
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
         kind!("Counts", counts, write_counts, read_counts),
+        kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),
         kind!("Cdr", cdrs, |v| row(rows::cdr(v)), rows::decode_cdr),
         kind!("Manifest", manifests, |v| row(rows::manifest(v)), rows::decode_manifest),
     ]

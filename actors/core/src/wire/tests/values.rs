@@ -10,6 +10,7 @@ use tandem_sip::{Message, Millis, Request, Response, parse};
 
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
+use crate::call::refused::Refused;
 use crate::call::state::{Call, State as CallState};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -435,6 +436,15 @@ pub fn gateways() -> Cases<Gateway> {
         counts: Counts::default(),
     };
     vec![("gateway", gateway)]
+}
+
+pub fn refused() -> Cases<Refused> {
+    let refused = Refused {
+        transaction: transaction(),
+        call: CallId(0xfeed),
+        until: Millis(1_795_000_032_000),
+    };
+    vec![("refused", refused)]
 }
 
 pub fn counts() -> Cases<(GatewayId, Counts)> {
