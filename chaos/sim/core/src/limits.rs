@@ -53,3 +53,5 @@ pub const COMPARE_EVERY: u64 = 64;
 pub const ENCODE_EVERY: u64 = 16;
 /// Attempts of one shrinking.
 pub const SHRINK_RUNS_MAX: usize = 600;
+/// No planned fault is shorter, and none is shortened beyond it.
+pub const FAULT_MS_MIN: u64 = 20;

@@ -12,6 +12,7 @@ use tandem_core::{Applied, Meta};
 
 use crate::consensus::{Consensus, NODES};
 use crate::coverage::Coverage;
+use crate::draws::{Draws, For};
 use crate::event::{Damage, Event};
 use crate::gateway::Gateway;
 use crate::limits;
@@ -22,14 +23,10 @@ use crate::options::{Options, Outcome};
 use crate::peer::Peer;
 use crate::plan::{self, Fault, Plan, Settings, Strike};
 use crate::plant::Plant;
-use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use crate::watch::{Step, Watch};
-
-/// The name of the random stream of the network, consensus and clocks.
-const RUN: u64 = 5;
 
 pub struct Simulation {
     pub seed: u64,
@@ -41,7 +38,7 @@ pub struct Simulation {
     pub last_call_at: u64,
     pub now: u64,
     pub schedule: Schedule<Event>,
-    pub random: Random,
+    pub draws: Draws,
     pub trace: Trace,
     pub consensus: Consensus,
     /// Entries beyond the committed ones that a new leader may have.
@@ -52,7 +49,6 @@ pub struct Simulation {
     pub peers: Vec<Peer>,
     pub addresses: BTreeMap<SocketAddr, usize>,
     pub rtp: BTreeMap<u16, (usize, usize)>,
-    pub last_rtp_port: u16,
     pub weather: Weather,
     pub damages: BTreeMap<usize, Damage>,
     pub watch: Watch,
@@ -74,7 +70,13 @@ pub struct Simulation {
 
 impl Simulation {
     pub fn new(seed: u64, options: Options) -> Self {
-        let Plan { settings, calls, strikes, heal_at } = Plan::of(seed, options.virtual_ms);
+        let plan = Plan::of(seed, options.virtual_ms);
+        let Plan { settings, calls, mut strikes, heal_at } = plan;
+        for (number, lasts_ms) in &options.shorter {
+            if let Some(strike) = strikes.get_mut(*number) {
+                strike.lasts_ms = strike.lasts_ms.min(*lasts_ms);
+            }
+        }
         let vip = |last: u8| SocketAddr::from(([127, 0, 0, last], 5060));
         let mut simulation = Self {
             seed,
@@ -85,7 +87,7 @@ impl Simulation {
             strikes,
             now: 0,
             schedule: Schedule::default(),
-            random: Random::stream(seed, RUN),
+            draws: Draws::new(seed),
             trace: Trace::new(options.story),
             consensus: Consensus::new(),
             reachable_tail: u64::MAX,
@@ -95,7 +97,6 @@ impl Simulation {
             peers: Vec::new(),
             addresses: BTreeMap::new(),
             rtp: BTreeMap::new(),
-            last_rtp_port: 0,
             weather: Weather::default(),
             damages: BTreeMap::new(),
             watch: Watch::new(options.has(Plant::ForgetDeadline)),
@@ -120,10 +121,10 @@ impl Simulation {
         for agent in 0..self.settings.agents {
             self.new_phone(agent);
         }
-        let first = self.random.index(NODES);
+        let first = self.draws.at(For::FirstLeader, 0).index(NODES);
         self.elect(first, 0);
         for n in 0..NODES {
-            self.nodes[n].clock_ms = self.random.between(0, 60) as i64 - 30;
+            self.nodes[n].clock_ms = self.draws.at(For::Clock, n as u64).between(0, 60) as i64 - 30;
             self.schedule.put(limits::DONE_MS_MAX, Event::Trim { node: n, life: 1 });
             for g in 0..GATEWAYS {
                 self.connect_later(g, n, 6);
