@@ -33,6 +33,10 @@ pub enum For {
     Ringing,
     Talking,
     Branch,
+    Lease,
+    Drift,
+    Replaced,
+    PastCheck,
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tandem_core::ids::EntityId;
 
+use crate::leases::Held;
 use crate::links::{Down, Up};
 use crate::packet::Packet;
 use crate::peer::Step;
@@ -50,6 +51,25 @@ pub enum Event {
         node: usize,
         serial: u64,
         message: Down,
+    },
+    Renew {
+        gateway: usize,
+        life: u64,
+    },
+    LeaseAsked {
+        gateway: usize,
+        life: u64,
+        node: usize,
+        asked: u64,
+    },
+    LeaseGranted {
+        gateway: usize,
+        life: u64,
+        asked: u64,
+    },
+    LeaseOver {
+        gateway: usize,
+        held: Held,
     },
     /// One end learns that the stream is over.
     GatewayHears {

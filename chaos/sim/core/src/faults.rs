@@ -7,6 +7,7 @@ use crate::consensus::NODES;
 use crate::draws::For;
 use crate::event::{Damage, Event};
 use crate::gateway::State;
+use crate::limits;
 use crate::links::GATEWAYS;
 use crate::names;
 use crate::network::{CONNECT_MS_MAX, Weather};
@@ -303,7 +304,8 @@ impl Simulation {
         }
     }
 
-    fn kill_gateway(&mut self, g: usize) {
+    pub fn kill_gateway(&mut self, g: usize) {
+        self.on_gateway_dead(g);
         let gateway = &mut self.gateways[g];
         gateway.alive = false;
         gateway.paused = false;
@@ -317,7 +319,7 @@ impl Simulation {
         }
     }
 
-    fn start_gateway(&mut self, g: usize) {
+    pub fn start_gateway(&mut self, g: usize) {
         if self.gateways[g].alive {
             return;
         }
@@ -327,6 +329,8 @@ impl Simulation {
         gateway.incarnation += 1;
         gateway.servers_of_vip += 1;
         gateway.state = State { leaderless_since: Some(now), began_at_index, ..State::default() };
+        let life = gateway.incarnation;
+        self.schedule.put(now + limits::LEASE_RENEW_MS, Event::Renew { gateway: g, life });
         self.watch.fence.starts(g);
         self.check_vips();
         for n in 0..NODES {
@@ -336,9 +340,11 @@ impl Simulation {
     }
 
     fn resume_gateway(&mut self, g: usize) {
-        if !self.gateways[g].alive {
+        self.wake_zombie(g);
+        if !(self.gateways[g].alive && self.gateways[g].paused) {
             return;
         }
+        self.wake_past_check(g);
         let gateway = &mut self.gateways[g];
         gateway.paused = false;
         gateway.backlog_packets = 0;
@@ -348,6 +354,7 @@ impl Simulation {
         }
         self.gateways[g].state.wake_at = None;
         self.serve_time(g);
+        self.check_again(g);
         self.flush(g);
     }
 

@@ -37,6 +37,14 @@ impl Simulation {
     }
 
     pub fn transmit_from_gateway(&mut self, g: usize, packet: Rc<Packet>, to: SocketAddr) {
+        let peer = self.addresses.get(&to).copied();
+        let stream = peer.is_some_and(|p| self.peers[p].reliable);
+        if self.may_send(g, &packet, to, stream) {
+            self.put_on_wire(g, packet, to);
+        }
+    }
+
+    pub fn put_on_wire(&mut self, g: usize, packet: Rc<Packet>, to: SocketAddr) {
         let from = self.gateways[g].vip;
         let peer = self.addresses.get(&to).copied();
         let reliable = peer.filter(|p| self.peers[*p].reliable);
@@ -199,6 +207,7 @@ impl Simulation {
             return;
         }
         link.open(incarnation);
+        self.ask_for_lease(g);
         // What it has not done comes first, then who leads.
         self.on_session(g, n);
         self.send_down(g, n, Down::Routing);

@@ -15,6 +15,7 @@ use crate::coverage::Coverage;
 use crate::draws::{Draws, For};
 use crate::event::{Damage, Event};
 use crate::gateway::Gateway;
+use crate::leases::Leases;
 use crate::limits;
 use crate::links::{GATEWAYS, Links};
 use crate::network::Weather;
@@ -27,6 +28,9 @@ use crate::schedule::Schedule;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use crate::watch::{Step, Watch};
+
+/// Streams to the nodes are open by then.
+const FIRST_RENEWAL_MS: u64 = 8;
 
 pub struct Simulation {
     pub seed: u64,
@@ -46,6 +50,10 @@ pub struct Simulation {
     pub nodes: Vec<Node>,
     pub gateways: Vec<Gateway>,
     pub links: Links,
+    pub leases: Leases,
+    /// How much faster each boot clock runs, parts in a million.
+    pub node_ppm: [i64; NODES],
+    pub gateway_ppm: [i64; GATEWAYS],
     pub peers: Vec<Peer>,
     pub addresses: BTreeMap<SocketAddr, usize>,
     pub rtp: BTreeMap<u16, (usize, usize)>,
@@ -94,6 +102,9 @@ impl Simulation {
             nodes: vec![Node::new("node-a"), Node::new("node-b")],
             gateways: vec![Gateway::new("gateway-a", vip(10)), Gateway::new("gateway-b", vip(11))],
             links: Links::default(),
+            leases: Leases::default(),
+            node_ppm: [0; NODES],
+            gateway_ppm: [0; GATEWAYS],
             peers: Vec::new(),
             addresses: BTreeMap::new(),
             rtp: BTreeMap::new(),
@@ -125,10 +136,15 @@ impl Simulation {
         self.elect(first, 0);
         for n in 0..NODES {
             self.nodes[n].clock_ms = self.draws.at(For::Clock, n as u64).between(0, 60) as i64 - 30;
+            self.node_ppm[n] = self.drift(n);
             self.schedule.put(limits::DONE_MS_MAX, Event::Trim { node: n, life: 1 });
             for g in 0..GATEWAYS {
                 self.connect_later(g, n, 6);
             }
+        }
+        for g in 0..GATEWAYS {
+            self.gateway_ppm[g] = self.drift(NODES + g);
+            self.schedule.put(FIRST_RENEWAL_MS, Event::Renew { gateway: g, life: 1 });
         }
         let kept = |keep: &Option<Vec<usize>>, number: usize| {
             keep.as_ref().is_none_or(|keep| keep.contains(&number))
@@ -145,6 +161,14 @@ impl Simulation {
         }
         self.schedule.put(700, Event::Desk);
         self.schedule.put(self.heal_at, Event::Heal);
+    }
+
+    /// A third of the clocks runs as fast as may be, a third as slow.
+    fn drift(&self, process: usize) -> i64 {
+        let most = i64::try_from(limits::DRIFT_PPM_MAX).unwrap_or(i64::MAX);
+        let mut random = self.draws.at(For::Drift, process as u64);
+        let between = random.below(2 * limits::DRIFT_PPM_MAX) as i64 - most;
+        *random.pick(&[most, -most, between])
     }
 
     pub fn run(mut self) -> Outcome {
@@ -193,6 +217,14 @@ impl Simulation {
             Event::Down { gateway, node, serial, message } => {
                 self.on_down_arrived(gateway, node, serial, message);
             }
+            Event::Renew { gateway, life } => self.on_renew(gateway, life),
+            Event::LeaseAsked { gateway, life, node, asked } => {
+                self.on_lease_asked(gateway, life, node, asked);
+            }
+            Event::LeaseGranted { gateway, life, asked } => {
+                self.on_lease_granted(gateway, life, asked);
+            }
+            Event::LeaseOver { gateway, held } => self.on_lease_over(gateway, held),
             Event::GatewayHears { gateway, node, serial } => {
                 self.on_gateway_hears(gateway, node, serial);
             }

@@ -72,6 +72,7 @@ impl Simulation {
         self.reachable_tail = u64::MAX;
         self.consensus.elect(node, kept);
         let term = self.consensus.term;
+        self.count_leases_anew(node);
         self.tell(|sim| {
             (
                 sim.nodes[node].name.clone(),
