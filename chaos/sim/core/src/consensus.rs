@@ -12,6 +12,8 @@ use crate::random::Random;
 pub struct Entry {
     pub index: u64,
     pub term: u64,
+    /// What it is, see `names`.
+    pub name: u64,
     /// None is a new leader's blank entry: it takes an index and applies nothing.
     pub envelope: Option<Rc<Envelope>>,
     pub proposal: Option<Proposal>,
@@ -69,7 +71,12 @@ impl Consensus {
     }
 
     /// At the end of the leader's log. The majority has yet to store it.
-    pub fn append(&mut self, envelope: Option<Rc<Envelope>>, proposal: Option<Proposal>) -> u64 {
+    pub fn append(
+        &mut self,
+        name: u64,
+        envelope: Option<Rc<Envelope>>,
+        proposal: Option<Proposal>,
+    ) -> u64 {
         let index = self.last_index() + 1;
         let panics = self.panics > 0 && envelope.as_deref().is_some_and(may_panic);
         if panics {
@@ -78,6 +85,7 @@ impl Consensus {
         self.log.push(Entry {
             index,
             term: self.term,
+            name,
             envelope,
             proposal,
             panics,
@@ -102,7 +110,7 @@ impl Consensus {
         let length = self.committed + kept.min(self.last_index() - self.committed);
         // What was applied anywhere was committed, so nothing applied is ever discarded.
         self.log.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        self.append(None, None);
+        self.append(0, None, None);
     }
 
     pub fn uncommitted(&self) -> u64 {
@@ -124,7 +132,7 @@ fn new_leader_keeps_what_is_committed_and_the_head_of_the_rest() {
     let mut consensus = Consensus::new();
     consensus.elect(0, 0);
     for _ in 0..4 {
-        consensus.append(None, None);
+        consensus.append(0, None, None);
     }
     consensus.committed = 2;
     consensus.elect(1, 1);

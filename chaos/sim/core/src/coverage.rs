@@ -18,13 +18,15 @@ pub const STATES: [&str; 9] = [
     "ending",
 ];
 
-pub const MARKS: [&str; 6] = [
+pub const MARKS: [&str; 8] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
     "an actor is quarantined",
     "an effect of an old leader is fenced",
     "a command panics",
+    "a gateway without a lease is silent",
+    "a stopped gateway is replaced",
 ];
 
 #[derive(Clone, Debug, Default)]

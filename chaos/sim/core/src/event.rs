@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tandem_control::link::Up;
 use tandem_core::ids::EntityId;
 
+use crate::leases::Held;
 use crate::links::Down;
 use crate::packet::Packet;
 use crate::peer::Step;
@@ -51,6 +52,25 @@ pub enum Event {
         node: usize,
         serial: u64,
         message: Down,
+    },
+    Renew {
+        gateway: usize,
+        life: u64,
+    },
+    LeaseAsked {
+        gateway: usize,
+        life: u64,
+        node: usize,
+        asked: u64,
+    },
+    LeaseGranted {
+        gateway: usize,
+        life: u64,
+        asked: u64,
+    },
+    LeaseOver {
+        gateway: usize,
+        held: Held,
     },
     /// One end learns that the stream is over.
     GatewayHears {

@@ -1,11 +1,14 @@
 //! Faults strike, last, and are mended.
 
 use tandem_core::command::{Command, OperatorCommand, RequestedState};
-use tandem_core::ids::AgentId;
+use tandem_core::ids::{AgentId, CallId, EntityId};
 
 use crate::consensus::NODES;
+use crate::draws::For;
 use crate::event::{Damage, Event};
+use crate::limits;
 use crate::links::GATEWAYS;
+use crate::names;
 use crate::network::{CONNECT_MS_MAX, Weather};
 use crate::plan::{Fault, Wish};
 use crate::plant::Plant;
@@ -122,8 +125,9 @@ impl Simulation {
                 None
             }
             Fault::Release { pick } => {
-                let calls: Vec<_> = self.front().calls.keys().copied().collect();
-                if let Some(call) = calls.get(pick as usize % calls.len().max(1)).copied() {
+                let lot = |call: &&CallId| names::of(&[pick, call.0]);
+                let struck = self.front().calls.keys().min_by_key(lot).copied();
+                if let Some(call) = struck {
                     self.operate(Command::Operator(OperatorCommand::ReleaseCall { call }));
                 }
                 None
@@ -182,7 +186,8 @@ impl Simulation {
     fn kill_node(&mut self, n: usize) {
         let stored = self.nodes[n].replica.stored;
         let flushed = self.nodes[n].replica.flushed();
-        let left = self.random.between(flushed, stored.max(flushed));
+        let owner = names::of(&[n as u64, self.now]);
+        let left = self.draws.at(For::Death, owner).between(flushed, stored.max(flushed));
         let node = &mut self.nodes[n];
         node.replica.lose(left);
         node.tear_down();
@@ -214,7 +219,8 @@ impl Simulation {
             self.nodes[n].replica.lose_disk();
             let other = NODES - 1 - n;
             // From another's snapshot, or from the log's beginning, which the witness keeps.
-            if self.nodes[other].alive && self.random.percent(60) {
+            let owner = names::of(&[n as u64, self.now]);
+            if self.nodes[other].alive && self.draws.at(For::Snapshot, owner).percent(60) {
                 let (head, tail) = self.nodes.split_at_mut(1);
                 let (taker, giver) =
                     if n == 0 { (&mut head[0], &tail[0]) } else { (&mut tail[0], &head[0]) };
@@ -263,7 +269,8 @@ impl Simulation {
 
     /// Both ends learn it soon: the other end's process is dead.
     fn break_stream(&mut self, g: usize, n: usize, within_ms: u64) {
-        let at = self.now + self.random.between(1, within_ms);
+        let owner = names::of(&[g as u64, n as u64, self.now]);
+        let at = self.now + self.draws.at(For::Break, owner).between(1, within_ms);
         let serial = self.links.of(g, n).serial;
         self.schedule.put(at, Event::GatewayHears { gateway: g, node: n, serial });
         self.schedule.put(at, Event::NodeHears { gateway: g, node: n, serial });
@@ -274,7 +281,8 @@ impl Simulation {
         let link = self.links.of(g, n);
         link.cut_until = link.cut_until.max(until);
         // Perhaps it lasts shorter than anybody's patience: then everything comes late.
-        let patience_ms = self.random.between(50, SILENCE_MS);
+        let owner = names::of(&[g as u64, n as u64, self.now]);
+        let patience_ms = self.draws.at(For::Patience, owner).between(50, SILENCE_MS);
         if patience_ms < lasts_ms {
             self.break_stream(g, n, patience_ms);
         }
@@ -295,7 +303,8 @@ impl Simulation {
         }
     }
 
-    fn kill_gateway(&mut self, g: usize) {
+    pub fn kill_gateway(&mut self, g: usize) {
+        self.on_gateway_dead(g);
         let gateway = &mut self.gateways[g];
         gateway.alive = false;
         gateway.paused = false;
@@ -309,7 +318,7 @@ impl Simulation {
         }
     }
 
-    fn start_gateway(&mut self, g: usize) {
+    pub fn start_gateway(&mut self, g: usize) {
         if self.gateways[g].alive {
             return;
         }
@@ -319,6 +328,8 @@ impl Simulation {
         gateway.incarnation += 1;
         gateway.servers_of_vip += 1;
         gateway.begin(now, began_at_index);
+        let life = gateway.incarnation;
+        self.schedule.put(now + limits::LEASE_RENEW_MS, Event::Renew { gateway: g, life });
         self.watch.fence.starts(g);
         self.check_vips();
         for n in 0..NODES {
@@ -328,9 +339,11 @@ impl Simulation {
     }
 
     fn resume_gateway(&mut self, g: usize) {
-        if !self.gateways[g].alive {
+        self.wake_zombie(g);
+        if !(self.gateways[g].alive && self.gateways[g].paused) {
             return;
         }
+        self.wake_past_check(g);
         let gateway = &mut self.gateways[g];
         gateway.paused = false;
         gateway.backlog_packets = 0;
@@ -340,6 +353,7 @@ impl Simulation {
         }
         self.gateways[g].state.wake_at = None;
         self.serve_gateway(g);
+        self.check_again(g);
     }
 
     /// A planted bug: the supervisor replaces what is merely stopped.
@@ -380,7 +394,8 @@ impl Simulation {
             .map(|agent| agent.id.clone())
             .collect();
         for agent in resting {
-            if self.random.percent(40) {
+            let name = names::entity(&EntityId::Agent(agent.clone()));
+            if self.draws.at(For::Desk, names::of(&[name, self.now])).percent(40) {
                 let state = RequestedState::Ready;
                 self.operate(Command::Operator(OperatorCommand::SetAgentState { agent, state }));
             }

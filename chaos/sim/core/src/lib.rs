@@ -3,7 +3,7 @@
 //! agents. No async runtime, no sockets, no clock: one seed, one run.
 //!
 //! Read in this order: [`plan`] (what a seed decides beforehand), [`simulation`] (the loop),
-//! [`event`]; then who plays: [`consensus`], [`node`], [`links`], [`gateway`], [`network`],
+//! [`event`]; then who plays: [`consensus`], [`node`], [`links`], [`gateway`], [`leases`], [`network`],
 //! [`peer`]; then what must hold: [`watch`], which asks the files `inv_*`, one property each, and
 //! [`liveness`]; then how it is used: [`plant`], [`shrink`], [`record`], [`batch`].
 
@@ -14,6 +14,7 @@ pub mod batch;
 pub mod consensus;
 pub mod coverage;
 pub mod digest;
+pub mod draws;
 pub mod event;
 pub mod faults;
 pub mod gateway;
@@ -30,9 +31,11 @@ mod inv_resources;
 mod inv_time;
 mod inv_transitions;
 mod inv_vip;
+pub mod leases;
 pub mod limits;
 pub mod links;
 pub mod liveness;
+mod names;
 pub mod network;
 pub mod node;
 pub mod options;

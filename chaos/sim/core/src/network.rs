@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use tandem_control::link::Up;
 
+use crate::draws::For;
 use crate::event::Event;
 use crate::links::{Down, GATEWAYS};
+use crate::names;
 use crate::packet::Packet;
 use crate::simulation::Simulation;
 
@@ -32,17 +34,27 @@ impl Simulation {
         let from = self.peers[p].address;
         let reliable = self.peers[p].reliable;
         self.tell(|sim| (sim.peers[p].name(), format!("sends {}", packet.words())));
-        self.transmit(from, to, packet, reliable.then_some((p, TO_GATEWAY)));
+        let owner = names::of(&[TO_GATEWAY as u64, self.peers[p].key()]);
+        self.transmit(from, to, packet, owner, reliable.then_some((p, TO_GATEWAY)));
     }
 
     pub fn transmit_from_gateway(&mut self, g: usize, packet: Rc<Packet>, to: SocketAddr) {
+        let peer = self.addresses.get(&to).copied();
+        let stream = peer.is_some_and(|p| self.peers[p].reliable);
+        if self.may_send(g, &packet, to, stream) {
+            self.put_on_wire(g, packet, to);
+        }
+    }
+
+    pub fn put_on_wire(&mut self, g: usize, packet: Rc<Packet>, to: SocketAddr) {
         let from = self.gateways[g].vip;
         let peer = self.addresses.get(&to).copied();
         let reliable = peer.filter(|p| self.peers[*p].reliable);
         self.tell(|sim| {
             (sim.gateways[g].name.to_string(), format!("sends {} to {to}", packet.words()))
         });
-        self.transmit(from, to, packet, reliable.map(|p| (p, TO_PEER)));
+        let owner = names::of(&[TO_PEER as u64, peer.map_or(0, |p| self.peers[p].key())]);
+        self.transmit(from, to, packet, owner, reliable.map(|p| (p, TO_PEER)));
     }
 
     fn transmit(
@@ -50,23 +62,28 @@ impl Simulation {
         from: SocketAddr,
         to: SocketAddr,
         packet: Rc<Packet>,
+        owner: u64,
         stream: Option<(usize, usize)>,
     ) {
         self.trace.note(self.now, b'p', packet.digest);
-        let takes_ms = self.random.between(1, self.settings.packet_ms_max);
+        let name = names::of(&[owner, names::packet(&packet)]);
+        let mut random = self.draws.next(For::Packet, name);
+        let takes_ms = random.between(1, self.settings.packet_ms_max);
         if let Some((p, way)) = stream {
             let at = (self.now + takes_ms).max(self.peers[p].stream_at[way]);
             self.peers[p].stream_at[way] = at;
             self.schedule.put(at, Event::Packet { from, to, packet });
             return;
         }
-        let weather = &self.weather;
-        if weather.loss_percent > 0 && self.random.percent(weather.loss_percent) {
+        // Each is drawn whatever the weather, so that one fault does not move another's draws.
+        let lost = random.percent(self.weather.loss_percent);
+        let jitter_ms = random.below(self.weather.jitter_ms + 1);
+        let again = random.percent(self.weather.duplicates_percent);
+        if lost {
             return;
         }
-        let jitter_ms = self.random.below(weather.jitter_ms + 1);
-        if weather.duplicates_percent > 0 && self.random.percent(weather.duplicates_percent) {
-            let at = self.now + takes_ms + self.random.below(200);
+        if again {
+            let at = self.now + takes_ms + random.below(200);
             self.schedule.put(at, Event::Packet { from, to, packet: Rc::clone(&packet) });
         }
         self.schedule.put(self.now + takes_ms + jitter_ms, Event::Packet { from, to, packet });
@@ -96,8 +113,9 @@ impl Simulation {
     // --- the streams between gateways and nodes ------------------------------------------------
 
     pub fn send_up(&mut self, g: usize, n: usize, message: Up) {
-        let takes_ms = self.random.between(0, self.settings.link_ms_max);
         let now = self.now;
+        let name = names::of(&[g as u64, n as u64, names::up(now, &message)]);
+        let takes_ms = self.draws.next(For::Up, name).between(0, self.settings.link_ms_max);
         let link = self.links.of(g, n);
         if !link.gateway_open {
             return;
@@ -109,8 +127,9 @@ impl Simulation {
 
     /// Where the gateway has no session it is dropped: it gets what it lacks when it has one.
     pub fn send_down(&mut self, g: usize, n: usize, message: Down) {
-        let takes_ms = self.random.between(0, self.settings.link_ms_max);
         let now = self.now;
+        let name = names::of(&[g as u64, n as u64, names::down(now, &message)]);
+        let takes_ms = self.draws.next(For::Down, name).between(0, self.settings.link_ms_max);
         let link = self.links.of(g, n);
         if !link.node_open {
             return;
@@ -163,7 +182,8 @@ impl Simulation {
     }
 
     pub fn connect_later(&mut self, g: usize, n: usize, within_ms: u64) {
-        let after_ms = self.random.between(CONNECT_MS_MIN, within_ms);
+        let owner = names::of(&[g as u64, n as u64, self.now]);
+        let after_ms = self.draws.at(For::Connect, owner).between(CONNECT_MS_MIN, within_ms);
         let link = self.links.of(g, n);
         if !link.connecting {
             link.connecting = true;
@@ -187,6 +207,7 @@ impl Simulation {
         }
         link.open(incarnation);
         self.on_session_begun(g, n);
+        self.ask_for_lease(g);
         // What it has not done comes first, then who leads.
         self.on_session(g, n);
         self.send_down(g, n, Down::Routing);

@@ -1,5 +1,7 @@
 //! How a run is asked for, and what it came to.
 
+use std::collections::BTreeMap;
+
 use crate::coverage::Coverage;
 use crate::limits;
 use crate::plant::Plant;
@@ -15,6 +17,8 @@ pub struct Options {
     /// Only these of the planned faults and calls, by their numbers; all where it is none.
     pub keep_faults: Option<Vec<usize>>,
     pub keep_calls: Option<Vec<usize>>,
+    /// These faults last so long and not as planned, milliseconds.
+    pub shorter: BTreeMap<usize, u64>,
     /// Keeps the lines of a story.
     pub story: bool,
     /// Keeps the log.
@@ -28,6 +32,7 @@ impl Default for Options {
             plant: None,
             keep_faults: None,
             keep_calls: None,
+            shorter: BTreeMap::new(),
             story: false,
             record: false,
         }

@@ -1,6 +1,8 @@
 //! What a seed decides before anything happens: the house, who calls, and which faults strike. It
 //! is a list, so that a failing run can be cut down to what it needs.
 
+use crate::consensus::NODES;
+use crate::limits::FAULT_MS_MIN;
 use crate::random::Random;
 
 /// The house that this run simulates.
@@ -194,7 +196,7 @@ fn house(random: &mut Random) -> Settings {
         waiting_max: *random.pick(&[3, 8, 100]),
         commit_ms_max: *random.pick(&[2, 5, 20]),
         packet_ms_max: *random.pick(&[2, 10, 40]),
-        link_ms_max: *random.pick(&[1, 3]),
+        link_ms_max: *random.pick(&[1, 3, 15]),
         expires_s: *random.pick(&[15, 60]),
     }
 }
@@ -256,20 +258,43 @@ fn faults(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Stri
         let company = if random.percent(45) { random.between(1, 3) } else { 0 };
         for _ in 0..=company {
             let lasts_ms_max = *random.pick(&[150, 600, 1_500, 6_000]);
-            let lasts_ms = random.between(20, lasts_ms_max).min(end - at);
+            let lasts_ms = random.between(FAULT_MS_MIN, lasts_ms_max).min(end - at);
             let kind = *random.pick(&kinds);
             let fault = fault(random, kind, settings);
             strikes.push(Strike { at, lasts_ms, fault });
-            // A gateway that dies again while it begins.
-            if matches!(fault, Fault::KillGateway { .. }) && random.percent(40) {
-                let again = (at + lasts_ms + random.between(20, 700)).min(end);
-                let lasts_ms = random.between(20, 300).min(end - again);
-                strikes.push(Strike { at: again, lasts_ms, fault });
+            if let Fault::KillGateway { gateway } = fault {
+                let back = (at + lasts_ms).min(end);
+                strikes.extend(new_life(random, gateway, at, back, end));
             }
             at = (at + random.below(300)).min(end);
         }
     }
     strikes.sort_by_key(|strike| strike.at);
+    strikes
+}
+
+/// What may meet a gateway's new life in its first moments: another death; no way to any node, while
+/// peers go on repeating what the last life owed them; commits so slow that the last life's events
+/// are still on their way.
+fn new_life(random: &mut Random, gateway: usize, died: u64, back: u64, end: u64) -> Vec<Strike> {
+    let mut strikes = Vec::new();
+    if random.percent(50) {
+        let at = (back + random.between(FAULT_MS_MIN, 700)).min(end);
+        let lasts_ms = random.between(FAULT_MS_MIN, 300).min(end - at);
+        strikes.push(Strike { at, lasts_ms, fault: Fault::KillGateway { gateway } });
+    }
+    if random.percent(30) {
+        let lasts_ms = random.between(200, 3_000).min(end - back);
+        for node in 0..NODES {
+            let fault = Fault::CutLink { gateway, node };
+            strikes.push(Strike { at: back, lasts_ms, fault });
+        }
+    }
+    if random.percent(30) {
+        let lasts_ms = random.between(400, 2_000).min(end - died);
+        let fault = Fault::SlowCommits { ms: random.between(200, 1_000) };
+        strikes.push(Strike { at: died, lasts_ms, fault });
+    }
     strikes
 }
 

@@ -57,6 +57,12 @@ plants! {
         "a command's time is its proposer's clock, even where that goes back",
     TwoServers "two-servers-of-a-vip"
         "a stopped gateway is replaced without being killed",
+    IgnoreLease "ignore-lease"
+        "a gateway that was stopped goes on as if it held its VIP's lease",
+    LeaseFromGrant "lease-from-grant"
+        "a gateway counts its lease from when it hears of it, not from when it asked",
+    NoDriftMargin "no-drift-margin"
+        "the leader's lease lasts no longer than the holder's, whatever the clocks' rates",
     SkipOutbox "skip-outbox-on-election"
         "a new leader does not perform what was left undone",
     AcceptBeforeCommit "accept-before-commit"

@@ -1,5 +1,10 @@
 //! A failing seed cut to fewer faults and calls: delta debugging (Zeller, Hildebrandt 2002) over
-//! the planned lists.
+//! the planned lists; then faults that last no longer than they must.
+//!
+//! It works because chance is drawn for each thing by itself (see `draws`): what is left out takes
+//! nobody else's delays and losses with it.
+
+use std::collections::BTreeMap;
 
 use crate::limits;
 use crate::plan::Plan;
@@ -7,11 +12,37 @@ use crate::{Options, Outcome, Simulation};
 
 #[derive(Debug)]
 pub struct Shrunk {
-    pub faults: Vec<usize>,
-    pub calls: Vec<usize>,
+    pub part: Part,
     pub runs: usize,
     /// Of the smallest run that still fails, with its story.
     pub outcome: Outcome,
+}
+
+/// What is left of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    pub faults: Vec<usize>,
+    pub calls: Vec<usize>,
+    /// Faults that last shorter than planned, milliseconds.
+    pub shorter: BTreeMap<usize, u64>,
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        self.faults.len() + self.calls.len()
+    }
+
+    /// The options of a run of this part only.
+    pub fn of(&self, options: &Options) -> Options {
+        Options {
+            keep_faults: Some(self.faults.clone()),
+            keep_calls: Some(self.calls.clone()),
+            shorter: self.shorter.clone(),
+            story: false,
+            record: false,
+            ..options.clone()
+        }
+    }
 }
 
 /// None where the seed does not fail. Only a failure of the same property counts.
@@ -22,48 +53,52 @@ pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
     let all = |keep: &Option<Vec<usize>>, count: usize| {
         keep.clone().unwrap_or_else(|| (0..count).collect::<Vec<usize>>())
     };
-    let mut faults = all(&options.keep_faults, plan.strikes.len());
-    let mut calls = all(&options.keep_calls, plan.calls.len());
+    let mut part = Part {
+        faults: all(&options.keep_faults, plan.strikes.len()),
+        calls: all(&options.keep_calls, plan.calls.len()),
+        shorter: options.shorter.clone(),
+    };
     let mut runs = 0;
-    let mut fails = |faults: &[usize], calls: &[usize]| {
+    let mut fails = |part: &Part| {
+        if runs >= limits::SHRINK_RUNS_MAX {
+            return false;
+        }
         runs += 1;
-        let options = Options {
-            keep_faults: Some(faults.to_vec()),
-            keep_calls: Some(calls.to_vec()),
-            story: false,
-            record: false,
-            ..options.clone()
-        };
-        let outcome = Simulation::new(seed, options).run();
+        let outcome = Simulation::new(seed, part.of(options)).run();
         outcome.violation.is_some_and(|violation| violation.property == property)
     };
     // Fewer calls may make faults needless and the other way round.
-    for _ in 0..2 {
-        faults = reduce(faults, |faults| fails(faults, &calls));
-        calls = reduce(calls, |calls| fails(&faults, calls));
+    loop {
+        let before = part.len();
+        let faults = part.faults.clone();
+        part.faults =
+            reduce(faults, |faults| fails(&Part { faults: faults.to_vec(), ..part.clone() }));
+        let calls = part.calls.clone();
+        part.calls = reduce(calls, |calls| fails(&Part { calls: calls.to_vec(), ..part.clone() }));
+        if part.len() == before {
+            break;
+        }
     }
-    let last = Options {
-        keep_faults: Some(faults.clone()),
-        keep_calls: Some(calls.clone()),
-        story: true,
-        ..options.clone()
-    };
+    part.shorter.retain(|fault, _| part.faults.contains(fault));
+    for fault in part.faults.clone() {
+        let Some(planned) = plan.strikes.get(fault).map(|strike| strike.lasts_ms) else { continue };
+        part = shorten(part, fault, planned, &mut fails);
+    }
+    let last = Options { story: true, record: options.record, ..part.of(options) };
     let outcome = Simulation::new(seed, last).run();
-    Some(Shrunk { faults, calls, runs, outcome })
+    Some(Shrunk { part, runs, outcome })
 }
 
 /// The smallest part of the list that still fails, as far as cutting finds it.
 fn reduce(mut list: Vec<usize>, mut fails: impl FnMut(&[usize]) -> bool) -> Vec<usize> {
     let mut parts = 2;
-    let mut runs = 0;
-    while !list.is_empty() && runs < limits::SHRINK_RUNS_MAX / 4 {
+    while !list.is_empty() {
         let size = list.len().div_ceil(parts);
         let mut cut = false;
         let mut start = 0;
-        while start < list.len() && runs < limits::SHRINK_RUNS_MAX / 4 {
+        while start < list.len() {
             let end = (start + size).min(list.len());
             let rest: Vec<usize> = list[..start].iter().chain(&list[end..]).copied().collect();
-            runs += 1;
             if fails(&rest) {
                 list = rest;
                 cut = true;
@@ -81,10 +116,37 @@ fn reduce(mut list: Vec<usize>, mut fails: impl FnMut(&[usize]) -> bool) -> Vec<
     list
 }
 
+/// Half as long, and half of that, while it fails.
+fn shorten(
+    mut part: Part,
+    fault: usize,
+    planned_ms: u64,
+    fails: &mut impl FnMut(&Part) -> bool,
+) -> Part {
+    let mut lasts_ms = part.shorter.get(&fault).copied().unwrap_or(planned_ms) / 2;
+    while lasts_ms >= limits::FAULT_MS_MIN {
+        let mut shorter = part.clone();
+        shorter.shorter.insert(fault, lasts_ms);
+        if !fails(&shorter) {
+            break;
+        }
+        part = shorter;
+        lasts_ms /= 2;
+    }
+    part
+}
+
 #[test]
 fn list_is_cut_to_what_fails() {
     let list: Vec<usize> = (0..40).collect();
     let left = reduce(list, |part| part.contains(&7) && part.contains(&31));
     assert_eq!(left, [7, 31]);
     assert_eq!(reduce(vec![1, 2, 3], |_| true), [] as [usize; 0]);
+}
+
+#[test]
+fn fault_is_shortened_to_what_fails() {
+    let part = Part { faults: vec![4], ..Part::default() };
+    let left = shorten(part, 4, 1_000, &mut |part| part.shorter[&4] >= 200);
+    assert_eq!(left.shorter, [(4, 250)].into());
 }

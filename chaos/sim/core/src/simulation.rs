@@ -13,8 +13,10 @@ use tandem_sip::digest::ha1;
 
 use crate::consensus::{Consensus, NODES};
 use crate::coverage::Coverage;
+use crate::draws::{Draws, For};
 use crate::event::{Damage, Event};
 use crate::gateway::Gateway;
+use crate::leases::Leases;
 use crate::limits;
 use crate::links::{GATEWAYS, Links};
 use crate::network::Weather;
@@ -24,14 +26,13 @@ use crate::peer::Peer;
 use crate::peer::registration::password;
 use crate::plan::{self, Fault, Plan, Settings, Strike};
 use crate::plant::Plant;
-use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::trace::Trace;
 use crate::violation::{Checked, Violation};
 use crate::watch::{Step, Watch};
 
-/// The name of the random stream of the network, consensus and clocks.
-const RUN: u64 = 5;
+/// Streams to the nodes are open by then.
+const FIRST_RENEWAL_MS: u64 = 8;
 
 pub struct Simulation {
     pub seed: u64,
@@ -43,7 +44,7 @@ pub struct Simulation {
     pub last_call_at: u64,
     pub now: u64,
     pub schedule: Schedule<Event>,
-    pub random: Random,
+    pub draws: Draws,
     pub trace: Trace,
     pub consensus: Consensus,
     /// Entries beyond the committed ones that a new leader may have.
@@ -51,10 +52,13 @@ pub struct Simulation {
     pub nodes: Vec<Node>,
     pub gateways: Vec<Gateway>,
     pub links: Links,
+    pub leases: Leases,
+    /// How much faster each boot clock runs, parts in a million.
+    pub node_ppm: [i64; NODES],
+    pub gateway_ppm: [i64; GATEWAYS],
     pub peers: Vec<Peer>,
     pub addresses: BTreeMap<SocketAddr, usize>,
     pub rtp: BTreeMap<u16, (usize, usize)>,
-    pub last_rtp_port: u16,
     pub weather: Weather,
     pub damages: BTreeMap<usize, Damage>,
     pub watch: Watch,
@@ -76,7 +80,13 @@ pub struct Simulation {
 
 impl Simulation {
     pub fn new(seed: u64, options: Options) -> Self {
-        let Plan { settings, calls, strikes, heal_at } = Plan::of(seed, options.virtual_ms);
+        let plan = Plan::of(seed, options.virtual_ms);
+        let Plan { settings, calls, mut strikes, heal_at } = plan;
+        for (number, lasts_ms) in &options.shorter {
+            if let Some(strike) = strikes.get_mut(*number) {
+                strike.lasts_ms = strike.lasts_ms.min(*lasts_ms);
+            }
+        }
         let vip = |last: u8| SocketAddr::from(([127, 0, 0, last], 5060));
         let mut simulation = Self {
             seed,
@@ -87,17 +97,19 @@ impl Simulation {
             strikes,
             now: 0,
             schedule: Schedule::default(),
-            random: Random::stream(seed, RUN),
+            draws: Draws::new(seed),
             trace: Trace::new(options.story),
             consensus: Consensus::new(),
             reachable_tail: u64::MAX,
             nodes: vec![Node::new("node-a"), Node::new("node-b")],
             gateways: vec![Gateway::new("gateway-a", vip(10)), Gateway::new("gateway-b", vip(11))],
             links: Links::default(),
+            leases: Leases::default(),
+            node_ppm: [0; NODES],
+            gateway_ppm: [0; GATEWAYS],
             peers: Vec::new(),
             addresses: BTreeMap::new(),
             rtp: BTreeMap::new(),
-            last_rtp_port: 0,
             weather: Weather::default(),
             damages: BTreeMap::new(),
             watch: Watch::new(options.has(Plant::ForgetDeadline)),
@@ -122,14 +134,19 @@ impl Simulation {
         for agent in 0..self.settings.agents {
             self.new_phone(agent);
         }
-        let first = self.random.index(NODES);
+        let first = self.draws.at(For::FirstLeader, 0).index(NODES);
         self.elect(first, 0);
         for n in 0..NODES {
-            self.nodes[n].clock_ms = self.random.between(0, 60) as i64 - 30;
+            self.nodes[n].clock_ms = self.draws.at(For::Clock, n as u64).between(0, 60) as i64 - 30;
+            self.node_ppm[n] = self.drift(n);
             self.schedule.put(limits::DONE_MS_MAX, Event::Trim { node: n, life: 1 });
             for g in 0..GATEWAYS {
                 self.connect_later(g, n, 6);
             }
+        }
+        for g in 0..GATEWAYS {
+            self.gateway_ppm[g] = self.drift(NODES + g);
+            self.schedule.put(FIRST_RENEWAL_MS, Event::Renew { gateway: g, life: 1 });
         }
         let kept = |keep: &Option<Vec<usize>>, number: usize| {
             keep.as_ref().is_none_or(|keep| keep.contains(&number))
@@ -146,6 +163,14 @@ impl Simulation {
         }
         self.schedule.put(700, Event::Desk);
         self.schedule.put(self.heal_at, Event::Heal);
+    }
+
+    /// A third of the clocks runs as fast as may be, a third as slow.
+    fn drift(&self, process: usize) -> i64 {
+        let most = i64::try_from(limits::DRIFT_PPM_MAX).unwrap_or(i64::MAX);
+        let mut random = self.draws.at(For::Drift, process as u64);
+        let between = random.below(2 * limits::DRIFT_PPM_MAX) as i64 - most;
+        *random.pick(&[most, -most, between])
     }
 
     pub fn run(mut self) -> Outcome {
@@ -194,6 +219,14 @@ impl Simulation {
             Event::Down { gateway, node, serial, message } => {
                 self.on_down_arrived(gateway, node, serial, message);
             }
+            Event::Renew { gateway, life } => self.on_renew(gateway, life),
+            Event::LeaseAsked { gateway, life, node, asked } => {
+                self.on_lease_asked(gateway, life, node, asked);
+            }
+            Event::LeaseGranted { gateway, life, asked } => {
+                self.on_lease_granted(gateway, life, asked);
+            }
+            Event::LeaseOver { gateway, held } => self.on_lease_over(gateway, held),
             Event::GatewayHears { gateway, node, serial } => {
                 self.on_gateway_hears(gateway, node, serial);
             }

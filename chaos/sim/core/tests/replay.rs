@@ -2,6 +2,7 @@
 
 use tandem_core::trace::Trace;
 use tandem_core::{Meta, World, wire};
+use tandem_sim_core::plan::{From, Plan, To};
 use tandem_sim_core::{Options, Outcome, Plant, Simulation, shrink};
 
 fn run(seed: u64, options: &Options) -> Outcome {
@@ -37,8 +38,8 @@ fn failing_seed_is_cut_to_fewer_faults_and_calls_and_still_fails_alike() {
     let property = whole.violation.as_ref().map(|violation| violation.property);
     assert_eq!(property, Some("order"));
     let shrunk = shrink::shrink(0, &options).expect("it fails");
-    assert!(shrunk.faults.is_empty(), "{:?}", shrunk.faults);
-    assert!(shrunk.calls.len() <= 3, "{:?}", shrunk.calls);
+    assert!(shrunk.part.faults.is_empty(), "{:?}", shrunk.part.faults);
+    assert!(shrunk.part.calls.len() <= 3, "{:?}", shrunk.part.calls);
     let again = shrunk.outcome.violation.map(|violation| violation.property);
     assert_eq!(again, property);
     let last = shrunk.outcome.story.last().map(|line| line.who.clone());
@@ -76,4 +77,55 @@ fn recorded_log_makes_the_same_world_panics_and_all() {
         panics += usize::from(outcome.coverage.marks.contains("a command panics"));
     }
     assert!(panics > 0, "no command panicked");
+}
+
+/// What one caller says, and when.
+fn said_by(outcome: &Outcome, who: &str) -> Vec<String> {
+    let lines = outcome.story.iter().filter(|line| line.who == who);
+    lines.map(|line| format!("{} {}", line.at_ms, line.what)).collect()
+}
+
+#[test]
+fn call_that_is_left_out_changes_nothing_for_one_it_never_meets() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let plan = Plan::of(seed, Options::default().virtual_ms);
+        let echoes: Vec<usize> = (0..plan.calls.len())
+            .filter(|number| {
+                let call = &plan.calls[*number];
+                call.to == To::Echo && matches!(call.from, From::Carrier { .. })
+            })
+            .collect();
+        let (Some(first), Some(last)) = (echoes.first(), echoes.last()) else { continue };
+        // The first is over when the last begins.
+        if plan.calls[*first].at + plan.settings.call_ms_max + 40_000 > plan.calls[*last].at {
+            continue;
+        }
+        let of = |calls: Vec<usize>| {
+            let options = Options {
+                keep_faults: Some(Vec::new()),
+                keep_calls: Some(calls),
+                story: true,
+                ..Options::default()
+            };
+            said_by(&run(seed, &options), &format!("caller {}", 6_000 + last))
+        };
+        let (both, alone) = (of(vec![*first, *last]), of(vec![*last]));
+        assert_eq!(both, alone, "seed {seed}, call {last}");
+        compared += usize::from(alone.len() > 2);
+    }
+    assert!(compared >= 5, "only {compared} pairs");
+}
+
+#[test]
+fn shrinking_holds_on_to_a_moment_that_is_rare() {
+    // An outbox that is full of one call's request in the very moment of an election.
+    for seed in 0..4 {
+        let plant = Some(Plant::SendTwiceOnLeaderChange);
+        let Some(shrunk) = shrink::shrink(seed, &Options { plant, ..Options::default() }) else {
+            continue;
+        };
+        let (faults, calls) = (&shrunk.part.faults, &shrunk.part.calls);
+        assert!(faults.len() + calls.len() <= 4, "seed {seed}: {faults:?} {calls:?}");
+    }
 }

@@ -37,9 +37,9 @@ struct Flags {
     /// Names the planted bugs, one a line.
     #[arg(long)]
     list_plants: bool,
-    /// Only these of the planned faults: numbers with commas, or "none".
-    #[arg(long, value_name = "LIST", value_parser = run::list, requires = "seed")]
-    keep_faults: Option<run::List>,
+    /// Only these of the planned faults: numbers with commas, or "none"; 7:150 lasts 150 ms only.
+    #[arg(long, value_name = "LIST", value_parser = run::faults, requires = "seed")]
+    keep_faults: Option<run::Faults>,
     /// Only these of the planned calls.
     #[arg(long, value_name = "LIST", value_parser = run::list, requires = "seed")]
     keep_calls: Option<run::List>,

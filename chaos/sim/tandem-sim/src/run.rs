@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use tandem_sim_core::batch::Batch;
-use tandem_sim_core::shrink::{self, Shrunk};
+use tandem_sim_core::shrink::{self, Part, Shrunk};
 use tandem_sim_core::trace::Line;
 use tandem_sim_core::{Options, Outcome, Plant, Simulation, Violation, coverage, limits};
 
@@ -14,6 +14,10 @@ use crate::Flags;
 /// Newtypes, for clap gives a plain `Vec` a meaning of its own.
 #[derive(Clone, Debug)]
 pub struct List(pub Vec<usize>);
+
+/// Faults, and how long those last that do not last as planned.
+#[derive(Clone, Debug)]
+pub struct Faults(pub Vec<(usize, Option<u64>)>);
 
 #[derive(Clone, Debug)]
 pub struct Seeds(pub std::ops::Range<u64>);
@@ -30,6 +34,22 @@ pub fn seeds(text: &str) -> Result<Seeds, String> {
     let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
     let (from, to) = (number(from)?, number(to)?);
     if from < to { Ok(Seeds(from..to)) } else { Err("the range is empty".into()) }
+}
+
+/// `3,7:150`: the third as planned, the seventh for 150 ms.
+pub fn faults(text: &str) -> Result<Faults, String> {
+    if text == "none" {
+        return Ok(Faults(Vec::new()));
+    }
+    let wrong = |text: &str| format!("{text:?} is no fault of a list, for instance 3,7:150");
+    let faults = text.split(',').map(|text| {
+        let (number, lasts) = match text.trim().split_once(':') {
+            Some((number, lasts)) => (number, Some(lasts.parse().map_err(|_| wrong(text))?)),
+            None => (text.trim(), None),
+        };
+        Ok((number.parse().map_err(|_| wrong(text))?, lasts))
+    });
+    faults.collect::<Result<_, _>>().map(Faults)
 }
 
 pub fn list(text: &str) -> Result<List, String> {
@@ -74,7 +94,16 @@ pub fn run(flags: &Flags) -> ExitCode {
     let options = Options {
         virtual_ms: flags.virtual_ms,
         plant: flags.plant,
-        keep_faults: flags.keep_faults.clone().map(|list| list.0),
+        keep_faults: flags
+            .keep_faults
+            .as_ref()
+            .map(|list| list.0.iter().map(|(number, _)| *number).collect()),
+        shorter: flags
+            .keep_faults
+            .iter()
+            .flat_map(|list| &list.0)
+            .filter_map(|(number, lasts)| Some((*number, (*lasts)?)))
+            .collect(),
         keep_calls: flags.keep_calls.clone().map(|list| list.0),
         story: flags.story,
         record: flags.trace.is_some(),
@@ -164,8 +193,8 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
     print!("{}", told(&story[from..]));
     println!(
         "cut to {} faults and {} calls in {} runs; replay it with",
-        shrunk.faults.len(),
-        shrunk.calls.len(),
+        shrunk.part.faults.len(),
+        shrunk.part.calls.len(),
         shrunk.runs
     );
     let mut command = format!("tandem-sim --core --seed {seed}");
@@ -175,14 +204,26 @@ fn print_shrunk(seed: u64, options: &Options, shrunk: &Shrunk) {
     if let Some(plant) = options.plant {
         let _ = write!(command, " --plant {plant}");
     }
-    let _ = write!(command, " --keep-faults {}", joined(&shrunk.faults));
-    let _ = write!(command, " --keep-calls {}", joined(&shrunk.calls));
+    let _ = write!(command, " --keep-faults {}", faults_of(&shrunk.part));
+    let _ = write!(command, " --keep-calls {}", joined(&shrunk.part.calls));
     println!("  {command} --story");
     if let Some(violation) = &shrunk.outcome.violation {
         println!("or step through its log, entity by entity, with");
         println!("  {command} --no-shrink --trace run.trace");
         println!("  tandem replay run.trace {}", around(violation));
     }
+}
+
+fn faults_of(part: &Part) -> String {
+    let words: Vec<String> = part
+        .faults
+        .iter()
+        .map(|number| match part.shorter.get(number) {
+            Some(lasts_ms) => format!("{number}:{lasts_ms}"),
+            None => number.to_string(),
+        })
+        .collect();
+    if words.is_empty() { "none".into() } else { words.join(",") }
 }
 
 fn joined(numbers: &[usize]) -> String {

@@ -70,7 +70,7 @@ fn plants_are_listed_one_a_line() {
 
 #[test]
 fn bad_input_is_one_sentence_and_exit_2() {
-    let bad: [&[&str]; 10] = [
+    let bad: [&[&str]; 11] = [
         &["--core", "--seeds", "0..2", "--trace", "run.trace"],
         &["--core", "--acd", "no-such-scenario"],
         &["--acd", "erlang-c"],
@@ -79,6 +79,7 @@ fn bad_input_is_one_sentence_and_exit_2() {
         &["--core", "--seed", "1", "--virtual", "soon"],
         &["--core", "--seeds", "9..3"],
         &["--core", "--seed", "1", "--keep-faults", "1,x"],
+        &["--core", "--seed", "1", "--keep-faults", "1:long"],
         &["--core"],
         &["--seed", "1"],
     ];

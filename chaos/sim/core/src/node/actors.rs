@@ -10,6 +10,7 @@ use tandem_core::ids::EntityId;
 use super::Proposed;
 use crate::event::Event;
 use crate::limits;
+use crate::names;
 use crate::simulation::Simulation;
 
 #[derive(Debug, Default)]
@@ -50,10 +51,9 @@ impl Simulation {
         } else {
             calls
         };
-        let Some(entity) = entities.get((pick >> 8) as usize % entities.len().max(1)).cloned()
-        else {
-            return;
-        };
+        // Whom it strikes does not change when somebody else is not there.
+        let lot = |entity: &&EntityId| names::of(&[pick, names::entity(entity)]);
+        let Some(entity) = entities.iter().min_by_key(lot).cloned() else { return };
         self.crash(n, entity, times.saturating_sub(1));
     }
 

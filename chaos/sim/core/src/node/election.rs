@@ -4,8 +4,10 @@ use tandem_core::command::Command;
 
 use super::Proposed;
 use crate::consensus::NODES;
+use crate::draws::For;
 use crate::event::Event;
 use crate::links::{Down, GATEWAYS};
+use crate::names;
 use crate::simulation::Simulation;
 
 /// The supervisor reaps a dead leader and says so at once.
@@ -40,7 +42,7 @@ impl Simulation {
     /// The leader is dead or silent: somebody will stand.
     pub fn expect_election(&mut self, proven: bool) {
         let (low, high) = if proven { OBITUARY_MS } else { SILENCE_MS };
-        let at = self.now + self.random.between(low, high);
+        let at = self.now + self.draws.at(For::Election, self.now).between(low, high);
         self.schedule.put(at, Event::Election { term: self.consensus.term });
     }
 
@@ -54,12 +56,13 @@ impl Simulation {
             self.schedule.put(self.now + AGAIN_MS, Event::Election { term });
             return;
         }
-        let node = *self.random.pick(&candidates);
+        let mut random = self.draws.at(For::Election, self.now);
+        let node = *random.pick(&candidates);
         let open = self.consensus.uncommitted().min(self.reachable_tail);
-        let kept = match self.random.below(4) {
+        let kept = match random.below(4) {
             0 => 0,
             1 => open,
-            _ => self.random.below(open + 1),
+            _ => random.below(open + 1),
         };
         self.elect(node, kept);
     }
@@ -69,6 +72,7 @@ impl Simulation {
         self.reachable_tail = u64::MAX;
         self.consensus.elect(node, kept);
         let term = self.consensus.term;
+        self.count_leases_anew(node);
         self.tell(|sim| {
             (
                 sim.nodes[node].name.clone(),
@@ -76,10 +80,12 @@ impl Simulation {
             )
         });
         let index = self.consensus.last_index();
-        let at = self.consensus.commit_at(self.now, 3, &mut self.random);
+        let mut random = self.draws.at(For::Commit, self.now);
+        let at = self.consensus.commit_at(self.now, 3, &mut random);
         self.schedule.put(at, Event::Commit { term, index });
         for other in (0..NODES).filter(|other| Some(*other) == old || *other != node) {
-            let at = self.now + self.random.between(1, 30);
+            let owner = names::of(&[other as u64, self.now]);
+            let at = self.now + self.draws.at(For::StepDown, owner).between(1, 30);
             self.schedule.put(at, Event::StepDown { node: other, term });
         }
     }
@@ -91,7 +97,8 @@ impl Simulation {
             return;
         }
         if node.cut || node.paused {
-            let at = self.now + self.random.between(5, AGAIN_MS);
+            let owner = names::of(&[n as u64, self.now]);
+            let at = self.now + self.draws.at(For::StepDown, owner).between(5, AGAIN_MS);
             self.schedule.put(at, Event::StepDown { node: n, term });
             return;
         }

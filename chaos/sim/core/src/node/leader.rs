@@ -12,9 +12,11 @@ use tandem_core::{Meta, Rejection, Reply};
 use super::replica::Released;
 use super::{Pending, Proposed};
 use crate::consensus::{NODES, Proposal};
+use crate::draws::For;
 use crate::event::Event;
 use crate::limits;
 use crate::links::{Down, GATEWAYS};
+use crate::names;
 use crate::plant::Plant;
 use crate::simulation::Simulation;
 
@@ -37,12 +39,14 @@ impl Simulation {
             self.on_overloaded(n, &what);
             return;
         }
+        let name = names::command(&command);
+        let mut random = self.draws.next(For::Command, name);
         node.last_proposal += 1;
         let number = node.last_proposal;
         let proposal = Proposal { node: n, life: node.life, number };
         let envelope = Envelope {
             at: node.clock(self.now),
-            seed: self.random.draw(),
+            seed: random.draw(),
             version: VERSION,
             origin,
             done: done.clone(),
@@ -61,9 +65,9 @@ impl Simulation {
         if self.consensus.leader != Some(n) || self.consensus.term != term {
             return;
         }
-        let index = self.consensus.append(Some(Rc::new(envelope)), Some(proposal));
+        let index = self.consensus.append(name, Some(Rc::new(envelope)), Some(proposal));
         let ms_max = self.settings.commit_ms_max;
-        let at = self.consensus.commit_at(self.now, ms_max, &mut self.random);
+        let at = self.consensus.commit_at(self.now, ms_max, &mut random);
         self.schedule.put(at, Event::Commit { term, index });
     }
 
@@ -208,7 +212,10 @@ impl Simulation {
             && let Some(via) = request.headers.via.first_mut()
             && let Some(branch) = via.params.iter_mut().find(|param| param.name == "branch")
         {
-            branch.value = Some(format!("z9hG4bK{:016x}", self.random.draw()));
+            branch.value = Some(format!(
+                "z9hG4bK{:016x}",
+                self.draws.next(For::Branch, names::entity(&anew.entity)).draw()
+            ));
             anew.id.ordinal |= 0x8000;
         }
         Arc::new(anew)

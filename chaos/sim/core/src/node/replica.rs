@@ -12,8 +12,10 @@ use tandem_sip::Millis;
 
 use crate::consensus::Proposal;
 use crate::digest::Digest;
+use crate::draws::For;
 use crate::event::Event;
 use crate::limits;
+use crate::names;
 use crate::planted;
 use crate::simulation::Simulation;
 
@@ -175,10 +177,12 @@ impl Simulation {
             return;
         }
         node.applying = true;
-        let lag_ms = match (leads, self.random.below(64)) {
+        let next = self.consensus.entry(node.replica.applied + 1).map_or(0, |entry| entry.name);
+        let mut random = self.draws.next(For::Lag, names::of(&[n as u64, next]));
+        let lag_ms = match (leads, random.below(64)) {
             (true, _) => 0,
-            (false, 0) => self.random.between(50, 400),
-            (false, _) => self.random.between(1, 12),
+            (false, 0) => random.between(50, 400),
+            (false, _) => random.between(1, 12),
         };
         self.schedule.put(self.now + lag_ms, Event::Apply { node: n, life: node.life });
     }
@@ -199,7 +203,8 @@ impl Simulation {
             self.apply_entry(n, index);
         }
         let index = self.nodes[n].replica.applied;
-        let takes_ms = self.random.below(3);
+        let last = self.consensus.entry(index).map_or(0, |entry| entry.name);
+        let takes_ms = self.draws.next(For::Storing, names::of(&[n as u64, last])).below(3);
         self.schedule.put(self.now + takes_ms, Event::Stored { node: n, life, index });
         self.wake_replica(n);
     }

@@ -8,6 +8,7 @@ use tandem_sip::transaction::GIVE_UP_MS;
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
 
 use super::Step;
+use super::endpoint::rtp_port_of_caller;
 use super::line::{Line, State};
 use crate::event::Event;
 use crate::packet::Packet;
@@ -67,7 +68,7 @@ impl Simulation {
         });
         let mut line = Line::new(call_id, Some(planned), State::Inviting, Rc::clone(&invite), tag);
         line.started_at = self.now;
-        line.rtp_port = self.next_rtp_port();
+        line.rtp_port = rtp_port_of_caller(planned);
         let address = self.peers[p].address;
         let offer = (!call.offerless).then(|| line.audio(address.ip(), Direction::SendRecv));
         let reliable = self.peers[p].reliable;

@@ -15,8 +15,16 @@ use crate::simulation::Simulation;
 const CARRIER_PORT: u16 = 6_000;
 const PHONE_PORT: u16 = 8_000;
 const RTP_PORT: u16 = 30_000;
+const PHONE_RTP_PORT: u16 = 50_000;
+/// Of each phone; long before they are used up the first of them is free again.
+const PHONE_RTP_PORTS: u16 = 900;
 /// So long without trouble, and a 200 that is repeated must have been acknowledged.
 const CALM_MS: u64 = 20_000;
+
+/// Which codec a caller wants follows from it, so each planned call has its own.
+pub fn rtp_port_of_caller(planned: usize) -> u16 {
+    RTP_PORT + 2 * (planned % usize::from((PHONE_RTP_PORT - RTP_PORT) / 2)) as u16
+}
 
 impl Simulation {
     pub fn new_carrier(&mut self, planned: usize, tcp: bool, home: usize) -> usize {
@@ -45,9 +53,10 @@ impl Simulation {
         l
     }
 
-    pub fn next_rtp_port(&mut self) -> u16 {
-        self.last_rtp_port = self.last_rtp_port.wrapping_add(2).max(RTP_PORT);
-        self.last_rtp_port
+    /// Of its next line.
+    pub fn rtp_port_of_phone(&self, p: usize) -> u16 {
+        let nth = self.peers[p].lines.len() as u16 % PHONE_RTP_PORTS;
+        PHONE_RTP_PORT + p as u16 * 2 * PHONE_RTP_PORTS + 2 * nth
     }
 
     /// Is there a call behind that address?

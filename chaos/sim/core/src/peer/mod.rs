@@ -91,6 +91,11 @@ impl Peer {
         }
     }
 
+    /// Who draws: a phone, or the caller of one planned call.
+    pub fn key(&self) -> u64 {
+        self.agent.map_or(u64::from(self.address.port()), u64::from)
+    }
+
     /// Has it a call?
     pub fn is_busy(&self) -> bool {
         self.lines.iter().any(|line| !line.is_over())

@@ -9,13 +9,12 @@ use tandem_sip::{NameAddr, Request, Uri};
 
 use super::Step;
 use super::line::{Line, State};
+use crate::draws::For;
+use crate::names;
 use crate::packet::Packet;
-use crate::random::Random;
 use crate::simulation::Simulation;
 use crate::transactions::Server;
 
-/// The name of the random stream of phones.
-const PHONES: u64 = 4;
 const RINGS_MS_MAX: u64 = 60_000;
 
 impl Simulation {
@@ -40,7 +39,7 @@ impl Simulation {
         let mut line = Line::new(call_id, None, State::Invited, Rc::clone(request), tag);
         line.server = Some((key, Server::new(true, reliable)));
         line.started_at = self.now;
-        line.rtp_port = self.next_rtp_port();
+        line.rtp_port = self.rtp_port_of_phone(p);
         let l = self.add_line(p, line);
         if busy {
             self.answer_invite(p, l, 486);
@@ -49,10 +48,10 @@ impl Simulation {
         self.decide(p, l);
     }
 
-    /// What the agent will do with it: drawn from the seed, the phone and which call it is.
+    /// What the agent will do with it: drawn for the phone and who calls.
     fn decide(&mut self, p: usize, l: usize) {
-        let nth = self.peers[p].invited.len() as u64;
-        let mut random = Random::stream(self.seed ^ (p as u64) << 40, PHONES + (nth << 8));
+        let name = self.name_of_line(p, l);
+        let mut random = self.draws.next(For::Ringing, name);
         let ring_at = random.between(1, 60);
         let answers_at = ring_at + random.between(50, self.settings.ring_ms_max);
         // No phone rings for ever.
@@ -80,6 +79,11 @@ impl Simulation {
                 self.plan_step(p, l, answers_at, Step::Answer);
             }
         }
+    }
+
+    fn name_of_line(&self, p: usize, l: usize) -> u64 {
+        let peer = &self.peers[p];
+        names::of(&[peer.key(), names::message(&peer.lines[l].invite.headers, 0)])
     }
 
     pub fn on_phone_step(&mut self, p: usize, l: usize, step: Step) {
@@ -164,8 +168,8 @@ impl Simulation {
             return;
         }
         line.state = State::Up;
-        let nth = self.peers[p].invited.len() as u64;
-        let mut random = Random::stream(self.seed ^ (p as u64) << 40, PHONES + 1 + (nth << 8));
+        let name = self.name_of_line(p, l);
+        let mut random = self.draws.next(For::Talking, name);
         let talk_ms = random.between(300, 9_000);
         self.plan_step(p, l, talk_ms, Step::HangUp);
         if random.percent(25) {
