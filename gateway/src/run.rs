@@ -42,7 +42,7 @@ pub async fn serve(
     let receiver = Arc::clone(&socket);
     tasks.spawn(async move { receiver.receive(to_wire).await.map_err(Error::from) });
     let identity = Identity {
-        name: GatewayId(options.name.clone()),
+        name: GatewayId::from(options.name.clone()),
         vip,
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
     };

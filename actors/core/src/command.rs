@@ -1,6 +1,7 @@
 //! What the log of a shard carries: one envelope an entry.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_sip::{Millis, Request, Response, sdp};
 
@@ -90,9 +91,9 @@ pub enum GatewayEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionKey {
     pub gateway: GatewayId,
-    pub branch: String,
-    pub sent_by: String,
-    pub method: String,
+    pub branch: Arc<str>,
+    pub sent_by: Arc<str>,
+    pub method: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

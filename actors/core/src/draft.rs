@@ -1,7 +1,7 @@
 //! The write set of one command: what it reads through to the world and what it will change.
 //! Dropped whole where the command is refused or panics.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
 use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via};
@@ -10,6 +10,7 @@ use crate::agent::state::Agent;
 use crate::call::leg::Leg;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
+use crate::changes::Changes;
 use crate::channel::state::Channel;
 use crate::command::TransactionKey;
 use crate::config::Config;
@@ -37,12 +38,12 @@ pub struct Draft<'a> {
 /// `None` as a value deletes the row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Writes {
-    pub calls: BTreeMap<CallId, Option<Call>>,
-    pub agents: BTreeMap<AgentId, Option<Agent>>,
-    pub queues: BTreeMap<QueueId, Option<Queue>>,
-    pub channels: BTreeMap<ChannelId, Option<Channel>>,
+    pub calls: Changes<CallId, Option<Call>>,
+    pub agents: Changes<AgentId, Option<Agent>>,
+    pub queues: Changes<QueueId, Option<Queue>>,
+    pub channels: Changes<ChannelId, Option<Channel>>,
     /// New lives.
-    pub gateways: BTreeMap<GatewayId, Gateway>,
+    pub gateways: Changes<GatewayId, Gateway>,
     /// Ports of lives that are known.
     pub ports: Vec<Ports>,
     pub config: Option<Box<Config>>,
@@ -72,7 +73,7 @@ macro_rules! access {
 
         /// Copies the row into the write set at the first change.
         pub fn $edit(&mut self, id: &$id) -> Option<&mut $row> {
-            if !self.writes.$rows.contains_key(id) {
+            if self.writes.$rows.get(id).is_none() {
                 let row = self.world.$rows.get(id)?.clone();
                 self.writes.$rows.insert(id.clone(), Some(row));
             }
@@ -133,12 +134,12 @@ impl<'a> Draft<'a> {
     }
 
     pub fn respond(&mut self, entity: EntityId, transaction: &TransactionKey, response: Response) {
-        let body = Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
+        let body = Body::Respond { transaction: transaction.clone(), response: Arc::new(response) };
         self.effect(entity, &transaction.gateway, body);
     }
 
-    pub fn send(&mut self, call: CallId, leg: &Leg, request: Request) {
-        let body = Body::Send { request: Box::new(request), destination: leg.peer };
+    pub fn send(&mut self, call: CallId, leg: &Leg, request: impl Into<Arc<Request>>) {
+        let body = Body::Send { request: request.into(), destination: leg.peer };
         self.effect(EntityId::Call(call), &leg.gateway, body);
     }
 

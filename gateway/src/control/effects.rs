@@ -1,5 +1,7 @@
 //! Effects of the leaders: each is done once, in the order in which they come.
 
+use std::sync::Arc;
+
 use tandem_core::command::TransactionKey;
 use tandem_core::effect::{Body, Effect};
 use tandem_core::wire;
@@ -61,7 +63,9 @@ impl Control {
         metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
         match effect.body {
             Body::Respond { transaction, response } => self.respond(&transaction, &response),
-            Body::Send { request, destination } => self.send(*request, destination),
+            Body::Send { request, destination } => {
+                self.send(Arc::unwrap_or_clone(request), destination);
+            }
             Body::Media(plan) => {
                 if let Err(why) = self.media.apply(&plan) {
                     metrics::counter!("tandem_media_plans_refused_total").increment(1);

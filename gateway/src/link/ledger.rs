@@ -310,7 +310,7 @@ mod tests {
         ledger.send_all_again();
         ledger.push(vec![3], About::NewCall(key("unseen"))).unwrap();
         ledger.push(vec![4], About::Existing).unwrap();
-        let silent = |transaction: &TransactionKey| transaction.branch != "promised";
+        let silent = |transaction: &TransactionKey| *transaction.branch != *"promised";
         let withdrawn = Withdrawn { unseen: vec![key("unseen")], seen: vec![key("seen")] };
         assert_eq!(ledger.withdraw_new_calls(silent), withdrawn);
         assert_eq!(ledger.withdraw_new_calls(silent), Withdrawn::default());

@@ -104,7 +104,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         state: LegState::Calling,
         gateway,
         peer: registration.source,
-        invite: Arc::new(invite.clone()),
+        invite: Arc::new(invite),
         transaction: None,
         local_tag,
         dialog: None,
@@ -114,7 +114,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         release_at: None,
     };
     let leg_id = leg.id;
-    draft.send(id, &leg, invite);
+    draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
     Some(leg_id)
 }

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse, parse_some};
 use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
-use crate::ids::{CallId, GatewayId, LegId, RecordingId};
+use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
 impl Encode for Effect {
@@ -32,10 +34,10 @@ impl TryFrom<proto::Effect> for Effect {
         let body = match need(effect.body, "effect.body")? {
             From::Respond(respond) => Body::Respond {
                 transaction: need(respond.transaction, "respond.transaction")?.into(),
-                response: Box::new(need(respond.response, "respond.response")?.try_into()?),
+                response: Arc::new(need(respond.response, "respond.response")?.try_into()?),
             },
             From::Send(send) => Body::Send {
-                request: Box::new(need(send.request, "send.request")?.try_into()?),
+                request: Arc::new(need(send.request, "send.request")?.try_into()?),
                 destination: parse(&send.destination, "send.destination")?,
             },
             From::Media(plan) => Body::Media(plan.try_into()?),
@@ -43,7 +45,7 @@ impl TryFrom<proto::Effect> for Effect {
         Ok(Self {
             id: need(effect.id, "effect.id")?.try_into()?,
             entity: need(effect.entity, "effect.entity")?.try_into()?,
-            gateway: GatewayId(effect.gateway),
+            gateway: effect.gateway.into(),
             body,
         })
     }

@@ -72,9 +72,9 @@ impl Call {
         use proto::call::State as From;
         let state = match need(call.state, "call.state")? {
             From::InFlow(_) => CallState::InFlow,
-            From::Queued(queue) => CallState::Queued { queue: QueueId(queue) },
+            From::Queued(queue) => CallState::Queued { queue: queue.into() },
             From::Dialing(dialing) => {
-                CallState::Dialing { agent: AgentId(dialing.agent), leg: LegId(dialing.leg) }
+                CallState::Dialing { agent: dialing.agent.into(), leg: LegId(dialing.leg) }
             }
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
             From::Ending(_) => CallState::Ending,
@@ -82,11 +82,11 @@ impl Call {
         Ok(Self {
             id: CallId(call.id),
             state,
-            gateway: GatewayId(call.gateway),
+            gateway: call.gateway.into(),
             from: call.from,
             to: call.to,
             channel: call.channel.map(TryInto::try_into).transpose()?,
-            calling_agent: call.calling_agent.map(AgentId),
+            calling_agent: call.calling_agent.map(AgentId::from),
             legs: call
                 .legs
                 .into_iter()
@@ -96,8 +96,8 @@ impl Call {
             answered_at: call.answered_at.map(Millis),
             queued_at: call.queued_at.map(Millis),
             connected_at: call.connected_at.map(Millis),
-            queue: call.queue.map(QueueId),
-            agent: call.agent.map(AgentId),
+            queue: call.queue.map(QueueId::from),
+            agent: call.agent.map(AgentId::from),
             takeovers: call.takeovers,
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
@@ -142,7 +142,7 @@ impl Leg {
             Some(request) => Arc::new(request.try_into()?),
             None => need(invites.remove(&id), "leg.invite")?,
         };
-        let (agent, offer) = (AgentId(leg.agent), OfferId(leg.offer));
+        let (agent, offer) = (leg.agent.into(), OfferId(leg.offer));
         let ring_until = Millis(leg.ring_until);
         let role = match leg.role.as_str() {
             "caller" => Role::Caller,
@@ -166,7 +166,7 @@ impl Leg {
             id,
             role,
             state,
-            gateway: GatewayId(leg.gateway),
+            gateway: leg.gateway.into(),
             peer: parse(&leg.peer, "leg.peer")?,
             invite,
             transaction: leg.transaction.map(Into::into),
@@ -302,13 +302,13 @@ impl TryFrom<proto::Agent> for Agent {
             Ok(Registration {
                 contact: need(row.contact, "registration.contact")?.try_into()?,
                 source: parse(&row.source, "registration.source")?,
-                gateway: GatewayId(row.gateway),
+                gateway: row.gateway.into(),
                 expires_at: Millis(row.expires_at),
                 since_index: row.since_index,
             })
         };
         Ok(Self {
-            id: AgentId(agent.id),
+            id: agent.id.into(),
             state,
             since: Millis(agent.since),
             since_index: agent.since_index,
@@ -347,11 +347,11 @@ impl From<proto::Queue> for Queue {
             state: match entry.agent {
                 None => EntryState::Waiting,
                 Some(agent) => {
-                    EntryState::Offered { agent: AgentId(agent), offer: OfferId(entry.offer) }
+                    EntryState::Offered { agent: agent.into(), offer: OfferId(entry.offer) }
                 }
             },
         };
-        Self { id: QueueId(queue.id), entries: queue.entries.into_iter().map(entry).collect() }
+        Self { id: queue.id.into(), entries: queue.entries.into_iter().map(entry).collect() }
     }
 }
 
@@ -419,7 +419,7 @@ pub(crate) fn counts_from(row: proto::Counts) -> Result<(GatewayId, Counts), Err
     if !rest.is_empty() {
         return Err(Error::Range("counts.ahead"));
     }
-    Ok((GatewayId(row.gateway), Counts { counted: row.counted, ahead }))
+    Ok((row.gateway.into(), Counts { counted: row.counted, ahead }))
 }
 
 impl TryFrom<proto::Gateway> for Gateway {
@@ -431,7 +431,7 @@ impl TryFrom<proto::Gateway> for Gateway {
             gateway.granted.into_iter().map(port).collect::<Result<_, _>>()?;
         let (counted, ahead) = (gateway.counted, gateway.ahead.into_iter().collect());
         Ok(Self {
-            id: GatewayId(gateway.id),
+            id: gateway.id.into(),
             incarnation: gateway.incarnation,
             vip: parse(&gateway.vip, "gateway.vip")?,
             free_ports: granted.clone(),

@@ -254,8 +254,8 @@ pub fn effects() -> Cases<Effect> {
     };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let bodies = vec![
-        ("respond", Body::Respond { transaction: transaction(), response: Box::new(response()) }),
-        ("send", Body::Send { request: Box::new(request()), destination }),
+        ("respond", Body::Respond { transaction: transaction(), response: response().into() }),
+        ("send", Body::Send { request: request().into(), destination }),
         ("media", Body::Media(plan)),
     ];
     let effect = |(name, body)| {

@@ -291,8 +291,8 @@ impl Simulation {
 
 pub fn key_of(transaction: &TransactionKey) -> Key {
     Key {
-        branch: transaction.branch.clone(),
-        sent_by: transaction.sent_by.clone(),
-        method: transaction.method.clone(),
+        branch: transaction.branch.to_string(),
+        sent_by: transaction.sent_by.to_string(),
+        method: transaction.method.to_string(),
     }
 }

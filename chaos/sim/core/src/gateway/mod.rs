@@ -76,7 +76,7 @@ pub struct State {
 impl Gateway {
     pub fn new(name: &str, vip: SocketAddr) -> Self {
         Self {
-            name: GatewayId(name.to_owned()),
+            name: GatewayId::from(name),
             vip,
             alive: true,
             paused: false,

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tandem_core::command::{GatewayEvent, Inbound, Register, TransactionKey};
-use tandem_core::ids::AgentId;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Method, Request, Response, response_destination};
 
@@ -163,7 +162,7 @@ impl Simulation {
             transaction: self.name_of(g, &key),
             source: from,
             request: Box::new(request.clone()),
-            agent: AgentId(user),
+            agent: user.into(),
         });
         self.raise(g, event, About::Register(key));
     }
@@ -295,9 +294,9 @@ impl Simulation {
     pub fn name_of(&self, g: usize, key: &Key) -> TransactionKey {
         TransactionKey {
             gateway: self.gateways[g].name.clone(),
-            branch: key.branch.clone(),
-            sent_by: key.sent_by.clone(),
-            method: key.method.clone(),
+            branch: key.branch.as_str().into(),
+            sent_by: key.sent_by.as_str().into(),
+            method: key.method.as_str().into(),
         }
     }
 }

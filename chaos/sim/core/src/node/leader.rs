@@ -2,6 +2,7 @@
 //! performs effects once their entry is stored, and tells gateways what counts.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tandem_core::command::{Command, Envelope, GatewayEvent, Origin};
 use tandem_core::effect::{Body, Effect, EffectId};
@@ -204,7 +205,7 @@ impl Simulation {
         }
         let mut anew = (*effect).clone();
         if let Body::Send { request, .. } = &mut anew.body
-            && let Some(via) = request.headers.via.first_mut()
+            && let Some(via) = Arc::make_mut(request).headers.via.first_mut()
             && let Some(branch) = via.params.iter_mut().find(|param| param.name == "branch")
         {
             branch.value = Some(format!("z9hG4bK{:016x}", self.random.draw()));
