@@ -248,7 +248,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         state: LegState::Trying,
         gateway: invite.transaction.gateway.clone(),
         peer: invite.source,
-        dialog: Dialog::as_uas(&request, &local_tag).ok(),
+        dialog: Dialog::as_uas(&request, &local_tag).ok().map(Arc::new),
         invite: Arc::new(request),
         transaction: Some(invite.transaction.clone()),
         local_tag,

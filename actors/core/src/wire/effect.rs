@@ -19,7 +19,7 @@ impl Encode for Effect {
             }),
             Body::Send { request, destination } => to.delimited(5, |to| {
                 to.message(1, &**request);
-                to.shown(2, destination);
+                to.socket(2, destination);
             }),
             Body::Media(plan) => to.message(6, plan),
         }
@@ -94,7 +94,7 @@ impl Encode for MediaLeg {
         };
         to.fixed(1, self.leg.0);
         to.uint(2, self.port);
-        to.some_shown(3, self.remote.as_ref());
+        to.some_socket(3, self.remote.as_ref());
         to.text(4, self.codec.name());
         to.uint(5, self.payload);
         to.some_uint(6, self.telephone_event);

@@ -38,7 +38,7 @@ impl Encode for GatewayEvent {
 
 impl Encode for Login {
     fn encode(&self, to: &mut Writer) {
-        to.shown(1, &self.vip);
+        to.socket(1, &self.vip);
         to.packed(2, self.ports.iter().copied().map(u64::from));
     }
 }
@@ -46,7 +46,7 @@ impl Encode for Login {
 impl Encode for Register {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.transaction);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.text(4, &self.agent.0);
     }
@@ -123,7 +123,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
 impl Encode for Inbound {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.transaction);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.some_message(4, self.offer.as_ref());
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::{Millis, Request};
 
@@ -121,10 +122,10 @@ impl Encode for Leg {
         to.text(6, self.state_name());
         to.flag(7, self.state == LegState::Cancelling { sent: true });
         to.text(8, &self.gateway.0);
-        to.shown(9, &self.peer);
+        to.socket(9, &self.peer);
         to.some_message(11, self.transaction.as_ref());
         to.text(12, &self.local_tag);
-        to.some_message(13, self.dialog.as_ref());
+        to.some_message(13, self.dialog.as_deref());
         to.some_text(14, self.bye_branch.as_deref());
         to.message(15, &self.media);
         to.flag(16, self.held);
@@ -171,7 +172,7 @@ impl Leg {
             invite,
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
-            dialog: leg.dialog.map(TryInto::try_into).transpose()?,
+            dialog: leg.dialog.map(Dialog::try_from).transpose()?.map(Arc::new),
             bye_branch: leg.bye_branch,
             media: need(leg.media, "leg.media")?.try_into()?,
             held: leg.held,
@@ -184,7 +185,7 @@ impl Encode for Media {
     fn encode(&self, to: &mut Writer) {
         to.uint(1, self.port);
         to.uint(2, self.ssrc);
-        to.some_shown(3, self.remote.as_ref());
+        to.some_socket(3, self.remote.as_ref());
         to.text(4, self.codec.name());
         to.uint(5, self.payload);
         to.some_uint(6, self.telephone_event);
@@ -268,7 +269,7 @@ impl Encode for Agent {
 impl Encode for Registration {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.contact);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.text(3, &self.gateway.0);
         to.uint(4, self.expires_at.0);
         to.uint(5, self.since_index);
@@ -393,7 +394,7 @@ impl Encode for Gateway {
     fn encode(&self, to: &mut Writer) {
         to.text(1, &self.id.0);
         to.uint(2, self.incarnation);
-        to.shown(3, &self.vip);
+        to.socket(3, &self.vip);
         to.packed(4, self.granted.iter().copied().map(u64::from));
     }
 }
