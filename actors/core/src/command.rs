@@ -90,10 +90,11 @@ pub enum GatewayEvent {
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionKey {
-    pub gateway: GatewayId,
+    /// First, for it tells most of them apart.
     pub branch: Arc<str>,
     pub sent_by: Arc<str>,
     pub method: Arc<str>,
+    pub gateway: GatewayId,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
-use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via};
+use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via, host};
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
@@ -148,10 +148,10 @@ impl<'a> Draft<'a> {
         let vip = self.vip(gateway);
         Via {
             transport: Transport::Udp,
-            host: vip.ip().to_string(),
+            host: host(vip.ip()),
             port: Some(vip.port()),
             params: vec![
-                Param { name: "branch".into(), value: Some(format!("z9hG4bK{}", self.rng.hex())) },
+                Param { name: "branch".into(), value: Some(self.rng.hex_after("z9hG4bK")) },
                 Param { name: "rport".into(), value: None },
             ],
         }
@@ -165,7 +165,7 @@ impl<'a> Draft<'a> {
     /// Where in-dialog requests reach us.
     pub fn contact(&self, gateway: &GatewayId) -> NameAddr {
         let vip = self.vip(gateway);
-        NameAddr::new(Uri::sip(Some("tandem"), &vip.ip().to_string(), Some(vip.port())))
+        NameAddr::new(Uri::sip(Some("tandem"), &host(vip.ip()), Some(vip.port())))
     }
 
     /// The lowest port that is free.
