@@ -43,7 +43,7 @@ pub async fn serve(
     let receiver = Arc::clone(&socket);
     tasks.spawn(async move { receiver.receive(to_wire).await.map_err(Error::from) });
     let identity = Identity {
-        name: GatewayId(options.name.clone()),
+        name: GatewayId::from(options.name.clone()),
         vip,
         ports: plane.media.ports(),
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),

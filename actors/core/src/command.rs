@@ -1,6 +1,7 @@
 //! What the log of a shard carries: one envelope an entry.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_sip::{Millis, Request, Response, sdp};
 
@@ -89,10 +90,11 @@ pub enum GatewayEvent {
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransactionKey {
+    /// First, for it tells most of them apart.
+    pub branch: Arc<str>,
+    pub sent_by: Arc<str>,
+    pub method: Arc<str>,
     pub gateway: GatewayId,
-    pub branch: String,
-    pub sent_by: String,
-    pub method: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ pub fn demo_config() -> Config {
     let queue = |name: &str, agents: std::ops::RangeInclusive<u16>| Queue {
         id: QueueId(name.into()),
         strategy: Strategy::LongestIdle,
-        agents: agents.map(|number| AgentId(number.to_string())).collect(),
+        agents: agents.map(|number| AgentId::from(number.to_string())).collect(),
         ring_ms_max: 20_000,
         record: true,
         waiting_max: 1_000,
@@ -32,7 +32,7 @@ pub fn demo_config() -> Config {
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)
             .map(|id| Agent {
-                id: AgentId(id.to_string()),
+                id: AgentId::from(id.to_string()),
                 ha1: digest::ha1(&id.to_string(), REALM, &format!("tandem-{id}")),
             })
             .collect(),

@@ -1,16 +1,17 @@
 //! The write set of one command: what it reads through to the world and what it will change.
 //! Dropped whole where the command is refused or panics.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
-use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via};
+use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via, host};
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::cdr::{Cdr, Manifest};
+use crate::changes::Changes;
 use crate::channel::state::Channel;
 use crate::command::TransactionKey;
 use crate::config::Config;
@@ -39,12 +40,12 @@ pub struct Draft<'a> {
 /// `None` as a value deletes the row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Writes {
-    pub calls: BTreeMap<CallId, Option<Call>>,
-    pub agents: BTreeMap<AgentId, Option<Agent>>,
-    pub queues: BTreeMap<QueueId, Option<Queue>>,
-    pub channels: BTreeMap<ChannelId, Option<Channel>>,
+    pub calls: Changes<CallId, Option<Call>>,
+    pub agents: Changes<AgentId, Option<Agent>>,
+    pub queues: Changes<QueueId, Option<Queue>>,
+    pub channels: Changes<ChannelId, Option<Channel>>,
     /// New lives.
-    pub gateways: BTreeMap<GatewayId, Gateway>,
+    pub gateways: Changes<GatewayId, Gateway>,
     /// Ports of lives that are known.
     pub ports: Vec<Ports>,
     pub config: Option<Box<Config>>,
@@ -75,7 +76,7 @@ macro_rules! access {
 
         /// Copies the row into the write set at the first change.
         pub fn $edit(&mut self, id: &$id) -> Option<&mut $row> {
-            if !self.writes.$rows.contains_key(id) {
+            if self.writes.$rows.get(id).is_none() {
                 let row = self.world.$rows.get(id)?.clone();
                 self.writes.$rows.insert(id.clone(), Some(row));
             }
@@ -136,7 +137,7 @@ impl<'a> Draft<'a> {
     }
 
     pub fn respond(&mut self, entity: EntityId, transaction: &TransactionKey, response: Response) {
-        let body = Body::Respond { transaction: transaction.clone(), response: Box::new(response) };
+        let body = Body::Respond { transaction: transaction.clone(), response: Arc::new(response) };
         self.effect(entity, &transaction.gateway, body);
     }
 
@@ -147,8 +148,8 @@ impl<'a> Draft<'a> {
         self.respond(EntityId::Call(call), transaction, response);
     }
 
-    pub fn send(&mut self, call: CallId, leg: &Leg, request: Request) {
-        let body = Body::Send { request: Box::new(request), destination: leg.peer };
+    pub fn send(&mut self, call: CallId, leg: &Leg, request: impl Into<Arc<Request>>) {
+        let body = Body::Send { request: request.into(), destination: leg.peer };
         self.effect(EntityId::Call(call), &leg.gateway, body);
     }
 
@@ -157,10 +158,10 @@ impl<'a> Draft<'a> {
         let vip = self.vip(gateway);
         Via {
             transport: Transport::Udp,
-            host: vip.ip().to_string(),
+            host: host(vip.ip()),
             port: Some(vip.port()),
             params: vec![
-                Param { name: "branch".into(), value: Some(format!("z9hG4bK{}", self.rng.hex())) },
+                Param { name: "branch".into(), value: Some(self.rng.hex_after("z9hG4bK")) },
                 Param { name: "rport".into(), value: None },
             ],
         }
@@ -174,7 +175,7 @@ impl<'a> Draft<'a> {
     /// Where in-dialog requests reach us.
     pub fn contact(&self, gateway: &GatewayId) -> NameAddr {
         let vip = self.vip(gateway);
-        NameAddr::new(Uri::sip(Some("tandem"), &vip.ip().to_string(), Some(vip.port())))
+        NameAddr::new(Uri::sip(Some("tandem"), &host(vip.ip()), Some(vip.port())))
     }
 
     /// The lowest port that is free.

@@ -1,6 +1,7 @@
 //! What the outside sees: decided in `handle`, replicated, then done by a gateway.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_sip::{Request, Response, sdp::Codec};
 
@@ -29,9 +30,9 @@ pub struct Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// Answer a server transaction. A 2xx to an INVITE is repeated until its ACK.
-    Respond { transaction: TransactionKey, response: Box<Response> },
+    Respond { transaction: TransactionKey, response: Arc<Response> },
     /// Start a client transaction, or send an ACK. The branch of the topmost Via names it.
-    Send { request: Box<Request>, destination: SocketAddr },
+    Send { request: Arc<Request>, destination: SocketAddr },
     /// The media that a call shall have from now on, whole: the gateway reconciles.
     Media(MediaPlan),
 }

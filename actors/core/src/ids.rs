@@ -1,6 +1,7 @@
 //! Names of things. Newtypes, so that a call can't be taken for a leg.
 
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! id64 {
     ($(#[$doc:meta])* $name:ident) => {
@@ -27,8 +28,9 @@ macro_rules! id64 {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        /// Shared by its copies, of which there are many.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub String);
+        pub struct $name(pub Arc<str>);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +40,13 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
             }
         }
     };

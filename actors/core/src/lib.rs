@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod call;
 pub mod cdr;
+pub mod changes;
 pub mod channel;
 pub mod command;
 pub mod config;

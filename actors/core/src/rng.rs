@@ -16,6 +16,16 @@ impl Rng {
     }
 
     pub fn hex(&mut self) -> String {
-        format!("{:016x}", self.next())
+        self.hex_after("")
+    }
+
+    /// Sixteen hexadecimal digits behind `prefix`.
+    pub fn hex_after(&mut self, prefix: &str) -> String {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = String::with_capacity(prefix.len() + 16);
+        text.push_str(prefix);
+        let value = self.next();
+        text.extend((0..16).rev().map(|at| char::from(DIGITS[(value >> (4 * at) & 15) as usize])));
+        text
     }
 }

@@ -153,7 +153,7 @@ fn invite(call_id: &str) -> GatewayEvent {
     GatewayEvent::Invite(Inbound {
         transaction: TransactionKey {
             gateway: GatewayId("gateway-a".into()),
-            branch: request.headers.branch().to_owned(),
+            branch: request.headers.branch().into(),
             sent_by: "127.0.0.1:6000".into(),
             method: "INVITE".into(),
         },

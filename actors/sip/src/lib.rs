@@ -42,7 +42,7 @@ pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Tra
 pub use parse::{
     Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse,
 };
-pub use text::{reason_phrase, response_destination, stamp_source};
+pub use text::{host, reason_phrase, response_destination, stamp_source};
 pub use time::Millis;
 pub use uri::{NameAddr, Param, Scheme, Uri};
 pub use uri_text::Error as UriError;

@@ -2,10 +2,12 @@
 //! message. A message of prost's own is built first, with a copy of every string; that was half of
 //! what it cost to apply a command. Reading is prost's.
 
+use std::cell::Cell;
 use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
 
-/// What most messages fit in without growing.
-const BYTES_USUAL: usize = 256;
+/// A buffer that grew beyond it is not kept.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Of 64 bits, seven in each byte.
 const VARINT_BYTES_MAX: usize = 10;
 
@@ -15,15 +17,26 @@ pub trait Encode {
     fn encode(&self, to: &mut Writer);
 
     fn encoded(&self) -> Vec<u8> {
-        let mut to = Writer { bytes: Vec::with_capacity(BYTES_USUAL) };
+        let mut to = Writer { bytes: BUFFER.take() };
+        to.bytes.clear();
         self.encode(&mut to);
-        to.bytes
+        let bytes = to.bytes.as_slice().into();
+        if to.bytes.capacity() <= BUFFER_BYTES_MAX {
+            BUFFER.set(to.bytes);
+        }
+        bytes
     }
+}
+
+thread_local! {
+    /// Where values are written before their length is known, so that what is kept of them has no
+    /// room left over and is allocated once.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// The fields of one message. Those named `some_…` are written wherever there is a value: they are
 /// `optional`, or of a `oneof`. The others are left out where they are 0, false or empty.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
     bytes: Vec<u8>,
 }
@@ -74,18 +87,45 @@ impl Writer {
         }
     }
 
+    /// A string field: an address and its port, as it shows itself.
+    pub fn socket(&mut self, field: u32, value: &SocketAddr) {
+        let SocketAddr::V4(value) = value else {
+            self.shown(field, value);
+            return;
+        };
+        // By far the most common text of a row, and formatting is slow.
+        self.delimited(field, |to| {
+            for (at, part) in value.ip().octets().into_iter().enumerate() {
+                if at > 0 {
+                    to.bytes.push(b'.');
+                }
+                to.decimal(part.into());
+            }
+            to.bytes.push(b':');
+            to.decimal(value.port());
+        });
+    }
+
+    pub fn some_socket(&mut self, field: u32, value: Option<&SocketAddr>) {
+        if let Some(value) = value {
+            self.socket(field, value);
+        }
+    }
+
+    fn decimal(&mut self, value: u16) {
+        let divisors = [10_000, 1_000, 100, 10].into_iter();
+        for divisor in divisors.skip_while(|divisor| value < *divisor) {
+            self.bytes.push(b'0' + (value / divisor % 10) as u8);
+        }
+        self.bytes.push(b'0' + (value % 10) as u8);
+    }
+
     /// A string field, as the value shows itself.
     pub fn shown(&mut self, field: u32, value: &impl Display) {
         self.delimited(field, |to| {
             // The writer itself never fails.
             let _ = write!(to, "{value}");
         });
-    }
-
-    pub fn some_shown(&mut self, field: u32, value: Option<&impl Display>) {
-        if let Some(value) = value {
-            self.shown(field, value);
-        }
     }
 
     pub fn blob(&mut self, field: u32, value: &[u8]) {

@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::sdp_value::{Audio, Codec, Direction, Payload};
+use crate::text::host;
 
 /// Payload types of one audio section that are looked at.
 const PAYLOADS_MAX: usize = 64;
+/// What our descriptions fit in without growing.
+const TEXT_BYTES_USUAL: usize = 320;
 const PTIME_MS_DEFAULT: u16 = 20;
 /// The dynamic payload type under which we offer `telephone-event`.
 pub const TELEPHONE_EVENT: u8 = 101;
@@ -177,26 +180,24 @@ impl Audio {
     /// The text: the same value gives the same bytes.
     pub fn compose(&self) -> Vec<u8> {
         let family = if self.address.is_ipv4() { "IP4" } else { "IP6" };
-        let mut numbers: Vec<u8> = self.payloads.iter().map(|payload| payload.number).collect();
-        numbers.extend(self.telephone_event);
-        if numbers.is_empty() {
-            // A refused section still names a format (RFC 8866 §5.14).
-            numbers.push(0);
-        }
-        let list: Vec<String> = numbers.iter().map(u8::to_string).collect();
-        let mut text = String::new();
+        let address = host(self.address);
+        let mut text = String::with_capacity(TEXT_BYTES_USUAL);
         // Writing to a String can't fail.
-        let _ = write!(
-            text,
-            "v=0\r\no=tandem {} {} IN {family} {}\r\ns=-\r\nc=IN {family} {}\r\nt=0 0\r\n\
-             m=audio {} RTP/AVP {}\r\n",
-            self.session_id,
-            self.session_version,
-            self.address,
-            self.address,
-            self.port,
-            list.join(" ")
-        );
+        let _ = write!(text, "v=0\r\no=tandem {} {}", self.session_id, self.session_version);
+        for part in [" IN ", family, " ", &address, "\r\ns=-\r\nc=IN ", family, " ", &address] {
+            text.push_str(part);
+        }
+        let _ = write!(text, "\r\nt=0 0\r\nm=audio {} RTP/AVP", self.port);
+        for payload in &self.payloads {
+            let _ = write!(text, " {}", payload.number);
+        }
+        if let Some(number) = self.telephone_event {
+            let _ = write!(text, " {number}");
+        } else if self.payloads.is_empty() {
+            // A refused section still names a format (RFC 8866 §5.14).
+            text.push_str(" 0");
+        }
+        text.push_str("\r\n");
         for payload in &self.payloads {
             let _ = write!(text, "a=rtpmap:{} {}/8000\r\n", payload.number, payload.codec.name());
         }
@@ -205,7 +206,9 @@ impl Audio {
                 write!(text, "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n");
         }
         let ptime = self.ptime_ms.unwrap_or(PTIME_MS_DEFAULT);
-        let _ = write!(text, "a=ptime:{ptime}\r\na={}\r\n", self.direction.as_str());
+        let _ = write!(text, "a=ptime:{ptime}\r\na=");
+        text.push_str(self.direction.as_str());
+        text.push_str("\r\n");
         text.into_bytes()
     }
 

@@ -425,3 +425,21 @@ pub fn reason_phrase(status: u16) -> &'static str {
         },
     }
 }
+
+/// An IP address as it stands in a URI's host without brackets: what `to_string` makes, for the
+/// common kind without the formatter.
+pub fn host(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (at, part) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        for (divisor, from) in [(100, 100), (10, 10), (1, 0)] {
+            if part >= from {
+                text.push(char::from(b'0' + part / divisor % 10));
+            }
+        }
+    }
+    text
+}

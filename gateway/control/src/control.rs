@@ -235,9 +235,9 @@ impl Control {
     pub(crate) fn transaction(&self, key: &Key) -> TransactionKey {
         TransactionKey {
             gateway: self.identity.name.clone(),
-            branch: key.branch.clone(),
-            sent_by: key.sent_by.clone(),
-            method: key.method.clone(),
+            branch: key.branch.as_str().into(),
+            sent_by: key.sent_by.as_str().into(),
+            method: key.method.as_str().into(),
         }
     }
 
@@ -272,8 +272,8 @@ pub(crate) fn count_response(status: u16) {
 /// The name of a transaction within this gateway.
 pub(crate) fn key_of(transaction: &TransactionKey) -> Key {
     Key {
-        branch: transaction.branch.clone(),
-        sent_by: transaction.sent_by.clone(),
-        method: transaction.method.clone(),
+        branch: transaction.branch.to_string(),
+        sent_by: transaction.sent_by.to_string(),
+        method: transaction.method.to_string(),
     }
 }

@@ -318,7 +318,7 @@ mod tests {
 
     fn settle(ledger: &mut Ledger, sequence: u64, overloaded: bool) -> Settled {
         let accepted = Accepted { shard: 0, sequence, overloaded, retry_after_s: 3 };
-        ledger.on_accepted(&accepted, |transaction| transaction.branch != "promised")
+        ledger.on_accepted(&accepted, |transaction| *transaction.branch != *"promised")
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         ledger.send_all_again();
         ledger.push(event(3), About::NewCall(key("unseen"))).unwrap();
         ledger.push(event(4), About::Existing).unwrap();
-        let silent = |transaction: &TransactionKey| transaction.branch != "promised";
+        let silent = |transaction: &TransactionKey| *transaction.branch != *"promised";
         assert_eq!(ledger.withdraw_new_calls(silent), [key("seen"), key("unseen")]);
         assert_eq!(ledger.withdraw_new_calls(silent), []);
         // Its caller has heard 100: no leader's refusal can take that back.

@@ -17,7 +17,7 @@ async fn caller_hears_trying_only_when_the_effect_says_so() {
     assert_eq!(invite.source, phone.address());
     assert!(invite.request.body.is_empty());
     assert_eq!(invite.offer.as_ref().unwrap().port, 4000);
-    assert_eq!(invite.transaction.branch, "z9hG4bKa");
+    assert_eq!(&*invite.transaction.branch, "z9hG4bKa");
     phone.quiet().await;
     // It is repeated meanwhile: absorbed, here and above.
     phone.send(&phone.invite("a")).await;
@@ -107,7 +107,7 @@ async fn agent_registers_when_the_password_is_proven_and_not_otherwise() {
     let right = register("c", &authorization("tandem-1001"));
     phone.send(&right).await;
     let GatewayEvent::Register(proven) = node.event().await else { panic!("no register") };
-    assert_eq!((proven.agent.0.as_str(), proven.source), ("1001", phone.address()));
+    assert_eq!((&*proven.agent.0, proven.source), ("1001", phone.address()));
     assert_eq!(proven.request.headers.other("Authorization"), None);
     phone.quiet().await;
     node.respond(1, &proven.transaction, proven.request.respond(200, None, Some("t"))).await;
@@ -126,7 +126,7 @@ async fn answer_of_an_earlier_life_is_adopted() {
     let transaction = tandem_core::command::TransactionKey {
         gateway: super::harness::GATEWAY.into(),
         branch: "z9hG4bKold".into(),
-        sent_by: phone.address().to_string(),
+        sent_by: phone.address().to_string().into(),
         method: "INVITE".into(),
     };
     node.respond(1, &transaction, request.respond(200, None, Some("ours"))).await;

@@ -234,7 +234,7 @@ impl FakeNode {
     }
 
     pub async fn respond(&mut self, term: u64, to: &TransactionKey, response: Response) {
-        let body = Body::Respond { transaction: to.clone(), response: Box::new(response) };
+        let body = Body::Respond { transaction: to.clone(), response: response.into() };
         self.effect(term, body).await;
     }
 

@@ -18,7 +18,7 @@ fn our_invite(gateway: &Gateway, phone: &Phone, branch: &str) -> Request {
 }
 
 async fn send(node: &mut FakeNode, phone: &Phone, request: Request) {
-    let body = Body::Send { request: Box::new(request), destination: phone.address() };
+    let body = Body::Send { request: request.into(), destination: phone.address() };
     node.effect(1, body).await;
 }
 

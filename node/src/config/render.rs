@@ -32,7 +32,7 @@ fn tables_of(config: &Config) -> Table {
     let rows = |rows: Vec<Table>| Value::Array(rows.into_iter().map(Value::Table).collect());
     let trunks = config.trunks.iter().map(|trunk| {
         let mut row = Table::new();
-        row.insert("name".into(), trunk.id.0.clone().into());
+        row.insert("name".into(), trunk.id.to_string().into());
         row.insert("channels".into(), i64::from(trunk.channels).into());
         row.insert("guard_ms".into(), millis(trunk.guard_ms));
         let sources = trunk.sources.iter().map(|source| Value::from(source.to_string()));
@@ -41,12 +41,12 @@ fn tables_of(config: &Config) -> Table {
     });
     let queues = config.queues.iter().map(|queue| {
         let mut row = Table::new();
-        row.insert("name".into(), queue.id.0.clone().into());
+        row.insert("name".into(), queue.id.to_string().into());
         let strategy = match queue.strategy {
             Strategy::LongestIdle => "longest_idle",
         };
         row.insert("strategy".into(), strategy.into());
-        let agents = queue.agents.iter().map(|agent| Value::from(agent.0.clone()));
+        let agents = queue.agents.iter().map(|agent| Value::from(agent.to_string()));
         row.insert("agents".into(), Value::Array(agents.collect()));
         row.insert("ring_ms_max".into(), millis(queue.ring_ms_max));
         row.insert("record".into(), queue.record.into());
@@ -55,7 +55,7 @@ fn tables_of(config: &Config) -> Table {
     });
     let agents = config.agents.iter().map(|agent| {
         let mut row = Table::new();
-        row.insert("id".into(), agent.id.0.clone().into());
+        row.insert("id".into(), agent.id.to_string().into());
         row.insert("ha1".into(), agent.ha1.clone().into());
         row
     });
@@ -63,7 +63,7 @@ fn tables_of(config: &Config) -> Table {
         let mut row = Table::new();
         row.insert("digits".into(), number.digits.clone().into());
         match &number.target {
-            Target::Queue(queue) => row.insert("queue".into(), queue.0.clone().into()),
+            Target::Queue(queue) => row.insert("queue".into(), queue.to_string().into()),
             Target::Echo => row.insert("echo".into(), true.into()),
         };
         row

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
-use tandem_core::ids::{AgentId, QueueId, TrunkId};
 
 use super::reader::{Placed, Reader};
 
@@ -174,7 +173,7 @@ fn agent(reader: Reader<'_, '_>, realm: &str, names: &mut Names) -> Option<Agent
         (None, Some(ha1)) => ha1.value.to_ascii_lowercase(),
         (None, None) => return None,
     };
-    Some(Agent { id: AgentId(id), ha1 })
+    Some(Agent { id: id.into(), ha1 })
 }
 
 fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<Queue> {
@@ -189,7 +188,7 @@ fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<
     let served_by =
         reader.required("agents", reader.strings("agents", expected), expected).unwrap_or_default();
     for agent in &served_by {
-        if !agents.iter().any(|known| known.id.0 == agent.value) {
+        if !agents.iter().any(|known| *known.id.0 == *agent.value) {
             reader.mistake(
                 "agents",
                 agent.at.clone(),
@@ -214,9 +213,9 @@ fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<
     }
     reader.finish();
     Some(Queue {
-        id: QueueId(id?.value),
+        id: id?.value.into(),
         strategy: Strategy::LongestIdle,
-        agents: served_by.into_iter().map(|agent| AgentId(agent.value)).collect(),
+        agents: served_by.into_iter().map(|agent| agent.value.into()).collect(),
         ring_ms_max,
         record,
         waiting_max: u32::try_from(waiting_max).ok()?,
@@ -246,7 +245,7 @@ fn number(reader: Reader<'_, '_>, queues: &[Queue], names: &mut Names) -> Option
     let echo = reader.bool("echo", "true");
     let target = match (queue, echo) {
         (Some(queue), None | Some(false)) => {
-            if !queues.iter().any(|known| known.id.0 == queue.value) {
+            if !queues.iter().any(|known| *known.id.0 == *queue.value) {
                 reader.mistake(
                     "queue",
                     queue.at,
@@ -254,7 +253,7 @@ fn number(reader: Reader<'_, '_>, queues: &[Queue], names: &mut Names) -> Option
                     "the name of a [[queue]]",
                 );
             }
-            Some(Target::Queue(QueueId(queue.value)))
+            Some(Target::Queue(queue.value.into()))
         }
         (None, Some(true)) => Some(Target::Echo),
         (Some(_), Some(true)) => {
@@ -296,7 +295,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
     }
     reader.finish();
     Some(Trunk {
-        id: TrunkId(id?.value),
+        id: id?.value.into(),
         channels: u16::try_from(channels?).ok()?,
         guard_ms,
         sources,

@@ -21,7 +21,7 @@ fn entry(index: u64, command: Command) -> Entry {
 
 fn set(index: u64, agent: &str, reason: &str) -> Entry {
     let state = RequestedState::NotReady { reason: reason.to_owned() };
-    let agent = AgentId(agent.to_owned());
+    let agent = AgentId::from(agent);
     entry(index, Command::Operator(OperatorCommand::SetAgentState { agent, state }))
 }
 

@@ -82,7 +82,7 @@ impl Desk {
     }
 
     fn agent_json(&self, agent: &AgentId) -> Vec<u8> {
-        let params = BTreeMap::from([("name".to_owned(), agent.0.clone())]);
+        let params = BTreeMap::from([("name".to_owned(), agent.to_string())]);
         let found = self.read(|world| views::of(world, "agent", &params));
         found.and_then(Result::ok).flatten().map(|json| bytes(&json)).unwrap_or_default()
     }
@@ -206,7 +206,7 @@ impl Node for Desk {
         }
         let (command, agent) = match command {
             pb::execute_request::Command::SetAgentState(asked) => {
-                let agent = AgentId(asked.agent);
+                let agent = AgentId::from(asked.agent);
                 let state = match asked.state.as_str() {
                     "ready" => RequestedState::Ready,
                     "not_ready" => RequestedState::NotReady { reason: asked.reason },

@@ -54,7 +54,7 @@ impl Sessions {
         down: mpsc::Sender<Result<pb::Down, Status>>,
     ) -> Option<Session> {
         let session = Session {
-            gateway: GatewayId(hello.gateway.clone()),
+            gateway: GatewayId::from(hello.gateway.clone()),
             incarnation: hello.incarnation,
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             down,

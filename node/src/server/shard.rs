@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::EffectId;
-use tandem_core::ids::{AgentId, ChannelId, EntityId, GatewayId, QueueId, TrunkId};
+use tandem_core::ids::{ChannelId, EntityId, GatewayId};
 use tandem_core::world::{Reply, World};
 use tokio::sync::watch;
 
@@ -66,12 +66,12 @@ pub fn entity(kind: &str, id: &str) -> Option<EntityId> {
         "channel" => {
             let (trunk, number) = id.rsplit_once('/')?;
             let number = number.parse().ok()?;
-            Some(EntityId::Channel(ChannelId { trunk: TrunkId(trunk.to_owned()), number }))
+            Some(EntityId::Channel(ChannelId { trunk: trunk.into(), number }))
         }
         "call" => id.parse().ok().map(EntityId::Call),
-        "agent" => Some(EntityId::Agent(AgentId(id.to_owned()))),
-        "queue" => Some(EntityId::Queue(QueueId(id.to_owned()))),
-        "gateway" => Some(EntityId::Gateway(GatewayId(id.to_owned()))),
+        "agent" => Some(EntityId::Agent(id.into())),
+        "queue" => Some(EntityId::Queue(id.into())),
+        "gateway" => Some(EntityId::Gateway(id.into())),
         _ => None,
     }
 }

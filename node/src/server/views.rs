@@ -35,7 +35,7 @@ pub fn of(world: &World, kind: &str, params: &Params) -> Result<Option<Value>, S
         "queues" => page(query::queues(world), |queue| queue.name.clone(), params)?,
         "agents" => page(query::agents(world), |agent| agent.id.clone(), params)?,
         "trunks" => page(query::trunks(world), |trunk| trunk.name.clone(), params)?,
-        "channels" => match query::channels(world, &TrunkId(name.to_owned())) {
+        "channels" => match query::channels(world, &TrunkId::from(name)) {
             Some(channels) => page(channels, |channel| format!("{:05}", channel.number), params)?,
             None => return Ok(None),
         },
@@ -43,8 +43,8 @@ pub fn of(world: &World, kind: &str, params: &Params) -> Result<Option<Value>, S
             let id = name.parse::<CallId>().ok();
             return Ok(id.and_then(|id| query::call(world, id)).and_then(json_of));
         }
-        "queue" => return Ok(query::queue(world, &QueueId(name.to_owned())).and_then(json_of)),
-        "agent" => return Ok(query::agent(world, &AgentId(name.to_owned())).and_then(json_of)),
+        "queue" => return Ok(query::queue(world, &QueueId::from(name)).and_then(json_of)),
+        "agent" => return Ok(query::agent(world, &AgentId::from(name)).and_then(json_of)),
         other => return Err(format!("there is no kind {other:?}")),
     };
     Ok(Some(list))

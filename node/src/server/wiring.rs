@@ -437,11 +437,11 @@ impl ClusterView {
                 box_name: gateway.box_name.clone(),
                 vips: vec![gateway.vip.to_string()],
                 calls: self.runtime.replica().read(|world| {
-                    let of = |id: &GatewayId| id.0 == gateway.name;
+                    let of = |id: &GatewayId| *id.0 == *gateway.name;
                     let live = world.calls.values().filter(|call| call.is_live());
                     live.filter(|call| of(&call.gateway)).count() as u64
                 }),
-                logged_in: open.iter().any(|session| session.gateway.0 == gateway.name),
+                logged_in: open.iter().any(|session| *session.gateway.0 == *gateway.name),
             })
             .collect();
         Some(status::cluster(&voters, &gateways, tandem_runtime::proposer::FEATURE_VERSION))

@@ -28,7 +28,7 @@ fn with_agent() -> Shard {
 }
 
 fn quarantine(shard: &mut Shard, agent: u16) {
-    let entity = EntityId::Agent(AgentId(agent.to_string()));
+    let entity = EntityId::Agent(AgentId::from(agent.to_string()));
     shard.apply(Command::Quarantine { entity, reason: "crash_loop".into() });
 }
 
@@ -561,5 +561,5 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
 }
 
 fn calling(shard: &Shard, call: CallId) -> Option<&str> {
-    shard.call(call).calling_agent.as_ref().map(|agent| agent.0.as_str())
+    shard.call(call).calling_agent.as_ref().map(|agent| &*agent.0)
 }

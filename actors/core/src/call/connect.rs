@@ -1,5 +1,7 @@
 //! An agent's phone answers: the two legs become a conversation.
 
+use std::sync::Arc;
+
 use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
@@ -85,7 +87,7 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
         draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     }
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
-        leg.dialog = dialog;
+        leg.dialog = dialog.map(Arc::new);
         leg.state = LegState::Active;
         leg.release_at = None;
     }

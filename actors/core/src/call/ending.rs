@@ -1,5 +1,7 @@
 //! How calls end: who hung up, what each leg is still owed, and the one record.
 
+use std::sync::Arc;
+
 use tandem_sip::Method;
 
 use super::leg::{Role, State as LegState};
@@ -216,7 +218,7 @@ pub fn send_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let via = draft.via(&gateway);
     let until = draft.now.after(limits::RELEASE_MS_MAX);
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
-    let Some(dialog) = leg.dialog.as_mut() else {
+    let Some(dialog) = leg.dialog.as_mut().map(Arc::make_mut) else {
         // Without a Contact of the peer there is nobody to tell.
         leg_released(draft, id, leg_id);
         return;

@@ -174,7 +174,7 @@ fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
             Target::Echo => Destination::Echo,
         });
     }
-    let extension = config.agents.iter().find(|agent| agent.id.0 == digits)?;
+    let extension = config.agents.iter().find(|agent| *agent.id.0 == *digits)?;
     Some(Destination::Extension(extension.id.clone()))
 }
 
@@ -223,10 +223,16 @@ fn seize(draft: &mut Draft<'_>, call: CallId, trunk: &TrunkId) -> Result<Channel
         .config()
         .and_then(|config| config.trunks.iter().find(|known| known.id == *trunk))
         .map_or(0, |trunk| trunk.channels);
-    let idle = (1..=channels)
-        .map(|number| ChannelId { trunk: trunk.clone(), number })
-        .find(|id| draft.channel(id).is_none())
-        .ok_or(Refusal(503, Disposition::Rejected))?;
+    let written = |number: &u16| {
+        draft.writes.channels.get(&ChannelId { trunk: trunk.clone(), number: *number })
+    };
+    let known = draft.world.idle_channels(trunk).find(|number| written(number).is_none());
+    let left = draft.writes.channels.iter().filter(|(id, channel)| {
+        channel.is_none() && id.trunk == *trunk && (1..=channels).contains(&id.number)
+    });
+    let number = left.map(|(id, _)| id.number).chain(known).min();
+    let number = number.ok_or(Refusal(503, Disposition::Rejected))?;
+    let idle = ChannelId { trunk: trunk.clone(), number };
     draft.put_channel(Channel {
         id: idle.clone(),
         state: ChannelState::SeizedIn { call },
@@ -246,7 +252,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         state: LegState::Trying,
         gateway: invite.transaction.gateway.clone(),
         peer: invite.source,
-        dialog: Dialog::as_uas(&request, &local_tag).ok(),
+        dialog: Dialog::as_uas(&request, &local_tag).ok().map(Arc::new),
         invite: Arc::new(request),
         transaction: Some(invite.transaction.clone()),
         local_tag,

@@ -1,5 +1,7 @@
 //! Requests within a dialog: BYE, re-INVITE, UPDATE, OPTIONS, INFO, and the ACK of our 2xx.
 
+use std::sync::Arc;
+
 use tandem_sip::dialog::Refused;
 use tandem_sip::sdp::{Audio, negotiate};
 use tandem_sip::{Method, Response};
@@ -73,7 +75,7 @@ fn admit(
     inbound: &Inbound,
 ) -> Result<(), Refused> {
     let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id));
-    match leg.and_then(|leg| leg.dialog.as_mut()) {
+    match leg.and_then(|leg| leg.dialog.as_mut()).map(Arc::make_mut) {
         Some(dialog) => dialog.admit(&inbound.request),
         None => Ok(()),
     }
@@ -118,7 +120,7 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         leg.media = media;
         if let Some(dialog) = &mut leg.dialog {
-            dialog.refresh_target(&inbound.request.headers);
+            Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
         }
     }
     hold(draft, id, leg_id, held);

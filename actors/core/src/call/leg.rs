@@ -26,7 +26,8 @@ pub struct Leg {
     pub transaction: Option<TransactionKey>,
     /// Our tag.
     pub local_tag: String,
-    pub dialog: Option<Dialog>,
+    /// Shared by all copies of the leg, until one has a request of its own.
+    pub dialog: Option<Arc<Dialog>>,
     /// The Via branch of the BYE that we sent.
     pub bye_branch: Option<String>,
     pub media: Media,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate};
-use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
+use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
@@ -70,9 +70,8 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         session_version: 1,
     };
     let local_tag = draft.rng.hex();
-    let mut sender = address_of(&from, vip.ip()).unwrap_or_else(|_| {
-        NameAddr::new(Uri::sip(Some("anonymous"), &vip.ip().to_string(), None))
-    });
+    let mut sender = address_of(&from, vip.ip())
+        .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &host(vip.ip()), None)));
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
@@ -84,8 +83,8 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         headers: Headers {
             via: vec![via],
             from: sender,
-            to: NameAddr::new(Uri::sip(Some(&to.0), &vip.ip().to_string(), None)),
-            call_id: format!("{}@{}", draft.rng.hex(), vip.ip()),
+            to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
+            call_id: format!("{}@{}", draft.rng.hex(), host(vip.ip())),
             cseq: CSeq { number: 1, method: Method::Invite },
             contact: vec![draft.contact(&gateway)],
             route: Vec::new(),
@@ -104,7 +103,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         state: LegState::Calling,
         gateway,
         peer: registration.source,
-        invite: Arc::new(invite.clone()),
+        invite: Arc::new(invite),
         transaction: None,
         local_tag,
         dialog: None,
@@ -114,7 +113,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         release_at: None,
     };
     let leg_id = leg.id;
-    draft.send(id, &leg, invite);
+    draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
     Some(leg_id)
 }

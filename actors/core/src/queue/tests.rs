@@ -22,7 +22,7 @@ fn waiting(shard: &Shard) -> Vec<CallId> {
 /// Who rings for the call.
 fn rings(shard: &Shard, call: CallId) -> Option<&str> {
     let leg = shard.call(call).legs.iter().find(|leg| leg.is_ringing())?;
-    leg.agent().map(|agent| agent.0.as_str())
+    leg.agent().map(|agent| &*agent.0)
 }
 
 // --- the order ---------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ fn first_caller_is_offered_to_the_agent_who_was_ready_longest() {
     shard.register(1001);
     assert_eq!((rings(&shard, first), rings(&shard, second)), (Some("1003"), Some("1001")));
     let states: Vec<_> = support(&shard).entries.iter().map(|entry| &entry.state).collect();
-    assert!(matches!(states[0], State::Offered { agent, .. } if agent.0 == "1003"));
-    assert!(matches!(states[1], State::Offered { agent, .. } if agent.0 == "1001"));
+    assert!(matches!(states[0], State::Offered { agent, .. } if *agent.0 == *"1003"));
+    assert!(matches!(states[1], State::Offered { agent, .. } if *agent.0 == *"1001"));
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn play(acts: &[Act]) -> Shard {
                     1 => RequestedState::NotReady { reason: "lunch".into() },
                     _ => RequestedState::LoggedOut,
                 };
-                let agent = AgentId(agent.to_string());
+                let agent = AgentId::from(agent.to_string());
                 shard.apply(Command::Operator(OperatorCommand::SetAgentState { agent, state })).1
             }
             Act::Release(at) => match pick(*at) {
@@ -210,7 +210,7 @@ fn play(acts: &[Act]) -> Shard {
                 None => Vec::new(),
             },
             Act::Quarantine(agent) => {
-                let entity = EntityId::Agent(AgentId(agent.to_string()));
+                let entity = EntityId::Agent(AgentId::from(agent.to_string()));
                 shard.apply(Command::Quarantine { entity, reason: "crash_loop".into() }).1
             }
             Act::Configure(call_ms_max) => {

@@ -164,7 +164,7 @@ impl Shard {
             transaction: key(&request),
             source: phone(agent),
             request: Box::new(request),
-            agent: AgentId(agent.to_string()),
+            agent: AgentId::from(agent.to_string()),
         }))
     }
 
@@ -259,7 +259,7 @@ impl Shard {
     }
 
     pub fn agent(&self, id: u16) -> &Agent {
-        &self.leader.agents[&AgentId(id.to_string())]
+        &self.leader.agents[&AgentId::from(id.to_string())]
     }
 
     pub fn call(&self, id: CallId) -> &Call {
@@ -267,7 +267,7 @@ impl Shard {
     }
 
     pub fn ask(&mut self, agent: u16, state: RequestedState) -> Reply {
-        let agent = AgentId(agent.to_string());
+        let agent = AgentId::from(agent.to_string());
         self.apply(Command::Operator(OperatorCommand::SetAgentState { agent, state })).0
     }
 
@@ -304,7 +304,7 @@ impl Shard {
     }
 
     pub fn agent_state(&self, id: u16) -> &'static str {
-        self.leader.agents[&AgentId(id.to_string())].state_name()
+        self.leader.agents[&AgentId::from(id.to_string())].state_name()
     }
 
     pub fn talk(&mut self, call_id: &str) -> CallId {
@@ -323,9 +323,9 @@ pub fn phone(agent: u16) -> SocketAddr {
 pub fn key(request: &Request) -> TransactionKey {
     TransactionKey {
         gateway: GatewayId(GATEWAY.into()),
-        branch: request.headers.branch().to_owned(),
+        branch: request.headers.branch().into(),
         sent_by: "127.0.0.1:6000".into(),
-        method: request.method.to_string(),
+        method: request.method.as_str().into(),
     }
 }
 

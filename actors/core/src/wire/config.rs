@@ -2,7 +2,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse};
 use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
-use crate::ids::{AgentId, QueueId, TrunkId};
+use crate::ids::AgentId;
 use crate::proto;
 
 impl Encode for Config {
@@ -71,7 +71,7 @@ impl TryFrom<proto::Config> for Config {
         let trunk = |trunk: proto::Trunk| -> Result<Trunk, Error> {
             let sources = trunk.sources.iter().map(|source| parse(source, "trunk.source"));
             Ok(Trunk {
-                id: TrunkId(trunk.id),
+                id: trunk.id.into(),
                 channels: narrow(trunk.channels, "trunk.channels")?,
                 guard_ms: trunk.guard_ms,
                 sources: sources.collect::<Result<_, _>>()?,
@@ -83,9 +83,9 @@ impl TryFrom<proto::Config> for Config {
                 other => return Err(Error::Unknown("strategy", other.to_owned())),
             };
             Ok(Queue {
-                id: QueueId(queue.id),
+                id: queue.id.into(),
                 strategy,
-                agents: queue.agents.into_iter().map(AgentId).collect(),
+                agents: queue.agents.into_iter().map(AgentId::from).collect(),
                 ring_ms_max: queue.ring_ms_max,
                 record: queue.record,
                 waiting_max: queue.waiting_max,
@@ -94,12 +94,12 @@ impl TryFrom<proto::Config> for Config {
         let number = |number: proto::Number| -> Result<Number, Error> {
             use proto::number::Target as From;
             let target = match need(number.target, "number.target")? {
-                From::Queue(queue) => Target::Queue(QueueId(queue)),
+                From::Queue(queue) => Target::Queue(queue.into()),
                 From::Echo(_) => Target::Echo,
             };
             Ok(Number { digits: number.digits, target })
         };
-        let agent = |agent: proto::AgentConfig| Agent { id: AgentId(agent.id), ha1: agent.ha1 };
+        let agent = |agent: proto::AgentConfig| Agent { id: agent.id.into(), ha1: agent.ha1 };
         Ok(Self {
             version: config.version,
             tenant: config.tenant,

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse, parse_some};
 use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
-use crate::ids::{CallId, GatewayId, LegId, RecordingId};
+use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
 impl Encode for Effect {
@@ -17,7 +19,7 @@ impl Encode for Effect {
             }),
             Body::Send { request, destination } => to.delimited(5, |to| {
                 to.message(1, &**request);
-                to.shown(2, destination);
+                to.socket(2, destination);
             }),
             Body::Media(plan) => to.message(6, plan),
         }
@@ -32,10 +34,10 @@ impl TryFrom<proto::Effect> for Effect {
         let body = match need(effect.body, "effect.body")? {
             From::Respond(respond) => Body::Respond {
                 transaction: need(respond.transaction, "respond.transaction")?.into(),
-                response: Box::new(need(respond.response, "respond.response")?.try_into()?),
+                response: Arc::new(need(respond.response, "respond.response")?.try_into()?),
             },
             From::Send(send) => Body::Send {
-                request: Box::new(need(send.request, "send.request")?.try_into()?),
+                request: Arc::new(need(send.request, "send.request")?.try_into()?),
                 destination: parse(&send.destination, "send.destination")?,
             },
             From::Media(plan) => Body::Media(plan.try_into()?),
@@ -43,7 +45,7 @@ impl TryFrom<proto::Effect> for Effect {
         Ok(Self {
             id: need(effect.id, "effect.id")?.try_into()?,
             entity: need(effect.entity, "effect.entity")?.try_into()?,
-            gateway: GatewayId(effect.gateway),
+            gateway: effect.gateway.into(),
             body,
         })
     }
@@ -92,7 +94,7 @@ impl Encode for MediaLeg {
         };
         to.fixed(1, self.leg.0);
         to.uint(2, self.port);
-        to.some_shown(3, self.remote.as_ref());
+        to.some_socket(3, self.remote.as_ref());
         to.text(4, self.codec.name());
         to.uint(5, self.payload);
         to.some_uint(6, self.telephone_event);

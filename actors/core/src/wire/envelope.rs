@@ -5,7 +5,7 @@ use super::{Error, narrow, need};
 use crate::command::{Command, Envelope, OperatorCommand, Origin, RequestedState};
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
-use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId};
+use crate::ids::{AgentId, CallId, LegId, OfferId};
 use crate::proto::{self, deadline::Kind, envelope};
 
 impl Encode for Envelope {
@@ -69,7 +69,7 @@ impl TryFrom<proto::Envelope> for Envelope {
                     "logged_out" => RequestedState::LoggedOut,
                     other => return Err(Error::Unknown("agent state", other.to_owned())),
                 };
-                let agent = AgentId(set.agent);
+                let agent = set.agent.into();
                 Command::Operator(OperatorCommand::SetAgentState { agent, state })
             }
             From::ReleaseCall(release) => {
@@ -86,7 +86,7 @@ impl TryFrom<proto::Envelope> for Envelope {
             seed: value.seed,
             version: value.version,
             origin: value.origin.map(|origin| Origin {
-                gateway: GatewayId(origin.gateway),
+                gateway: origin.gateway.into(),
                 incarnation: origin.incarnation,
                 sequence: origin.sequence,
             }),
@@ -149,10 +149,10 @@ impl TryFrom<proto::Deadline> for Deadline {
         Ok(match need(deadline.kind, "deadline.kind")? {
             Kind::RingOut(of) => Self::RingOut { call: CallId(of.call), offer: OfferId(of.offer) },
             Kind::AcwOver(of) => {
-                Self::AcwOver { agent: AgentId(of.agent), since_index: of.since_index }
+                Self::AcwOver { agent: of.agent.into(), since_index: of.since_index }
             }
             Kind::RegistrationExpired(of) => {
-                Self::RegistrationExpired { agent: AgentId(of.agent), since_index: of.since_index }
+                Self::RegistrationExpired { agent: of.agent.into(), since_index: of.since_index }
             }
             Kind::GuardOver(id) => Self::GuardOver { channel: id.try_into()? },
             Kind::ReleaseOver(of) => {

@@ -2,7 +2,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
-use crate::ids::{AgentId, CallId, GatewayId, LegId, RecordingId};
+use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
 
 impl Encode for GatewayEvent {
@@ -38,7 +38,7 @@ impl Encode for GatewayEvent {
 
 impl Encode for Login {
     fn encode(&self, to: &mut Writer) {
-        to.shown(1, &self.vip);
+        to.socket(1, &self.vip);
         to.packed(2, self.ports.iter().copied().map(u64::from));
     }
 }
@@ -46,7 +46,7 @@ impl Encode for Login {
 impl Encode for Register {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.transaction);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.text(4, &self.agent.0);
     }
@@ -85,7 +85,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 transaction: need(register.transaction, "register.transaction")?.into(),
                 source: parse(&register.source, "register.source")?,
                 request: Box::new(need(register.request, "register.request")?.try_into()?),
-                agent: AgentId(register.agent),
+                agent: register.agent.into(),
             }),
             Event::Request(inbound) => Self::Request(inbound.try_into()?),
             Event::Cancel(key) => Self::Cancel { transaction: key.into() },
@@ -123,7 +123,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
 impl Encode for Inbound {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.transaction);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.some_message(4, self.offer.as_ref());
     }
@@ -154,10 +154,10 @@ impl Encode for TransactionKey {
 impl From<proto::TransactionKey> for TransactionKey {
     fn from(key: proto::TransactionKey) -> Self {
         Self {
-            gateway: GatewayId(key.gateway),
-            branch: key.branch,
-            sent_by: key.sent_by,
-            method: key.method,
+            gateway: key.gateway.into(),
+            branch: key.branch.into(),
+            sent_by: key.sent_by.into(),
+            method: key.method.into(),
         }
     }
 }

@@ -4,7 +4,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::Error;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::command::Gap;
-use crate::ids::{AgentId, CallId, GatewayId, QueueId, RecordingId};
+use crate::ids::{AgentId, CallId, QueueId, RecordingId};
 use crate::proto;
 
 impl Encode for Cdr {
@@ -56,8 +56,8 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         queued_at: cdr.queued_at.map(Millis),
         connected_at: cdr.connected_at.map(Millis),
         ended_at: Millis(cdr.ended_at),
-        queue: cdr.queue.map(QueueId),
-        agent: cdr.agent.map(AgentId),
+        queue: cdr.queue.map(QueueId::from),
+        agent: cdr.agent.map(AgentId::from),
         disposition,
         hung_up_by,
         cause: cdr.cause,
@@ -83,7 +83,7 @@ pub(crate) fn manifest_from(manifest: proto::Manifest) -> Manifest {
     Manifest {
         recording: RecordingId(manifest.recording),
         call: CallId(manifest.call),
-        gateway: GatewayId(manifest.gateway),
+        gateway: manifest.gateway.into(),
         duration_ms: manifest.duration_ms,
         chunks: manifest.chunks,
         gaps: manifest.gaps.into_iter().map(Gap::from).collect(),

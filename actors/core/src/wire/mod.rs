@@ -86,10 +86,7 @@ impl TryFrom<proto::channel::Id> for ChannelId {
     type Error = Error;
 
     fn try_from(id: proto::channel::Id) -> Result<Self, Error> {
-        Ok(Self {
-            trunk: crate::ids::TrunkId(id.trunk),
-            number: narrow(id.number, "channel.number")?,
-        })
+        Ok(Self { trunk: id.trunk.into(), number: narrow(id.number, "channel.number")? })
     }
 }
 
@@ -109,14 +106,14 @@ impl TryFrom<proto::Entity> for EntityId {
     type Error = Error;
 
     fn try_from(entity: proto::Entity) -> Result<Self, Error> {
-        use crate::ids::{AgentId, CallId, GatewayId, QueueId};
+        use crate::ids::CallId;
         use proto::entity::Id;
         Ok(match need(entity.id, "entity.id")? {
             Id::Channel(id) => Self::Channel(id.try_into()?),
             Id::Call(id) => Self::Call(CallId(id)),
-            Id::Agent(id) => Self::Agent(AgentId(id)),
-            Id::Queue(id) => Self::Queue(QueueId(id)),
-            Id::Gateway(id) => Self::Gateway(GatewayId(id)),
+            Id::Agent(id) => Self::Agent(id.into()),
+            Id::Queue(id) => Self::Queue(id.into()),
+            Id::Gateway(id) => Self::Gateway(id.into()),
         })
     }
 }

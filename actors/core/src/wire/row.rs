@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::{Millis, Request};
 
@@ -73,9 +74,9 @@ impl Call {
         use proto::call::State as From;
         let state = match need(call.state, "call.state")? {
             From::InFlow(_) => CallState::InFlow,
-            From::Queued(queue) => CallState::Queued { queue: QueueId(queue) },
+            From::Queued(queue) => CallState::Queued { queue: queue.into() },
             From::Dialing(dialing) => {
-                CallState::Dialing { agent: AgentId(dialing.agent), leg: LegId(dialing.leg) }
+                CallState::Dialing { agent: dialing.agent.into(), leg: LegId(dialing.leg) }
             }
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
             From::Ending(_) => CallState::Ending,
@@ -83,11 +84,11 @@ impl Call {
         Ok(Self {
             id: CallId(call.id),
             state,
-            gateway: GatewayId(call.gateway),
+            gateway: call.gateway.into(),
             from: call.from,
             to: call.to,
             channel: call.channel.map(TryInto::try_into).transpose()?,
-            calling_agent: call.calling_agent.map(AgentId),
+            calling_agent: call.calling_agent.map(AgentId::from),
             legs: call
                 .legs
                 .into_iter()
@@ -97,8 +98,8 @@ impl Call {
             answered_at: call.answered_at.map(Millis),
             queued_at: call.queued_at.map(Millis),
             connected_at: call.connected_at.map(Millis),
-            queue: call.queue.map(QueueId),
-            agent: call.agent.map(AgentId),
+            queue: call.queue.map(QueueId::from),
+            agent: call.agent.map(AgentId::from),
             takeovers: call.takeovers,
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
@@ -122,10 +123,10 @@ impl Encode for Leg {
         to.text(6, self.state_name());
         to.flag(7, self.state == LegState::Cancelling { sent: true });
         to.text(8, &self.gateway.0);
-        to.shown(9, &self.peer);
+        to.socket(9, &self.peer);
         to.some_message(11, self.transaction.as_ref());
         to.text(12, &self.local_tag);
-        to.some_message(13, self.dialog.as_ref());
+        to.some_message(13, self.dialog.as_deref());
         to.some_text(14, self.bye_branch.as_deref());
         to.message(15, &self.media);
         to.flag(16, self.held);
@@ -143,7 +144,7 @@ impl Leg {
             Some(request) => Arc::new(request.try_into()?),
             None => need(invites.remove(&id), "leg.invite")?,
         };
-        let (agent, offer) = (AgentId(leg.agent), OfferId(leg.offer));
+        let (agent, offer) = (leg.agent.into(), OfferId(leg.offer));
         let ring_until = Millis(leg.ring_until);
         let role = match leg.role.as_str() {
             "caller" => Role::Caller,
@@ -167,12 +168,12 @@ impl Leg {
             id,
             role,
             state,
-            gateway: GatewayId(leg.gateway),
+            gateway: leg.gateway.into(),
             peer: parse(&leg.peer, "leg.peer")?,
             invite,
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
-            dialog: leg.dialog.map(TryInto::try_into).transpose()?,
+            dialog: leg.dialog.map(Dialog::try_from).transpose()?.map(Arc::new),
             bye_branch: leg.bye_branch,
             media: need(leg.media, "leg.media")?.try_into()?,
             held: leg.held,
@@ -185,7 +186,7 @@ impl Encode for Media {
     fn encode(&self, to: &mut Writer) {
         to.uint(1, self.port);
         to.uint(2, self.ssrc);
-        to.some_shown(3, self.remote.as_ref());
+        to.some_socket(3, self.remote.as_ref());
         to.text(4, self.codec.name());
         to.uint(5, self.payload);
         to.some_uint(6, self.telephone_event);
@@ -269,7 +270,7 @@ impl Encode for Agent {
 impl Encode for Registration {
     fn encode(&self, to: &mut Writer) {
         to.message(1, &self.contact);
-        to.shown(2, &self.source);
+        to.socket(2, &self.source);
         to.text(3, &self.gateway.0);
         to.uint(4, self.expires_at.0);
         to.uint(5, self.since_index);
@@ -303,13 +304,13 @@ impl TryFrom<proto::Agent> for Agent {
             Ok(Registration {
                 contact: need(row.contact, "registration.contact")?.try_into()?,
                 source: parse(&row.source, "registration.source")?,
-                gateway: GatewayId(row.gateway),
+                gateway: row.gateway.into(),
                 expires_at: Millis(row.expires_at),
                 since_index: row.since_index,
             })
         };
         Ok(Self {
-            id: AgentId(agent.id),
+            id: agent.id.into(),
             state,
             since: Millis(agent.since),
             since_index: agent.since_index,
@@ -348,11 +349,11 @@ impl From<proto::Queue> for Queue {
             state: match entry.agent {
                 None => EntryState::Waiting,
                 Some(agent) => {
-                    EntryState::Offered { agent: AgentId(agent), offer: OfferId(entry.offer) }
+                    EntryState::Offered { agent: agent.into(), offer: OfferId(entry.offer) }
                 }
             },
         };
-        Self { id: QueueId(queue.id), entries: queue.entries.into_iter().map(entry).collect() }
+        Self { id: queue.id.into(), entries: queue.entries.into_iter().map(entry).collect() }
     }
 }
 
@@ -394,7 +395,7 @@ impl Encode for Gateway {
     fn encode(&self, to: &mut Writer) {
         to.text(1, &self.id.0);
         to.uint(2, self.incarnation);
-        to.shown(3, &self.vip);
+        to.socket(3, &self.vip);
         to.packed(4, self.granted.iter().copied().map(u64::from));
     }
 }
@@ -436,7 +437,7 @@ pub(crate) fn counts_from(row: proto::Counts) -> Result<(GatewayId, Counts), Err
     if !rest.is_empty() {
         return Err(Error::Range("counts.ahead"));
     }
-    Ok((GatewayId(row.gateway), Counts { counted: row.counted, ahead }))
+    Ok((row.gateway.into(), Counts { counted: row.counted, ahead }))
 }
 
 impl TryFrom<proto::Gateway> for Gateway {
@@ -448,7 +449,7 @@ impl TryFrom<proto::Gateway> for Gateway {
             gateway.granted.into_iter().map(port).collect::<Result<_, _>>()?;
         let (counted, ahead) = (gateway.counted, gateway.ahead.into_iter().collect());
         Ok(Self {
-            id: GatewayId(gateway.id),
+            id: gateway.id.into(),
             incarnation: gateway.incarnation,
             vip: parse(&gateway.vip, "gateway.vip")?,
             free_ports: granted.clone(),

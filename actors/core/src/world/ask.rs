@@ -8,7 +8,7 @@ use super::World;
 use crate::command::{GatewayEvent, TransactionKey};
 use crate::deadline::Deadline;
 use crate::effect::Effect;
-use crate::ids::{AgentId, CallId, EntityId, LegId};
+use crate::ids::{AgentId, CallId, EntityId, LegId, QueueId, TrunkId};
 
 impl World {
     /// Which live entity an event is for; none where it makes one, or names none.
@@ -19,14 +19,14 @@ impl World {
             GatewayEvent::Register(register) => Some(EntityId::Agent(register.agent.clone())),
             GatewayEvent::Request(inbound) => {
                 let headers = &inbound.request.headers;
-                let tag = headers.to_tag().unwrap_or_default().to_owned();
-                call(self.indices.dialogs.get(&(headers.call_id.clone(), tag)))
+                let tag = headers.to_tag().unwrap_or_default();
+                call(self.leg_of_dialog(&headers.call_id, tag).as_ref())
             }
             GatewayEvent::Cancel { transaction } | GatewayEvent::AckTimeout { transaction } => {
                 call(self.indices.transactions.get(transaction))
             }
             GatewayEvent::Ack { call_id, local_tag, .. } => {
-                call(self.indices.dialogs.get(&(call_id.clone(), local_tag.clone())))
+                call(self.leg_of_dialog(call_id, local_tag).as_ref())
             }
             GatewayEvent::Response { branch, .. } | GatewayEvent::ClientTimeout { branch } => {
                 call(self.indices.branches.get(branch))
@@ -70,7 +70,29 @@ impl World {
     }
 
     pub(crate) fn leg_of_dialog(&self, call_id: &str, tag: &str) -> Option<(CallId, LegId)> {
-        self.indices.dialogs.get(&(call_id.to_owned(), tag.to_owned())).copied()
+        let (id, leg) = self.indices.dialogs.get(tag).copied()?;
+        let invite = &self.calls.get(&id)?.leg(leg)?.invite;
+        (invite.headers.call_id == call_id).then_some((id, leg))
+    }
+
+    /// Queues in which somebody waits.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &QueueId> {
+        self.indices.waiting.iter()
+    }
+
+    /// Who may be offered a call of the queue, the longest idle first; the id breaks ties.
+    pub(crate) fn ready(&self, queue: &QueueId) -> impl Iterator<Item = (Millis, &AgentId)> {
+        let ready = self.indices.ready.get(queue);
+        ready.into_iter().flatten().map(|(since, id)| (*since, id))
+    }
+
+    pub(crate) fn serves(&self, agent: &AgentId, queue: &QueueId) -> bool {
+        self.indices.serves.get(agent).is_some_and(|queues| queues.contains(queue))
+    }
+
+    /// Channels of the trunk that are no row, the lowest first.
+    pub(crate) fn idle_channels(&self, trunk: &TrunkId) -> impl Iterator<Item = u16> {
+        self.indices.idle.get(trunk).into_iter().flatten().copied()
     }
 
     pub(crate) fn leg_of_branch(&self, branch: &str) -> Option<(CallId, LegId)> {
@@ -89,6 +111,6 @@ impl World {
             let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
             registration.map(|registration| registration.since_index)
         };
-        there.iter().find(|id| id.0 == user).or_else(|| there.iter().max_by_key(registered_at))
+        there.iter().find(|id| *id.0 == *user).or_else(|| there.iter().max_by_key(registered_at))
     }
 }

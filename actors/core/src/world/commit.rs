@@ -1,6 +1,11 @@
 //! What a command decided, put in place: entities, outbox, and the rows that storage keeps.
 
-use super::indices::{EffectName, name};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use tandem_sip::Method;
+
+use super::indices::{EffectName, Effects, name};
 use super::{Meta, Rejection, Reply, World};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
@@ -28,8 +33,7 @@ impl World {
             }
         }
         for branch in &writes.answered_branches {
-            let name = EffectName::Send(branch.clone(), "INVITE".into());
-            if let Some(id) = self.indices.effects.get(&name).copied() {
+            if let Some(id) = self.indices.effects.get(EffectName::Send(branch, &Method::Invite)) {
                 self.forget_effect(id, rows);
             }
         }
@@ -69,49 +73,37 @@ impl World {
 
     /// Puts the written entities in place, with their indices and rows.
     fn keep(&mut self, writes: Writes, rows: &mut Vec<RowChange>) -> Vec<EntityId> {
-        let mut touched = Vec::new();
+        let (mut touched, mut settled) = (Vec::new(), Vec::new());
+        let config = self.config.as_ref();
         for (id, call) in writes.calls {
             rows.push(rows::call(id, call.as_ref()));
-            let old = self.calls.remove(&id);
-            keep_invites(old.as_ref(), call.as_ref(), rows);
-            if let Some(old) = old {
-                self.indices.remove_call(&old);
-                self.forget_settled(&old, call.as_ref(), rows);
-            }
-            if let Some(new) = call {
-                self.indices.add_call(&new, self.config.as_ref());
-                self.calls.insert(id, new);
-            }
+            let old = put(&mut self.calls, id, call);
+            let new = self.calls.get(&id);
+            keep_invites(old.as_ref(), new, rows);
+            self.indices.change_call(old.as_ref(), new, config);
+            settled.extend(old.iter().flat_map(|old| self.indices.effects.settled(old, new)));
             touched.push(EntityId::Call(id));
         }
         for (id, agent) in writes.agents {
             rows.push(rows::agent(&id, agent.as_ref()));
-            if let Some(old) = self.agents.remove(&id) {
-                self.indices.remove_agent(&old);
-            }
-            if let Some(new) = agent {
-                self.indices.add_agent(&new);
-                self.agents.insert(id.clone(), new);
-            }
+            let old = put(&mut self.agents, id.clone(), agent);
+            self.indices.change_agent(old.as_ref(), self.agents.get(&id));
             touched.push(EntityId::Agent(id));
         }
         for (id, queue) in writes.queues {
             rows.push(rows::queue(&id, queue.as_ref()));
-            match queue {
-                Some(new) => self.queues.insert(id.clone(), new),
-                None => self.queues.remove(&id),
-            };
+            put(&mut self.queues, id.clone(), queue);
+            match self.queues.get(&id) {
+                Some(queue) => self.indices.change_queue(queue),
+                None => drop(self.indices.waiting.remove(&id)),
+            }
             touched.push(EntityId::Queue(id));
         }
         for (id, channel) in writes.channels {
             rows.push(rows::channel(&id, channel.as_ref()));
-            if let Some(old) = self.channels.remove(&id) {
-                self.indices.remove_channel(&old);
-            }
-            if let Some(new) = channel {
-                self.indices.add_channel(&new);
-                self.channels.insert(id.clone(), new);
-            }
+            let old = put(&mut self.channels, id.clone(), channel);
+            let new = self.channels.get(&id);
+            self.indices.change_channel(&id, old.as_ref(), new, config);
             touched.push(EntityId::Channel(id));
         }
         for (id, new) in writes.gateways {
@@ -129,6 +121,9 @@ impl World {
                 touched.push(EntityId::Gateway(id));
             }
         }
+        for id in settled {
+            self.forget_effect(id, rows);
+        }
         touched
     }
 
@@ -141,41 +136,25 @@ impl World {
             return true;
         }
         let EntityId::Call(call) = &effect.entity else { return false };
-        let (Some(call), Some(name)) = (self.calls.get(call), name(effect)) else { return false };
-        call.legs.iter().any(|leg| owed(leg).as_ref() == Some(&name))
-    }
-
-    /// What the legs of a call no longer owe is not done again.
-    fn forget_settled(&mut self, old: &Call, new: Option<&Call>, rows: &mut Vec<RowChange>) {
-        for leg in &old.legs {
-            let Some(name) = owed(leg) else { continue };
-            let still = new.and_then(|call| call.leg(leg.id)).and_then(owed);
-            if still.as_ref() != Some(&name)
-                && let Some(id) = self.indices.effects.get(&name).copied()
-            {
-                self.forget_effect(id, rows);
-            }
-        }
+        let Some(call) = self.calls.get(call) else { return false };
+        let name = Some(name(effect));
+        call.legs.iter().any(|leg| owed(leg) == name)
     }
 
     /// Puts an effect into the outbox; an earlier one of the same name need not be sent again.
     fn remember_effect(&mut self, effect: &Effect, rows: &mut Vec<RowChange>) {
-        if let Some(name) = name(effect) {
-            if let Some(earlier) = self.indices.effects.get(&name).copied() {
-                self.forget_effect(earlier, rows);
-            }
-            self.indices.effects.insert(name, effect.id);
+        if let Some(earlier) = self.indices.effects.get(name(effect)) {
+            self.forget_effect(earlier, rows);
         }
+        self.indices.effects.insert(name(effect), effect.id);
         rows.push(rows::effect(effect.id, Some(effect)));
         self.outbox.insert(effect.id, effect.clone());
     }
 
     pub(super) fn forget_effect(&mut self, id: EffectId, rows: &mut Vec<RowChange>) {
         let Some(effect) = self.outbox.remove(&id) else { return };
-        if let Some(name) = name(&effect)
-            && self.indices.effects.get(&name) == Some(&id)
-        {
-            self.indices.effects.remove(&name);
+        if self.indices.effects.get(name(&effect)) == Some(id) {
+            self.indices.effects.remove(name(&effect));
         }
         rows.push(rows::effect(id, None));
     }
@@ -192,18 +171,46 @@ fn keep_invites(old: Option<&Call>, new: Option<&Call>, rows: &mut Vec<RowChange
     rows.extend(legs(old).iter().filter(|leg| !is_in(new, leg)).map(|leg| rows::no_invite(leg.id)));
 }
 
+impl Effects {
+    /// What the legs of a call no longer owe: it is not done again.
+    fn settled<'a>(
+        &'a self,
+        old: &'a Call,
+        new: Option<&'a Call>,
+    ) -> impl Iterator<Item = EffectId> {
+        old.legs.iter().filter_map(move |leg| {
+            let name = owed(leg)?;
+            let still = new.and_then(|call| call.leg(leg.id)).and_then(owed);
+            if still == Some(name) { None } else { self.get(name) }
+        })
+    }
+}
+
+/// Puts a written value in its place, or takes it out; what was there before. In place, for the
+/// values beside it are large.
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        None => map.remove(&key),
+        Some(value) => match map.entry(key) {
+            Entry::Occupied(mut place) => Some(place.insert(value)),
+            Entry::Vacant(place) => {
+                place.insert(value);
+                None
+            }
+        },
+    }
+}
+
 /// The message of a leg whose transaction is open: a 200 until its ACK, a request until its answer
 /// (RFC 3261 §13.3.1.4, §17.1).
-fn owed(leg: &Leg) -> Option<EffectName> {
-    let invite = || leg.invite_branch().to_owned();
+fn owed(leg: &Leg) -> Option<EffectName<'_>> {
+    let sent = |method| Some(EffectName::Send(leg.invite_branch(), method));
     match leg.state {
-        LegState::Answered => leg.transaction.clone().map(EffectName::Respond),
-        LegState::Calling | LegState::Cancelling { sent: false } => {
-            Some(EffectName::Send(invite(), "INVITE".into()))
-        }
-        LegState::Cancelling { sent: true } => Some(EffectName::Send(invite(), "CANCEL".into())),
+        LegState::Answered => leg.transaction.as_ref().map(EffectName::Respond),
+        LegState::Calling | LegState::Cancelling { sent: false } => sent(&Method::Invite),
+        LegState::Cancelling { sent: true } => sent(&Method::Cancel),
         LegState::Releasing => {
-            leg.bye_branch.clone().map(|bye| EffectName::Send(bye, "BYE".into()))
+            leg.bye_branch.as_ref().map(|bye| EffectName::Send(bye, &Method::Bye))
         }
         LegState::Trying
         | LegState::Active

@@ -3,183 +3,334 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use tandem_sip::Millis;
+use tandem_sip::{Method, Millis};
 
 use super::World;
 use crate::agent::state::{Agent, State as AgentState};
-use crate::call::leg::Role;
+use crate::call::leg::{Leg, Role};
 use crate::call::state::Call;
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::TransactionKey;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::effect::{Body, Effect, EffectId};
-use crate::ids::{AgentId, CallId, LegId};
+use crate::ids::{AgentId, CallId, ChannelId, LegId, QueueId, TrunkId};
+use crate::queue::state::Queue;
 
 /// What follows from the entities; rebuilt, never stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Indices {
-    pub(super) dialogs: BTreeMap<(String, String), (CallId, LegId)>,
-    pub(super) branches: BTreeMap<String, (CallId, LegId)>,
-    pub(super) transactions: BTreeMap<TransactionKey, (CallId, LegId)>,
+    /// By our tag, which is random and names a dialog by itself.
+    pub(super) dialogs: BTreeMap<String, Place>,
+    pub(super) branches: BTreeMap<String, Place>,
+    pub(super) transactions: BTreeMap<TransactionKey, Place>,
     /// A proxy's address may be that of several agents.
     pub(super) flows: BTreeMap<SocketAddr, BTreeSet<AgentId>>,
     pub(super) deadlines: BTreeSet<(Millis, Deadline)>,
     pub(super) refused: BTreeSet<(Millis, TransactionKey)>,
-    pub(super) call_deadlines: BTreeMap<CallId, Vec<(Millis, Deadline)>>,
     /// What a later effect of the same name replaces.
-    pub(super) effects: BTreeMap<EffectName, EffectId>,
+    pub(super) effects: Effects,
+    /// Queues in which somebody waits.
+    pub(super) waiting: BTreeSet<QueueId>,
+    /// Who may be offered a call of the queue, the longest idle first.
+    pub(super) ready: BTreeMap<QueueId, BTreeSet<(Millis, AgentId)>>,
+    /// The queues that an agent serves.
+    pub(super) serves: BTreeMap<AgentId, Vec<QueueId>>,
+    /// Channels that are no row.
+    pub(super) idle: BTreeMap<TrunkId, BTreeSet<u16>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum EffectName {
-    Respond(TransactionKey),
-    Send(String, String),
+pub(super) type Place = (CallId, LegId);
+
+/// Effects of the outbox by what they do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Effects {
+    responses: BTreeMap<TransactionKey, EffectId>,
+    /// By branch: an INVITE and its CANCEL share one.
+    requests: BTreeMap<String, Vec<(Method, EffectId)>>,
+    plans: BTreeMap<CallId, EffectId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EffectName<'a> {
+    Respond(&'a TransactionKey),
+    Send(&'a str, &'a Method),
     Media(CallId),
 }
 
-pub(super) fn name(effect: &Effect) -> Option<EffectName> {
+pub(super) fn name(effect: &Effect) -> EffectName<'_> {
     match &effect.body {
-        Body::Respond { transaction, .. } => Some(EffectName::Respond(transaction.clone())),
-        Body::Send { request, .. } => Some(EffectName::Send(
-            request.headers.branch().to_owned(),
-            request.method.as_str().to_owned(),
-        )),
-        Body::Media(plan) => Some(EffectName::Media(plan.call)),
+        Body::Respond { transaction, .. } => EffectName::Respond(transaction),
+        Body::Send { request, .. } => EffectName::Send(request.headers.branch(), &request.method),
+        Body::Media(plan) => EffectName::Media(plan.call),
+    }
+}
+
+impl Effects {
+    pub(super) fn get(&self, name: EffectName<'_>) -> Option<EffectId> {
+        match name {
+            EffectName::Respond(transaction) => self.responses.get(transaction).copied(),
+            EffectName::Send(branch, method) => {
+                let known = self.requests.get(branch)?;
+                known.iter().find(|(of, _)| of == method).map(|(_, id)| *id)
+            }
+            EffectName::Media(call) => self.plans.get(&call).copied(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, name: EffectName<'_>, id: EffectId) {
+        self.remove(name);
+        match name {
+            EffectName::Respond(transaction) => {
+                self.responses.insert(transaction.clone(), id);
+            }
+            EffectName::Send(branch, method) => {
+                let known = self.requests.entry(branch.to_owned()).or_default();
+                known.push((method.clone(), id));
+                known.sort_unstable();
+            }
+            EffectName::Media(call) => {
+                self.plans.insert(call, id);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: EffectName<'_>) {
+        match name {
+            EffectName::Respond(transaction) => {
+                self.responses.remove(transaction);
+            }
+            EffectName::Send(branch, method) => {
+                let Some(known) = self.requests.get_mut(branch) else { return };
+                known.retain(|(of, _)| of != method);
+                if known.is_empty() {
+                    self.requests.remove(branch);
+                }
+            }
+            EffectName::Media(call) => {
+                self.plans.remove(&call);
+            }
+        }
     }
 }
 
 impl World {
     /// From rows as [`rows`](crate::rows) wrote them.
     pub(crate) fn index_all(&mut self) {
-        self.indices = Indices::default();
+        let mut indices = Indices::default();
+        let config = self.config.as_ref();
+        if let Some(config) = config {
+            indices.add_config(config);
+        }
         for call in self.calls.values() {
-            self.indices.add_call(call, self.config.as_ref());
+            indices.change_call(None, Some(call), config);
         }
         for agent in self.agents.values() {
-            self.indices.add_agent(agent);
+            indices.change_agent(None, Some(agent));
+        }
+        for queue in self.queues.values() {
+            indices.change_queue(queue);
         }
         for channel in self.channels.values() {
-            self.indices.add_channel(channel);
+            indices.change_channel(&channel.id, None, Some(channel), config);
         }
         for refused in self.refused.values() {
-            self.indices.refused.insert((refused.until, refused.transaction.clone()));
+            indices.refused.insert((refused.until, refused.transaction.clone()));
         }
         for effect in self.outbox.values() {
-            if let Some(name) = name(effect) {
-                self.indices.effects.insert(name, effect.id);
-            }
+            indices.effects.insert(name(effect), effect.id);
         }
+        self.indices = indices;
     }
 }
 
 impl Indices {
-    fn call_keys(call: &Call, config: Option<&Config>) -> Vec<(Millis, Deadline)> {
-        let mut deadlines = Vec::new();
-        if let (Some(config), true) = (config, call.is_live()) {
-            let over = call.started_at.after(config.call_ms_max);
-            deadlines.push((over, Deadline::TooLong { call: call.id }));
-        }
-        for leg in &call.legs {
-            match &leg.role {
-                Role::Agent { offer, ring_until, .. } | Role::Callee { offer, ring_until, .. }
-                    if leg.is_ringing() =>
-                {
-                    let deadline = Deadline::RingOut { call: call.id, offer: *offer };
-                    deadlines.push((*ring_until, deadline));
+    fn add_config(&mut self, config: &Config) {
+        for queue in &config.queues {
+            self.ready.insert(queue.id.clone(), BTreeSet::new());
+            for agent in &queue.agents {
+                let serves = self.serves.entry(agent.clone()).or_default();
+                if !serves.contains(&queue.id) {
+                    serves.push(queue.id.clone());
                 }
-                Role::Caller | Role::Agent { .. } | Role::Callee { .. } => {}
-            }
-            if let Some(at) = leg.release_at {
-                deadlines.push((at, Deadline::ReleaseOver { call: call.id, leg: leg.id }));
             }
         }
-        deadlines
+        for trunk in &config.trunks {
+            self.idle.insert(trunk.id.clone(), (1..=trunk.channels).collect());
+        }
     }
 
-    pub(super) fn add_call(&mut self, call: &Call, config: Option<&Config>) {
-        let deadlines = Self::call_keys(call, config);
-        self.deadlines.extend(deadlines.iter().cloned());
-        self.call_deadlines.insert(call.id, deadlines);
-        for leg in &call.legs {
-            let place = (call.id, leg.id);
-            let headers = &leg.invite.headers;
-            self.dialogs.insert((headers.call_id.clone(), leg.local_tag.clone()), place);
-            match &leg.transaction {
-                Some(transaction) => {
-                    self.transactions.insert(transaction.clone(), place);
-                }
-                None => {
-                    self.branches.insert(leg.invite_branch().to_owned(), place);
+    pub(super) fn change_call(
+        &mut self,
+        old: Option<&Call>,
+        new: Option<&Call>,
+        config: Option<&Config>,
+    ) {
+        let (before, after) = (call_deadlines(old, config), call_deadlines(new, config));
+        self.change_deadlines(before, after);
+        for leg in legs(old) {
+            let now = new.and_then(|call| call.leg(leg.id));
+            if now.is_none() {
+                self.dialogs.remove(&leg.local_tag);
+                match &leg.transaction {
+                    Some(transaction) => drop(self.transactions.remove(transaction)),
+                    None => drop(self.branches.remove(leg.invite_branch())),
                 }
             }
-            if let Some(branch) = &leg.bye_branch {
+            if let Some(branch) = &leg.bye_branch
+                && now.is_none_or(|now| now.bye_branch.as_ref() != Some(branch))
+            {
+                self.branches.remove(branch);
+            }
+        }
+        let Some(new) = new else { return };
+        for leg in &new.legs {
+            let place = (new.id, leg.id);
+            let before = old.and_then(|call| call.leg(leg.id));
+            if before.is_none() {
+                self.dialogs.insert(leg.local_tag.clone(), place);
+                match &leg.transaction {
+                    Some(transaction) => {
+                        self.transactions.insert(transaction.clone(), place);
+                    }
+                    None => {
+                        self.branches.insert(leg.invite_branch().to_owned(), place);
+                    }
+                }
+            }
+            if let Some(branch) = &leg.bye_branch
+                && before.is_none_or(|before| before.bye_branch.as_ref() != Some(branch))
+            {
                 self.branches.insert(branch.clone(), place);
             }
         }
     }
 
-    pub(super) fn remove_call(&mut self, call: &Call) {
-        for deadline in self.call_deadlines.remove(&call.id).unwrap_or_default() {
+    pub(super) fn change_agent(&mut self, old: Option<&Agent>, new: Option<&Agent>) {
+        let (before, after) = (agent_deadlines(old), agent_deadlines(new));
+        self.change_deadlines(before, after);
+        let flow = |agent: Option<&Agent>| Some(agent?.registration.as_ref()?.source);
+        if flow(old) != flow(new) {
+            if let (Some(agent), Some(source)) = (old, flow(old)) {
+                self.leave_flow(agent, source);
+            }
+            if let (Some(agent), Some(source)) = (new, flow(new)) {
+                self.flows.entry(source).or_default().insert(agent.id.clone());
+            }
+        }
+        let idle = |agent: Option<&Agent>| {
+            agent.filter(|agent| agent.is_available()).map(|agent| (agent.since, agent.id.clone()))
+        };
+        let (before, after) = (idle(old), idle(new));
+        if before != after
+            && let Some((_, id)) = before.as_ref().or(after.as_ref())
+        {
+            for queue in self.serves.get(id).into_iter().flatten() {
+                let Some(ready) = self.ready.get_mut(queue) else { continue };
+                if let Some(before) = &before {
+                    ready.remove(before);
+                }
+                ready.extend(after.clone());
+            }
+        }
+    }
+
+    fn leave_flow(&mut self, agent: &Agent, source: SocketAddr) {
+        let Some(agents) = self.flows.get_mut(&source) else { return };
+        agents.remove(&agent.id);
+        if agents.is_empty() {
+            self.flows.remove(&source);
+        }
+    }
+
+    pub(super) fn change_queue(&mut self, queue: &Queue) {
+        if queue.entries.is_empty() {
+            self.waiting.remove(&queue.id);
+        } else if !self.waiting.contains(&queue.id) {
+            self.waiting.insert(queue.id.clone());
+        }
+    }
+
+    pub(super) fn change_channel(
+        &mut self,
+        id: &ChannelId,
+        old: Option<&Channel>,
+        new: Option<&Channel>,
+        config: Option<&Config>,
+    ) {
+        self.change_deadlines(guard(old), guard(new));
+        let trunk = config.and_then(|config| config.trunks.iter().find(|t| t.id == id.trunk));
+        let Some(trunk) = trunk.filter(|trunk| (1..=trunk.channels).contains(&id.number)) else {
+            return;
+        };
+        let Some(idle) = self.idle.get_mut(&trunk.id) else { return };
+        match new {
+            Some(_) => idle.remove(&id.number),
+            None => idle.insert(id.number),
+        };
+    }
+
+    fn change_deadlines(&mut self, before: Due, after: Due) {
+        if before == after {
+            return;
+        }
+        for deadline in before {
             self.deadlines.remove(&deadline);
         }
-        for leg in &call.legs {
-            let headers = &leg.invite.headers;
-            self.dialogs.remove(&(headers.call_id.clone(), leg.local_tag.clone()));
-            match &leg.transaction {
-                Some(transaction) => self.transactions.remove(transaction),
-                None => self.branches.remove(leg.invite_branch()),
-            };
-            if let Some(branch) = &leg.bye_branch {
-                self.branches.remove(branch);
+        self.deadlines.extend(after);
+    }
+}
+
+type Due = Vec<(Millis, Deadline)>;
+
+fn legs(call: Option<&Call>) -> &[Leg] {
+    call.map_or(&[], |call| &call.legs)
+}
+
+fn call_deadlines(call: Option<&Call>, config: Option<&Config>) -> Due {
+    let mut deadlines = Vec::new();
+    let Some(call) = call else { return deadlines };
+    if let (Some(config), true) = (config, call.is_live()) {
+        let over = call.started_at.after(config.call_ms_max);
+        deadlines.push((over, Deadline::TooLong { call: call.id }));
+    }
+    for leg in &call.legs {
+        match &leg.role {
+            Role::Agent { offer, ring_until, .. } | Role::Callee { offer, ring_until, .. }
+                if leg.is_ringing() =>
+            {
+                let deadline = Deadline::RingOut { call: call.id, offer: *offer };
+                deadlines.push((*ring_until, deadline));
             }
+            Role::Caller | Role::Agent { .. } | Role::Callee { .. } => {}
+        }
+        if let Some(at) = leg.release_at {
+            deadlines.push((at, Deadline::ReleaseOver { call: call.id, leg: leg.id }));
         }
     }
+    deadlines
+}
 
-    fn agent_keys(agent: &Agent) -> Vec<(Millis, Deadline)> {
-        let mut deadlines = Vec::new();
-        if let AgentState::Acw { until, .. } = agent.state {
-            let since_index = agent.since_index;
-            deadlines.push((until, Deadline::AcwOver { agent: agent.id.clone(), since_index }));
-        }
-        if let Some(registration) = &agent.registration {
-            let since_index = registration.since_index;
-            let deadline = Deadline::RegistrationExpired { agent: agent.id.clone(), since_index };
-            deadlines.push((registration.expires_at, deadline));
-        }
-        deadlines
+fn agent_deadlines(agent: Option<&Agent>) -> Due {
+    let mut deadlines = Vec::new();
+    let Some(agent) = agent else { return deadlines };
+    if let AgentState::Acw { until, .. } = agent.state {
+        let since_index = agent.since_index;
+        deadlines.push((until, Deadline::AcwOver { agent: agent.id.clone(), since_index }));
     }
-
-    pub(super) fn add_agent(&mut self, agent: &Agent) {
-        self.deadlines.extend(Self::agent_keys(agent));
-        if let Some(registration) = &agent.registration {
-            self.flows.entry(registration.source).or_default().insert(agent.id.clone());
-        }
+    if let Some(registration) = &agent.registration {
+        let since_index = registration.since_index;
+        let deadline = Deadline::RegistrationExpired { agent: agent.id.clone(), since_index };
+        deadlines.push((registration.expires_at, deadline));
     }
+    deadlines
+}
 
-    pub(super) fn remove_agent(&mut self, agent: &Agent) {
-        for key in Self::agent_keys(agent) {
-            self.deadlines.remove(&key);
+fn guard(channel: Option<&Channel>) -> Due {
+    match channel {
+        Some(Channel { id, state: ChannelState::Guard { until }, .. }) => {
+            vec![(*until, Deadline::GuardOver { channel: id.clone() })]
         }
-        if let Some(registration) = &agent.registration
-            && let Some(agents) = self.flows.get_mut(&registration.source)
-        {
-            agents.remove(&agent.id);
-            if agents.is_empty() {
-                self.flows.remove(&registration.source);
-            }
-        }
-    }
-
-    pub(super) fn add_channel(&mut self, channel: &Channel) {
-        if let ChannelState::Guard { until } = channel.state {
-            self.deadlines.insert((until, Deadline::GuardOver { channel: channel.id.clone() }));
-        }
-    }
-
-    pub(super) fn remove_channel(&mut self, channel: &Channel) {
-        if let ChannelState::Guard { until } = channel.state {
-            self.deadlines.remove(&(until, Deadline::GuardOver { channel: channel.id.clone() }));
-        }
+        Some(_) | None => Vec::new(),
     }
 }

@@ -47,6 +47,6 @@ impl World {
     }
 
     fn effect_that_answers(&self, transaction: &TransactionKey) -> Option<EffectId> {
-        self.indices.effects.get(&EffectName::Respond(transaction.clone())).copied()
+        self.indices.effects.get(EffectName::Respond(transaction))
     }
 }

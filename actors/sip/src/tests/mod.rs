@@ -190,3 +190,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn host_is_what_an_address_shows() {
+    for text in ["0.0.0.0", "1.20.99.100", "127.0.0.1", "255.255.255.255", "10.9.205.0", "::1"] {
+        assert_eq!(crate::host(text.parse().unwrap()), text);
+    }
+}

@@ -24,7 +24,7 @@ pub const REGISTERED_S: u32 = 3_600;
 
 /// Agents are counted from 0; their ids are extensions.
 pub fn agent_id(agent: u16) -> AgentId {
-    AgentId((AGENT_FIRST + agent).to_string())
+    AgentId::from((AGENT_FIRST + agent).to_string())
 }
 
 pub fn agent_of(id: &str) -> Option<u16> {
@@ -163,9 +163,9 @@ fn transaction(request: &Request) -> TransactionKey {
     let headers = &request.headers;
     TransactionKey {
         gateway: GatewayId(GATEWAY.into()),
-        branch: headers.branch().to_owned(),
-        sent_by: headers.top_via().map(Via::sent_by).unwrap_or_default(),
-        method: request.method.to_string(),
+        branch: headers.branch().into(),
+        sent_by: headers.top_via().map(Via::sent_by).unwrap_or_default().into(),
+        method: request.method.as_str().into(),
     }
 }
 

@@ -377,7 +377,7 @@ impl Simulation {
             Wish::NotReady => RequestedState::NotReady { reason: "break".into() },
             Wish::LoggedOut => RequestedState::LoggedOut,
         };
-        let agent = AgentId((1_001 + u32::from(agent)).to_string());
+        let agent = AgentId::from((1_001 + u32::from(agent)).to_string());
         self.operate(Command::Operator(OperatorCommand::SetAgentState { agent, state }));
     }
 

@@ -72,7 +72,7 @@ impl Simulation {
         }
         let phones = self.peers.iter().filter_map(|peer| peer.agent);
         for agent in phones {
-            let id = tandem_core::ids::AgentId((1_001 + u32::from(agent)).to_string());
+            let id = tandem_core::ids::AgentId::from((1_001 + u32::from(agent)).to_string());
             let Some(agent) = front.agents.get(&id) else {
                 return Some(format!("agent {id} is not known"));
             };

@@ -1,5 +1,7 @@
 //! The core's decision, or a planted bug around it. A command that shall panic panics here.
 
+use std::sync::Arc;
+
 use tandem_core::agent::state::{Agent, State as AgentState};
 use tandem_core::call::leg::State as LegState;
 use tandem_core::call::state::{Call, State as CallState};
@@ -99,7 +101,7 @@ fn send_again(writes: &mut Writes, meta: &Meta, branch: &str) {
     let id = EffectId { shard: meta.shard, index: meta.index, ordinal };
     let again = writes.calls.iter().find_map(|(call, written)| {
         let leg = written.as_ref()?.legs.iter().find(|leg| leg.invite_branch() == branch)?;
-        let request = Box::new((*leg.invite).clone());
+        let request = Arc::clone(&leg.invite);
         let body = Body::Send { request, destination: leg.peer };
         Some(Effect { id, entity: EntityId::Call(*call), gateway: leg.gateway.clone(), body })
     });
@@ -156,7 +158,7 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
 
 /// The port is free and still the leg's.
 fn keep_ports(writes: &mut Writes, world: &World) {
-    for (id, call) in &mut writes.calls {
+    for (id, call) in writes.calls.iter_mut() {
         let (Some(call), Some(before)) = (call, world.calls.get(id)) else { continue };
         for leg in &mut call.legs {
             let port = before.leg(leg.id).map_or(0, |leg| leg.media.port);
@@ -173,6 +175,8 @@ fn with_everybody_ready(world: &World) -> World {
         matches!(agent.state, AgentState::NotReady { .. }) && agent.registration.is_some()
     };
     world.agents.values_mut().filter(resting).for_each(|agent| agent.state = AgentState::Ready);
+    // What follows from the agents follows anew.
+    world.restored().expect("no row is restored");
     world
 }
 

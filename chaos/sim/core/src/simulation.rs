@@ -350,8 +350,9 @@ const REALM: &str = "demo.tandem";
 
 /// The tenant of every run.
 pub fn house(settings: &Settings) -> Config {
-    let agents: Vec<AgentId> =
-        (0..settings.agents).map(|agent| AgentId((1_001 + u32::from(agent)).to_string())).collect();
+    let agents: Vec<AgentId> = (0..settings.agents)
+        .map(|agent| AgentId::from((1_001 + u32::from(agent)).to_string()))
+        .collect();
     let split = (agents.len() * 2).div_ceil(3);
     let queue = |name: &str, agents: &[AgentId]| config::Queue {
         id: QueueId(name.into()),

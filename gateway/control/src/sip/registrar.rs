@@ -54,7 +54,7 @@ impl Registrar {
     pub fn new(config: &Config, nonce_key: &[u8]) -> Option<Self> {
         let key = Hmac::<Sha256>::new_from_slice(nonce_key).ok()?;
         let agents = config.agents.iter();
-        let ha1 = agents.map(|agent| (agent.id.0.clone(), agent.ha1.clone())).collect();
+        let ha1 = agents.map(|agent| (agent.id.to_string(), agent.ha1.clone())).collect();
         Some(Self { realm: config.realm.clone(), ha1, key })
     }
 
@@ -76,7 +76,7 @@ impl Registrar {
         // Nobody registers in another's name.
         let own = headers.to.uri.user.as_deref() == Some(authorization.username.as_str());
         match (verified && known.is_some(), self.nonce(&authorization.nonce, unix_ms)) {
-            (true, Nonce::Good) if own => Verdict::Proven(AgentId(authorization.username)),
+            (true, Nonce::Good) if own => Verdict::Proven(authorization.username.into()),
             (true, Nonce::Stale) => self.challenge(request, unix_ms, counter, true),
             (false, Nonce::Stale) => self.challenge(request, unix_ms, counter, false),
             (true | false, Nonce::Good) => {
@@ -174,7 +174,7 @@ mod tests {
         assert!(!challenge.contains("stale"));
         let value = answer(&challenge, "1001", "tandem-1001");
         let verdict = registrar().judge(&register("1001", Some(&value)), 2_000, 9);
-        assert!(matches!(verdict, Verdict::Proven(agent) if agent.0 == "1001"), "other gateway");
+        assert!(matches!(verdict, Verdict::Proven(agent) if *agent.0 == *"1001"), "other gateway");
     }
 
     #[test]

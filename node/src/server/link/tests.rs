@@ -27,7 +27,7 @@ impl Node for Fake {
     fn on_session(&self, _session: &Session) {}
 
     fn on_event(&self, session: &Session, event: pb::Event) {
-        self.events.lock().push((session.gateway.0.clone(), event.sequence));
+        self.events.lock().push((session.gateway.to_string(), event.sequence));
         let accepted = pb::Accepted { shard: 0, sequence: event.sequence, ..Default::default() };
         session.send(pb::down::Body::Accepted(accepted));
     }

@@ -18,7 +18,7 @@ use crate::config::{self, Config, Number, Target, Trunk};
 use crate::deadline::Deadline;
 use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
 use crate::ids::{
-    AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, QueueId, RecordingId, TrunkId,
+    AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, QueueId, RecordingId,
 };
 
 pub fn text() -> impl Strategy<Value = String> {
@@ -46,19 +46,19 @@ pub fn recording_id() -> impl Strategy<Value = RecordingId> {
 }
 
 pub fn agent_id() -> impl Strategy<Value = AgentId> {
-    text().prop_map(AgentId)
+    text().prop_map(AgentId::from)
 }
 
 pub fn queue_id() -> impl Strategy<Value = QueueId> {
-    text().prop_map(QueueId)
+    text().prop_map(QueueId::from)
 }
 
 pub fn gateway_id() -> impl Strategy<Value = GatewayId> {
-    text().prop_map(GatewayId)
+    text().prop_map(GatewayId::from)
 }
 
 pub fn channel_id() -> impl Strategy<Value = ChannelId> {
-    (text(), any::<u16>()).prop_map(|(trunk, number)| ChannelId { trunk: TrunkId(trunk), number })
+    (text(), any::<u16>()).prop_map(|(trunk, number)| ChannelId { trunk: trunk.into(), number })
 }
 
 pub fn entity() -> impl Strategy<Value = EntityId> {
@@ -121,7 +121,12 @@ pub fn audio() -> impl Strategy<Value = Audio> {
 
 pub fn transaction() -> impl Strategy<Value = TransactionKey> {
     (gateway_id(), text(), text(), text()).prop_map(|(gateway, branch, sent_by, method)| {
-        TransactionKey { gateway, branch, sent_by, method }
+        TransactionKey {
+            gateway,
+            branch: branch.into(),
+            sent_by: sent_by.into(),
+            method: method.into(),
+        }
     })
 }
 
@@ -139,7 +144,7 @@ pub fn gaps() -> impl Strategy<Value = Vec<Gap>> {
 
 pub fn config() -> impl Strategy<Value = Config> {
     let trunk = (text(), any::<u16>(), any::<u64>(), vec(any::<IpAddr>(), 0..3)).prop_map(
-        |(id, channels, guard_ms, sources)| Trunk { id: TrunkId(id), channels, guard_ms, sources },
+        |(id, channels, guard_ms, sources)| Trunk { id: id.into(), channels, guard_ms, sources },
     );
     let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
         .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
@@ -304,10 +309,10 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         .prop_map(|(call, version, legs, recording)| MediaPlan { call, version, legs, recording });
     let body = prop_oneof![
         (transaction(), response()).prop_map(|(transaction, response)| {
-            Body::Respond { transaction, response: Box::new(response) }
+            Body::Respond { transaction, response: response.into() }
         }),
         (request(), address()).prop_map(|(request, destination)| {
-            Body::Send { request: Box::new(request), destination }
+            Body::Send { request: request.into(), destination }
         }),
         plan.prop_map(Body::Media),
     ];

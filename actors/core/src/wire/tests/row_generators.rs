@@ -51,7 +51,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             gateway,
             peer,
             transaction,
-            dialog: dialog.ok().filter(|_| with_dialog),
+            dialog: dialog.ok().filter(|_| with_dialog).map(Into::into),
             invite: invite.into(),
             local_tag,
             bye_branch,

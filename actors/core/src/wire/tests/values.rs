@@ -255,8 +255,8 @@ pub fn effects() -> Cases<Effect> {
     };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let bodies = vec![
-        ("respond", Body::Respond { transaction: transaction(), response: Box::new(response()) }),
-        ("send", Body::Send { request: Box::new(request()), destination }),
+        ("respond", Body::Respond { transaction: transaction(), response: response().into() }),
+        ("send", Body::Send { request: request().into(), destination }),
         ("media", Body::Media(plan)),
     ];
     let effect = |(name, body)| {
@@ -283,7 +283,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         invite: request().into(),
         transaction: Some(transaction()),
         local_tag: "t".into(),
-        dialog: Some(Dialog::as_uas(&request(), "t").expect("a dialog")),
+        dialog: Some(Dialog::as_uas(&request(), "t").expect("a dialog").into()),
         bye_branch: None,
         media: Media {
             port: 20_000,
@@ -343,7 +343,7 @@ pub fn calls() -> Cases<Call> {
         vec![inbound(LEG, LegState::Trying), callee, outbound(LegId(3), LegState::Proceeding)],
     );
     let mut up = outbound(OTHER_LEG, LegState::Active);
-    up.dialog = Some(Dialog::as_uac(&request(), &response()).expect("a dialog"));
+    up.dialog = Some(Dialog::as_uac(&request(), &response()).expect("a dialog").into());
     up.held = true;
     let connected = Call {
         answered_at: Some(AT.after(1)),

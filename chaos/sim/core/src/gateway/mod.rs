@@ -54,7 +54,7 @@ pub struct State {
 
 impl Gateway {
     pub fn new(name: &str, vip: SocketAddr) -> Self {
-        let name = GatewayId(name.to_owned());
+        let name = GatewayId::from(name);
         Self {
             state: State::begin(0, 0, &name, vip),
             name,

@@ -209,7 +209,7 @@ impl Simulation {
         }
         let mut anew = (*effect).clone();
         if let Body::Send { request, .. } = &mut anew.body
-            && let Some(via) = request.headers.via.first_mut()
+            && let Some(via) = Arc::make_mut(request).headers.via.first_mut()
             && let Some(branch) = via.params.iter_mut().find(|param| param.name == "branch")
         {
             branch.value = Some(format!(
