@@ -54,6 +54,7 @@ const FAMILIES: &[&str] = &[
     rows::CHANNELS,
     rows::GATEWAYS,
     rows::COUNTS,
+    rows::REFUSED,
     rows::OUTBOX,
     rows::WORLD,
     rows::CDRS,
