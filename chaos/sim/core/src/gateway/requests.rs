@@ -123,7 +123,7 @@ impl Simulation {
         let event = GatewayEvent::Invite(Inbound {
             transaction: self.name_of(g, &key),
             source: from,
-            request: Box::new(request.clone()),
+            request: request.clone().into(),
             offer: packet.audio.clone(),
         });
         self.raise(g, event, About::NewCall(key));
@@ -145,7 +145,7 @@ impl Simulation {
         let event = GatewayEvent::Request(Inbound {
             transaction: self.name_of(g, &key),
             source: from,
-            request: Box::new(request.clone()),
+            request: request.clone().into(),
             offer: packet.audio.clone(),
         });
         self.raise(g, event, About::Existing);
@@ -161,7 +161,7 @@ impl Simulation {
         let event = GatewayEvent::Register(Register {
             transaction: self.name_of(g, &key),
             source: from,
-            request: Box::new(request.clone()),
+            request: request.clone().into(),
             agent: user.into(),
         });
         self.raise(g, event, About::Register(key));

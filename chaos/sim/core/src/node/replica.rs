@@ -89,7 +89,8 @@ impl Replica {
     /// # Errors
     /// A sentence: a row of our own can't be read.
     pub fn restore(&mut self) -> Result<(), String> {
-        self.world = restored(&self.disk)?;
+        let rows = self.disk.iter().map(|((family, _), value)| (*family, value.as_slice()));
+        self.world = restored(rows)?;
         self.applied = self.flushed;
         self.stored = self.flushed;
         Ok(())
@@ -101,8 +102,19 @@ impl Replica {
         if self.stored != self.applied {
             return Ok(());
         }
-        let (rows, _) = self.rows();
-        if restored(&rows)? == self.world {
+        // As `rows` has them, and none is copied.
+        let mut later: BTreeMap<_, Option<&[u8]>> = BTreeMap::new();
+        let stored = self.unflushed.iter().take_while(|(of, _)| *of <= self.stored);
+        for row in stored.flat_map(|(_, rows)| rows) {
+            later.insert((row.family, row.key.as_slice()), row.value.as_deref());
+        }
+        let earlier = self
+            .disk
+            .iter()
+            .filter(|((family, key), _)| !later.contains_key(&(*family, key.as_slice())));
+        let earlier = earlier.map(|((family, _), value)| (*family, value.as_slice()));
+        let later = later.iter().filter_map(|((family, _), value)| Some((*family, (*value)?)));
+        if restored(earlier.chain(later))? == self.world {
             Ok(())
         } else {
             Err("the rows that were written do not reproduce the world".into())
@@ -115,9 +127,9 @@ impl Replica {
     }
 }
 
-fn restored(rows: &Rows) -> Result<World, String> {
+fn restored<'r>(rows: impl Iterator<Item = (&'static str, &'r [u8])>) -> Result<World, String> {
     let mut world = World::new(0);
-    for ((family, _), value) in rows {
+    for (family, value) in rows {
         world.restore(family, value).map_err(|error| format!("a row of {family}: {error}"))?;
     }
     world.restored().map_err(|error| error.to_string())?;
