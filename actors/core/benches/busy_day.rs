@@ -192,7 +192,7 @@ impl Day {
             GatewayEvent::Invite(Inbound {
                 transaction: self.key(gateway, &invite),
                 source: carrier(),
-                request: Box::new(invite),
+                request: invite.into(),
                 offer: Some(audio(4_000)),
             }),
         );
@@ -231,7 +231,7 @@ impl Day {
         let inbound = Inbound {
             transaction: self.key(talk.gateway, &bye),
             source: carrier(),
-            request: Box::new(bye),
+            request: bye.into(),
             offer: None,
         };
         let effects = self.event("bye", talk.gateway, GatewayEvent::Request(inbound));

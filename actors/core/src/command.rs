@@ -112,7 +112,8 @@ pub struct Inbound {
     pub transaction: TransactionKey,
     /// Where the packet came from.
     pub source: SocketAddr,
-    pub request: Box<Request>,
+    /// An INVITE's is shared with the leg that it makes.
+    pub request: Arc<Request>,
     pub offer: Option<sdp::Audio>,
 }
 

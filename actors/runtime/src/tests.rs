@@ -158,7 +158,7 @@ fn invite(call_id: &str) -> GatewayEvent {
             method: "INVITE".into(),
         },
         source: "127.0.0.1:6000".parse().expect("an address"),
-        request: Box::new(request),
+        request: request.into(),
         offer: None,
     })
 }

@@ -91,7 +91,7 @@ impl Control {
         let event = GatewayEvent::Invite(Inbound {
             transaction: transaction.clone(),
             source: flow.remote,
-            request: Box::new(request),
+            request: request.into(),
             offer,
         });
         if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
@@ -115,7 +115,7 @@ impl Control {
         let event = GatewayEvent::Request(Inbound {
             transaction: self.transaction(&key),
             source: flow.remote,
-            request: Box::new(request),
+            request: request.into(),
             offer,
         });
         if self.try_raise(event, About::Existing) == Err(Full) {
@@ -168,7 +168,7 @@ impl Control {
         let event = GatewayEvent::Register(Register {
             transaction: transaction.clone(),
             source: flow.remote,
-            request: Box::new(request),
+            request: request.into(),
             agent,
         });
         if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {

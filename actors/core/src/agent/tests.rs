@@ -546,7 +546,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
     shard.event(GatewayEvent::Invite(Inbound {
         transaction: key(&named),
         source: phone(2_000),
-        request: Box::new(named),
+        request: named.into(),
         offer: Some(audio(4_000)),
     }));
     let of = |agent: &str| shard.leader.agents[&AgentId(agent.into())].call();

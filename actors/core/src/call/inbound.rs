@@ -243,9 +243,11 @@ fn seize(draft: &mut Draft<'_>, call: CallId, trunk: &TrunkId) -> Result<Channel
 
 fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16) -> Leg {
     let local_tag = draft.rng.hex();
-    let mut request = (*invite.request).clone();
-    // What was read out of the body is in `media`; the text itself is of no more use.
-    request.body = Vec::new();
+    let mut request = Arc::clone(&invite.request);
+    if !request.body.is_empty() {
+        // What was read out of the body is in `media`; the text itself is of no more use.
+        Arc::make_mut(&mut request).body = Vec::new();
+    }
     Leg {
         id: LegId(draft.rng.next()),
         role: Role::Caller,
@@ -253,7 +255,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         gateway: invite.transaction.gateway.clone(),
         peer: invite.source,
         dialog: Dialog::as_uas(&request, &local_tag).ok().map(Arc::new),
-        invite: Arc::new(request),
+        invite: request,
         transaction: Some(invite.transaction.clone()),
         local_tag,
         bye_branch: None,

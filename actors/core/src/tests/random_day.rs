@@ -193,7 +193,7 @@ fn play(acts: &[Act]) -> Shard {
                             .event(GatewayEvent::Invite(Inbound {
                                 transaction: leg.transaction.expect("an inbound leg"),
                                 source: leg.peer,
-                                request: Box::new((*leg.invite).clone()),
+                                request: leg.invite,
                                 offer: None,
                             }))
                             .1

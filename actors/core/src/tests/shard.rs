@@ -163,7 +163,7 @@ impl Shard {
         self.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(agent),
-            request: Box::new(request),
+            request: request.into(),
             agent: AgentId::from(agent.to_string()),
         }))
     }
@@ -183,7 +183,7 @@ impl Shard {
         let (_, effects) = self.event(GatewayEvent::Invite(Inbound {
             transaction: key(&request),
             source,
-            request: Box::new(request),
+            request: request.into(),
             offer: Some(audio(4_000)),
         }));
         let found =
@@ -229,7 +229,7 @@ impl Shard {
         self.event(GatewayEvent::Request(Inbound {
             transaction: key(&request),
             source: "127.0.0.1:6000".parse().unwrap(),
-            request: Box::new(request),
+            request: request.into(),
             offer,
         }))
         .1

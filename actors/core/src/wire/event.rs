@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse};
@@ -136,7 +138,7 @@ impl TryFrom<proto::Inbound> for Inbound {
         Ok(Self {
             transaction: need(inbound.transaction, "inbound.transaction")?.into(),
             source: parse(&inbound.source, "inbound.source")?,
-            request: Box::new(need(inbound.request, "inbound.request")?.try_into()?),
+            request: Arc::new(need(inbound.request, "inbound.request")?.try_into()?),
             offer: inbound.offer.map(TryInto::try_into).transpose()?,
         })
     }

@@ -270,8 +270,12 @@ impl Indices {
         };
     }
 
-    fn change_deadlines(&mut self, before: Due, after: Due) {
-        if before == after {
+    fn change_deadlines(
+        &mut self,
+        before: impl Iterator<Item = Due> + Clone,
+        after: impl Iterator<Item = Due> + Clone,
+    ) {
+        if before.clone().eq(after.clone()) {
             return;
         }
         for deadline in before {
@@ -281,56 +285,65 @@ impl Indices {
     }
 }
 
-type Due = Vec<(Millis, Deadline)>;
+type Due = (Millis, Deadline);
 
 fn legs(call: Option<&Call>) -> &[Leg] {
     call.map_or(&[], |call| &call.legs)
 }
 
-fn call_deadlines(call: Option<&Call>, config: Option<&Config>) -> Due {
-    let mut deadlines = Vec::new();
-    let Some(call) = call else { return deadlines };
-    if let (Some(config), true) = (config, call.is_live()) {
-        let over = call.started_at.after(config.call_ms_max);
-        deadlines.push((over, Deadline::TooLong { call: call.id }));
-    }
-    for leg in &call.legs {
-        match &leg.role {
-            Role::Agent { offer, ring_until, .. } | Role::Callee { offer, ring_until, .. }
-                if leg.is_ringing() =>
-            {
-                let deadline = Deadline::RingOut { call: call.id, offer: *offer };
-                deadlines.push((*ring_until, deadline));
-            }
-            Role::Caller | Role::Agent { .. } | Role::Callee { .. } => {}
-        }
-        if let Some(at) = leg.release_at {
-            deadlines.push((at, Deadline::ReleaseOver { call: call.id, leg: leg.id }));
-        }
-    }
-    deadlines
+fn call_deadlines<'a>(
+    call: Option<&'a Call>,
+    config: Option<&'a Config>,
+) -> impl Iterator<Item = Due> + Clone + 'a {
+    call.into_iter().flat_map(move |call| {
+        let config = config.filter(|_| call.is_live());
+        let too_long = config.map(|config| {
+            (call.started_at.after(config.call_ms_max), Deadline::TooLong { call: call.id })
+        });
+        too_long.into_iter().chain(call.legs.iter().flat_map(|leg| leg_deadlines(call.id, leg)))
+    })
 }
 
-fn agent_deadlines(agent: Option<&Agent>) -> Due {
-    let mut deadlines = Vec::new();
-    let Some(agent) = agent else { return deadlines };
-    if let AgentState::Acw { until, .. } = agent.state {
-        let since_index = agent.since_index;
-        deadlines.push((until, Deadline::AcwOver { agent: agent.id.clone(), since_index }));
-    }
-    if let Some(registration) = &agent.registration {
-        let since_index = registration.since_index;
-        let deadline = Deadline::RegistrationExpired { agent: agent.id.clone(), since_index };
-        deadlines.push((registration.expires_at, deadline));
-    }
-    deadlines
+fn leg_deadlines(call: CallId, leg: &Leg) -> impl Iterator<Item = Due> + Clone + use<> {
+    let ring_out = match &leg.role {
+        Role::Agent { offer, ring_until, .. } | Role::Callee { offer, ring_until, .. }
+            if leg.is_ringing() =>
+        {
+            Some((*ring_until, Deadline::RingOut { call, offer: *offer }))
+        }
+        Role::Caller | Role::Agent { .. } | Role::Callee { .. } => None,
+    };
+    let release = leg.release_at.map(|at| (at, Deadline::ReleaseOver { call, leg: leg.id }));
+    ring_out.into_iter().chain(release)
 }
 
-fn guard(channel: Option<&Channel>) -> Due {
-    match channel {
-        Some(Channel { id, state: ChannelState::Guard { until }, .. }) => {
-            vec![(*until, Deadline::GuardOver { channel: id.clone() })]
+fn agent_deadlines(agent: Option<&Agent>) -> impl Iterator<Item = Due> + Clone + '_ {
+    agent.into_iter().flat_map(|agent| {
+        let acw = match agent.state {
+            AgentState::Acw { until, .. } => Some((until, agent.since_index)),
+            AgentState::LoggedOut
+            | AgentState::NotReady { .. }
+            | AgentState::Ready
+            | AgentState::Reserved { .. }
+            | AgentState::Talking { .. }
+            | AgentState::Held { .. } => None,
+        };
+        let id = || agent.id.clone();
+        let acw = acw.map(|(at, since_index)| (at, Deadline::AcwOver { agent: id(), since_index }));
+        let registration = agent.registration.as_ref().map(|registration| {
+            let since_index = registration.since_index;
+            let deadline = Deadline::RegistrationExpired { agent: id(), since_index };
+            (registration.expires_at, deadline)
+        });
+        acw.into_iter().chain(registration)
+    })
+}
+
+fn guard(channel: Option<&Channel>) -> impl Iterator<Item = Due> + Clone + '_ {
+    channel.into_iter().filter_map(|channel| match channel.state {
+        ChannelState::Guard { until } => {
+            Some((until, Deadline::GuardOver { channel: channel.id.clone() }))
         }
-        Some(_) | None => Vec::new(),
-    }
+        ChannelState::SeizedIn { .. } | ChannelState::Active { .. } => None,
+    })
 }

@@ -31,6 +31,9 @@ use crate::queue::state::Queue;
 use crate::rows::{Restoring, RowChange};
 use indices::Indices;
 
+/// Rows that most commands write no more of.
+const ROWS_USUAL: usize = 16;
+
 /// Where in the log a command stands, and what it may not take from its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -164,7 +167,7 @@ impl World {
                 (Writes::default(), Reply::Rejected(Rejection::Panicked(what)), Some(alarm))
             }
         };
-        let mut rows = Vec::new();
+        let mut rows = Vec::with_capacity(ROWS_USUAL);
         let (touched, effects) = self.commit(meta, envelope, &reply, writes, &mut rows);
         Applied { effects, rows, touched, reply, alarm }
     }

@@ -74,7 +74,7 @@ pub fn register(agent: u16, turn: u32) -> GatewayEvent {
     GatewayEvent::Register(Register {
         transaction: transaction(&request),
         source: SocketAddr::new(host, PORT),
-        request: Box::new(request),
+        request: request.into(),
         agent: id,
     })
 }
@@ -154,7 +154,7 @@ fn inbound(request: Request, offer: Option<Audio>) -> Inbound {
     Inbound {
         transaction: transaction(&request),
         source: SocketAddr::new(CARRIER.into(), PORT),
-        request: Box::new(request),
+        request: request.into(),
         offer,
     }
 }

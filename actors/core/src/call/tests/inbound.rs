@@ -18,7 +18,7 @@ fn invite(shard: &mut Shard, call_id: &str, number: &str, offer: Option<Audio>) 
     let inbound = Inbound {
         transaction: key(&request),
         source: "127.0.0.1:6000".parse().unwrap(),
-        request: Box::new(request),
+        request: request.into(),
         offer,
     };
     shard.event(GatewayEvent::Invite(inbound)).1

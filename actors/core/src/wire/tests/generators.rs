@@ -196,7 +196,7 @@ pub fn inbound() -> impl Strategy<Value = Inbound> {
         |(transaction, source, request, offer)| Inbound {
             transaction,
             source,
-            request: Box::new(request),
+            request: request.into(),
             offer,
         },
     )

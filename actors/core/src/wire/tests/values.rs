@@ -175,7 +175,7 @@ pub fn events() -> Cases<GatewayEvent> {
     let inbound = || Inbound {
         transaction: transaction(),
         source: "127.0.0.1:6000".parse().expect("an address"),
-        request: Box::new(request()),
+        request: request().into(),
         offer: Some(audio()),
     };
     let vip = "[2001:db8::10]:5060".parse().expect("an address");
@@ -187,7 +187,7 @@ pub fn events() -> Cases<GatewayEvent> {
             GatewayEvent::Register(Register {
                 transaction: transaction(),
                 source: "127.0.0.1:7000".parse().expect("an address"),
-                request: Box::new(request()),
+                request: request().into(),
                 agent: agent_id(),
             }),
         ),
