@@ -7,6 +7,15 @@
 //! when), [`tally`] (what is counted), [`textbook`] (the same callers without a core), [`erlang`],
 //! [`erlang_a`] and [`model`] (what theory expects), [`report`] (all of it side by side).
 //!
+//! # What a scenario may have
+//!
+//! * One queue, its keys in the open, or several as `[[queues]]`, each with callers, talk times,
+//!   patience and service level of its own, and agents `{ first, last }`: ranges that overlap share.
+//! * `arrivals.per_hour`, or `arrivals.profile`: a day of intervals, `{ hours, per_hour }`, over and
+//!   over. Each is reported for itself; a caller counts for the interval in which he came.
+//! * `ignored_rings`: an agent lets the phone ring with a `probability`; after `ring_out_s` the caller
+//!   is taken back, with place and waiting time, and `back_after_s` later the agent asks for calls.
+//!
 //! # What the formulas assume, and where this differs
 //!
 //! * Time has steps of 1 ms. Times are rounded to the nearest step, arrivals without drift, so the

@@ -14,7 +14,10 @@ pub struct Model {
 impl Model {
     /// The formula that fits, where one does and has a steady state.
     pub fn of(scenario: &Scenario) -> Option<Self> {
-        match &scenario.patience {
+        if !scenario.is_simple() {
+            return None;
+        }
+        match &scenario.queue().patience {
             None => c(scenario),
             Some(patience) if patience.distribution == Distribution::Exponential => {
                 Some(a(scenario, patience.mean_s))
@@ -49,7 +52,7 @@ fn c(scenario: &Scenario) -> Option<Model> {
 fn a(scenario: &Scenario, patience_s: f64) -> Model {
     let stay = (-scenario.answer_delay_s / patience_s).exp();
     let rings_s = (1.0 - stay) * patience_s;
-    let works_s = scenario.talk_time.mean_s + scenario.after_call_work_s;
+    let works_s = scenario.queue().talk_time.mean_s + scenario.after_call_work_s;
     let holding_s = rings_s + stay * works_s;
     let (agents, per_s) = (u32::from(scenario.agents), scenario.per_second());
     let model = ErlangA::new(agents, per_s, holding_s, patience_s);
@@ -73,6 +76,6 @@ fn a(scenario: &Scenario, patience_s: f64) -> Model {
 
 /// The model's agent answers when found, ours a ringing later.
 fn in_time(scenario: &Scenario, level: impl Fn(f64) -> f64) -> f64 {
-    let within_s = scenario.service_level.threshold_s - scenario.answer_delay_s;
+    let within_s = scenario.queue().service_level.threshold_s - scenario.answer_delay_s;
     if within_s < 0.0 { 0.0 } else { level(within_s) }
 }

@@ -18,12 +18,23 @@ pub enum Purpose {
     Arrivals,
     TalkTimes,
     Patience,
+    /// Rings that are ignored.
+    Ignoring,
 }
 
 impl Stream {
     pub fn new(seed: u64, purpose: Purpose) -> Self {
         let start = Self(seed).bits() ^ Self(purpose as u64).bits();
         Self(start)
+    }
+
+    /// One for each queue, so that another queue's callers do not change its own.
+    pub fn of_queue(seed: u64, purpose: Purpose, queue: usize) -> Self {
+        Self::new(seed ^ (queue as u64).wrapping_mul(0xd6e8_feb8_6659_fd93), purpose)
+    }
+
+    pub fn is_drawn(&mut self, probability: f64) -> bool {
+        self.unit() < probability
     }
 
     pub fn bits(&mut self) -> u64 {

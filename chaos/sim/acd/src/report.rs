@@ -1,8 +1,8 @@
 //! What came out: counts, means, and how sure they are.
 
 use crate::model::Model;
-use crate::scenario::Scenario;
-use crate::tally::{Batch, Tally};
+use crate::scenario::{Queue, Scenario};
+use crate::tally::{Batch, IntervalTally, QueueTally, Tally};
 use crate::textbook::Sums;
 
 /// Student's t for 95 % and one degree of freedom less than there are batches.
@@ -18,8 +18,10 @@ pub struct Report {
     pub spread: Figures,
     pub model: Option<Model>,
     pub agents: Vec<AgentFigures>,
+    /// As in the scenario.
+    pub queues: Vec<QueueFigures>,
     /// Whether a textbook's queue came to the same sums with the same callers, to the millisecond;
-    /// none where some were refused.
+    /// none where some were refused, or the textbook does not know such a centre.
     pub as_textbook: Option<bool>,
     /// Log entries that the world has applied, warm-up and all.
     pub commands: u64,
@@ -33,6 +35,8 @@ pub struct Counts {
     pub abandoned: u64,
     /// Found the queue full and never entered it.
     pub refused: u64,
+    /// Rings that their agents ignored.
+    pub ignored: u64,
     pub wait_ms_max: u64,
     pub queue_max: usize,
 }
@@ -65,6 +69,43 @@ pub struct AgentFigures {
     pub occupancy: f64,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueFigures {
+    pub name: String,
+    /// By the intervals of the queue's day; all days together.
+    pub intervals: Vec<IntervalFigures>,
+    pub whole: IntervalFigures,
+}
+
+/// The callers who came in one interval. None where nothing was counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IntervalFigures {
+    pub offered: u64,
+    pub answered: u64,
+    pub abandoned: u64,
+    pub refused: u64,
+    pub service_level: Option<f64>,
+    pub asa_s: Option<f64>,
+    /// Of the agents who serve the queue, for whichever queue they are busy.
+    pub occupancy: Option<f64>,
+}
+
+impl IntervalFigures {
+    fn of(tally: &IntervalTally) -> Self {
+        let ratio = |above: u64, below: u64| (below > 0).then(|| above as f64 / below as f64);
+        let callers = &tally.callers;
+        Self {
+            offered: callers.offered,
+            answered: callers.answered,
+            abandoned: callers.abandoned,
+            refused: callers.refused,
+            service_level: ratio(callers.in_time, callers.offered),
+            asa_s: ratio(callers.answered_wait_ms, callers.answered).map(|ms| ms / 1_000.0),
+            occupancy: ratio(tally.busy_ms, tally.staffed_ms),
+        }
+    }
+}
+
 impl Report {
     pub fn new(scenario: Scenario, seed: u64, tally: &Tally, textbook: &Sums) -> Self {
         let sum = |of: fn(&Batch) -> u64| tally.batches.iter().map(of).sum();
@@ -73,6 +114,7 @@ impl Report {
             answered: sum(|b| b.answered),
             abandoned: sum(|b| b.abandoned),
             refused: sum(|b| b.refused),
+            ignored: tally.ignored,
             wait_ms_max: tally.wait_ms_max,
             queue_max: tally.waiting_max,
         };
@@ -86,7 +128,9 @@ impl Report {
         Self {
             model: Model::of(&scenario),
             agents: agents.collect(),
-            as_textbook: (counts.refused == 0).then(|| Sums::of(tally) == *textbook),
+            queues: tally.queues.iter().zip(&scenario.queues).map(queue_figures).collect(),
+            as_textbook: (counts.refused == 0 && is_textbook(&scenario))
+                .then(|| Sums::of(tally) == *textbook),
             commands: tally.commands,
             scenario,
             seed,
@@ -94,6 +138,27 @@ impl Report {
             figures,
             spread,
         }
+    }
+}
+
+/// The textbook has one queue and agents who answer; its callers may come as they like.
+fn is_textbook(scenario: &Scenario) -> bool {
+    scenario.queues.len() == 1
+        && scenario.queue().agents == (0..scenario.agents)
+        && scenario.ignored_rings.is_none()
+}
+
+fn queue_figures((tally, queue): (&QueueTally, &Queue)) -> QueueFigures {
+    let mut whole = IntervalTally::default();
+    for interval in &tally.intervals {
+        whole.callers.add(&interval.callers);
+        whole.busy_ms += interval.busy_ms;
+        whole.staffed_ms += interval.staffed_ms;
+    }
+    QueueFigures {
+        name: queue.name.clone(),
+        intervals: tally.intervals.iter().map(IntervalFigures::of).collect(),
+        whole: IntervalFigures::of(&whole),
     }
 }
 

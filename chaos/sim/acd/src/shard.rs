@@ -1,7 +1,7 @@
 //! One replica of one shard, as its leader runs it: entries are applied one by one, and what an
 //! entry made the gateway do is acknowledged with the next, so the outbox stays small.
 
-use tandem_core::command::{Command, Envelope, GatewayEvent, Origin};
+use tandem_core::command::{Command, Envelope, GatewayEvent, OperatorCommand, Origin};
 use tandem_core::config::Config;
 use tandem_core::effect::EffectId;
 use tandem_core::ids::GatewayId;
@@ -37,6 +37,10 @@ impl Shard {
 
     pub fn due(&mut self, at: Millis, deadline: Deadline) -> Applied {
         self.apply(at, None, Command::Due(deadline))
+    }
+
+    pub fn operator(&mut self, at: Millis, command: OperatorCommand) -> Applied {
+        self.apply(at, None, Command::Operator(command))
     }
 
     pub fn event(&mut self, at: Millis, event: GatewayEvent) -> Applied {

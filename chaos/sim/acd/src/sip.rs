@@ -9,8 +9,8 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Param, Request, Response, Tran
 
 use crate::shard::GATEWAY;
 
-/// The number that leads to the queue.
-pub const QUEUE_NUMBER: &str = "800";
+/// The number that leads to the first queue; those of the others follow it.
+const QUEUE_NUMBER: usize = 800;
 /// RFC 5737 and RFC 1918 addresses: no packet is ever sent.
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const CARRIER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -29,6 +29,15 @@ pub fn agent_id(agent: u16) -> AgentId {
 
 pub fn agent_of(id: &str) -> Option<u16> {
     id.parse::<u16>().ok()?.checked_sub(AGENT_FIRST)
+}
+
+pub fn queue_number(queue: usize) -> String {
+    (QUEUE_NUMBER + queue).to_string()
+}
+
+/// Which queue a number leads to.
+pub fn queue_of(number: &str) -> Option<usize> {
+    number.parse::<usize>().ok()?.checked_sub(QUEUE_NUMBER)
 }
 
 /// Callers are counted from 0; the count is number, Call-ID and tag.
@@ -79,9 +88,11 @@ pub fn register(agent: u16, turn: u32) -> GatewayEvent {
     })
 }
 
-pub fn invite(caller: u64) -> GatewayEvent {
+pub fn invite(caller: u64, queue: usize) -> GatewayEvent {
     let number = caller.to_string();
-    let request = request(Method::Invite, &number, CARRIER.into(), &number, 1);
+    let mut request = request(Method::Invite, &number, CARRIER.into(), &number, 1);
+    request.uri.user = Some(queue_number(queue));
+    request.headers.to.uri.user = Some(queue_number(queue));
     GatewayEvent::Invite(inbound(request, Some(audio(CARRIER.into()))))
 }
 
@@ -122,7 +133,7 @@ fn request(method: Method, user: &str, host: IpAddr, call_id: &str, cseq: u32) -
     let address = NameAddr::new(Uri::sip(Some(user), &host, Some(PORT)));
     let mut from = address.clone();
     from.set_tag(user);
-    let target = Uri::sip(Some(QUEUE_NUMBER), &VIP.to_string(), None);
+    let target = Uri::sip(Some(&queue_number(0)), &VIP.to_string(), None);
     let branch = format!("z9hG4bK{call_id}-{cseq}");
     Request {
         method: method.clone(),

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::erlang::least_agents;
-use crate::report::{Figures, Report};
-use crate::scenario::{ArrivalDistribution, Distribution};
+use crate::report::{Figures, IntervalFigures, Report};
+use crate::scenario::{ArrivalDistribution, Distribution, Queue, Scenario};
 
 /// How a figure is written.
 #[derive(Clone, Copy)]
@@ -27,10 +27,14 @@ impl Unit {
 /// Label, unit, and where the figure is found.
 type Line = (String, Unit, fn(&Figures) -> Option<f64>);
 
-fn lines(threshold_s: f64) -> Vec<Line> {
+fn lines(scenario: &Scenario) -> Vec<Line> {
+    let level = match &scenario.queues[..] {
+        [queue] => format!("service level, {} s", queue.service_level.threshold_s),
+        _ => "service level".into(),
+    };
     vec![
         ("abandonment rate".into(), Unit::Percent, |f| f.abandonment),
-        (format!("service level, {threshold_s} s"), Unit::Percent, |f| f.service_level),
+        (level, Unit::Percent, |f| f.service_level),
         ("ASA (wait of the answered)".into(), Unit::Seconds, |f| f.asa_s),
         ("ATA (wait of the abandoned)".into(), Unit::Seconds, |f| f.ata_s),
         ("mean wait of all".into(), Unit::Seconds, |f| f.mean_wait_s),
@@ -49,7 +53,7 @@ impl fmt::Display for Report {
         let head =
             format!("{:<28}{:>14}{:>12}{name:>14}{deviation:>12}", "", "simulated", "± 95 %");
         writeln!(f, "{}", head.trim_end())?;
-        for (label, unit, of) in lines(self.scenario.service_level.threshold_s) {
+        for (label, unit, of) in lines(&self.scenario) {
             let expected = self.model.as_ref().and_then(|model| of(&model.figures));
             let Some(value) = of(&self.figures) else { continue };
             // What can't happen is not worth a line.
@@ -71,33 +75,18 @@ impl fmt::Display for Report {
 impl Report {
     fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scenario = &self.scenario;
-        let spread = |distribution| match distribution {
-            Distribution::Exponential => "exponential",
-            Distribution::Constant => "constant",
-        };
-        let talk = &scenario.talk_time;
-        let arrivals = match scenario.arrivals.distribution {
-            ArrivalDistribution::Poisson => "Poisson",
-            ArrivalDistribution::Constant => "evenly",
-        };
         writeln!(f, "{}", scenario.title)?;
-        writeln!(
-            f,
-            "{} agents; {} calls an hour, {}; talk {} s, {}; ACW {} s; phones ring for {} s",
-            scenario.agents,
-            scenario.arrivals.per_hour,
-            arrivals,
-            talk.mean_s,
-            spread(talk.distribution),
-            scenario.after_call_work_s,
-            scenario.answer_delay_s,
-        )?;
-        match &scenario.patience {
-            Some(patience) => {
-                let how = spread(patience.distribution);
-                writeln!(f, "callers give up after {} s, {how}", patience.mean_s)?;
-            }
-            None => writeln!(f, "callers never give up")?,
+        for queue in &scenario.queues {
+            self.asked(f, queue)?;
+        }
+        if let Some(ignored) = &scenario.ignored_rings {
+            writeln!(
+                f,
+                "agents ignore {} % of the rings: {} s each, and they are back {} s later",
+                ignored.probability * 100.0,
+                ignored.ring_out_s,
+                ignored.back_after_s,
+            )?;
         }
         writeln!(
             f,
@@ -117,7 +106,73 @@ impl Report {
         ] {
             writeln!(f, "{label:<28}{:>14}", grouped(count))?;
         }
-        writeln!(f)
+        if scenario.ignored_rings.is_some() {
+            writeln!(f, "{:<28}{:>14}", "rings that were ignored", grouped(counts.ignored))?;
+        }
+        writeln!(f)?;
+        self.by_queue(f)
+    }
+
+    /// What one queue's callers and agents are asked to do.
+    fn asked(&self, f: &mut fmt::Formatter<'_>, queue: &Queue) -> fmt::Result {
+        let scenario = &self.scenario;
+        let spread = |distribution| match distribution {
+            Distribution::Exponential => "exponential",
+            Distribution::Constant => "constant",
+        };
+        let talk = &queue.talk_time;
+        let arrivals = match queue.arrivals.distribution {
+            ArrivalDistribution::Poisson => "Poisson",
+            ArrivalDistribution::Constant => "evenly",
+        };
+        if let [_] = &scenario.queues[..] {
+            write!(f, "{} agents", scenario.agents)?;
+        } else {
+            let (first, last) = (queue.agents.start + 1, queue.agents.end);
+            write!(f, "{}: agents {first} to {last} of {}", queue.name, scenario.agents)?;
+        }
+        writeln!(
+            f,
+            "; {} calls an hour, {}; talk {} s, {}; ACW {} s; phones ring for {} s",
+            queue.arrivals.per_hour(),
+            arrivals,
+            talk.mean_s,
+            spread(talk.distribution),
+            scenario.after_call_work_s,
+            scenario.answer_delay_s,
+        )?;
+        match &queue.patience {
+            Some(patience) => {
+                let how = spread(patience.distribution);
+                writeln!(f, "callers give up after {} s, {how}", patience.mean_s)
+            }
+            None => writeln!(f, "callers never give up"),
+        }
+    }
+
+    /// By queue and interval, where there is more than one of either.
+    fn by_queue(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.queues.len() == 1 && self.queues[0].intervals.len() == 1 {
+            return Ok(());
+        }
+        for (figures, queue) in self.queues.iter().zip(&self.scenario.queues) {
+            let level = format!("in {} s", queue.service_level.threshold_s);
+            let head = format!("queue {}", figures.name);
+            write!(f, "{head:<28}{:>10}{:>10}{:>10}", "offered", "answered", "abandoned")?;
+            writeln!(f, "{:>10}{level:>12}{:>12}{:>12}", "refused", "ASA", "occupancy")?;
+            let mut from = 0.0;
+            for (interval, of) in queue.arrivals.profile.iter().zip(&figures.intervals) {
+                let to = from + interval.hours;
+                if figures.intervals.len() > 1 {
+                    let label = format!("{from}-{to} h, {} an hour", interval.per_hour);
+                    interval_line(f, &label, of)?;
+                }
+                from = to;
+            }
+            interval_line(f, "all day", &figures.whole)?;
+            writeln!(f)?;
+        }
+        Ok(())
     }
 
     fn foot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,15 +198,31 @@ impl Report {
 
     fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scenario = &self.scenario;
-        let level = &scenario.service_level;
+        let level = &scenario.queue().service_level;
         let (load, threshold_s) = (scenario.load(), level.threshold_s);
-        writeln!(
-            f,
-            "Service level: answered within {threshold_s} s ÷ offered; callers who gave up count \
-             against it."
-        )?;
+        if let [_] = &scenario.queues[..] {
+            writeln!(
+                f,
+                "Service level: answered within {threshold_s} s ÷ offered; callers who gave up \
+                 count against it."
+            )?;
+        } else {
+            writeln!(
+                f,
+                "Service level: answered within each queue's time ÷ offered; callers who gave up \
+                 count against it."
+            )?;
+        }
+        if !scenario.is_simple() {
+            writeln!(
+                f,
+                "No model beside it: the formulas know one queue, a steady stream of callers and \
+                 agents who answer."
+            )?;
+            return self.textbook_note(f);
+        }
         if self.model.is_none() {
-            let why = match &scenario.patience {
+            let why = match &scenario.queue().patience {
                 Some(_) => "Erlang A knows exponential patience only".to_owned(),
                 None => format!("{load:.2} erlangs are too much for {} agents", scenario.agents),
             };
@@ -167,6 +238,10 @@ impl Report {
                 level.target * 100.0
             )?;
         }
+        self.textbook_note(f)
+    }
+
+    fn textbook_note(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.as_textbook {
             Some(true) => writeln!(
                 f,
@@ -180,6 +255,23 @@ impl Report {
             None => Ok(()),
         }
     }
+}
+
+fn interval_line(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    figures: &IntervalFigures,
+) -> fmt::Result {
+    let counts = [figures.offered, figures.answered, figures.abandoned, figures.refused];
+    write!(f, "{label:<28}")?;
+    for count in counts {
+        write!(f, "{:>10}", grouped(count))?;
+    }
+    let written = |value: Option<f64>, unit: Unit| value.map_or("-".into(), |v| unit.write(v));
+    let level = written(figures.service_level, Unit::Percent);
+    let asa = written(figures.asa_s, Unit::Seconds);
+    let occupancy = written(figures.occupancy, Unit::Percent);
+    writeln!(f, "{level:>12}{asa:>12}{occupancy:>12}")
 }
 
 /// `1234567` as `1,234,567`.

@@ -40,15 +40,17 @@ impl Sums {
     }
 
     /// What the textbook's queue comes to. It refuses nobody.
+    /// Of the first queue, with all agents in it, who answer every ring.
     pub fn expected(scenario: &Scenario, seed: u64) -> Self {
-        let mut arrivals = Arriving::new(scenario, seed);
+        let queue = scenario.queue();
+        let mut arrivals = Arriving::new(scenario, 0, seed);
         let mut talk_times = Stream::new(seed, Purpose::TalkTimes);
         let mut patiences = Stream::new(seed, Purpose::Patience);
         let from_ms = milliseconds(scenario.warm_up_hours * 3_600.0);
         let to_ms = from_ms + milliseconds(scenario.hours * 3_600.0);
         let delay_ms = milliseconds(scenario.answer_delay_s);
         let after_ms = milliseconds(scenario.after_call_work_s);
-        let threshold_ms = milliseconds(scenario.service_level.threshold_s);
+        let threshold_ms = milliseconds(queue.service_level.threshold_s);
         let mut free: BinaryHeap<Reverse<u64>> = (0..scenario.agents).map(|_| Reverse(0)).collect();
         let mut sums = Self::default();
         loop {
@@ -56,8 +58,8 @@ impl Sums {
             if at_ms >= to_ms {
                 return sums;
             }
-            let talk_ms = milliseconds(talk_times.draw_s(&scenario.talk_time));
-            let patience = scenario.patience.as_ref();
+            let talk_ms = milliseconds(talk_times.draw_s(&queue.talk_time));
+            let patience = queue.patience.as_ref();
             let patience_ms = patience.map_or(u64::MAX, |p| milliseconds(patiences.draw_s(p)));
             let Reverse(free_ms) = *free.peek().expect("an agent");
             let rings_ms = at_ms.max(free_ms);

@@ -83,7 +83,7 @@ fn unknown_missing_and_mistyped_keys_are_refused_by_name() {
 fn unknown_name_is_refused_with_those_that_are_known() {
     assert_eq!(
         run("monday", 1).expect_err("no such scenario").to_string(),
-        "there is no scenario \"monday\"; there are erlang-a, erlang-c, impatient, support, or give \
+        "there is no scenario \"monday\"; there are erlang-a, erlang-c, impatient, morning, support, or give \
          the text of one (TOML)"
     );
 }

@@ -28,7 +28,7 @@ struct Flags {
     /// How long callers call and faults strike, in virtual time.
     #[arg(long = "virtual", value_name = "TIME", default_value = "90s", value_parser = run::duration_ms)]
     virtual_ms: u64,
-    /// The core as a call-centre laboratory: a TOML file, or erlang-a, erlang-c, impatient, support.
+    /// The core as a call-centre laboratory: a TOML file, or erlang-a, erlang-c, impatient, morning, support.
     #[arg(long, value_name = "SCENARIO", requires = "core", conflicts_with_all = ["seeds", "plant"])]
     acd: Option<String>,
     /// Switches a planted bug on.

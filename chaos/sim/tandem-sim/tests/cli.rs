@@ -107,3 +107,24 @@ fn laboratory_prints_the_same_report_for_the_same_scenario_and_seed() {
     assert_eq!(first.stdout, tandem_sim(&["--core", "--acd", path, "--seed", "3"]).stdout);
     std::fs::remove_dir_all(&dir).expect("its own folder");
 }
+
+#[test]
+fn scenario_file_that_is_wrong_is_one_sentence_with_its_key_and_exit_2() {
+    let path = std::env::temp_dir().join(format!("tandem-sim-bad-{}.toml", std::process::id()));
+    let text = include_str!("../../acd/scenarios/morning.toml");
+    let name = path.to_str().expect("UTF-8");
+    for (good, bad, key) in [
+        ("probability = 0.05", "probability = 5", "ignored_rings.probability is 5"),
+        ("last = 12", "last = 17", "queues.support.agents.last is 17"),
+        ("per_hour = 190", "per_minute = 3", "unknown field `per_minute`"),
+        ("name = \"sales\"", "name = \"support\"", "name \"support\" twice"),
+    ] {
+        assert!(text.contains(good), "{good}");
+        std::fs::write(&path, text.replace(good, bad)).expect("a file");
+        let output = tandem_sim(&["--core", "--acd", name]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(key) && output.stdout.is_empty(), "{said}");
+    }
+    std::fs::remove_file(&path).expect("its own file");
+}
