@@ -66,7 +66,7 @@ fn oldest_refusal_is_forgotten_where_too_many_are_remembered() {
         let inbound = Inbound {
             transaction: key(&invite),
             source: phone(1001),
-            request: Box::new(invite),
+            request: invite.into(),
             offer: None,
         };
         let origin = Some(Origin {
