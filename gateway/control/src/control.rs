@@ -15,6 +15,7 @@ use crate::link::Up;
 use crate::shard::Shard;
 use crate::sip::acks::Acks;
 use crate::sip::clients::Clients;
+use crate::sip::refused::Refused;
 use crate::sip::registrar::Registrar;
 use crate::sip::servers::Servers;
 use crate::sip::strays::Strays;
@@ -64,6 +65,7 @@ pub struct Control {
     pub(crate) clients: Clients,
     pub(crate) acks: Acks,
     pub(crate) strays: Strays,
+    pub(crate) refused: Refused,
     pub(crate) shards: BTreeMap<u32, Shard>,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
@@ -92,6 +94,7 @@ impl Control {
             clients: Clients::default(),
             acks: Acks::default(),
             strays: Strays::default(),
+            refused: Refused::default(),
             shards: BTreeMap::new(),
             sessions: BTreeSet::new(),
             tenant: None,
@@ -223,9 +226,10 @@ impl Control {
 
     /// 503 in the cluster's place, to an INVITE or REGISTER that waits.
     pub(crate) fn refuse(&mut self, now: Millis, transaction: &TransactionKey, retry_after_s: u32) {
-        let answered = self
-            .servers
-            .refuse(now, &key_of(transaction), |request| edge::unavailable(request, retry_after_s));
+        let key = key_of(transaction);
+        self.refused.note(&key);
+        let answered =
+            self.servers.refuse(now, &key, |request| edge::unavailable(request, retry_after_s));
         if let Some(transmit) = answered.transmit {
             count_response(503);
             self.transmit(transmit);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tandem_core::command::TransactionKey;
+use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::{Body, Effect};
 use tandem_sip::{Method, Millis, Request, Response};
 
 use crate::control::{Control, Output, count_response, key_of};
-use crate::ledger::Verdict;
+use crate::ledger::{About, Verdict};
 use crate::sip::Transmit;
+use crate::sip::refused::Meets;
 
 impl Control {
     /// Does an effect, once, unless it is of a leader that leads no more.
@@ -58,6 +59,12 @@ impl Control {
 
     fn respond(&mut self, now: Millis, transaction: &TransactionKey, response: &Response) {
         let key = key_of(transaction);
+        if let Meets::Refused { first } = self.refused.meet(&key) {
+            if first && response.status < 300 {
+                self.undo(transaction);
+            }
+            return;
+        }
         let answered = self.servers.respond(now, &key, response);
         if let Some(transmit) = answered.transmit {
             count_response(response.status);
@@ -70,6 +77,15 @@ impl Control {
             let seconds = ms as f64 / 1_000.0;
             metrics::histogram!("tandem_sip_invite_to_100_seconds").record(seconds);
         }
+    }
+
+    /// The caller was refused here, and the cluster has its call: it must hear that nobody waits.
+    /// The one event where the call is not answered yet, the other where it is.
+    fn undo(&mut self, transaction: &TransactionKey) {
+        let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
+        self.raise(cancel, About::Existing);
+        let no_ack = GatewayEvent::AckTimeout { transaction: transaction.clone() };
+        self.raise(no_ack, About::Existing);
     }
 
     fn send(&mut self, now: Millis, request: &Request, to: std::net::SocketAddr) {

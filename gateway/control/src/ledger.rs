@@ -15,10 +15,7 @@ use crate::link::Accepted;
 pub enum About {
     NewCall(TransactionKey),
     Register(TransactionKey),
-    /// An INVITE that was answered here while a leader may have it in its log: it is sent until it
-    /// counts, and then the cluster is told that its caller is gone.
-    Refused(TransactionKey),
-    /// Of a call that lives: never given up.
+    /// Of a call that lives, or that a leader may have in its log: never given up.
     Existing,
     /// Nothing else is sent until it counts: what came before it would count as nothing.
     Login,
@@ -46,8 +43,6 @@ pub enum Settled {
     Refused { transaction: TransactionKey, retry_after_s: u32, again: bool },
     /// It stays, to be sent again later.
     Later,
-    /// An INVITE that was answered here counts after all: the cluster must be told that it is over.
-    Undo(TransactionKey),
 }
 
 /// No room: the caller answers 503, or takes the message as lost.
@@ -94,7 +89,7 @@ impl Ledger {
         let max = match about {
             About::NewCall(_) => limits::PENDING_NEW_CALLS_MAX,
             About::Register(_) => limits::PENDING_REGISTERS_MAX,
-            About::Refused(_) | About::Existing | About::Login => limits::PENDING_EVENTS_MAX,
+            About::Existing | About::Login => limits::PENDING_EVENTS_MAX,
         };
         if self.pending.len() >= max {
             return Err(Full);
@@ -154,11 +149,8 @@ impl Ledger {
         if accepted.overloaded {
             return self.on_refused(place, accepted, silent);
         }
-        match self.remove(place) {
-            Some(About::Refused(transaction)) => Settled::Undo(transaction),
-            Some(About::NewCall(_) | About::Register(_) | About::Existing | About::Login)
-            | None => Settled::Over,
-        }
+        self.remove(place);
+        Settled::Over
     }
 
     fn on_refused(
@@ -175,23 +167,16 @@ impl Ledger {
                 transaction.clone()
             }
             // What was answered has counted, or is of a call that lives.
-            About::NewCall(_)
-            | About::Register(_)
-            | About::Refused(_)
-            | About::Existing
-            | About::Login => {
+            About::NewCall(_) | About::Register(_) | About::Existing | About::Login => {
                 pending.sent = false;
                 return Settled::Later;
             }
         };
         if again {
-            // Whoever led before may have it in its log. Its number is not free, and what it asked
-            // for may come to pass: a registration does no harm, a call does.
+            // Whoever led before may have it in its log: its number is not free. A registration
+            // that comes to pass does no harm; a call's answer meets a caller who was refused.
             pending.sent = false;
-            pending.about = match pending.about {
-                About::NewCall(_) => About::Refused(transaction.clone()),
-                _ => About::Existing,
-            };
+            pending.about = About::Existing;
         } else {
             self.remove(place);
             self.vacant.insert(sequence);
@@ -199,16 +184,14 @@ impl Ledger {
         Settled::Refused { transaction, retry_after_s, again }
     }
 
-    fn remove(&mut self, place: u64) -> Option<About> {
-        let pending = self.pending.remove(&place)?;
-        if let Some(sequence) = pending.sequence {
-            self.places.remove(&sequence);
-        }
+    fn remove(&mut self, place: u64) {
         self.unsent.remove(&place);
         if self.login == Some(place) {
             self.login = None;
         }
-        Some(pending.about)
+        if let Some(sequence) = self.pending.remove(&place).and_then(|pending| pending.sequence) {
+            self.places.remove(&sequence);
+        }
     }
 
     /// Events that were refused and not sent since: the time to try again has come.
@@ -232,14 +215,10 @@ impl Ledger {
             }
             About::NewCall(transaction) if silent(transaction) => {
                 withdrawn.push(transaction.clone());
-                pending.about = About::Refused(transaction.clone());
+                pending.about = About::Existing;
                 true
             }
-            About::NewCall(_)
-            | About::Register(_)
-            | About::Refused(_)
-            | About::Existing
-            | About::Login => true,
+            About::NewCall(_) | About::Register(_) | About::Existing | About::Login => true,
         });
         withdrawn
     }
@@ -369,7 +348,7 @@ mod tests {
 
     /// `tandem-sim --core --seed 18320`: an earlier leader's log may hold what this one refuses.
     #[test]
-    fn ledger_undoes_a_refused_call_that_an_earlier_leader_may_have_logged() {
+    fn ledger_keeps_a_refused_call_that_an_earlier_leader_may_have_logged() {
         let mut ledger = Ledger::default();
         ledger.push(event(1), About::NewCall(key("a"))).unwrap();
         ledger.push(event(2), About::Register(key("b"))).unwrap();
@@ -385,7 +364,7 @@ mod tests {
         ledger.send_refused_again();
         assert_eq!(sent(&mut ledger), [(1, 1), (2, 2)]);
         assert_eq!(settle(&mut ledger, 1, true), Settled::Later);
-        assert_eq!(settle(&mut ledger, 1, false), Settled::Undo(key("a")));
+        assert_eq!(settle(&mut ledger, 1, false), Settled::Over);
         assert_eq!(settle(&mut ledger, 2, false), Settled::Over);
         assert_eq!(ledger.len(), 1);
     }
@@ -407,7 +386,7 @@ mod tests {
         ledger.send_refused_again();
         assert_eq!(sent(&mut ledger), [(1, 1), (2, 2), (3, 4)]);
         assert_eq!(settle(&mut ledger, 1, false), Settled::Over);
-        assert_eq!(settle(&mut ledger, 2, false), Settled::Undo(key("seen")));
+        assert_eq!(settle(&mut ledger, 2, false), Settled::Over);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub const DONE_WAIT_MS_MAX: u64 = 5;
 pub const TRANSACTIONS_MAX: usize = 65_536;
 /// ACKs that are kept to be repeated; the oldest goes first.
 pub const ACKS_MAX: usize = 32_768;
+/// INVITEs refused here that are remembered; the oldest is forgotten first.
+pub const REFUSED_MAX: usize = 4_096;
 /// Responses to requests of an earlier life that are remembered.
 pub const STRAYS_MAX: usize = 4_096;
 /// An INVITE without a final answer is forgotten after this; no call may ring that long.

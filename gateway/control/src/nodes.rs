@@ -86,12 +86,6 @@ impl Control {
                 metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
                 self.refuse(now, &transaction, retry_after_s.max(1));
             }
-            // The one event where the call is not answered by now, the other where it is.
-            Settled::Undo(transaction) => {
-                let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
-                self.raise(cancel, About::Existing);
-                self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
-            }
         }
     }
 

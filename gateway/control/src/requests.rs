@@ -73,6 +73,7 @@ impl Control {
 
     fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
         if self.refuses_new_calls(now) {
+            self.refused.note(&key);
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             return;
         }
@@ -86,6 +87,7 @@ impl Control {
         if !self.begin(now, flow, &key, &request) {
             return;
         }
+        self.refused.forget(&key);
         strip_credentials(&mut request);
         let transaction = self.transaction(&key);
         let event = GatewayEvent::Invite(Inbound {

@@ -112,13 +112,16 @@ async fn new_calls_are_refused_when_nobody_leads_and_live_ones_wait() {
     phone.send(&bye.replace("To: <sip:4003@demo>", "To: <sip:x>;tag=t")).await;
     phone.quiet().await;
     node.lead(3, true).await;
-    // The next leader gets what the last one may have committed and, once it counts, that it is
-    // over.
-    assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKsent")]));
+    // The next leader gets what the last one may have committed and, once it says a word to the
+    // caller, that it is over.
+    let (sequence, invite) = node.next().await;
+    let GatewayEvent::Invite(invite) = invite else { panic!("{invite:?}") };
+    assert_eq!((sequence, &*invite.transaction.branch), (2, "z9hG4bKsent"));
     let (sequence, bye) = node.next().await;
     assert_eq!(sequence, 3);
     assert!(matches!(bye, GatewayEvent::Request(_)));
     node.accept(2).await;
+    node.respond(3, &invite.transaction, invite.request.respond(100, None, None)).await;
     let (sequence, cancel) = node.next().await;
     assert_eq!(sequence, 4);
     assert!(matches!(cancel, GatewayEvent::Cancel { .. }));
@@ -155,15 +158,23 @@ async fn refused_call_is_undone_when_an_earlier_leader_had_it() {
     let overloaded = pb::Accepted { shard: 0, sequence: 2, overloaded: true, retry_after_s: 9 };
     node.say(pb::down::Body::Accepted(overloaded)).await;
     assert_eq!(phone.response().await.status, 503);
+    phone.send(&phone.text("ACK", "a", "", "")).await;
     // Its number is not given to another: the earlier leader's entry may count yet.
     phone.send(&phone.invite("b")).await;
     let (sequence, _) = node.next().await;
     assert_eq!(sequence, 3);
     node.accept(3).await;
-    assert_eq!(sequences(&mut node, 1).await, named(&[(2, "z9hG4bKa")]));
+    let (sequence, invite) = node.next().await;
+    let GatewayEvent::Invite(invite) = invite else { panic!("{invite:?}") };
+    assert_eq!((sequence, &*invite.transaction.branch), (2, "z9hG4bKa"));
     node.accept(2).await;
+    // What it is answered finds nobody: the cluster is told so, once, and the caller hears nothing.
+    node.respond(2, &invite.transaction, invite.request.respond(100, None, None)).await;
     assert!(matches!(node.next().await, (4, GatewayEvent::Cancel { .. })));
     assert!(matches!(node.next().await, (5, GatewayEvent::AckTimeout { .. })));
+    node.respond(2, &invite.transaction, invite.request.respond(200, None, Some("t"))).await;
+    node.quiet().await;
+    phone.quiet().await;
 }
 
 #[tokio::test]
