@@ -199,7 +199,7 @@ impl Control {
     }
 
     /// Nobody has led for longer than calls may wait.
-    fn is_leaderless(&self, now: Millis) -> bool {
+    pub(crate) fn is_leaderless(&self, now: Millis) -> bool {
         self.leaderless_since.is_some_and(|since| now.since(since) >= limits::NO_QUORUM_MS_MAX)
     }
 

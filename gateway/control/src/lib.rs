@@ -16,6 +16,8 @@ mod requests;
 mod responses;
 mod shard;
 pub mod sip;
+#[cfg(test)]
+mod tests;
 
 pub use control::{Control, Identity, Output, Status};
 pub use ledger::Verdict;

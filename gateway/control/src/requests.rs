@@ -72,9 +72,13 @@ impl Control {
     }
 
     fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
-        if self.refuses_new_calls(now) {
-            self.refused.note(&key);
+        if self.is_leaderless(now) {
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            return;
+        }
+        if self.tenant.is_none() {
+            // A life that has just begun: the last one may have brought this call to the cluster.
+            // As if it were lost; the caller sends it again, or the cluster answers it.
             return;
         }
         let offer = match edge::take_offer(&mut request) {
