@@ -7,7 +7,7 @@ use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Message, Millis};
+use tandem_sip::{Flow, Message, Millis, Request};
 
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -76,6 +76,8 @@ pub struct Control {
     pub(crate) turned_away: bool,
     started: bool,
     pub(crate) nonce_counter: u64,
+    /// New calls of before there was routing.
+    pub(crate) early: Vec<(Flow, Request)>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -102,6 +104,7 @@ impl Control {
             turned_away: false,
             started: false,
             nonce_counter: 0,
+            early: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -196,6 +199,7 @@ impl Control {
         for transaction in &withdrawn {
             self.refuse(now, transaction, limits::RETRY_AFTER_S);
         }
+        self.refuse_early();
     }
 
     /// Nobody has led for longer than calls may wait.

@@ -23,6 +23,8 @@ pub const DONE_KEPT_MAX: usize = 4_096;
 /// How long a done effect may wait for others.
 pub const DONE_WAIT_MS_MAX: u64 = 5;
 
+/// New calls that wait for the first routing of a life; beyond it one is answered 503.
+pub const EARLY_MAX: usize = 1_024;
 /// Transactions of each side; beyond it new ones are dropped as if they were lost.
 pub const TRANSACTIONS_MAX: usize = 65_536;
 /// ACKs that are kept to be repeated; the oldest goes first.

@@ -104,6 +104,7 @@ impl Control {
             shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
         }
         self.note_leader(now);
+        self.take_early(now);
     }
 
     /// Puts out what waits for each leader.

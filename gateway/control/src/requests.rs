@@ -77,8 +77,13 @@ impl Control {
             return;
         }
         if self.tenant.is_none() {
-            // A life that has just begun: the last one may have brought this call to the cluster.
-            // As if it were lost; the caller sends it again, or the cluster answers it.
+            // A life that has just begun: the last one may have brought this call to the cluster,
+            // which answers it then. A refusal would take it away.
+            if self.early.len() < limits::EARLY_MAX {
+                self.early.push((flow.clone(), request));
+            } else {
+                self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            }
             return;
         }
         let offer = match edge::take_offer(&mut request) {
@@ -103,6 +108,23 @@ impl Control {
         if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
             metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
             self.refuse(now, &transaction, limits::RETRY_AFTER_S);
+        }
+    }
+
+    /// New calls of before there was routing are taken now; one that came twice is absorbed.
+    pub(crate) fn take_early(&mut self, now: Millis) {
+        for (flow, request) in std::mem::take(&mut self.early) {
+            let key = name_of(&request);
+            if !self.servers.knows(&key) {
+                self.on_new_call(now, &flow, key, request);
+            }
+        }
+    }
+
+    /// Nobody leads: new calls of before there was routing are refused.
+    pub(crate) fn refuse_early(&mut self) {
+        for (flow, request) in std::mem::take(&mut self.early) {
+            self.answer(&flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
         }
     }
 

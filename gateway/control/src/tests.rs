@@ -34,14 +34,18 @@ impl Bench {
     /// Routed, logged in, and led in term 1.
     fn led() -> Self {
         let mut bench = Self::new();
-        bench.control.on_session(bench.now, NODE);
-        let routing = Routing { shard: SHARD, config: demo_config(), nonce_key: vec![1; 32] };
-        bench.control.on_down(bench.now, NODE, Down::Routing(routing));
-        bench.lead(1);
+        bench.route();
         let words = bench.outputs();
         assert_eq!(words, ["event 1"]);
         bench.accept(1, false);
         bench
+    }
+
+    fn route(&mut self) {
+        self.control.on_session(self.now, NODE);
+        let routing = Routing { shard: SHARD, config: demo_config(), nonce_key: vec![1; 32] };
+        self.control.on_down(self.now, NODE, Down::Routing(routing));
+        self.lead(1);
     }
 
     fn lead(&mut self, term: u64) {
@@ -126,9 +130,22 @@ fn new_life_is_silent_about_new_calls_until_it_knows_whether_somebody_leads() {
     let mut bench = Bench::new();
     bench.send(&invite("a"));
     assert_eq!(bench.outputs(), [] as [&str; 0]);
+    // Over a reliable transport it comes no second time (seed 51188, --virtual 80s).
     bench.pass(limits::NO_QUORUM_MS_MAX);
+    assert_eq!(bench.outputs(), ["503"]);
     bench.send(&invite("a"));
     assert_eq!(bench.outputs(), ["503"]);
+}
+
+#[test]
+fn call_of_before_there_was_routing_is_taken_once_when_there_is() {
+    let mut bench = Bench::new();
+    bench.send(&invite("a"));
+    bench.send(&invite("a"));
+    bench.route();
+    assert_eq!(bench.outputs(), ["event 1"]);
+    bench.accept(1, false);
+    assert_eq!(bench.outputs(), ["event 2"]);
 }
 
 /// Simulator, --virtual 76s --seed 94: the call of an INVITE that was refused here was in the
