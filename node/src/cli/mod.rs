@@ -145,9 +145,13 @@ pub fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Replay(args) => replay::run(&args),
-        Command::Node(args) => server::node::run(&args.config, args.incarnation),
+        Command::Node(args) => {
+            server::process::leave(server::node::run(&args.config, args.incarnation))
+        }
         Command::Gateway(args) => server::gateway::run(&args.config, args.incarnation),
-        Command::Witness(args) => server::witness::run(&args.config, args.incarnation),
+        Command::Witness(args) => {
+            server::process::leave(server::witness::run(&args.config, args.incarnation))
+        }
     }
 }
 

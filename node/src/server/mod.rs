@@ -6,7 +6,7 @@ mod http;
 mod link;
 mod meta;
 pub mod node;
-mod process;
+pub mod process;
 mod records;
 mod sessions;
 pub mod shard;
