@@ -1,6 +1,6 @@
 //! Each transition of an agent's session, and those that must not be.
 
-use tandem_sip::{Method, Millis};
+use tandem_sip::{Carrier, Method, Millis};
 
 use super::state::{Rest, State};
 use crate::command::{Command, GatewayEvent, Inbound, OperatorCommand, Register, RequestedState};
@@ -84,6 +84,7 @@ fn register_without_contact_asks_and_changes_nothing() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(1001),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -158,6 +159,7 @@ fn phone_that_was_replaced_takes_nothing_away_when_it_signs_off() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(999),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -174,6 +176,7 @@ fn wildcard_contact_takes_the_phone_away_whatever_it_was() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(999),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -530,6 +533,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
         shard.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(2_000),
+            carrier: Carrier::Udp,
             request: Box::new(request),
             agent: AgentId(agent.into()),
         }));
@@ -546,6 +550,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
     shard.event(GatewayEvent::Invite(Inbound {
         transaction: key(&named),
         source: phone(2_000),
+        carrier: Carrier::Udp,
         request: named.into(),
         offer: Some(audio(4_000)),
     }));

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Message, Method, Millis, Request, Response, parse};
+use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
 use crate::agent::state::Agent;
 use crate::call::state::Call;
@@ -163,6 +163,7 @@ impl Shard {
         self.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(agent),
+            carrier: Carrier::Udp,
             request: request.into(),
             agent: AgentId::from(agent.to_string()),
         }))
@@ -183,6 +184,7 @@ impl Shard {
         let (_, effects) = self.event(GatewayEvent::Invite(Inbound {
             transaction: key(&request),
             source,
+            carrier: Carrier::Udp,
             request: request.into(),
             offer: Some(audio(4_000)),
         }));
@@ -229,6 +231,7 @@ impl Shard {
         self.event(GatewayEvent::Request(Inbound {
             transaction: key(&request),
             source: "127.0.0.1:6000".parse().unwrap(),
+            carrier: Carrier::Udp,
             request: request.into(),
             offer,
         }))

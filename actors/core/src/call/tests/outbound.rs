@@ -25,7 +25,7 @@ fn invite_of_ours_goes_to_where_the_phone_registered_from() {
     let mut shard = with_agent();
     let (call, effects) = shard.invite("c1", "4001");
     let call = call.unwrap();
-    let Body::Send { request, destination } = &effects[3].body else { panic!("an INVITE") };
+    let Body::Send { request, destination, .. } = &effects[3].body else { panic!("an INVITE") };
     assert_eq!(*destination, crate::tests::shard::phone(1001));
     assert_eq!(request.uri.to_string(), "sip:1001@127.0.0.1:8001");
     assert_eq!(request.headers.from.uri.user.as_deref(), Some("138"));
