@@ -151,8 +151,21 @@ impl Shard {
         self.register_for(agent, None);
     }
 
+    pub fn register_over(&mut self, agent: u16, carrier: Carrier) {
+        self.register_with(agent, None, carrier);
+    }
+
     /// `expires_s` of 0 takes the phone away.
     pub fn register_for(&mut self, agent: u16, expires_s: Option<u32>) -> (Reply, Vec<Effect>) {
+        self.register_with(agent, expires_s, Carrier::Udp)
+    }
+
+    fn register_with(
+        &mut self,
+        agent: u16,
+        expires_s: Option<u32>,
+        carrier: Carrier,
+    ) -> (Reply, Vec<Effect>) {
         let mut request = request(
             Method::Register,
             &format!("reg{agent}-{}", self.sequence),
@@ -163,7 +176,7 @@ impl Shard {
         self.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(agent),
-            carrier: Carrier::Udp,
+            carrier,
             request: request.into(),
             agent: AgentId::from(agent.to_string()),
         }))

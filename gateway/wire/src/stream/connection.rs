@@ -222,7 +222,7 @@ impl Reader {
                 heard = Instant::now();
             }
             loop {
-                let taken = match framer.next() {
+                let taken = match framer.poll() {
                     Ok(None) => break,
                     Ok(Some(Frame::KeepAlive)) => self.on_keep_alive(),
                     Ok(Some(Frame::Message(bytes))) => {

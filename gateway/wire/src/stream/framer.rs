@@ -58,7 +58,7 @@ impl Framer {
     ///
     /// # Errors
     /// Where none can follow any more.
-    pub fn next(&mut self) -> Result<Option<Frame>, Broken> {
+    pub fn poll(&mut self) -> Result<Option<Frame>, Broken> {
         if self.needed.is_none() {
             if self.take_empty_lines() {
                 return Ok(Some(Frame::KeepAlive));
@@ -174,7 +174,7 @@ mod tests {
         for piece in pieces {
             framer.buffer().extend_from_slice(piece);
             loop {
-                match framer.next() {
+                match framer.poll() {
                     Ok(Some(frame)) => frames.push(frame),
                     Ok(None) => break,
                     Err(broken) => return (frames, Some(broken)),
@@ -230,10 +230,10 @@ mod tests {
     fn empty_lines_are_no_message_that_has_begun() {
         let mut framer = Framer::default();
         framer.buffer().extend_from_slice(b"\r\n\r");
-        assert_eq!((framer.next(), framer.is_within_message()), (Ok(None), false));
+        assert_eq!((framer.poll(), framer.is_within_message()), (Ok(None), false));
         framer.buffer().extend_from_slice(b"\nO");
-        assert_eq!(framer.next(), Ok(Some(Frame::KeepAlive)));
-        assert_eq!((framer.next(), framer.is_within_message()), (Ok(None), true));
+        assert_eq!(framer.poll(), Ok(Some(Frame::KeepAlive)));
+        assert_eq!((framer.poll(), framer.is_within_message()), (Ok(None), true));
     }
 
     /// What peers send, and what nobody should.

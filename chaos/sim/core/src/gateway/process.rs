@@ -199,6 +199,15 @@ impl Simulation {
     }
 
     fn on_transmit(&mut self, g: usize, transmit: &Transmit) {
+        let listens = self.addresses.get(&transmit.way.to).is_some_and(|p| self.peers[*p].reliable);
+        if transmit.way.carrier.is_reliable() && !listens {
+            // A phone of the model that is on UDP takes no connections.
+            if let Some(ticket) = transmit.ticket {
+                let now = self.now_ms();
+                self.gateways[g].state.control.on_undelivered(now, ticket, true);
+            }
+            return;
+        }
         let packet = match Packet::read(&transmit.bytes) {
             Ok(packet) => packet,
             Err(why) => {
