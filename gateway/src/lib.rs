@@ -3,6 +3,10 @@
 //! Read in this order: [`options`] is what it is started with, [`link`] its way to the nodes,
 //! [`task`] the one task that does what `tandem_control` decides, [`backend`] what its API asks,
 //! [`run`] the wiring.
+//!
+//! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
+//! `tandem_sip_connections_total` by the side that opened, `tandem_sip_connections_refused_total` and
+//! `tandem_sip_connections_closed_total` by reason.
 
 pub mod backend;
 pub mod limits;

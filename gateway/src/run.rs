@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
-use tandem_wire::Socket;
+use tandem_wire::{Bounds, Socket, stream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,7 +32,21 @@ pub async fn serve(
     plane: MediaPlane,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
+    serve_within(options, Bounds::default(), plane, shutdown).await
+}
+
+/// The same with bounds of the caller's for connections.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within(
+    options: Options,
+    bounds: Bounds,
+    plane: MediaPlane,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
     let socket = Arc::new(Socket::bind(options.vip)?);
+    let (streams, connections) = stream::bind(socket.local(), bounds)?;
     let listener = bind_api(options.api).await?;
     let vip = socket.local();
     let clients: Clients = Arc::new(options.nodes.iter().map(|_| ArcSwapOption::empty()).collect());
@@ -40,6 +54,9 @@ pub async fn serve(
     let mut tasks = Tasks::new();
     let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
     let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
+    let (to_control, undelivered) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
+    let handler = to_wire.clone();
+    tasks.spawn(async move { connections.run(handler, to_control).await.map_err(Error::from) });
     let receiver = Arc::clone(&socket);
     tasks.spawn(async move { receiver.receive(to_wire).await.map_err(Error::from) });
     let identity = Identity {
@@ -48,8 +65,8 @@ pub async fn serve(
         ports: plane.media.ports(),
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
     };
-    let task = Task::new(identity, socket, plane.media, status);
-    let inputs = Inputs { wire, link, media: plane.events };
+    let task = Task::new(identity, socket, streams, plane.media, status);
+    let inputs = Inputs { wire, undelivered, link, media: plane.events };
     tasks.spawn(async move {
         task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tandem_control::link::{Accepted, Down, Leading, Routing, Up};
+use tandem_control::sip::Transmit;
 use tandem_control::{Control, Identity, Output, Status};
 use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
-use tandem_sip::Millis;
-use tandem_wire::{Received, Socket};
+use tandem_sip::{Carrier, Millis};
+use tandem_wire::{Received, Socket, Streams, Undelivered};
 use tokio::sync::{mpsc, watch};
 
 use crate::limits;
@@ -25,6 +26,7 @@ const GAUGES_MS: u64 = 1_000;
 /// Where messages come from.
 pub struct Inputs {
     pub wire: mpsc::Receiver<Received>,
+    pub undelivered: mpsc::Receiver<Undelivered>,
     pub link: mpsc::Receiver<Input>,
     pub media: mpsc::Receiver<GatewayEvent>,
 }
@@ -32,6 +34,7 @@ pub struct Inputs {
 pub struct Task {
     control: Control,
     socket: Arc<Socket>,
+    streams: Streams,
     media: Box<dyn Media>,
     status: watch::Sender<Status>,
     /// The origin of [`Millis`] here: time that never jumps.
@@ -45,6 +48,7 @@ impl Task {
     pub fn new(
         identity: Identity,
         socket: Arc<Socket>,
+        streams: Streams,
         media: Box<dyn Media>,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -52,6 +56,7 @@ impl Task {
             ups: identity.nodes.iter().map(|_| None).collect(),
             control: Control::new(Millis(0), identity),
             socket,
+            streams,
             media,
             status,
             epoch: Instant::now(),
@@ -72,6 +77,9 @@ impl Task {
                     Some(received) => self.on_received(received),
                     None => return,
                 },
+                Some(undelivered) = inputs.undelivered.recv() => {
+                    self.on_undelivered(undelivered);
+                }
                 Some(event) = inputs.media.recv() => self.control.on_media(event),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -104,6 +112,12 @@ impl Task {
         self.perform();
     }
 
+    fn on_undelivered(&mut self, undelivered: Undelivered) {
+        let now = self.now();
+        self.control.on_undelivered(now, undelivered.ticket, undelivered.opened);
+        self.perform();
+    }
+
     fn on_time(&mut self) {
         let now = self.now();
         self.control.on_time(now);
@@ -125,13 +139,26 @@ impl Task {
     fn perform(&mut self) {
         while let Some(output) = self.control.next_output() {
             match output {
-                Output::Transmit(transmit) => self.socket.send(&transmit.bytes, transmit.to),
+                Output::Transmit(transmit) => self.transmit(transmit),
                 Output::Up { node, up } => self.send_up(node, up),
                 Output::Media(plan) => {
                     if let Err(why) = self.media.apply(&plan) {
                         metrics::counter!("tandem_media_plans_refused_total").increment(1);
                         tracing::error!(call = %plan.call, why, "TD0304 media plan refused");
                     }
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let Transmit { bytes, way, ticket } = transmit;
+        match way.carrier {
+            Carrier::Udp => self.socket.send(&bytes, way.to),
+            Carrier::Tcp { .. } => {
+                if let Err(undelivered) = self.streams.send(bytes, &way, ticket) {
+                    let now = self.now();
+                    self.control.on_undelivered(now, undelivered.ticket, undelivered.opened);
                 }
             }
         }

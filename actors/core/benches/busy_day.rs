@@ -21,7 +21,7 @@ use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{AgentId, GatewayId, QueueId, TrunkId};
 use tandem_core::{Meta, Reply, World};
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Message, Method, Millis, Request, Response, parse};
+use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
 /// As the simulator has it: what is measured is the machine, not the system's allocator.
 #[global_allocator]
@@ -192,6 +192,7 @@ impl Day {
             GatewayEvent::Invite(Inbound {
                 transaction: self.key(gateway, &invite),
                 source: carrier(),
+                carrier: Carrier::Udp,
                 request: invite.into(),
                 offer: Some(audio(4_000)),
             }),
@@ -231,6 +232,7 @@ impl Day {
         let inbound = Inbound {
             transaction: self.key(talk.gateway, &bye),
             source: carrier(),
+            carrier: Carrier::Udp,
             request: bye.into(),
             offer: None,
         };
@@ -264,6 +266,7 @@ impl Day {
         let register = Register {
             transaction: self.key(gateway, &request),
             source: phone(agent),
+            carrier: Carrier::Udp,
             request: Box::new(request),
             agent: AgentId::from(&*name_of(agent)),
         };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tandem_sip::{Millis, Request, Response, sdp};
+use tandem_sip::{Carrier, Millis, Request, Response, sdp};
 
 use crate::config::Config;
 use crate::deadline::Deadline;
@@ -112,6 +112,7 @@ pub struct Inbound {
     pub transaction: TransactionKey,
     /// Where the packet came from.
     pub source: SocketAddr,
+    pub carrier: Carrier,
     /// An INVITE's is shared with the leg that it makes.
     pub request: Arc<Request>,
     pub offer: Option<sdp::Audio>,
@@ -121,6 +122,7 @@ pub struct Inbound {
 pub struct Register {
     pub transaction: TransactionKey,
     pub source: SocketAddr,
+    pub carrier: Carrier,
     pub request: Box<Request>,
     /// The user whose password was proven.
     pub agent: AgentId,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
-use tandem_sip::{Millis, NameAddr, Param, Request, Response, Transport, Uri, Via, host};
+use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Uri, Via, host};
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
@@ -149,15 +149,16 @@ impl<'a> Draft<'a> {
     }
 
     pub fn send(&mut self, call: CallId, leg: &Leg, request: impl Into<Arc<Request>>) {
-        let body = Body::Send { request: request.into(), destination: leg.peer };
+        let (destination, carrier) = (leg.peer, leg.carrier);
+        let body = Body::Send { request: request.into(), destination, carrier };
         self.effect(EntityId::Call(call), &leg.gateway, body);
     }
 
     /// The topmost Via of a new transaction from `gateway`.
-    pub fn via(&mut self, gateway: &GatewayId) -> Via {
+    pub fn via(&mut self, gateway: &GatewayId, carrier: Carrier) -> Via {
         let vip = self.vip(gateway);
         Via {
-            transport: Transport::Udp,
+            transport: carrier.transport(),
             host: host(vip.ip()),
             port: Some(vip.port()),
             params: vec![
@@ -172,10 +173,14 @@ impl<'a> Draft<'a> {
         self.gateway(gateway).map_or(unknown, |gateway| gateway.vip)
     }
 
-    /// Where in-dialog requests reach us.
-    pub fn contact(&self, gateway: &GatewayId) -> NameAddr {
+    /// Where in-dialog requests reach us, over what the dialog has been over so far.
+    pub fn contact(&self, gateway: &GatewayId, carrier: Carrier) -> NameAddr {
         let vip = self.vip(gateway);
-        NameAddr::new(Uri::sip(Some("tandem"), &host(vip.ip()), Some(vip.port())))
+        let mut uri = Uri::sip(Some("tandem"), &host(vip.ip()), Some(vip.port()));
+        if let Some(transport) = carrier.uri_param() {
+            uri.params.push(Param { name: "transport".into(), value: Some(transport.into()) });
+        }
+        NameAddr::new(uri)
     }
 
     /// The lowest port that is free.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tandem_sip::{Request, Response, sdp::Codec};
+use tandem_sip::{Carrier, Request, Response, sdp::Codec};
 
 use crate::command::TransactionKey;
 use crate::ids::{CallId, EntityId, GatewayId, LegId, RecordingId};
@@ -32,7 +32,7 @@ pub enum Body {
     /// Answer a server transaction. A 2xx to an INVITE is repeated until its ACK.
     Respond { transaction: TransactionKey, response: Arc<Response> },
     /// Start a client transaction, or send an ACK. The branch of the topmost Via names it.
-    Send { request: Arc<Request>, destination: SocketAddr },
+    Send { request: Arc<Request>, destination: SocketAddr, carrier: Carrier },
     /// The media that a call shall have from now on, whole: the gateway reconciles.
     Media(MediaPlan),
 }

@@ -11,7 +11,7 @@ use tandem_core::command::{Command, GatewayEvent, Inbound, Login, Origin, Transa
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect};
 use tandem_core::ids::{AgentId, EntityId, GatewayId};
-use tandem_sip::{Message, Millis, parse};
+use tandem_sip::{Carrier, Message, Millis, parse};
 use tokio::sync::watch;
 
 use crate::shard::Options;
@@ -158,6 +158,7 @@ fn invite(call_id: &str) -> GatewayEvent {
             method: "INVITE".into(),
         },
         source: "127.0.0.1:6000".parse().expect("an address"),
+        carrier: Carrier::Udp,
         request: request.into(),
         offer: None,
     })

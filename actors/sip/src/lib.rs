@@ -37,12 +37,12 @@ pub mod sdp {
     pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
 }
 
-pub use flow::Flow;
+pub use flow::{Carrier, ConnectionId, Flow, Ticket, UDP_REQUEST_BYTES_MAX, Way};
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 pub use parse::{
-    Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, parse,
+    Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, body_length, parse,
 };
-pub use text::{host, reason_phrase, response_destination, stamp_source};
+pub use text::{host, reason_phrase, response_destination, stamp_source, stream_destination};
 pub use time::Millis;
 pub use uri::{NameAddr, Param, Scheme, Uri};
 pub use uri_text::Error as UriError;

@@ -179,6 +179,23 @@ fn request(
     }
 }
 
+/// The bytes of the body behind `head`, as its Content-Length says; `None` where it has none, which
+/// on a stream nobody may send (RFC 3261 §20.14).
+///
+/// # Errors
+/// Where it is no number, or stands twice.
+pub fn body_length(head: &[u8]) -> Result<Option<usize>, Kind> {
+    let mut fields = Fields::default();
+    for line in unfold(head).iter().skip(1) {
+        // The same reading as the parser's: where the two differed, a message could hide in another.
+        let name = line.split(':').next().unwrap_or("").trim();
+        if name.eq_ignore_ascii_case("Content-Length") || name.eq_ignore_ascii_case("l") {
+            fields.take(line)?;
+        }
+    }
+    Ok(fields.content_length)
+}
+
 /// A STUN message on the SIP port (RFC 5626 §3.5.2): its first two bits are zero.
 fn is_stun(datagram: &[u8]) -> bool {
     datagram.len() >= STUN_HEADER_BYTES && datagram[0] & 0xc0 == 0 && datagram[4..8] == STUN_COOKIE

@@ -167,6 +167,14 @@ pub fn response_destination(response: &Response) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
+/// Where a connection for a response is opened when that of its request is gone (RFC 3261 §18.2.2):
+/// the port is where the peer listens, never the one that it has sent from.
+pub fn stream_destination(response: &Response) -> Option<SocketAddr> {
+    let via = response.headers.via.first()?;
+    let ip = via.received().or_else(|| literal(&via.host))?;
+    Some(SocketAddr::new(ip, via.port.unwrap_or(5060)))
+}
+
 impl Headers {
     pub fn top_via(&self) -> Option<&Via> {
         self.via.first()

@@ -7,7 +7,7 @@ use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Message, Millis, Request};
+use tandem_sip::{Flow, Message, Millis, Request, Ticket};
 
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -114,6 +114,18 @@ impl Control {
         match message {
             Message::Request(request) => self.on_request(now, unix_ms, flow, request),
             Message::Response(response) => self.on_response(now, response),
+        }
+    }
+
+    /// A request with this ticket did not arrive, or nobody can say that it did: its connection is
+    /// gone and no answer has come. `opened`: it was tried on a connection opened for it.
+    pub fn on_undelivered(&mut self, now: Millis, ticket: Ticket, opened: bool) {
+        match self.clients.on_undelivered(now, ticket, opened) {
+            Some(clients::Action::Transmit(transmit)) => self.transmit(transmit),
+            Some(clients::Action::TimedOut(branch)) => {
+                self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
+            }
+            None => {}
         }
     }
 

@@ -1,15 +1,16 @@
 //! Effects of the leaders: each is done once, in the order in which they come.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::{Body, Effect};
-use tandem_sip::{Method, Millis, Request, Response};
+use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
 
 use crate::control::{Control, Output, count_response, key_of};
 use crate::ledger::{About, Verdict};
-use crate::sip::Transmit;
 use crate::sip::refused::Meets;
+use crate::sip::{Transmit, too_long_for_udp};
 
 impl Control {
     /// Does an effect, once, unless it is of a leader that leads no more.
@@ -52,7 +53,9 @@ impl Control {
         metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
         match &effect.body {
             Body::Respond { transaction, response } => self.respond(now, transaction, response),
-            Body::Send { request, destination } => self.send(now, request, *destination),
+            Body::Send { request, destination, carrier } => {
+                self.send(now, request, *destination, *carrier);
+            }
             Body::Media(plan) => self.outputs.push_back(Output::Media(plan.clone())),
         }
     }
@@ -88,12 +91,19 @@ impl Control {
         self.raise(no_ack, About::Existing);
     }
 
-    fn send(&mut self, now: Millis, request: &Request, to: std::net::SocketAddr) {
+    fn send(&mut self, now: Millis, request: &Request, peer: SocketAddr, carrier: Carrier) {
+        let way = Way::of_request(request, peer, carrier);
         if request.method == Method::Ack {
-            let transmit = Transmit { bytes: request.to_bytes(), to };
-            self.transmit(transmit.clone());
-            self.acks.put(now, request, transmit);
-        } else if let Some(transmit) = self.clients.send(now, request.clone(), to) {
+            let ack = Transmit { bytes: request.to_bytes(), way, ticket: None };
+            // An ACK has no transaction to hear of a failure: where the 2xx comes again, the
+            // connection was none, and the datagram is the other way.
+            let first = match too_long_for_udp(request, &ack.bytes, way) {
+                Some((longer, way)) => Transmit { bytes: longer.to_bytes(), way, ticket: None },
+                None => ack.clone(),
+            };
+            self.transmit(first);
+            self.acks.put(now, request, ack);
+        } else if let Some(transmit) = self.clients.send(now, request.clone(), way) {
             self.transmit(transmit);
         }
     }

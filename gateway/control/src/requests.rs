@@ -1,9 +1,11 @@
 //! Requests of peers: absorbed, refused at the edge, or reported to the cluster.
 
+use std::sync::Arc;
+
 use tandem_core::command::{GatewayEvent, Inbound, Register};
 use tandem_core::ids::AgentId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Method, Millis, Request, Response, response_destination};
+use tandem_sip::{Flow, Method, Millis, Request, Response};
 
 use crate::control::{Control, count_response};
 use crate::ledger::{About, Full};
@@ -53,21 +55,29 @@ impl Control {
     /// An answer that keeps no state: a repeated request gets it anew.
     fn answer(&mut self, flow: &Flow, response: &Response) {
         count_response(response.status);
-        let to = response_destination(response).unwrap_or(flow.remote);
-        self.transmit(Transmit { bytes: response.to_bytes(), to });
+        let way = flow.way_back(response);
+        self.transmit(Transmit { bytes: response.to_bytes(), way, ticket: None });
     }
 
-    /// Starts a server transaction; false where there is no room, as if the request were lost.
+    /// There is no room for a request. By UDP its sender sends it again; what a connection has
+    /// delivered never comes again.
+    fn lose(&mut self, flow: &Flow, request: &Request) {
+        if flow.is_reliable() {
+            self.answer(flow, &edge::unavailable(request, limits::RETRY_AFTER_S));
+        }
+    }
+
+    /// Starts a server transaction; false where there is no room.
     fn begin(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) -> bool {
         if self.servers.is_full() {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "transactions").increment(1);
+            self.lose(flow, request);
             return false;
         }
-        let destination =
-            response_destination(&request.respond(100, None, None)).unwrap_or(flow.remote);
+        let way = flow.way_back(&request.respond(100, None, None));
         // What a refusal is made of; the body is of no use to it.
         let kept = Request { body: Vec::new(), ..request.clone() };
-        self.servers.begin(now, key.clone(), kept, destination, flow.is_reliable());
+        self.servers.begin(now, key.clone(), kept, way);
         true
     }
 
@@ -102,6 +112,7 @@ impl Control {
         let event = GatewayEvent::Invite(Inbound {
             transaction: transaction.clone(),
             source: flow.remote,
+            carrier: flow.carrier,
             request: request.into(),
             offer,
         });
@@ -140,15 +151,18 @@ impl Control {
             return;
         }
         strip_credentials(&mut request);
+        let request = Arc::new(request);
+        let repeated = Arc::clone(&request);
         let event = GatewayEvent::Request(Inbound {
             transaction: self.transaction(&key),
             source: flow.remote,
-            request: request.into(),
+            carrier: flow.carrier,
+            request,
             offer,
         });
         if self.try_raise(event, About::Existing) == Err(Full) {
-            // As if it were lost: the peer sends it again.
             self.servers.forget(&key);
+            self.lose(flow, &repeated);
         }
     }
 
@@ -196,6 +210,7 @@ impl Control {
         let event = GatewayEvent::Register(Register {
             transaction: transaction.clone(),
             source: flow.remote,
+            carrier: flow.carrier,
             request: request.into(),
             agent,
         });
@@ -219,6 +234,7 @@ impl Control {
             let transaction = self.transaction(&invite);
             if self.try_raise(GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
                 self.servers.forget(&key);
+                self.lose(flow, &request);
                 return;
             }
         }

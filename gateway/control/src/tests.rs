@@ -1,14 +1,19 @@
 //! The control by itself: time and messages in, outputs out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
-use tandem_sip::{Flow, Message, Millis, Request, parse};
+use tandem_sip::dialog::cancel_for;
+use tandem_sip::{
+    Carrier, ConnectionId, Flow, Message, Millis, Request, Ticket, Transport, Way, parse,
+};
 
 use crate::link::{Accepted, Down, Leading, Routing, Up};
+use crate::sip::Transmit;
 use crate::{Control, Identity, Output, Verdict, limits};
 
 const NODE: usize = 0;
@@ -65,6 +70,38 @@ impl Bench {
     fn send(&mut self, request: &Request) {
         let flow = Flow::udp(self.control.identity.vip, "127.0.0.1:6000".parse().unwrap());
         self.control.on_message(self.now, 0, &flow, Message::Request(request.clone()));
+    }
+
+    /// The same over a connection.
+    fn send_over(&mut self, request: &Request, connection: u64) {
+        let remote = "127.0.0.1:40000".parse().unwrap();
+        let flow = Flow::tcp(self.control.identity.vip, remote, ConnectionId(connection));
+        self.control.on_message(self.now, 0, &flow, Message::Request(request.clone()));
+    }
+
+    /// An effect that sends a request to a peer of that address.
+    fn request(&mut self, request: &Request, peer: SocketAddr, carrier: Carrier) {
+        self.effects += 1;
+        let gateway = GatewayId::from("g");
+        let effect = Effect {
+            id: EffectId { shard: 0, index: self.effects, ordinal: 0 },
+            entity: EntityId::Gateway(gateway.clone()),
+            gateway,
+            body: Body::Send { request: Arc::new(request.clone()), destination: peer, carrier },
+        };
+        assert_eq!(self.control.on_effect(self.now, SHARD, 1, &Arc::new(effect)), Verdict::Do);
+    }
+
+    fn undelivered(&mut self, ticket: Option<Ticket>, opened: bool) {
+        self.control.on_undelivered(self.now, ticket.expect("a ticket"), opened);
+    }
+
+    /// The one message that is sent.
+    fn transmit(&mut self) -> Transmit {
+        match self.control.next_output() {
+            Some(Output::Transmit(transmit)) => transmit,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// An answer of the cluster to that INVITE.
@@ -174,4 +211,97 @@ fn refusal_of_the_cluster_needs_no_undoing() {
     bench.outputs();
     bench.respond(1, &call, 486);
     assert_eq!(bench.outputs(), [] as [&str; 0]);
+}
+
+/// What the peer of [`invite`] listens at, and where its connection comes from.
+const CONTACT: &str = "127.0.0.1:6000";
+const SOURCE: &str = "127.0.0.1:40000";
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// An INVITE of ours, to the contact.
+fn ours(branch: &str) -> Request {
+    let mut request = invite(branch);
+    request.uri.host = "127.0.0.1".into();
+    request.uri.port = Some(6_000);
+    request
+}
+
+fn connection(number: u64) -> Carrier {
+    Carrier::Tcp { connection: Some(ConnectionId(number)) }
+}
+
+#[test]
+fn answer_goes_back_over_the_connection_of_its_request_or_to_where_the_via_says() {
+    let mut bench = Bench::led();
+    bench.send_over(&invite("a"), 7);
+    bench.outputs();
+    bench.respond(1, &invite("a"), 100);
+    let transmit = bench.transmit();
+    let way = Way { carrier: connection(7), to: address(SOURCE), open: Some(address(CONTACT)) };
+    assert_eq!((transmit.way, transmit.ticket), (way, None));
+}
+
+#[test]
+fn unanswered_request_is_sent_once_more_over_a_new_connection_and_then_fails() {
+    let mut bench = Bench::led();
+    bench.request(&ours("a"), address(SOURCE), connection(7));
+    let first = bench.transmit();
+    assert_eq!((first.way.carrier, first.way.to), (connection(7), address(SOURCE)));
+    bench.undelivered(first.ticket, false);
+    let second = bench.transmit();
+    assert_eq!((second.way, second.ticket), (Way::tcp(address(CONTACT)), first.ticket));
+    assert_eq!(second.bytes, first.bytes, "the same transaction");
+    bench.undelivered(second.ticket, false);
+    assert_eq!(bench.outputs(), ["event 2"]);
+    bench.undelivered(second.ticket, false);
+    bench.pass(5);
+    assert_eq!(bench.outputs(), ["done 1"]);
+}
+
+#[test]
+fn answered_request_outlives_its_connection() {
+    let mut bench = Bench::led();
+    bench.request(&ours("a"), address(SOURCE), connection(7));
+    let ticket = bench.transmit().ticket;
+    let flow = Flow::tcp(bench.control.identity.vip, address(SOURCE), ConnectionId(7));
+    let trying = Message::Response(ours("a").respond(100, None, None));
+    bench.control.on_message(bench.now, 0, &flow, trying);
+    bench.undelivered(ticket, false);
+    bench.pass(5);
+    assert_eq!(bench.outputs(), ["done 1"]);
+}
+
+#[test]
+fn reliable_request_is_not_repeated() {
+    let mut bench = Bench::led();
+    bench.request(&ours("a"), address(SOURCE), Carrier::TCP);
+    assert_eq!(bench.outputs(), ["INVITE"]);
+    bench.pass(31_999);
+    assert_eq!(bench.outputs(), ["done 1"]);
+    bench.pass(1);
+    assert_eq!(bench.outputs(), ["event 2"]);
+}
+
+/// RFC 3261 §18.1.1.
+#[test]
+fn long_request_tries_a_connection_first_and_its_cancel_goes_the_same_way() {
+    let mut bench = Bench::led();
+    let mut long = ours("a");
+    long.headers.push_other("Subject", &"s".repeat(1_300));
+    bench.request(&long, address(CONTACT), Carrier::Udp);
+    let by_tcp = bench.transmit();
+    assert_eq!(by_tcp.way, Way::tcp(address(CONTACT)));
+    let Ok(Message::Request(told)) = parse(&by_tcp.bytes) else { panic!("no request") };
+    assert_eq!(told.headers.via[0].transport, Transport::Tcp);
+    bench.request(&cancel_for(&long), address(CONTACT), Carrier::Udp);
+    assert_eq!(bench.transmit().way, Way::tcp(address(CONTACT)));
+    // Nobody listens there: as a datagram, which is repeated.
+    bench.undelivered(by_tcp.ticket, true);
+    let by_udp = bench.transmit();
+    assert_eq!((by_udp.way, by_udp.bytes), (Way::udp(address(CONTACT)), long.to_bytes()));
+    bench.pass(500);
+    assert_eq!(bench.outputs(), ["INVITE", "done 2"]);
 }

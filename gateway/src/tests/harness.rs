@@ -14,6 +14,7 @@ use tandem_core::ids::{EntityId, GatewayId};
 use tandem_core::wire;
 use tandem_http::TokenHash;
 use tandem_sip::{Message, Request, Response};
+use tandem_wire::Bounds;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -27,7 +28,8 @@ use crate::link::pb;
 use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
 use crate::media::MediaPlane;
-use crate::run::serve;
+
+use crate::run::serve_within;
 use crate::{Error, Node, Options, Tls};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -329,18 +331,29 @@ impl Gateway {
     }
 
     pub async fn start_with(options: Options, data: tempfile::TempDir) -> Self {
+        Self::start_within(options, data, Bounds::default()).await
+    }
+
+    async fn start_within(options: Options, data: tempfile::TempDir, bounds: Bounds) -> Self {
         let (vip, api) = (options.vip, options.api);
         let (to_test, plans) = mpsc::unbounded_channel();
         let (reports, events) = mpsc::channel(16);
         let plane = MediaPlane { media: Box::new(FakeMedia(to_test)), events };
-        let task = tokio::spawn(serve(options, plane, std::future::pending()));
+        let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
         Self { vip, api, plans, reports, task, data }
     }
 
     /// A gateway that has logged in to the one node, which leads in term 1.
     pub async fn with_leader() -> (Self, FakeNode) {
+        Self::with_bounds(Bounds::default()).await
+    }
+
+    /// The same with bounds of the test's for connections.
+    pub async fn with_bounds(bounds: Bounds) -> (Self, FakeNode) {
         let mut node = FakeNode::start("node-a", Some(1)).await;
-        let gateway = Self::start(&[&node]).await;
+        let data = tempfile::tempdir().unwrap();
+        let options = options(&[&node], data.path());
+        let gateway = Self::start_within(options, data, bounds).await;
         let (sequence, login) = node.next().await;
         assert!(matches!(login, GatewayEvent::Login(login) if login.vip == gateway.vip
             && login.ports == PORTS));

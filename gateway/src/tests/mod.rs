@@ -6,3 +6,4 @@ mod harness;
 mod leaders;
 mod load;
 mod outbound;
+mod tcp;

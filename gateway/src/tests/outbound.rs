@@ -1,7 +1,7 @@
 use tandem_core::command::GatewayEvent;
 use tandem_core::effect::Body;
 use tandem_sip::dialog::{Dialog, cancel_for};
-use tandem_sip::{Message, Request, Response};
+use tandem_sip::{Carrier, Message, Request, Response};
 
 use super::harness::{FakeNode, Gateway, Phone, parse};
 
@@ -18,7 +18,8 @@ fn our_invite(gateway: &Gateway, phone: &Phone, branch: &str) -> Request {
 }
 
 async fn send(node: &mut FakeNode, phone: &Phone, request: Request) {
-    let body = Body::Send { request: request.into(), destination: phone.address() };
+    let (destination, carrier) = (phone.address(), Carrier::Udp);
+    let body = Body::Send { request: request.into(), destination, carrier };
     node.effect(1, body).await;
 }
 

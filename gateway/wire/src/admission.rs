@@ -1,10 +1,10 @@
-//! Which datagrams are let in: existing calls first, agents second, new calls last.
+//! Which messages are let in: existing calls first, agents second, new calls last.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use tandem_sip::{Message, Method};
+use tandem_sip::{Message, Method, Request};
 
 use crate::limits;
 
@@ -65,7 +65,13 @@ pub enum Rank {
 
 impl Rank {
     pub fn of(message: &Message) -> Self {
-        let Message::Request(request) = message else { return Self::Existing };
+        match message {
+            Message::Request(request) => Self::of_request(request),
+            Message::Response(_) => Self::Existing,
+        }
+    }
+
+    pub fn of_request(request: &Request) -> Self {
         match (&request.method, request.is_in_dialog()) {
             (Method::Ack | Method::Cancel, _) | (_, true) => Self::Existing,
             (Method::Invite, false) => Self::NewCall,

@@ -1,17 +1,20 @@
 //! SIP over the network: sockets, admission, and the step from bytes to messages.
 //!
 //! Read in this order: [`Received`] is what comes out, [`admission`] says which ones
-//! are let in, [`udp`] is the one transport so far. Others (TCP, TLS, WebSocket) will hand over
-//! the same [`Received`].
+//! are let in, [`udp`] and [`stream`] are the transports: both hand over the same [`Received`].
 
 pub mod admission;
+mod error;
 pub mod limits;
 mod received;
 mod refusal;
+pub mod stream;
 pub mod udp;
 
 #[cfg(test)]
 mod tests;
 
+pub use error::Error;
 pub use received::Received;
-pub use udp::{Error, Socket};
+pub use stream::{Bounds, Listener, Streams, Undelivered};
+pub use udp::Socket;

@@ -21,5 +21,50 @@ pub const SOURCE_REFUSALS_PER_S_MAX: u32 = 200;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 
+// --- connections -----------------------------------------------------------------------------
+
+/// Connections that peers have opened; the next one is closed at once and counted.
+pub const ACCEPTED_MAX: usize = 8_192;
+/// Those of one address, behind which a whole site may be; the next one is closed at once.
+pub const ACCEPTED_PER_SOURCE_MAX: usize = 2_048;
+/// Connections that we have opened, and those that wait to be; beyond it a request of ours fails
+/// as if its peer could not be reached.
+pub const OPENED_MAX: usize = 2_048;
+pub const OPENS_WAITING_MAX: usize = 256;
+/// Connections that the kernel has accepted and we have not.
+pub const BACKLOG_MAX: i32 = 1_024;
+/// An attempt to open a connection takes no longer; then its messages were not delivered.
+pub const CONNECT_MS_MAX: u64 = 2_000;
+/// A peer that has opened a connection and sent no message after this is closed.
+pub const FIRST_MESSAGE_MS_MAX: u64 = 10_000;
+/// A message that is not whole so long after its first byte breaks its connection.
+pub const MESSAGE_MS_MAX: u64 = 10_000;
+/// A connection over which nothing came for so long is closed. A phone registers again within the
+/// hour at the latest, so that no registered one is.
+pub const IDLE_MS_MAX: u64 = 3_700_000;
+/// A dead host is noticed by probes of the kernel: after the first so many, by each so many.
+pub const PROBE_AFTER_S: u64 = 60;
+pub const PROBE_EVERY_S: u64 = 15;
+pub const PROBES_MAX: u32 = 4;
+/// Bytes and messages that a peer has not taken yet; beyond either it is stuck, and closed.
+pub const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+pub const UNSENT_MAX: usize = 1_024;
+/// A peer that takes no byte for so long is stuck, too.
+pub const WRITE_MS_MAX: u64 = 20_000;
+/// How long the last words of ours may take when we close, and the peer's are thrown away.
+pub const CLOSE_MS_MAX: u64 = 1_000;
+/// Room for one read. What is unread beyond a message and this waits in the kernel.
+pub const READ_BYTES: usize = 4_096;
+/// Malformed messages on one connection; each is answered 400, with the last one it is closed.
+pub const MALFORMED_MAX: u32 = 16;
+/// Requests of one connection that are remembered, so that its end can tell them undelivered.
+pub const TICKETS_MAX: usize = 256;
+/// Reports of undelivered requests that wait for the handler; beyond it connections wait to end.
+pub const REPORTS_MAX: usize = 1_024;
+/// After an error of `accept`, for want of file descriptors for instance.
+pub const ACCEPT_AGAIN_MS: u64 = 100;
+
+const _: () = assert!(ACCEPTED_PER_SOURCE_MAX < ACCEPTED_MAX);
+const _: () = assert!(UNSENT_BYTES_MAX > 2 * tandem_sip::MESSAGE_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_NEW_CALLS_MAX < IN_FLIGHT_OUTSIDE_MAX);
 const _: () = assert!(IN_FLIGHT_OUTSIDE_MAX < IN_FLIGHT_MAX);

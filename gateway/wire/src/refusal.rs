@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use tandem_sip::{Param, Request, Response};
+use tandem_sip::{Message, Param, Request, Response};
 
+use crate::admission::Rank;
 use crate::limits;
 
 /// Where a stateless refusal goes: always back to the address that the datagram came from.
@@ -29,6 +30,20 @@ pub fn stamp(response: &mut Response, source: SocketAddr) {
     if wants_rport {
         set("rport", source.port().to_string());
     }
+}
+
+/// Notes in a request where it came from. Only we say so; a peer's own word would turn our answer
+/// to others.
+pub fn stamp_request(message: &mut Message, source: SocketAddr) {
+    if let Message::Request(request) = message {
+        tandem_sip::stamp_source(request, source);
+    }
+}
+
+/// An ACK is never answered, and a request of a live call is not refused: by UDP it is better lost,
+/// for its peer sends it again; on a connection it waits.
+pub fn is_refusable(request: &Request) -> bool {
+    Rank::of_request(request) != Rank::Existing
 }
 
 /// 503: come back later.

@@ -10,29 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, Protocol, Type};
-use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message, Request};
+use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::admission::{Rank, Sources};
+use crate::error::Error;
 use crate::received::Received;
 use crate::{limits, refusal};
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0} is in use by another program")]
-    Busy(SocketAddr),
-    #[error("{0} is no address of this machine")]
-    NoSuchAddress(SocketAddr),
-    #[error("{0} may not be bound by this user")]
-    NotAllowed(SocketAddr),
-    #[error("{address} can't be bound: {source}")]
-    Bind { address: SocketAddr, source: io::Error },
-    #[error("the socket of {address} failed: {source}")]
-    Socket { address: SocketAddr, source: io::Error },
-}
 
 /// A bound socket: many may send, one task receives.
 #[derive(Debug)]
@@ -47,12 +34,6 @@ impl Socket {
     /// # Errors
     /// Why the address can't be bound, in one sentence.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let because = |source: io::Error| match source.kind() {
-            ErrorKind::AddrInUse => Error::Busy(address),
-            ErrorKind::AddrNotAvailable => Error::NoSuchAddress(address),
-            ErrorKind::PermissionDenied => Error::NotAllowed(address),
-            _ => Error::Bind { address, source },
-        };
         let open = || -> io::Result<(UdpSocket, SocketAddr)> {
             let socket = socket2::Socket::new(
                 Domain::for_address(address),
@@ -75,7 +56,7 @@ impl Socket {
             let local = socket.local_addr()?;
             Ok((socket, local))
         };
-        let (socket, local) = open().map_err(because)?;
+        let (socket, local) = open().map_err(|source| Error::of_bind(address, source))?;
         Ok(Self { socket, local })
     }
 
@@ -148,13 +129,7 @@ impl Socket {
                 return !handler.is_closed();
             }
         };
-        if let Message::Request(request) = &mut message {
-            // Only we say where it came from; a peer's own word would turn our answer to others.
-            if let Some(via) = request.headers.via.first_mut() {
-                via.params.retain(|param| !param.name.eq_ignore_ascii_case("received"));
-            }
-            tandem_sip::stamp_source(request, source);
-        }
+        refusal::stamp_request(&mut message, source);
         let waiting = handler.max_capacity() - handler.capacity();
         if !Rank::of(&message).admits(waiting) {
             self.on_overload(sources, now, source, &message);
@@ -198,15 +173,9 @@ impl Socket {
     ) {
         metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
         let Message::Request(request) = message else { return };
-        if is_refusable(request) && sources.may_refuse(now, source.ip()) {
+        if refusal::is_refusable(request) && sources.may_refuse(now, source.ip()) {
             let response = refusal::overloaded(request);
             self.send(&response.to_bytes(), refusal::destination(&response, source));
         }
     }
-}
-
-/// An ACK is never answered, and a request of a live call is better lost than refused: its peer
-/// sends it again.
-fn is_refusable(request: &Request) -> bool {
-    Rank::of(&Message::Request(request.clone())) != Rank::Existing
 }

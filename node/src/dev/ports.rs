@@ -10,6 +10,7 @@ use crate::config::Cluster;
 pub fn check(cluster: &Cluster) -> Result<()> {
     for gateway in &cluster.gateways {
         tell(&gateway.name, "SIP over UDP", gateway.vip, UdpSocket::bind(gateway.vip).map(drop))?;
+        tcp(&gateway.name, "SIP over TCP", gateway.vip)?;
         tcp(&gateway.name, "HTTP", gateway.api)?;
     }
     for member in &cluster.members {

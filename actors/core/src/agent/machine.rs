@@ -136,6 +136,7 @@ fn bind(
     expires_s: u32,
 ) {
     let registration = Registration {
+        carrier: register.carrier.towards(&contact),
         contact,
         source: register.source,
         gateway: gateway.clone(),

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use tandem_sip::{Millis, Uri};
+use tandem_sip::{Carrier, Millis, Uri};
 
 use crate::ids::{AgentId, CallId, GatewayId, OfferId};
 
@@ -69,6 +69,8 @@ pub struct Registration {
     /// Where the REGISTER came from: requests go there (RFC 5626 §5.3), and what comes from there
     /// is the agent's.
     pub source: SocketAddr,
+    /// What the contact is reached over.
+    pub carrier: Carrier,
     pub gateway: GatewayId,
     pub expires_at: Millis,
     /// The log index of the last refresh.

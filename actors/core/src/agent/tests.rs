@@ -1,6 +1,6 @@
 //! Each transition of an agent's session, and those that must not be.
 
-use tandem_sip::{Method, Millis};
+use tandem_sip::{Carrier, ConnectionId, Method, Millis};
 
 use super::state::{Rest, State};
 use crate::command::{Command, GatewayEvent, Inbound, OperatorCommand, Register, RequestedState};
@@ -84,6 +84,7 @@ fn register_without_contact_asks_and_changes_nothing() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(1001),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -158,6 +159,7 @@ fn phone_that_was_replaced_takes_nothing_away_when_it_signs_off() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(999),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -174,6 +176,7 @@ fn wildcard_contact_takes_the_phone_away_whatever_it_was() {
     let (_, effects) = shard.event(GatewayEvent::Register(Register {
         transaction: key(&request),
         source: phone(999),
+        carrier: Carrier::Udp,
         request: Box::new(request),
         agent: AgentId("1001".into()),
     }));
@@ -530,6 +533,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
         shard.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(2_000),
+            carrier: Carrier::Udp,
             request: Box::new(request),
             agent: AgentId(agent.into()),
         }));
@@ -546,6 +550,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
     shard.event(GatewayEvent::Invite(Inbound {
         transaction: key(&named),
         source: phone(2_000),
+        carrier: Carrier::Udp,
         request: named.into(),
         offer: Some(audio(4_000)),
     }));
@@ -558,6 +563,43 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
     register(&mut shard, "1001", Some(0));
     let call = shard.invite_from("c2", "4003", phone(2_000)).0.unwrap();
     assert_eq!(calling(&shard, call), Some("1002"));
+}
+
+/// A port behind a NAT is another phone's tomorrow; a connection's number is nobody else's.
+#[test]
+fn phone_of_a_connection_is_known_over_that_connection_alone() {
+    let mut shard = Shard::new();
+    let over = |number| Carrier::Tcp { connection: Some(ConnectionId(number)) };
+    shard.register_over(1001, over(7));
+    let call = |shard: &mut Shard, call_id: &str, carrier| {
+        let mut invite = request(Method::Invite, call_id, "", "<sip:1001@127.0.0.1:8001>");
+        invite.uri.user = Some("4003".into());
+        shard.event(GatewayEvent::Invite(Inbound {
+            transaction: key(&invite),
+            source: phone(1001),
+            carrier,
+            request: invite.into(),
+            offer: Some(audio(4_000)),
+        }));
+        let of = |call: &&crate::call::state::Call| {
+            call.caller().is_some_and(|leg| leg.invite.headers.call_id == call_id)
+        };
+        let found = shard.leader.calls.values().find(of);
+        found.and_then(|call| call.calling_agent.clone())
+    };
+    for (call_id, carrier) in [("c1", Carrier::Udp), ("c2", Carrier::TCP), ("c3", over(8))] {
+        assert_eq!(call(&mut shard, call_id, carrier), None, "{carrier:?}");
+    }
+    assert_eq!(call(&mut shard, "c4", over(7)), Some(AgentId("1001".into())));
+}
+
+#[test]
+fn contact_that_asks_for_tcp_is_reached_by_it() {
+    let register = |carrier: Carrier, contact: &str| carrier.towards(&contact.parse().unwrap());
+    let over = Carrier::Tcp { connection: Some(ConnectionId(7)) };
+    assert_eq!(register(Carrier::Udp, "sip:1001@192.0.2.1"), Carrier::Udp);
+    assert_eq!(register(Carrier::Udp, "sip:1001@192.0.2.1;transport=TCP"), Carrier::TCP);
+    assert_eq!(register(over, "sip:1001@192.0.2.1"), over);
 }
 
 fn calling(shard: &Shard, call: CallId) -> Option<&str> {

@@ -82,7 +82,7 @@ pub fn on_answered(
 pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)).cloned() else { return };
     let dialog = dialog_of(&leg, response);
-    let via = draft.via(&leg.gateway);
+    let via = draft.via(&leg.gateway, leg.carrier);
     if let Some(dialog) = &dialog {
         draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     }
@@ -100,13 +100,13 @@ pub fn take_down_fork(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response
     let ours = leg.dialog.as_ref().map(|dialog| dialog.remote_tag.as_str());
     let Some(mut dialog) = dialog_of(&leg, response) else { return };
     if response.headers.to_tag() == ours {
-        let via = draft.via(&leg.gateway);
+        let via = draft.via(&leg.gateway, leg.carrier);
         draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
         return;
     }
-    let via = draft.via(&leg.gateway);
+    let via = draft.via(&leg.gateway, leg.carrier);
     draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
-    let via = draft.via(&leg.gateway);
+    let via = draft.via(&leg.gateway, leg.carrier);
     let bye = dialog.request(Method::Bye, via, None);
     draft.send(id, &leg, bye);
 }

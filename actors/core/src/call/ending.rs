@@ -214,8 +214,8 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
 /// Sends the BYE of a leg that is up.
 pub fn send_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
-    let gateway = leg.gateway.clone();
-    let via = draft.via(&gateway);
+    let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
+    let via = draft.via(&gateway, carrier);
     let until = draft.now.after(limits::RELEASE_MS_MAX);
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     let Some(dialog) = leg.dialog.as_mut().map(Arc::make_mut) else {

@@ -153,7 +153,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
 
 fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     let user = invite.request.headers.from.uri.user.as_deref().unwrap_or_default();
-    if let Some(agent) = draft.world.agent_at(invite.source, user) {
+    if let Some(agent) = draft.world.agent_at(invite.source, invite.carrier, user) {
         return Some(Caller::Agent(agent.clone()));
     }
     let trunks = &draft.config()?.trunks;
@@ -248,12 +248,15 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         // What was read out of the body is in `media`; the text itself is of no more use.
         Arc::make_mut(&mut request).body = Vec::new();
     }
+    let contact = request.headers.contact.first();
+    let carrier = contact.map_or(invite.carrier, |contact| invite.carrier.towards(&contact.uri));
     Leg {
         id: LegId(draft.rng.next()),
         role: Role::Caller,
         state: LegState::Trying,
         gateway: invite.transaction.gateway.clone(),
         peer: invite.source,
+        carrier,
         dialog: Dialog::as_uas(&request, &local_tag).ok().map(Arc::new),
         invite: request,
         transaction: Some(invite.transaction.clone()),
@@ -297,7 +300,7 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
 fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
     let address = draft.vip(&call.gateway).ip();
     let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
-    response.headers.contact = vec![draft.contact(&leg.gateway)];
+    response.headers.contact = vec![draft.contact(&leg.gateway, leg.carrier)];
     response.headers.push_other("Allow", ALLOW);
     response.headers.content_type = Some("application/sdp".into());
     response.body = leg.media.describe(address, Direction::SendRecv).compose();

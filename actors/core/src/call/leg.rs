@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Millis, Request};
+use tandem_sip::{Carrier, Millis, Request};
 
 use crate::command::TransactionKey;
 use crate::ids::{AgentId, GatewayId, LegId, OfferId};
@@ -19,6 +19,8 @@ pub struct Leg {
     pub gateway: GatewayId,
     /// Where requests of ours go.
     pub peer: SocketAddr,
+    /// What they go over.
+    pub carrier: Carrier,
     /// The INVITE that made the leg: the peer's, or ours.
     /// Shared by all copies of the leg.
     pub invite: Arc<Request>,

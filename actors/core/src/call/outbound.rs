@@ -56,7 +56,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     let registration = draft.agent(to)?.registration.clone()?;
     let call = draft.call(&id)?;
     let (anchor, from) = (call.gateway.clone(), call.from.clone());
-    let gateway = registration.gateway.clone();
+    let (gateway, carrier) = (registration.gateway.clone(), registration.carrier);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
     let media = Media {
@@ -73,7 +73,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     let mut sender = address_of(&from, vip.ip())
         .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &host(vip.ip()), None)));
     sender.set_tag(&local_tag);
-    let via = draft.via(&gateway);
+    let via = draft.via(&gateway, carrier);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
     audio.payloads =
         CODECS.into_iter().map(|codec| Payload { number: codec.static_payload(), codec }).collect();
@@ -86,7 +86,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
             to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
             call_id: format!("{}@{}", draft.rng.hex(), host(vip.ip())),
             cseq: CSeq { number: 1, method: Method::Invite },
-            contact: vec![draft.contact(&gateway)],
+            contact: vec![draft.contact(&gateway, carrier)],
             route: Vec::new(),
             record_route: Vec::new(),
             max_forwards: Some(MAX_FORWARDS),
@@ -103,6 +103,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         state: LegState::Calling,
         gateway,
         peer: registration.source,
+        carrier,
         invite: Arc::new(invite),
         transaction: None,
         local_tag,
@@ -213,7 +214,7 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
 /// 180 to the caller.
 pub fn ringing(draft: &Draft<'_>, caller: &Leg) -> Response {
     let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
-    response.headers.contact = vec![draft.contact(&caller.gateway)];
+    response.headers.contact = vec![draft.contact(&caller.gateway, caller.carrier)];
     response
 }
 

@@ -193,6 +193,7 @@ fn play(acts: &[Act]) -> Shard {
                             .event(GatewayEvent::Invite(Inbound {
                                 transaction: leg.transaction.expect("an inbound leg"),
                                 source: leg.peer,
+                                carrier: leg.carrier,
                                 request: leg.invite,
                                 offer: None,
                             }))

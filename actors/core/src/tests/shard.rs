@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Message, Method, Millis, Request, Response, parse};
+use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
 use crate::agent::state::Agent;
 use crate::call::state::Call;
@@ -151,8 +151,21 @@ impl Shard {
         self.register_for(agent, None);
     }
 
+    pub fn register_over(&mut self, agent: u16, carrier: Carrier) {
+        self.register_with(agent, None, carrier);
+    }
+
     /// `expires_s` of 0 takes the phone away.
     pub fn register_for(&mut self, agent: u16, expires_s: Option<u32>) -> (Reply, Vec<Effect>) {
+        self.register_with(agent, expires_s, Carrier::Udp)
+    }
+
+    fn register_with(
+        &mut self,
+        agent: u16,
+        expires_s: Option<u32>,
+        carrier: Carrier,
+    ) -> (Reply, Vec<Effect>) {
         let mut request = request(
             Method::Register,
             &format!("reg{agent}-{}", self.sequence),
@@ -163,6 +176,7 @@ impl Shard {
         self.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: phone(agent),
+            carrier,
             request: request.into(),
             agent: AgentId::from(agent.to_string()),
         }))
@@ -183,6 +197,7 @@ impl Shard {
         let (_, effects) = self.event(GatewayEvent::Invite(Inbound {
             transaction: key(&request),
             source,
+            carrier: Carrier::Udp,
             request: request.into(),
             offer: Some(audio(4_000)),
         }));
@@ -229,6 +244,7 @@ impl Shard {
         self.event(GatewayEvent::Request(Inbound {
             transaction: key(&request),
             source: "127.0.0.1:6000".parse().unwrap(),
+            carrier: Carrier::Udp,
             request: request.into(),
             offer,
         }))

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tandem_sip::protobuf::{Encode, Writer};
 
-use super::{Error, narrow, need, parse, parse_some};
+use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
@@ -17,9 +17,10 @@ impl Encode for Effect {
                 to.message(1, transaction);
                 to.message(2, &**response);
             }),
-            Body::Send { request, destination } => to.delimited(5, |to| {
+            Body::Send { request, destination, carrier } => to.delimited(5, |to| {
                 to.message(1, &**request);
                 to.socket(2, destination);
+                put_carrier(to, 3, *carrier);
             }),
             Body::Media(plan) => to.message(6, plan),
         }
@@ -39,6 +40,7 @@ impl TryFrom<proto::Effect> for Effect {
             From::Send(send) => Body::Send {
                 request: Arc::new(need(send.request, "send.request")?.try_into()?),
                 destination: parse(&send.destination, "send.destination")?,
+                carrier: carrier_from(send.carrier)?,
             },
             From::Media(plan) => Body::Media(plan.try_into()?),
         };

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tandem_sip::protobuf::{Encode, Writer};
 
-use super::{Error, narrow, need, parse};
+use super::{Error, carrier_from, narrow, need, parse, put_carrier};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
@@ -51,6 +51,7 @@ impl Encode for Register {
         to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.text(4, &self.agent.0);
+        put_carrier(to, 5, self.carrier);
     }
 }
 
@@ -88,6 +89,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 source: parse(&register.source, "register.source")?,
                 request: Box::new(need(register.request, "register.request")?.try_into()?),
                 agent: register.agent.into(),
+                carrier: carrier_from(register.carrier)?,
             }),
             Event::Request(inbound) => Self::Request(inbound.try_into()?),
             Event::Cancel(key) => Self::Cancel { transaction: key.into() },
@@ -128,6 +130,7 @@ impl Encode for Inbound {
         to.socket(2, &self.source);
         to.message(3, &*self.request);
         to.some_message(4, self.offer.as_ref());
+        put_carrier(to, 5, self.carrier);
     }
 }
 
@@ -140,6 +143,7 @@ impl TryFrom<proto::Inbound> for Inbound {
             source: parse(&inbound.source, "inbound.source")?,
             request: Arc::new(need(inbound.request, "inbound.request")?.try_into()?),
             offer: inbound.offer.map(TryInto::try_into).transpose()?,
+            carrier: carrier_from(inbound.carrier)?,
         })
     }
 }

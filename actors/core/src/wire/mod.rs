@@ -12,6 +12,7 @@ mod tests;
 
 use prost::Message as _;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::{Carrier, ConnectionId};
 
 use crate::command::{Envelope, GatewayEvent};
 use crate::config::Config;
@@ -73,6 +74,28 @@ fn parse_some<T: std::str::FromStr>(
     name: &'static str,
 ) -> Result<Option<T>, Error> {
     text.map(|text| parse(text, name)).transpose()
+}
+
+/// UDP is written as nothing: so it was before there was another.
+fn put_carrier(to: &mut Writer, field: u32, carrier: Carrier) {
+    match carrier {
+        Carrier::Udp => {}
+        Carrier::Tcp { connection } => to.delimited(field, |to| {
+            to.text(1, "tcp");
+            to.uint(2, connection.map_or(0, |connection| connection.0));
+        }),
+    }
+}
+
+fn carrier_from(carrier: Option<proto::Carrier>) -> Result<Carrier, Error> {
+    let Some(proto::Carrier { transport, connection }) = carrier else { return Ok(Carrier::Udp) };
+    match transport.as_str() {
+        "tcp" => {
+            let connection = (connection != 0).then_some(ConnectionId(connection));
+            Ok(Carrier::Tcp { connection })
+        }
+        other => Err(Error::Unknown("carrier", other.to_owned())),
+    }
 }
 
 impl Encode for ChannelId {

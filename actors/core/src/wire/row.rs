@@ -7,7 +7,7 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::{Millis, Request};
 
-use super::{Error, narrow, need, parse, parse_some};
+use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
 use crate::call::refused::Refused;
@@ -131,6 +131,7 @@ impl Encode for Leg {
         to.message(15, &self.media);
         to.flag(16, self.held);
         to.some_uint(17, self.release_at.map(|at| at.0));
+        put_carrier(to, 18, self.carrier);
     }
 }
 
@@ -170,6 +171,7 @@ impl Leg {
             state,
             gateway: leg.gateway.into(),
             peer: parse(&leg.peer, "leg.peer")?,
+            carrier: carrier_from(leg.carrier)?,
             invite,
             transaction: leg.transaction.map(Into::into),
             local_tag: leg.local_tag,
@@ -274,6 +276,7 @@ impl Encode for Registration {
         to.text(3, &self.gateway.0);
         to.uint(4, self.expires_at.0);
         to.uint(5, self.since_index);
+        put_carrier(to, 6, self.carrier);
     }
 }
 
@@ -304,6 +307,7 @@ impl TryFrom<proto::Agent> for Agent {
             Ok(Registration {
                 contact: need(row.contact, "registration.contact")?.try_into()?,
                 source: parse(&row.source, "registration.source")?,
+                carrier: carrier_from(row.carrier)?,
                 gateway: row.gateway.into(),
                 expires_at: Millis(row.expires_at),
                 since_index: row.since_index,

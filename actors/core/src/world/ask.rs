@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tandem_sip::Millis;
+use tandem_sip::{Carrier, Millis};
 
 use super::World;
 use crate::command::{GatewayEvent, TransactionKey};
@@ -103,14 +103,27 @@ impl World {
         self.indices.transactions.get(key).copied()
     }
 
-    /// Whose registered phone sends from there. Behind one address it is the agent that `user`
-    /// names, else the one who registered last.
-    pub(crate) fn agent_at(&self, source: SocketAddr, user: &str) -> Option<&AgentId> {
+    /// Whose registered phone sends from there, over the connection that it has registered over
+    /// where it has one. Behind one address it is the agent that `user` names, else the one who
+    /// registered last.
+    pub(crate) fn agent_at(
+        &self,
+        source: SocketAddr,
+        carrier: Carrier,
+        user: &str,
+    ) -> Option<&AgentId> {
         let there = self.indices.flows.get(&source)?;
+        let of_flow = |id: &&AgentId| {
+            let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
+            registration.is_some_and(|registration| {
+                carrier.connection() == registration.carrier.connection()
+            })
+        };
+        let there = || there.iter().filter(of_flow);
         let registered_at = |id: &&AgentId| {
             let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
             registration.map(|registration| registration.since_index)
         };
-        there.iter().find(|id| *id.0 == *user).or_else(|| there.iter().max_by_key(registered_at))
+        there().find(|id| *id.0 == *user).or_else(|| there().max_by_key(registered_at))
     }
 }

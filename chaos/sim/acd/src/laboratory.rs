@@ -202,7 +202,7 @@ impl<'a> Laboratory<'a> {
     fn on_effect(&mut self, effect: &Effect) {
         match &effect.body {
             Body::Respond { response, .. } => self.on_response(response),
-            Body::Send { request, destination } => {
+            Body::Send { request, destination, .. } => {
                 let peer = sip::peer_of(request, *destination);
                 match peer.expect("every request is for one of our phones") {
                     Peer::Agent(agent) => self.on_request_to_agent(agent, request),

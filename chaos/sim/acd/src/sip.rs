@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tandem_core::command::{GatewayEvent, Inbound, Login, Register, TransactionKey};
 use tandem_core::ids::{AgentId, GatewayId};
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{CSeq, Headers, Method, NameAddr, Param, Request, Response, Transport, Uri, Via};
+use tandem_sip::{
+    CSeq, Carrier, Headers, Method, NameAddr, Param, Request, Response, Transport, Uri, Via,
+};
 
 use crate::shard::GATEWAY;
 
@@ -83,6 +85,7 @@ pub fn register(agent: u16, turn: u32) -> GatewayEvent {
     GatewayEvent::Register(Register {
         transaction: transaction(&request),
         source: SocketAddr::new(host, PORT),
+        carrier: Carrier::Udp,
         request: request.into(),
         agent: id,
     })
@@ -165,6 +168,7 @@ fn inbound(request: Request, offer: Option<Audio>) -> Inbound {
     Inbound {
         transaction: transaction(&request),
         source: SocketAddr::new(CARRIER.into(), PORT),
+        carrier: Carrier::Udp,
         request: request.into(),
         offer,
     }

@@ -102,7 +102,7 @@ fn send_again(writes: &mut Writes, meta: &Meta, branch: &str) {
     let again = writes.calls.iter().find_map(|(call, written)| {
         let leg = written.as_ref()?.legs.iter().find(|leg| leg.invite_branch() == branch)?;
         let request = Arc::clone(&leg.invite);
-        let body = Body::Send { request, destination: leg.peer };
+        let body = Body::Send { request, destination: leg.peer, carrier: leg.carrier };
         Some(Effect { id, entity: EntityId::Call(*call), gateway: leg.gateway.clone(), body })
     });
     writes.effects.extend(again);

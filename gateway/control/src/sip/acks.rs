@@ -14,6 +14,7 @@ type Name = (String, String, u32);
 
 #[derive(Debug, Default)]
 pub struct Acks {
+    /// What is sent when the 2xx comes again.
     by_name: HashMap<Name, Transmit>,
     order: VecDeque<(Millis, Name)>,
 }

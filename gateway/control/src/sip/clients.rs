@@ -1,13 +1,14 @@
 //! Requests that were sent and are not over (RFC 3261 §17.1).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
-use tandem_sip::transaction::{Event, InviteClient, NonInviteClient, Output};
-use tandem_sip::{Method, Millis, Request, Response};
+use tandem_sip::transaction::{
+    Event, InviteClient, InviteClientStage, NonInviteClient, NonInviteClientStage, Output,
+};
+use tandem_sip::{Method, Millis, Request, Response, Ticket, Way};
 
-use super::Transmit;
 use super::wheel::Wheel;
+use super::{Transmit, over, too_long_for_udp};
 use crate::limits;
 
 /// Different responses of one transaction that are remembered; a fork has this many branches.
@@ -20,7 +21,10 @@ type Name = (String, String);
 struct Client {
     name: Name,
     machine: Machine,
-    destination: SocketAddr,
+    way: Way,
+    /// As it goes by UDP, where it is only too long for it: not every peer listens for
+    /// connections.
+    by_udp: Option<Box<Request>>,
     over: Millis,
     /// Status class and To tag of what was reported.
     seen: Vec<(u16, String)>,
@@ -72,29 +76,33 @@ impl Clients {
     }
 
     /// Sends a request. One that is under way already is not sent again: its own timers do that.
-    pub fn send(&mut self, now: Millis, request: Request, to: SocketAddr) -> Option<Transmit> {
+    pub fn send(&mut self, now: Millis, request: Request, way: Way) -> Option<Transmit> {
         let name = (request.headers.branch().to_owned(), request.method.as_str().to_owned());
         if self.ids.contains_key(&name) {
             return None;
         }
+        let (request, mut way) = self.like_its_invite(request, way);
         if self.by_id.len() >= limits::TRANSACTIONS_MAX {
             // Without a machine it is sent once; the core's own deadlines see to the rest.
-            return Some(Transmit { bytes: request.to_bytes(), to });
+            return Some(Transmit { bytes: request.to_bytes(), way, ticket: None });
         }
-        let (machine, outputs, over) = if request.method == Method::Invite {
-            let (machine, outputs) = InviteClient::start(now, request, false);
-            let over = now.after(limits::INVITE_MS_MAX);
-            (Machine::Invite(Box::new(machine)), outputs, over)
-        } else {
-            let (machine, outputs) = NonInviteClient::start(now, &request, false);
-            (Machine::Other(machine), outputs, now.after(limits::REQUEST_MS_MAX))
-        };
+        let (mut machine, mut bytes) = Machine::start(now, request.clone(), way);
+        let mut by_udp = None;
+        if let Some((longer, connection)) = too_long_for_udp(&request, &bytes, way) {
+            (machine, bytes) = Machine::start(now, longer, connection);
+            (way, by_udp) = (connection, Some(Box::new(request)));
+        }
+        let over = now.after(match &machine {
+            Machine::Invite(_) => limits::INVITE_MS_MAX,
+            Machine::Other(_) => limits::REQUEST_MS_MAX,
+        });
         self.last_id += 1;
         let id = self.last_id;
         let client = Client {
             name: name.clone(),
             machine,
-            destination: to,
+            way,
+            by_udp,
             over,
             seen: Vec::new(),
             armed: None,
@@ -102,7 +110,51 @@ impl Clients {
         self.ids.insert(name, id);
         self.by_id.insert(id, client);
         self.arm(id);
-        outputs.into_iter().find_map(|output| transmit(output, to))
+        Some(Transmit { bytes, way, ticket: Some(Ticket(id)) })
+    }
+
+    /// A CANCEL goes the way of its INVITE (RFC 3261 §9.1).
+    fn like_its_invite(&self, request: Request, way: Way) -> (Request, Way) {
+        if request.method != Method::Cancel {
+            return (request, way);
+        }
+        let name = (request.headers.branch().to_owned(), Method::Invite.as_str().to_owned());
+        let invite = self.ids.get(&name).and_then(|id| self.by_id.get(id));
+        invite.map_or((request.clone(), way), |invite| (over(request, invite.way), invite.way))
+    }
+
+    /// The request could not be delivered, or its connection was closed and nobody has answered
+    /// yet. `opened`: on a connection that was opened for it.
+    pub fn on_undelivered(&mut self, now: Millis, ticket: Ticket, opened: bool) -> Option<Action> {
+        let id = ticket.0;
+        let client = self.by_id.get_mut(&id)?;
+        if !client.machine.is_unanswered() {
+            // The peer has it, and has more than one way to answer (RFC 3261 §18.2.2).
+            return None;
+        }
+        let named = client.way.carrier.connection().is_some();
+        let again = match (client.by_udp.take(), client.way.anew()) {
+            (Some(request), _) => {
+                client.way = Way::udp(client.way.to);
+                let (machine, bytes) = Machine::start(now, *request, client.way);
+                client.machine = machine;
+                Some(bytes)
+            }
+            (None, Some(anew)) if named && !opened => {
+                client.way = anew;
+                client.machine.again(now)
+            }
+            (None, _) => None,
+        };
+        if let Some(bytes) = again {
+            let way = client.way;
+            self.arm(id);
+            return Some(Action::Transmit(Transmit { bytes, way, ticket: Some(ticket) }));
+        }
+        let timed_out = client.machine.fail();
+        let branch = client.name.0.clone();
+        self.arm(id);
+        timed_out.then_some(Action::TimedOut(branch))
     }
 
     /// A response, and what is to be sent for it: the ACK of a failure.
@@ -111,7 +163,7 @@ impl Clients {
         let name = (headers.branch().to_owned(), headers.cseq.method.as_str().to_owned());
         let Some(id) = self.ids.get(&name).copied() else { return (News::Unknown, None) };
         let Some(client) = self.by_id.get_mut(&id) else { return (News::Unknown, None) };
-        let to = client.destination;
+        let way = client.way;
         let outputs = match &mut client.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),
             Machine::Other(machine) => machine.handle_response(now, response),
@@ -120,7 +172,7 @@ impl Clients {
         let mut ack = None;
         for output in outputs {
             match output {
-                Output::Transmit(bytes) => ack = Some(Transmit { bytes, to }),
+                Output::Transmit(bytes) => ack = Some(Transmit { bytes, way, ticket: None }),
                 Output::ToUser(_) => told = true,
             }
         }
@@ -146,7 +198,8 @@ impl Clients {
             for output in outputs {
                 match output {
                     Output::Transmit(bytes) => {
-                        actions.push(Action::Transmit(Transmit { bytes, to: client.destination }));
+                        let (way, ticket) = (client.way, Some(Ticket(id)));
+                        actions.push(Action::Transmit(Transmit { bytes, way, ticket }));
                     }
                     Output::ToUser(Event::TimedOut) => {
                         actions.push(Action::TimedOut(client.name.0.clone()));
@@ -208,6 +261,58 @@ impl Client {
 }
 
 impl Machine {
+    /// With the bytes of the first transmission.
+    fn start(now: Millis, request: Request, way: Way) -> (Self, Vec<u8>) {
+        let reliable = way.carrier.is_reliable();
+        let (machine, outputs) = if request.method == Method::Invite {
+            let (machine, outputs) = InviteClient::start(now, request, reliable);
+            (Self::Invite(Box::new(machine)), outputs)
+        } else {
+            let (machine, outputs) = NonInviteClient::start(now, &request, reliable);
+            (Self::Other(machine), outputs)
+        };
+        let bytes = outputs.into_iter().find_map(first_bytes);
+        (machine, bytes.unwrap_or_default())
+    }
+
+    /// Begins anew, over another connection.
+    fn again(&mut self, now: Millis) -> Option<Vec<u8>> {
+        let outputs = match self {
+            Self::Invite(machine) => {
+                let (again, outputs) = InviteClient::adopt(now, machine.snapshot()?);
+                **machine = again;
+                outputs
+            }
+            Self::Other(machine) => {
+                let (again, outputs) = NonInviteClient::adopt(now, machine.snapshot()?);
+                *machine = again;
+                outputs
+            }
+        };
+        outputs.into_iter().find_map(first_bytes)
+    }
+
+    /// Nothing at all was heard from the peer.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Invite(machine) => {
+                machine.snapshot().is_some_and(|s| s.stage == InviteClientStage::Calling)
+            }
+            Self::Other(machine) => {
+                machine.snapshot().is_some_and(|s| s.stage == NonInviteClientStage::Trying)
+            }
+        }
+    }
+
+    /// The transport has failed (RFC 3261 §17.1.4); true where the user is to be told.
+    fn fail(&mut self) -> bool {
+        let outputs = match self {
+            Self::Invite(machine) => machine.handle_transport_error(),
+            Self::Other(machine) => machine.handle_transport_error(),
+        };
+        outputs.contains(&Output::ToUser(Event::TimedOut))
+    }
+
     fn deadline(&self) -> Option<Millis> {
         match self {
             Self::Invite(machine) => machine.deadline(),
@@ -223,9 +328,9 @@ impl Machine {
     }
 }
 
-fn transmit(output: Output, to: SocketAddr) -> Option<Transmit> {
+fn first_bytes(output: Output) -> Option<Vec<u8>> {
     match output {
-        Output::Transmit(bytes) => Some(Transmit { bytes, to }),
+        Output::Transmit(bytes) => Some(bytes),
         Output::ToUser(_) => None,
     }
 }

@@ -13,18 +13,40 @@ pub mod servers;
 pub mod strays;
 pub mod wheel;
 
-use std::net::SocketAddr;
-
 use tandem_sip::transaction::Key;
-use tandem_sip::{Headers, Method, Request};
+use tandem_sip::{Headers, Method, Request, Ticket, UDP_REQUEST_BYTES_MAX, Way};
 
 use crate::limits;
 
-/// A datagram to send.
+/// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     pub bytes: Vec<u8>,
-    pub to: SocketAddr,
+    pub way: Way,
+    /// Of a request whose transaction must hear where it can't be delivered.
+    pub ticket: Option<Ticket>,
+}
+
+/// What is too long for a datagram goes over a connection, and its Via says so (RFC 3261 §18.1.1).
+/// None where it goes as it is.
+pub(crate) fn too_long_for_udp(
+    request: &Request,
+    bytes: &[u8],
+    way: Way,
+) -> Option<(Request, Way)> {
+    let long = way == Way::udp(way.to) && bytes.len() > UDP_REQUEST_BYTES_MAX;
+    long.then(|| {
+        let way = Way::tcp(way.to);
+        (over(request.clone(), way), way)
+    })
+}
+
+/// The request with the transport in its topmost Via.
+pub(crate) fn over(mut request: Request, way: Way) -> Request {
+    if let Some(via) = request.headers.via.first_mut() {
+        via.transport = way.carrier.transport();
+    }
+    request
 }
 
 /// The name of a request's transaction (RFC 3261 §17.2.3); for a peer of RFC 2543, or one with a

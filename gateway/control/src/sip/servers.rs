@@ -1,10 +1,9 @@
 //! Requests that were received and are not over (RFC 3261 §17.2).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use tandem_sip::transaction::{Event, InviteServer, Key, NonInviteServer, Output};
-use tandem_sip::{Method, Millis, Request, Response, response_destination};
+use tandem_sip::{Method, Millis, Request, Response, Way};
 
 use super::Transmit;
 use super::wheel::Wheel;
@@ -17,7 +16,7 @@ pub type AckName = (String, String, u32);
 struct Server {
     key: Key,
     machine: Machine,
-    destination: SocketAddr,
+    way: Way,
     begun: Millis,
     /// Nothing was sent yet.
     silent: bool,
@@ -79,23 +78,16 @@ impl Servers {
     }
 
     /// A new request. The caller has asked [`Servers::knows`] and [`Servers::is_full`].
-    pub fn begin(
-        &mut self,
-        now: Millis,
-        key: Key,
-        request: Request,
-        to: SocketAddr,
-        reliable: bool,
-    ) {
-        let machine = Machine::new(&key, reliable);
-        let id = self.insert(now, key, machine, to);
+    pub fn begin(&mut self, now: Millis, key: Key, request: Request, way: Way) {
+        let id = self.insert(now, key, way);
         if let Some(server) = self.by_id.get_mut(&id) {
             server.request = Some(Box::new(request));
         }
         self.arm(id);
     }
 
-    fn insert(&mut self, now: Millis, key: Key, machine: Machine, to: SocketAddr) -> u64 {
+    fn insert(&mut self, now: Millis, key: Key, way: Way) -> u64 {
+        let machine = Machine::new(&key, way.carrier.is_reliable());
         self.last_id += 1;
         let id = self.last_id;
         let over = now.after(match machine {
@@ -108,7 +100,7 @@ impl Servers {
             Server {
                 key,
                 machine,
-                destination: to,
+                way,
                 begun: now,
                 silent: true,
                 over,
@@ -123,12 +115,12 @@ impl Servers {
     /// A request that came before: what was answered is answered again.
     pub fn on_repeated(&mut self, key: &Key) -> Option<Transmit> {
         let server = self.by_id.get_mut(self.ids.get(key)?)?;
-        let to = server.destination;
+        let way = server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_retransmission(),
             Machine::Other(machine) => machine.handle_retransmission(),
         };
-        outputs.into_iter().find_map(|output| transmit(output, to))
+        outputs.into_iter().find_map(|output| transmit(output, way))
     }
 
     /// True where the INVITE has no final answer yet; `None` where it is not known.
@@ -151,12 +143,12 @@ impl Servers {
         let id = match self.ids.get(key) {
             Some(id) => *id,
             None => {
-                let Some(to) = response_destination(response) else { return Answered::default() };
+                let Some(way) = Way::of_response(response) else { return Answered::default() };
                 if self.is_full() {
-                    let transmit = Some(Transmit { bytes: response.to_bytes(), to });
+                    let transmit = Some(Transmit { bytes: response.to_bytes(), way, ticket: None });
                     return Answered { transmit, first_after_ms: None };
                 }
-                let id = self.insert(now, key.clone(), Machine::new(key, false), to);
+                let id = self.insert(now, key.clone(), way);
                 if let Some(server) = self.by_id.get_mut(&id) {
                     // Nobody knows when its request came.
                     server.silent = false;
@@ -165,12 +157,12 @@ impl Servers {
             }
         };
         let Some(server) = self.by_id.get_mut(&id) else { return Answered::default() };
-        let to = server.destination;
+        let way = server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),
             Machine::Other(machine) => machine.handle_response(now, response),
         };
-        let transmit = outputs.into_iter().find_map(|output| transmit(output, to));
+        let transmit = outputs.into_iter().find_map(|output| transmit(output, way));
         let first = transmit.is_some() && std::mem::take(&mut server.silent);
         if transmit.is_some() && !response.is_provisional() {
             server.request = None;
@@ -251,7 +243,8 @@ impl Servers {
             for output in outputs {
                 match output {
                     Output::Transmit(bytes) => {
-                        actions.push(Action::Transmit(Transmit { bytes, to: server.destination }));
+                        let way = server.way;
+                        actions.push(Action::Transmit(Transmit { bytes, way, ticket: None }));
                     }
                     // Of a failure nobody needs to hear (RFC 3261 §17.2.1, timer H).
                     Output::ToUser(Event::NoAck) if acknowledged_late => {
@@ -327,9 +320,9 @@ impl Machine {
     }
 }
 
-fn transmit(output: Output, to: SocketAddr) -> Option<Transmit> {
+fn transmit(output: Output, way: Way) -> Option<Transmit> {
     match output {
-        Output::Transmit(bytes) => Some(Transmit { bytes, to }),
+        Output::Transmit(bytes) => Some(Transmit { bytes, way, ticket: None }),
         Output::ToUser(_) => None,
     }
 }

@@ -262,7 +262,7 @@ fn bye_of_ours_is_of_the_dialog_that_the_peer_knows() {
     let (mut shard, call) = connected();
     let caller = leg(&shard, call, 0).clone();
     let effects = shard.agent_bye(call);
-    let Body::Send { request, destination } = &effects[2].body else { panic!("a BYE") };
+    let Body::Send { request, destination, .. } = &effects[2].body else { panic!("a BYE") };
     assert_eq!((&request.method, *destination), (&Method::Bye, caller.peer));
     assert_eq!(request.headers.call_id, caller.invite.headers.call_id);
     assert_eq!(request.headers.from_tag(), Some(caller.local_tag.as_str()));

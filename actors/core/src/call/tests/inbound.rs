@@ -1,7 +1,7 @@
 //! A new INVITE: where it leads, or why it is refused.
 
-use tandem_sip::Method;
 use tandem_sip::sdp::Audio;
+use tandem_sip::{Carrier, Method};
 
 use super::{is_illegal, leg, plan, record, state, transaction, with_agent};
 use crate::call::leg::State;
@@ -18,6 +18,7 @@ fn invite(shard: &mut Shard, call_id: &str, number: &str, offer: Option<Audio>) 
     let inbound = Inbound {
         transaction: key(&request),
         source: "127.0.0.1:6000".parse().unwrap(),
+        carrier: Carrier::Udp,
         request: request.into(),
         offer,
     };

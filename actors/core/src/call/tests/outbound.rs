@@ -1,6 +1,6 @@
 //! Legs that we call, until they are answered or not.
 
-use tandem_sip::Method;
+use tandem_sip::{Carrier, ConnectionId, Method, Transport};
 
 use super::{dialing, is_illegal, is_not_found, leg, record, state, times_out, with_agent};
 use crate::call::leg::State;
@@ -25,12 +25,35 @@ fn invite_of_ours_goes_to_where_the_phone_registered_from() {
     let mut shard = with_agent();
     let (call, effects) = shard.invite("c1", "4001");
     let call = call.unwrap();
-    let Body::Send { request, destination } = &effects[3].body else { panic!("an INVITE") };
+    let Body::Send { request, destination, .. } = &effects[3].body else { panic!("an INVITE") };
     assert_eq!(*destination, crate::tests::shard::phone(1001));
     assert_eq!(request.uri.to_string(), "sip:1001@127.0.0.1:8001");
     assert_eq!(request.headers.from.uri.user.as_deref(), Some("138"));
     assert_eq!(request.headers.from_tag(), Some(leg(&shard, call, 1).local_tag.as_str()));
     assert_eq!(state(&shard, call, 1), &State::Calling);
+}
+
+/// RFC 5626 §5.3: behind a NAT there is no other way.
+#[test]
+fn phone_that_registered_over_a_connection_is_reached_over_it() {
+    let mut shard = Shard::new();
+    let carrier = Carrier::Tcp { connection: Some(ConnectionId(7)) };
+    shard.register_over(1001, carrier);
+    let (call, effects) = shard.invite("c1", "4001");
+    let call = call.unwrap();
+    let Body::Send { request, carrier: over, .. } = &effects[3].body else { panic!("an INVITE") };
+    assert_eq!(*over, carrier);
+    assert_eq!(request.headers.via[0].transport, Transport::Tcp);
+    let contact = request.headers.contact[0].to_string();
+    assert_eq!(contact, "<sip:tandem@127.0.0.10:5060;transport=tcp>");
+    // The caller is on UDP, and stays there.
+    let Body::Respond { response, .. } = &effects[1].body else { panic!("a 200") };
+    assert_eq!(response.headers.contact[0].to_string(), "<sip:tandem@127.0.0.10:5060>");
+    let invite = shard.ringing(call).unwrap();
+    let (_, effects) = shard.answer(&invite, 200);
+    let Body::Send { request, carrier: over, .. } = &effects[0].body else { panic!("an ACK") };
+    assert_eq!((request.headers.via[0].transport.clone(), *over), (Transport::Tcp, carrier));
+    assert_eq!(leg(&shard, call, 1).carrier, carrier);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a refused caller is told when its gateway starts anew.
 
-use tandem_sip::{Method, Millis};
+use tandem_sip::{Carrier, Method, Millis};
 
 use crate::command::{Command, Envelope, GatewayEvent, Inbound, Origin};
 use crate::effect::Body;
@@ -66,6 +66,7 @@ fn oldest_refusal_is_forgotten_where_too_many_are_remembered() {
         let inbound = Inbound {
             transaction: key(&invite),
             source: phone(1001),
+            carrier: Carrier::Udp,
             request: invite.into(),
             offer: None,
         };

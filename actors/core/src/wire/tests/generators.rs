@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Millis, Request, Response};
+use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
 
 use super::values;
 use crate::call::leg::Media;
@@ -73,6 +73,11 @@ pub fn entity() -> impl Strategy<Value = EntityId> {
 
 pub fn address() -> impl Strategy<Value = SocketAddr> {
     (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)
+}
+
+pub fn carrier() -> impl Strategy<Value = Carrier> {
+    let connection = option::of((1..=u64::MAX).prop_map(ConnectionId));
+    prop_oneof![Just(Carrier::Udp), connection.prop_map(|connection| Carrier::Tcp { connection })]
 }
 
 pub fn codec() -> impl Strategy<Value = Codec> {
@@ -192,10 +197,11 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
 }
 
 pub fn inbound() -> impl Strategy<Value = Inbound> {
-    (transaction(), address(), request(), option::of(audio())).prop_map(
-        |(transaction, source, request, offer)| Inbound {
+    (transaction(), address(), carrier(), request(), option::of(audio())).prop_map(
+        |(transaction, source, carrier, request, offer)| Inbound {
             transaction,
             source,
+            carrier,
             request: request.into(),
             offer,
         },
@@ -203,10 +209,10 @@ pub fn inbound() -> impl Strategy<Value = Inbound> {
 }
 
 pub fn event() -> impl Strategy<Value = GatewayEvent> {
-    let register = (transaction(), address(), request(), agent_id()).prop_map(
-        |(transaction, source, request, agent)| {
+    let register = (transaction(), address(), carrier(), request(), agent_id()).prop_map(
+        |(transaction, source, carrier, request, agent)| {
             let request = Box::new(request);
-            GatewayEvent::Register(Register { transaction, source, request, agent })
+            GatewayEvent::Register(Register { transaction, source, carrier, request, agent })
         },
     );
     let ack = (text(), text(), any::<u32>(), option::of(audio())).prop_map(
@@ -311,8 +317,8 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         (transaction(), response()).prop_map(|(transaction, response)| {
             Body::Respond { transaction, response: response.into() }
         }),
-        (request(), address()).prop_map(|(request, destination)| {
-            Body::Send { request: request.into(), destination }
+        (request(), address(), carrier()).prop_map(|(request, destination, carrier)| {
+            Body::Send { request: request.into(), destination, carrier }
         }),
         plan.prop_map(Body::Media),
     ];

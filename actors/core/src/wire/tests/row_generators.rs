@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::generators::{
-    address, agent_id, call_id, channel_id, gaps, gateway_id, leg_id, media, millis, offer_id,
-    queue_id, recording_id, request, text, transaction,
+    address, agent_id, call_id, carrier, channel_id, gaps, gateway_id, leg_id, media, millis,
+    offer_id, queue_id, recording_id, request, text, transaction,
 };
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
@@ -37,11 +37,11 @@ pub fn leg() -> impl Strategy<Value = Leg> {
         LegState::Released,
     ]);
     let names = (leg_id(), gateway_id(), text(), option::of(text()));
-    let sip = (address(), request(), option::of(transaction()), any::<bool>());
+    let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let rest = (media(), any::<bool>(), option::of(millis()));
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
-        let (peer, invite, transaction, with_dialog) = sip;
+        let (peer, carrier, invite, transaction, with_dialog) = sip;
         let (media, held, release_at) = rest;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
@@ -50,6 +50,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             state,
             gateway,
             peer,
+            carrier,
             transaction,
             dialog: dialog.ok().filter(|_| with_dialog).map(Into::into),
             invite: invite.into(),
@@ -129,10 +130,11 @@ pub fn agent() -> impl Strategy<Value = Agent> {
         (call_id(), rest()).prop_map(|(call, back)| AgentState::Held { call, back }),
         (millis(), rest()).prop_map(|(until, next)| AgentState::Acw { until, next }),
     ];
-    let registration = (address(), gateway_id(), millis(), any::<u64>()).prop_map(
-        |(source, gateway, expires_at, since_index)| Registration {
+    let registration = (address(), carrier(), gateway_id(), millis(), any::<u64>()).prop_map(
+        |(source, carrier, gateway, expires_at, since_index)| Registration {
             contact: values::request().uri,
             source,
+            carrier,
             gateway,
             expires_at,
             since_index,

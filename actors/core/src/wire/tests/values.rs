@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
-use tandem_sip::{Message, Millis, Request, Response, parse};
+use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
 
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
@@ -171,26 +171,34 @@ pub fn envelopes() -> Cases<Envelope> {
     commands.into_iter().map(envelope).collect()
 }
 
+fn connection() -> Carrier {
+    Carrier::Tcp { connection: Some(ConnectionId(0x1_2345_6789)) }
+}
+
 pub fn events() -> Cases<GatewayEvent> {
     let inbound = || Inbound {
         transaction: transaction(),
         source: "127.0.0.1:6000".parse().expect("an address"),
+        carrier: Carrier::Udp,
         request: request().into(),
         offer: Some(audio()),
+    };
+    let register = |carrier| {
+        GatewayEvent::Register(Register {
+            transaction: transaction(),
+            source: "127.0.0.1:7000".parse().expect("an address"),
+            carrier,
+            request: request().into(),
+            agent: agent_id(),
+        })
     };
     let vip = "[2001:db8::10]:5060".parse().expect("an address");
     vec![
         ("login", GatewayEvent::Login(Login { vip, ports: vec![20_000, 20_002] })),
         ("invite", GatewayEvent::Invite(inbound())),
-        (
-            "register",
-            GatewayEvent::Register(Register {
-                transaction: transaction(),
-                source: "127.0.0.1:7000".parse().expect("an address"),
-                request: request().into(),
-                agent: agent_id(),
-            }),
-        ),
+        ("invite_tcp", GatewayEvent::Invite(Inbound { carrier: connection(), ..inbound() })),
+        ("register", register(Carrier::Udp)),
+        ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
         ("cancel", GatewayEvent::Cancel { transaction: transaction() }),
         (
@@ -254,9 +262,12 @@ pub fn effects() -> Cases<Effect> {
         recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
     };
     let destination = "127.0.0.1:7000".parse().expect("an address");
+    let send = |carrier| Body::Send { request: request().into(), destination, carrier };
     let bodies = vec![
         ("respond", Body::Respond { transaction: transaction(), response: response().into() }),
-        ("send", Body::Send { request: request().into(), destination }),
+        ("send", send(Carrier::Udp)),
+        ("send_tcp", send(Carrier::TCP)),
+        ("send_connection", send(connection())),
         ("media", Body::Media(plan)),
     ];
     let effect = |(name, body)| {
@@ -280,6 +291,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         state,
         gateway: gateway_id(),
         peer: "127.0.0.1:6000".parse().expect("an address"),
+        carrier: Carrier::Udp,
         invite: request().into(),
         transaction: Some(transaction()),
         local_tag: "t".into(),
@@ -344,7 +356,7 @@ pub fn calls() -> Cases<Call> {
     );
     let mut up = outbound(OTHER_LEG, LegState::Active);
     up.dialog = Some(Dialog::as_uac(&request(), &response()).expect("a dialog").into());
-    up.held = true;
+    (up.held, up.carrier) = (true, connection());
     let connected = Call {
         answered_at: Some(AT.after(1)),
         queued_at: Some(AT.after(2)),
@@ -397,6 +409,7 @@ pub fn agents() -> Cases<Agent> {
         let registration = Registration {
             contact: "sip:1001@127.0.0.1:7000;ob".parse().expect("a URI"),
             source: "127.0.0.1:7000".parse().expect("an address"),
+            carrier: if state == AgentState::Ready { connection() } else { Carrier::Udp },
             gateway: gateway_id(),
             expires_at: AT.after(3_600_000),
             since_index: 12,

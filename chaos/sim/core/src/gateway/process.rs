@@ -8,7 +8,7 @@ use tandem_control::link::{self, Up};
 use tandem_control::sip::{Transmit, stateless_tag};
 use tandem_control::{Output, Verdict};
 use tandem_core::effect::Effect;
-use tandem_sip::{Flow, Message, Method, Millis, Transport};
+use tandem_sip::{Carrier, Flow, Message, Method, Millis};
 
 use crate::event::Event;
 use crate::inv_acknowledged::Acknowledged;
@@ -35,8 +35,8 @@ impl Simulation {
             return;
         }
         let reliable = self.addresses.get(&from).is_some_and(|p| self.peers[*p].reliable);
-        let transport = if reliable { Transport::Tcp } else { Transport::Udp };
-        let flow = Flow { transport, local: self.gateways[g].vip, remote: from };
+        let carrier = if reliable { Carrier::TCP } else { Carrier::Udp };
+        let flow = Flow { carrier, local: self.gateways[g].vip, remote: from };
         let message = match &packet.content {
             Content::Request(request) => Message::Request((**request).clone()),
             Content::Response(response) => Message::Response((**response).clone()),
@@ -199,16 +199,25 @@ impl Simulation {
     }
 
     fn on_transmit(&mut self, g: usize, transmit: &Transmit) {
+        let listens = self.addresses.get(&transmit.way.to).is_some_and(|p| self.peers[*p].reliable);
+        if transmit.way.carrier.is_reliable() && !listens {
+            // A phone of the model that is on UDP takes no connections.
+            if let Some(ticket) = transmit.ticket {
+                let now = self.now_ms();
+                self.gateways[g].state.control.on_undelivered(now, ticket, true);
+            }
+            return;
+        }
         let packet = match Packet::read(&transmit.bytes) {
             Ok(packet) => packet,
             Err(why) => {
-                self.fail("peers", format!("{} sends what nobody reads: {why}", transmit.to));
+                self.fail("peers", format!("{} sends what nobody reads: {why}", transmit.way.to));
                 return;
             }
         };
         let packet = self.perhaps_changed(g, packet);
         self.check_acknowledged(&packet);
-        self.transmit_from_gateway(g, packet, transmit.to);
+        self.transmit_from_gateway(g, packet, transmit.way.to);
     }
 
     /// What a peer is told of its INVITE was committed before, unless it is the gateway's own
