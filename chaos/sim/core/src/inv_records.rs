@@ -1,6 +1,6 @@
 //! Exactly one terminal outcome and one record a call: written when the call ends, never again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_core::cdr::Cdr;
 use tandem_core::ids::{CallId, EntityId};
@@ -13,7 +13,8 @@ use crate::watch::Step;
 #[derive(Debug, Default)]
 pub struct Records {
     written: BTreeSet<CallId>,
-    by_call_id: BTreeSet<String>,
+    /// And whether it was taken down because no ACK came.
+    by_call_id: BTreeMap<String, bool>,
     pub count: usize,
 }
 
@@ -27,8 +28,11 @@ impl Records {
             let Some(cdr) = decoded(row) else { return Err("a record can't be read".into()) };
             self.count += 1;
             hold!(self.written.insert(cdr.call), "call {} has two records", cdr.call);
-            let new = self.by_call_id.insert(cdr.sip_call_id.clone());
-            hold!(new, "the INVITE {} has two records", cdr.sip_call_id);
+            // A gateway that refused a caller tells the cluster that nobody waits for its answer;
+            // where the refusal was lost with the gateway, the caller calls on, and is served.
+            let nobody_waited = cdr.cause == "no_ack";
+            let before = self.by_call_id.insert(cdr.sip_call_id.clone(), nobody_waited);
+            hold!(before != Some(false), "the INVITE {} has two records", cdr.sip_call_id);
             hold!(cdr.ended_at >= cdr.started_at, "call {} ended before it began", cdr.call);
             let times = [cdr.answered_at, cdr.queued_at, cdr.connected_at];
             for at in times.into_iter().flatten() {
@@ -52,7 +56,7 @@ impl Records {
 
     pub fn at_rest(&self, acknowledged: &Acknowledged) -> Checked {
         for call_id in acknowledged.callers() {
-            hold!(self.by_call_id.contains(call_id), "the call {call_id} has no record");
+            hold!(self.by_call_id.contains_key(call_id), "the call {call_id} has no record");
         }
         Ok(())
     }
