@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tandem_core::command::{GatewayEvent, Inbound, Register};
 use tandem_core::ids::AgentId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Method, Millis, Request, Response};
+use tandem_sip::{Flow, Method, Millis, Request, Response, Way};
 
 use crate::control::{Control, count_response};
 use crate::ledger::{About, Full};
@@ -55,7 +55,8 @@ impl Control {
     /// An answer that keeps no state: a repeated request gets it anew.
     fn answer(&mut self, flow: &Flow, response: &Response) {
         count_response(response.status);
-        let way = flow.way_back(response);
+        // Nothing was promised to whoever has gone already: no connection is opened for it.
+        let way = Way { open: None, ..flow.way_back(response) };
         self.transmit(Transmit { bytes: response.to_bytes(), way, ticket: None });
     }
 

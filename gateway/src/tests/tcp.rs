@@ -142,7 +142,7 @@ fn our_invite(gateway: &Gateway, phone: &Phone, branch: &str, transport: &str) -
     ))
 }
 
-/// What an OPTIONS over the connection tells the cluster of it: nothing; so the phone calls.
+/// What the cluster knows of the phone's connection, once it has called.
 async fn carrier_of(node: &mut FakeNode, phone: &mut Phone) -> Carrier {
     phone.send(phone.invite("carrier")).await;
     node.invite().await.carrier
@@ -433,6 +433,41 @@ async fn slow_and_silent_peers_are_closed() {
     empty.closed().await;
     // One that has said something may rest.
     assert_eq!(live.ask(&options).await.status, 200);
+}
+
+#[tokio::test]
+async fn connection_that_rests_too_long_is_closed_and_one_that_is_kept_alive_is_not() {
+    let bounds = Bounds { idle: Duration::from_millis(300), ..Bounds::default() };
+    let (gateway, _node) = Gateway::with_bounds(bounds).await;
+    let (mut idle, mut kept) = (Phone::new(&gateway).await, Phone::new(&gateway).await);
+    let options = kept.text("OPTIONS", "a", "", "");
+    for phone in [&mut idle, &mut kept] {
+        assert_eq!(phone.ask(&options).await.status, 200);
+    }
+    let closed = idle.closed();
+    tokio::pin!(closed);
+    loop {
+        tokio::select! {
+            () = &mut closed => break,
+            () = tokio::time::sleep(Duration::from_millis(100)) => kept.send("\r\n\r\n").await,
+        }
+    }
+    kept.read.clear();
+    kept.send(&options).await;
+    while !String::from_utf8_lossy(&kept.read).contains("SIP/2.0 200") {
+        assert_ne!(kept.more().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn peer_whose_messages_are_all_malformed_is_closed_after_some() {
+    let (gateway, _node) = Gateway::with_leader().await;
+    let mut phone = Phone::new(&gateway).await;
+    let mismatch = phone.text("OPTIONS", "a", "", "").replace("1 OPTIONS", "1 BYE");
+    for _ in 0..tandem_wire::limits::MALFORMED_MAX {
+        assert_eq!(phone.ask(&mismatch).await.status, 400);
+    }
+    phone.closed().await;
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub const ACCEPTED_PER_SOURCE_MAX: usize = 2_048;
 /// Connections that we have opened, and those that wait to be; beyond it a request of ours fails
 /// as if its peer could not be reached.
 pub const OPENED_MAX: usize = 2_048;
+/// Those to one address, whoever has named it; beyond it likewise.
+pub const OPENED_PER_ADDRESS_MAX: usize = 256;
 pub const OPENS_WAITING_MAX: usize = 256;
 /// Connections that the kernel has accepted and we have not.
 pub const BACKLOG_MAX: i32 = 1_024;
@@ -65,6 +67,7 @@ pub const REPORTS_MAX: usize = 1_024;
 pub const ACCEPT_AGAIN_MS: u64 = 100;
 
 const _: () = assert!(ACCEPTED_PER_SOURCE_MAX < ACCEPTED_MAX);
+const _: () = assert!(OPENED_PER_ADDRESS_MAX < OPENED_MAX);
 const _: () = assert!(UNSENT_BYTES_MAX > 2 * tandem_sip::MESSAGE_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_NEW_CALLS_MAX < IN_FLIGHT_OUTSIDE_MAX);
 const _: () = assert!(IN_FLIGHT_OUTSIDE_MAX < IN_FLIGHT_MAX);

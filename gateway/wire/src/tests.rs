@@ -2,13 +2,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tandem_sip::{Message, Method};
-use tokio::net::UdpSocket;
+use tandem_sip::{Carrier, Message, Method};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::admission::{Rank, Sources};
-use crate::{Error, Received, Socket, limits};
+use crate::{Bounds, Error, Received, Socket, limits, stream};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -91,6 +92,46 @@ async fn socket_says_so_when_its_port_is_busy() {
     assert_eq!(error.to_string(), format!("{address} is in use by another program"));
     let elsewhere = "192.0.2.1:5060".parse().unwrap();
     assert!(matches!(Socket::bind(elsewhere), Err(Error::NoSuchAddress(_))));
+}
+
+/// By UDP the rest would be dropped and sent again; nobody sends again over a connection.
+#[tokio::test]
+async fn stream_refuses_new_calls_under_overload_and_what_lives_waits_for_its_turn() {
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (streams, listener) = stream::bind(local, Bounds::default()).unwrap();
+    let (handler, mut received) = mpsc::channel(limits::IN_FLIGHT_NEW_CALLS_MAX + 1);
+    let (reports, _undelivered) = mpsc::channel(1);
+    tokio::spawn(listener.run(handler.clone(), reports));
+    let mut peer = TcpStream::connect(streams.local()).await.unwrap();
+    for _ in 0..limits::IN_FLIGHT_NEW_CALLS_MAX {
+        peer.write_all(request("ACK", "").as_bytes()).await.unwrap();
+    }
+    // One more call than may wait, and what belongs to calls: more than there is room for.
+    peer.write_all(request("INVITE", "").as_bytes()).await.unwrap();
+    let mut answer = vec![0; 2_048];
+    let length = timeout(PATIENCE, peer.read(&mut answer)).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&answer[..length]).starts_with("SIP/2.0 503 "));
+    for _ in 0..3 {
+        peer.write_all(request("BYE", ";tag=2").as_bytes()).await.unwrap();
+    }
+    let mut methods = Vec::new();
+    while methods.len() < limits::IN_FLIGHT_NEW_CALLS_MAX + 3 {
+        let next = timeout(PATIENCE, received.recv()).await.unwrap().unwrap();
+        let Message::Request(request) = next.message else { panic!("no request") };
+        assert!(matches!(next.flow.carrier, Carrier::Tcp { connection: Some(_) }));
+        methods.push(request.method);
+    }
+    let (acks, byes) = methods.split_at(limits::IN_FLIGHT_NEW_CALLS_MAX);
+    assert!(acks.iter().all(|method| *method == Method::Ack));
+    assert!(byes.iter().all(|method| *method == Method::Bye));
+}
+
+#[tokio::test]
+async fn listener_says_so_when_its_port_is_busy() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let error = stream::bind(address, Bounds::default()).unwrap_err();
+    assert!(matches!(error, Error::Busy(busy) if busy == address));
 }
 
 #[test]

@@ -122,6 +122,10 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         if let Some(dialog) = &mut leg.dialog {
             Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
         }
+        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() {
+            // A phone behind a NAT has lost its connection and opened another.
+            (leg.peer, leg.carrier) = (inbound.source, inbound.carrier);
+        }
     }
     hold(draft, id, leg_id, held);
     answer(draft, id, inbound, response);

@@ -241,10 +241,19 @@ impl Shard {
     }
 
     pub fn in_dialog(&mut self, request: Request, offer: Option<Audio>) -> Vec<Effect> {
+        self.in_dialog_over(request, offer, Carrier::Udp)
+    }
+
+    pub fn in_dialog_over(
+        &mut self,
+        request: Request,
+        offer: Option<Audio>,
+        carrier: Carrier,
+    ) -> Vec<Effect> {
         self.event(GatewayEvent::Request(Inbound {
             transaction: key(&request),
             source: "127.0.0.1:6000".parse().unwrap(),
-            carrier: Carrier::Udp,
+            carrier,
             request: request.into(),
             offer,
         }))

@@ -8,7 +8,6 @@ mod connection;
 pub mod framer;
 mod table;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -160,7 +159,9 @@ impl Streams {
 
     fn open(&self, table: &mut Table, way: &Way) -> Option<ConnectionId> {
         let to = way.open?;
-        if table.opened() >= limits::OPENED_MAX {
+        if table.opened() >= limits::OPENED_MAX
+            || table.opened_to(to.ip()) >= limits::OPENED_PER_ADDRESS_MAX
+        {
             return None;
         }
         let permit = self.opens.try_reserve().ok()?;
@@ -276,6 +277,3 @@ fn tune(stream: &TcpStream) {
         tracing::debug!(%error, "a connection is not tuned");
     }
 }
-
-/// Counts by address.
-type BySource = HashMap<std::net::IpAddr, usize>;

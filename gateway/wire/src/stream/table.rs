@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tandem_sip::{ConnectionId, Ticket, Way};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Bounds, BySource};
+use super::Bounds;
 use crate::limits;
 
 /// A message to write.
@@ -53,8 +53,34 @@ pub struct Table {
     by_id: HashMap<ConnectionId, Entry>,
     /// The newest to each address.
     by_remote: HashMap<SocketAddr, ConnectionId>,
-    by_source: BySource,
-    accepted: usize,
+    accepted: Counts,
+    opened: Counts,
+}
+
+/// How many there are, in all and by the peer's address.
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Counts {
+    fn of(&self, address: IpAddr) -> usize {
+        self.by_address.get(&address).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        self.all += 1;
+        *self.by_address.entry(address).or_default() += 1;
+    }
+
+    fn take(&mut self, address: IpAddr) {
+        self.all = self.all.saturating_sub(1);
+        match self.of(address) {
+            0 | 1 => drop(self.by_address.remove(&address)),
+            many => drop(self.by_address.insert(address, many - 1)),
+        }
+    }
 }
 
 impl Writing {
@@ -83,21 +109,29 @@ impl Table {
             last,
             by_id: HashMap::new(),
             by_remote: HashMap::new(),
-            by_source: BySource::new(),
-            accepted: 0,
+            accepted: Counts::default(),
+            opened: Counts::default(),
         }
     }
 
     pub fn accepted(&self) -> usize {
-        self.accepted
-    }
-
-    pub fn opened(&self) -> usize {
-        self.by_id.len() - self.accepted
+        self.accepted.all
     }
 
     pub fn accepted_from(&self, source: IpAddr) -> usize {
-        self.by_source.get(&source).copied().unwrap_or(0)
+        self.accepted.of(source)
+    }
+
+    pub fn opened(&self) -> usize {
+        self.opened.all
+    }
+
+    pub fn opened_to(&self, address: IpAddr) -> usize {
+        self.opened.of(address)
+    }
+
+    fn counts(&mut self, accepted: bool) -> &mut Counts {
+        if accepted { &mut self.accepted } else { &mut self.opened }
     }
 
     pub fn insert(&mut self, remote: SocketAddr, accepted: bool) -> Place {
@@ -105,10 +139,7 @@ impl Table {
         let id = ConnectionId(self.last);
         let (queue, receiver) = mpsc::channel(limits::UNSENT_MAX);
         let writing = Writing { queue, unsent_bytes: Arc::default(), stuck: Arc::default() };
-        if accepted {
-            self.accepted += 1;
-            *self.by_source.entry(remote.ip()).or_default() += 1;
-        }
+        self.counts(accepted).add(remote.ip());
         self.by_remote.insert(remote, id);
         self.by_id.insert(id, Entry { remote, accepted, writing: writing.clone() });
         self.set_gauge();
@@ -120,16 +151,7 @@ impl Table {
         if self.by_remote.get(&entry.remote) == Some(&id) {
             self.by_remote.remove(&entry.remote);
         }
-        if entry.accepted {
-            self.accepted -= 1;
-            let source = entry.remote.ip();
-            let left = self.accepted_from(source).saturating_sub(1);
-            if left == 0 {
-                self.by_source.remove(&source);
-            } else {
-                self.by_source.insert(source, left);
-            }
-        }
+        self.counts(entry.accepted).take(entry.remote.ip());
         self.set_gauge();
     }
 

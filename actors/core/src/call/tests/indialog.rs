@@ -1,7 +1,7 @@
 //! Requests within a dialog.
 
-use tandem_sip::Method;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::{Carrier, ConnectionId, Method};
 
 use super::{connected, leg, plan, state, with_agent};
 use crate::call::leg::State;
@@ -46,6 +46,23 @@ fn both_parties_may_hold_at_once() {
     assert!(shard.call(call).is_held());
     shard.hold(call, 1, 2, false);
     assert!(!shard.call(call).is_held());
+}
+
+#[test]
+fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
+    let (mut shard, call) = connected();
+    let over = |number| Carrier::Tcp { connection: Some(ConnectionId(number)) };
+    let reinvite = shard.of_peer(call, 0, Method::Invite, 2);
+    shard.in_dialog_over(reinvite, None, over(8));
+    // A request that was only too long for a datagram moves nothing.
+    assert_eq!(leg(&shard, call, 0).carrier, Carrier::Udp);
+
+    let mut shard = Shard::new();
+    shard.register_over(1001, over(7));
+    let call = shard.talk("c1");
+    let reinvite = shard.of_peer(call, 1, Method::Invite, 2);
+    shard.in_dialog_over(reinvite, None, over(8));
+    assert_eq!(leg(&shard, call, 1).carrier, over(8));
 }
 
 #[test]
