@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::dialog::next_hop;
 use crate::message::{Request, Response, Transport};
 use crate::text::{response_destination, stream_destination};
-use crate::uri::Uri;
+use crate::uri::{NameAddr, Scheme, Uri};
 
 /// A request of ours that is longer goes by a transport that looks after congestion and fragments
 /// (RFC 3261 §18.1.1).
@@ -134,14 +134,7 @@ impl Way {
     pub fn of_request(request: &Request, peer: SocketAddr, carrier: Carrier) -> Self {
         match carrier {
             Carrier::Udp => Self::udp(peer),
-            Carrier::Tcp { .. } => {
-                let hop = next_hop(request);
-                let literal =
-                    |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-                let open = hop
-                    .map(|(host, port)| SocketAddr::new(literal(host).unwrap_or(peer.ip()), port));
-                Self { carrier, to: peer, open }
-            }
+            Carrier::Tcp { .. } => Self { carrier, to: peer, open: listens(request, peer) },
         }
     }
 
@@ -158,4 +151,18 @@ impl Way {
     pub fn anew(self) -> Option<Self> {
         self.open.map(Self::tcp)
     }
+}
+
+/// Where the next hop of a request listens. `None` where it wants TLS, which this is not. A name
+/// is taken for the peer that is known.
+fn listens(request: &Request, peer: SocketAddr) -> Option<SocketAddr> {
+    let loose = |route: &&NameAddr| route.uri.param("lr").is_some();
+    let uri = request.headers.route.first().filter(loose).map_or(&request.uri, |route| &route.uri);
+    let asks = |name: &str| uri.param("transport").is_some_and(|it| it.eq_ignore_ascii_case(name));
+    if uri.scheme == Scheme::Sips || asks("tls") {
+        return None;
+    }
+    let (host, port) = next_hop(request)?;
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    Some(SocketAddr::new(literal.unwrap_or(peer.ip()), port))
 }

@@ -6,7 +6,7 @@ use tandem_core::effect::{Body, MediaLeg, MediaPlan, Source};
 use tandem_core::ids::{CallId, LegId};
 use tandem_sip::sdp::Codec;
 
-use super::harness::{FakeNode, Gateway, Phone, options};
+use super::harness::{FakeNode, Gateway, Numbers, Phone, options};
 use crate::run;
 
 #[tokio::test]
@@ -44,19 +44,6 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
     node.quiet().await;
 }
 
-/// Numbers without a source of randomness: the same in each run (SplitMix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, max: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % max as u64) as usize
-    }
-}
-
 #[tokio::test]
 async fn malformed_datagrams_are_counted_and_harm_nobody() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -79,15 +66,7 @@ async fn malformed_datagrams_are_counted_and_harm_nobody() {
     .collect();
     for count in 0..4_000 {
         let mut datagram = sources[numbers.below(sources.len())].clone();
-        for _ in 0..=numbers.below(6) {
-            let at = numbers.below(datagram.len());
-            let end = (at + numbers.below(30)).min(datagram.len());
-            let with: Vec<u8> = (0..numbers.below(12)).map(|_| numbers.below(256) as u8).collect();
-            datagram.splice(at..end, with);
-            if datagram.is_empty() {
-                datagram.push(0);
-            }
-        }
+        numbers.mutate(&mut datagram);
         hostile.send_bytes(&datagram).await;
         if count % 50 == 0 {
             // Now and then somebody else wants something.

@@ -447,3 +447,29 @@ pub fn parse(text: &str) -> Request {
         Message::Response(response) => panic!("{response:?} is no request"),
     }
 }
+
+/// Numbers without a source of randomness: the same in each run (SplitMix64).
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn below(&mut self, max: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % max as u64) as usize
+    }
+
+    /// Changes some bytes of a message; some always stay.
+    pub fn mutate(&mut self, message: &mut Vec<u8>) {
+        for _ in 0..=self.below(6) {
+            let at = self.below(message.len());
+            let end = (at + self.below(30)).min(message.len());
+            let with: Vec<u8> = (0..self.below(12)).map(|_| self.below(256) as u8).collect();
+            message.splice(at..end, with);
+            if message.is_empty() {
+                message.push(0);
+            }
+        }
+    }
+}

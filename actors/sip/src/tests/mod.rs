@@ -3,6 +3,7 @@
 mod dialog;
 mod digests;
 mod encodings;
+mod flow;
 mod media;
 mod roundtrip;
 mod torture;
@@ -195,5 +196,24 @@ proptest! {
 fn host_is_what_an_address_shows() {
     for text in ["0.0.0.0", "1.20.99.100", "127.0.0.1", "255.255.255.255", "10.9.205.0", "::1"] {
         assert_eq!(crate::host(text.parse().unwrap()), text);
+    }
+}
+
+/// A stream is cut by what the parser reads, so that both see the same body.
+#[test]
+fn length_of_a_body_is_read_alone_as_with_the_message() {
+    let of = |lines: &str| crate::body_length(format!("A b SIP/2.0\r\n{lines}\r\n").as_bytes());
+    for (lines, length) in [
+        ("Content-Length: 5\r\n", Some(5)),
+        ("CONTENT-LENGTH\t:\r\n  5\r\n", Some(5)),
+        ("l:5\n", Some(5)),
+        ("X-Content-Length: 5\r\nSubject: x\r\n Content-Length: 5\r\n", None),
+    ] {
+        assert_eq!(of(lines), Ok(length), "{lines}");
+    }
+    for lines in
+        ["l: 5\r\nContent-Length: 5\r\n", "l: -5\r\n", "l: \r\n", "l: 99999999999999999999\r\n"]
+    {
+        assert!(of(lines).is_err(), "{lines}");
     }
 }
