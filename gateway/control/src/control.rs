@@ -211,7 +211,7 @@ impl Control {
         for transaction in &withdrawn {
             self.refuse(now, transaction, limits::RETRY_AFTER_S);
         }
-        self.refuse_early();
+        self.refuse_early(now);
     }
 
     /// Nobody has led for longer than calls may wait.

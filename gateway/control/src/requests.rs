@@ -84,7 +84,7 @@ impl Control {
 
     fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
         if self.is_leaderless(now) {
-            self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            self.refuse_new_call(now, flow, &key, &request);
             return;
         }
         if self.tenant.is_none() {
@@ -123,6 +123,15 @@ impl Control {
         }
     }
 
+    /// With a transaction, so that the same INVITE is refused again though a leader is there by
+    /// then: the caller has heard the first refusal, perhaps (RFC 3261 §17.2.1).
+    fn refuse_new_call(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) {
+        if self.begin(now, flow, key, request) {
+            let transaction = self.transaction(key);
+            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
+        }
+    }
+
     /// New calls of before there was routing are taken now; one that came twice is absorbed.
     pub(crate) fn take_early(&mut self, now: Millis) {
         for (flow, request) in std::mem::take(&mut self.early) {
@@ -134,9 +143,12 @@ impl Control {
     }
 
     /// Nobody leads: new calls of before there was routing are refused.
-    pub(crate) fn refuse_early(&mut self) {
+    pub(crate) fn refuse_early(&mut self, now: Millis) {
         for (flow, request) in std::mem::take(&mut self.early) {
-            self.answer(&flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            let key = name_of(&request);
+            if !self.servers.knows(&key) {
+                self.refuse_new_call(now, &flow, &key, &request);
+            }
         }
     }
 
@@ -257,6 +269,10 @@ impl Control {
                     answer,
                 };
                 self.raise(event, About::Existing);
+            }
+            AckOf::Refusal => {
+                let transaction = self.transaction(key);
+                self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
             }
             AckOf::Repeated | AckOf::Failure => {}
             AckOf::Unknown => {

@@ -213,6 +213,54 @@ fn refusal_of_the_cluster_needs_no_undoing() {
     assert_eq!(bench.outputs(), [] as [&str; 0]);
 }
 
+/// Simulator, seed 5310: an INVITE that was refused while nobody led was repeated when somebody
+/// did, and became a call whose caller was gone.
+#[test]
+fn invite_that_was_refused_for_want_of_a_leader_is_refused_again_when_there_is_one() {
+    let mut bench = Bench::led();
+    bench.control.on_session_over(bench.now, NODE);
+    bench.outputs();
+    bench.pass(limits::NO_QUORUM_MS_MAX);
+    bench.send(&invite("a"));
+    assert_eq!(bench.outputs(), ["503"]);
+    bench.control.on_session(bench.now, NODE);
+    bench.lead(2);
+    bench.send(&invite("a"));
+    assert_eq!(bench.outputs(), ["503"]);
+    bench.send(&invite("b"));
+    assert_eq!(bench.outputs(), ["event 2"]);
+}
+
+/// The ACK of an INVITE of ours for an answer with that tag.
+fn ack(invite: &Request, branch: &str, tag: &str) -> Request {
+    let mut ack = invite.clone();
+    ack.method = tandem_sip::Method::Ack;
+    ack.headers.cseq.method = tandem_sip::Method::Ack;
+    ack.headers.to.set_tag(tag);
+    ack.headers.via[0].params[0].value = Some(format!("z9hG4bK{branch}"));
+    ack
+}
+
+/// Of a process that was replaced while it was stopped, for instance.
+#[test]
+fn caller_who_acknowledges_anothers_refusal_waits_for_nothing_more() {
+    let mut bench = Bench::led();
+    let call = invite("a");
+    bench.send(&call);
+    bench.respond(1, &call, 200);
+    assert_eq!(bench.outputs(), ["200", "event 2"]);
+    bench.accept(2, false);
+    bench.send(&ack(&call, "a", "anothers"));
+    assert_eq!(bench.outputs(), ["no ack 3"]);
+    // A phone that acknowledges our answer with the INVITE's branch is no such caller.
+    let call = invite("b");
+    bench.send(&call);
+    bench.respond(1, &call, 200);
+    bench.send(&ack(&call, "b", "t"));
+    let words = bench.outputs();
+    assert!(words.iter().all(|word| !word.starts_with("no ack")), "{words:?}");
+}
+
 /// What the peer of [`invite`] listens at, and where its connection comes from.
 const CONTACT: &str = "127.0.0.1:6000";
 const SOURCE: &str = "127.0.0.1:40000";

@@ -207,11 +207,15 @@ impl Servers {
             Machine::Invite(machine) => machine.handle_ack(now),
             Machine::Other(_) => return AckOf::Unknown,
         };
+        // It names another answer than ours: a refusal that somebody else gave, or this gateway
+        // before it took the INVITE. The caller waits for nothing more.
+        let refused = server.ack.as_ref().is_some_and(|answered| *answered != name);
         let success = server.ack.is_some();
         if let Some(id) = id {
             self.arm(id);
         }
         match (success, first) {
+            (true, true) if refused => AckOf::Refusal,
             (true, true) => AckOf::Success,
             (true, false) => AckOf::Repeated,
             (false, _) => AckOf::Failure,
@@ -293,6 +297,8 @@ pub enum AckOf {
     Repeated,
     /// A failure: the transaction's own business.
     Failure,
+    /// A failure, and we have answered with a 2xx: for the first time.
+    Refusal,
     Unknown,
 }
 

@@ -8,6 +8,7 @@ use tandem_control::link::{self, Up};
 use tandem_control::sip::{Transmit, stateless_tag};
 use tandem_control::{Output, Verdict};
 use tandem_core::effect::Effect;
+use tandem_core::ids::GatewayId;
 use tandem_sip::{Carrier, Flow, Message, Method, Millis};
 
 use crate::event::Event;
@@ -104,8 +105,25 @@ impl Simulation {
     fn check_let_go(&mut self, g: usize, sequence: u64) {
         let gateway = &self.gateways[g];
         let (name, life) = (&gateway.name, gateway.incarnation);
+        if self.waits_to_be_applied(name, life, sequence) {
+            return;
+        }
         let checked = Acknowledged::on_let_go(self.front(), name, life, sequence);
         self.check("acknowledged", checked);
+    }
+
+    /// Committed, and the one node that had applied it was killed: it will count again.
+    fn waits_to_be_applied(&self, gateway: &GatewayId, life: u64, sequence: u64) -> bool {
+        let unapplied = self.front().index + 1..=self.consensus.committed;
+        unapplied.filter_map(|index| self.consensus.entry(index)?.envelope.as_ref()).any(
+            |envelope| {
+                envelope.origin.as_ref().is_some_and(|origin| {
+                    origin.gateway == *gateway
+                        && origin.incarnation == life
+                        && origin.sequence == sequence
+                })
+            },
+        )
     }
 
     fn on_effect(&mut self, g: usize, n: usize, term: u64, effect: &Arc<Effect>) {
