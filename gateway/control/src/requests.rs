@@ -97,6 +97,10 @@ impl Control {
             }
             return;
         }
+        if self.servers.is_merged(&key, &request, flow.carrier) {
+            self.answer(flow, &edge::answer(&request, 482));
+            return;
+        }
         let offer = match edge::take_offer(&mut request) {
             Ok(offer) => offer,
             Err(refusal) => {

@@ -1,5 +1,8 @@
 //! The control by itself: time and messages in, outputs out.
 
+mod edge;
+mod torture;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
