@@ -77,6 +77,10 @@ impl Servers {
         self.by_id.is_empty()
     }
 
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     pub fn is_full(&self) -> bool {
         self.by_id.len() >= limits::TRANSACTIONS_MAX
     }
