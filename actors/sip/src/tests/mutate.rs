@@ -1,5 +1,5 @@
 //! Messages spoiled on purpose: what networks, bad peers and enemies do to a datagram. The same
-//! seed gives the same mutants. The gateway's tests use this file, too.
+//! seed gives the same mutants. The tests of the gateway and of its control use this file.
 
 /// Numbers without a source of randomness: the same in each run (SplitMix64).
 pub struct Numbers(pub u64);
@@ -118,6 +118,7 @@ const WAYS: [Way; 20] = [
     insert_line,
 ];
 
+#[expect(clippy::ptr_arg, reason = "it is one of many ways")]
 fn flip_bits(numbers: &mut Numbers, bytes: &mut Vec<u8>, _: &[u8]) {
     if bytes.is_empty() {
         return;
@@ -183,7 +184,7 @@ fn fold_line(numbers: &mut Numbers, bytes: &mut Vec<u8>, _: &[u8]) {
 fn other_number(numbers: &mut Numbers, bytes: &mut Vec<u8>, _: &[u8]) {
     let mut runs = Vec::new();
     let mut start = None;
-    for (at, byte) in bytes.iter().chain(&[b' ']).enumerate() {
+    for (at, byte) in bytes.iter().chain(b" ").enumerate() {
         match (byte.is_ascii_digit(), start) {
             (true, None) => start = Some(at),
             (false, Some(from)) => {
