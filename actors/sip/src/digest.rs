@@ -190,6 +190,21 @@ pub fn answer(
     uri: &str,
     cnonce: &str,
 ) -> Result<String, Error> {
+    answer_again(challenge, (user, password), method, uri, cnonce, 1)
+}
+
+/// The same for the `count`-th request with the nonce of one challenge (RFC 7616 §3.4, `nc`).
+///
+/// # Errors
+/// Where the challenge can't be answered.
+pub fn answer_again(
+    challenge: &str,
+    (user, password): (&str, &str),
+    method: &str,
+    uri: &str,
+    cnonce: &str,
+    count: u32,
+) -> Result<String, Error> {
     let fields = fields(challenge)?;
     let realm = get(&fields, "realm").ok_or(Error::Missing("realm"))?;
     let nonce = get(&fields, "nonce").ok_or(Error::Missing("nonce"))?;
@@ -210,7 +225,7 @@ pub fn answer(
     };
     if offers_auth {
         authorization.qop = Some("auth".into());
-        authorization.nc = Some("00000001".into());
+        authorization.nc = Some(format!("{count:08x}"));
         authorization.cnonce = Some(cnonce.to_owned());
     }
     let ha1 = ha1_with(algorithm, user, &authorization.realm, password);

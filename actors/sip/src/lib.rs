@@ -9,6 +9,7 @@ pub mod dialog;
 pub mod digest;
 pub mod flow;
 pub mod message;
+pub mod multipart;
 pub mod offer_answer;
 mod parse;
 pub mod protobuf;

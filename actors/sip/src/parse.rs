@@ -5,6 +5,7 @@
 
 use crate::message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 use crate::scan;
+use crate::text::reason_phrase;
 use crate::uri::{NameAddr, Uri};
 use crate::uri_text::{host_port, params};
 
@@ -22,12 +23,17 @@ const QUOTED_CHARS_MAX: usize = 64;
 /// RFC 8489 §5: the magic cookie, behind type and length.
 const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const STUN_HEADER_BYTES: usize = 20;
+/// The version in a Via.
+const SIP_VERSION: &str = "2.0";
+/// Stands in a refusal where the request's own From, To or Call-ID can't be read (RFC 2606 §2).
+const UNREADABLE: &str = "unreadable.invalid";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}")]
 pub struct Error {
     pub kind: Kind,
-    /// A 400 or 505 for a request that can be answered without understanding it.
+    /// A 400, 501 or 505 for a request that can be answered without understanding it: its topmost
+    /// Via can be read, which names the transaction (RFC 3261 §17.1.3).
     pub answerable: Option<Box<Response>>,
 }
 
@@ -139,15 +145,16 @@ fn request(
     body: &[u8],
 ) -> Result<Message, Error> {
     let length = fields.content_length;
-    let headers = match fields.finish() {
-        Ok(headers) => headers,
-        // A header that could not be read is why it is missing.
-        Err(missing) => {
-            return Err(Error { kind: broken.unwrap_or(missing), answerable: None });
+    let (headers, missing) = match fields.finish_or_mend(&method) {
+        Some(finished) => finished,
+        None => {
+            let kind = broken.unwrap_or(Kind::Missing("Via"));
+            return Err(Error { kind, answerable: None });
         }
     };
     let whole = version
-        .and_then(|()| broken.map_or(Ok(()), Err))
+        // A header that could not be read is why it is missing.
+        .and_then(|()| broken.or(missing).map_or(Ok(()), Err))
         .and(uri)
         .and_then(|uri| {
             if headers.cseq.method == method {
@@ -162,21 +169,35 @@ fn request(
         .and_then(|uri| measure(body, length).map(|body| (uri, body)));
     match whole {
         Ok((uri, body)) => Ok(Message::Request(Request { method, uri, headers, body })),
-        Err(kind) => {
-            // An ACK is never answered (RFC 3261 §17).
-            let answerable = (method != Method::Ack).then(|| {
-                let (status, reason) = match &kind {
-                    Kind::Version(_) => (505, None),
-                    kind => (400, Some(kind.to_string())),
-                };
-                let uri = Uri::sip(None, "invalid", None);
-                let request = Request { method, uri, headers, body: Vec::new() };
-                let reason = reason.map(|reason| format!("Bad Request ({reason})"));
-                Box::new(request.respond(status, reason.as_deref(), Some("bad")))
-            });
-            Err(Error { kind, answerable })
-        }
+        Err(kind) => Err(Error { answerable: refusal(method, headers, &kind), kind }),
     }
+}
+
+/// What a request that can't be read is answered; an ACK never is (RFC 3261 §17).
+fn refusal(method: Method, headers: Headers, kind: &Kind) -> Option<Box<Response>> {
+    if method == Method::Ack {
+        return None;
+    }
+    let (status, phrase) = match kind {
+        Kind::Version(_) => (505, reason_phrase(505)),
+        // Whatever the method means, its CSeq may mean it, too (RFC 4475 §3.1.2.18).
+        Kind::MethodMismatch { .. } if matches!(method, Method::Other(_)) => {
+            (501, reason_phrase(501))
+        }
+        Kind::KeepAlive
+        | Kind::TooLong
+        | Kind::StartLine(_)
+        | Kind::Header { .. }
+        | Kind::Missing(_)
+        | Kind::Twice(_)
+        | Kind::TooManyHeaders
+        | Kind::ContentLength { .. }
+        | Kind::MethodMismatch { .. } => (400, reason_phrase(400)),
+    };
+    let reason = format!("{phrase} ({kind})");
+    let request =
+        Request { method, uri: Uri::sip(None, "invalid", None), headers, body: Vec::new() };
+    Some(Box::new(request.respond(status, Some(&reason), Some("bad"))))
 }
 
 /// The bytes of the body behind `head`, as its Content-Length says; `None` where it has none, which
@@ -320,13 +341,50 @@ impl Fields {
         taken
     }
 
+    /// The headers, and what of them is missing and was replaced so that the request can be
+    /// refused; `None` where nobody could tell what is refused.
+    fn finish_or_mend(mut self, method: &Method) -> Option<(Headers, Option<Kind>)> {
+        let mut missing = None;
+        let nobody = || NameAddr::new(Uri::sip(None, UNREADABLE, None));
+        // In the order in which [`Fields::finish`] misses them.
+        self.from.get_or_insert_with(|| {
+            missing.get_or_insert(Kind::Missing("From"));
+            nobody()
+        });
+        self.to.get_or_insert_with(|| {
+            missing.get_or_insert(Kind::Missing("To"));
+            nobody()
+        });
+        self.call_id.get_or_insert_with(|| {
+            missing.get_or_insert(Kind::Missing("Call-ID"));
+            UNREADABLE.to_owned()
+        });
+        self.cseq.get_or_insert_with(|| {
+            missing.get_or_insert(Kind::Missing("CSeq"));
+            CSeq { number: 0, method: method.clone() }
+        });
+        Some((self.finish().ok()?, missing))
+    }
+
     fn listed(&self) -> usize {
         self.via.len() + self.contact.len() + self.route.len() + self.record_route.len()
     }
 
     fn take_value(&mut self, name: &str, value: &str) -> Result<(), Kind> {
         match long_name(name).as_str() {
-            "via" => extend(&mut self.via, "Via", value, via),
+            "via" => {
+                let mut foreign = None;
+                let read = |text: &str| {
+                    let (via, version) = via(text)?;
+                    foreign =
+                        foreign.take().or_else(|| (version != SIP_VERSION).then(|| quote(text)));
+                    Some(via)
+                };
+                extend(&mut self.via, "Via", value, read)?;
+                // A message of another version is told so by its start line; in one of ours no Via
+                // of another can be kept as it came.
+                foreign.map_or(Ok(()), |value| Err(Kind::Header { name: "Via", value }))
+            }
             "from" => once(&mut self.from, "From", value, |text| text.parse().ok()),
             "to" => once(&mut self.to, "To", value, |text| text.parse().ok()),
             "call-id" => once(&mut self.call_id, "Call-ID", value, |text| {
@@ -420,7 +478,7 @@ fn extend<T>(
     list: &mut Vec<T>,
     name: &'static str,
     value: &str,
-    read: impl Fn(&str) -> Option<T>,
+    mut read: impl FnMut(&str) -> Option<T>,
 ) -> Result<(), Kind> {
     for part in scan::split(value, ',') {
         // An empty element between commas is passed over.
@@ -436,11 +494,13 @@ fn extend<T>(
     Ok(())
 }
 
-fn via(text: &str) -> Option<Via> {
+/// And the version that it names.
+fn via(text: &str) -> Option<(Via, &str)> {
     // "SIP / 2.0 / UDP host": white space may stand around the slashes.
     let (protocol, rest) = text.split_once('/')?;
     let (version, rest) = rest.split_once('/')?;
-    if !protocol.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+    let version = version.trim();
+    if !protocol.trim().eq_ignore_ascii_case("SIP") || !scan::is_token(version) {
         return None;
     }
     let rest = rest.trim_start();
@@ -450,7 +510,8 @@ fn via(text: &str) -> Option<Via> {
     }
     let parts = scan::split_closed(rest, ';')?;
     let (host, port) = host_port(parts.first()?)?;
-    Some(Via { transport: Transport::from(transport), host, port, params: params(&parts[1..]) })
+    let params = params(&parts[1..]);
+    Some((Via { transport: Transport::from(transport), host, port, params }, version))
 }
 
 fn cseq(text: &str) -> Option<CSeq> {

@@ -35,9 +35,11 @@ impl Uri {
         find(&self.params, name)
     }
 
-    /// The host as an address, where it is one.
+    /// The host as an address, where it is one. The grammar of RFC 3261 lets three colons stand
+    /// before an IPv4 address, and they mean two (RFC 5118 §4.10).
     pub fn ip(&self) -> Option<std::net::IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        let literal = self.host.trim_start_matches('[').trim_end_matches(']');
+        literal.parse().or_else(|_| literal.replacen(":::", "::", 1).parse()).ok()
     }
 }
 

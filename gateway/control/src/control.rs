@@ -15,10 +15,12 @@ use crate::link::Up;
 use crate::shard::Shard;
 use crate::sip::acks::Acks;
 use crate::sip::clients::Clients;
+use crate::sip::nonces::Nonces;
 use crate::sip::refused::Refused;
 use crate::sip::registrar::Registrar;
 use crate::sip::servers::Servers;
 use crate::sip::strays::Strays;
+use crate::sip::suspects::{Admitted, Suspects};
 use crate::sip::{Transmit, clients, edge, servers};
 
 /// Who this gateway is.
@@ -57,6 +59,19 @@ pub struct Status {
     pub refuses_new_calls: bool,
 }
 
+/// How many of each are held; each has its bound in [`limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub servers: usize,
+    pub clients: usize,
+    /// Deadlines of both.
+    pub timers: usize,
+    /// What waits to be accepted.
+    pub events: usize,
+    /// What is remembered of what is over.
+    pub kept: usize,
+}
+
 /// All that dies with the process.
 #[derive(Debug)]
 pub struct Control {
@@ -66,6 +81,8 @@ pub struct Control {
     pub(crate) acks: Acks,
     pub(crate) strays: Strays,
     pub(crate) refused: Refused,
+    pub(crate) nonces: Nonces,
+    pub(crate) suspects: Suspects,
     pub(crate) shards: BTreeMap<u32, Shard>,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
@@ -85,6 +102,7 @@ pub struct Control {
 pub(crate) struct Tenant {
     pub shard: u32,
     pub registrar: Registrar,
+    pub admitted: Admitted,
 }
 
 impl Control {
@@ -97,6 +115,8 @@ impl Control {
             acks: Acks::default(),
             strays: Strays::default(),
             refused: Refused::default(),
+            nonces: Nonces::default(),
+            suspects: Suspects::default(),
             shards: BTreeMap::new(),
             sessions: BTreeSet::new(),
             tenant: None,
@@ -263,6 +283,22 @@ impl Control {
 
     pub(crate) fn transmit(&mut self, transmit: Transmit) {
         self.outputs.push_back(Output::Transmit(transmit));
+    }
+
+    /// How much is held.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            servers: self.servers.len(),
+            clients: self.clients.len(),
+            timers: self.servers.timers() + self.clients.timers(),
+            events: self.shards.values().map(|shard| shard.ledger.len()).sum(),
+            kept: self.acks.len()
+                + self.refused.len()
+                + self.strays.len()
+                + self.early.len()
+                + self.nonces.len()
+                + self.suspects.len(),
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a gauge holds no integers")]

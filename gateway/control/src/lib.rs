@@ -19,5 +19,5 @@ pub mod sip;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Control, Identity, Output, Status};
+pub use control::{Control, Identity, Output, Sizes, Status};
 pub use ledger::Verdict;

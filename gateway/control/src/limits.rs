@@ -33,6 +33,9 @@ pub const ACKS_MAX: usize = 32_768;
 pub const REFUSED_MAX: usize = 4_096;
 /// Responses to requests of an earlier life that are remembered.
 pub const STRAYS_MAX: usize = 4_096;
+/// All that is remembered of what is over.
+pub const KEPT_MAX: usize =
+    ACKS_MAX + REFUSED_MAX + STRAYS_MAX + EARLY_MAX + NONCES_MAX + 8 * SUSPECTS_MAX;
 /// An INVITE without a final answer is forgotten after this; no call may ring that long.
 pub const INVITE_MS_MAX: u64 = 15 * 60_000;
 /// Any other request without an answer is forgotten after this: its sender has given up.
@@ -42,8 +45,41 @@ pub const NAME_BYTES_MAX: usize = 256;
 
 /// A nonce is good for this long.
 pub const NONCE_MS_MAX: u64 = 5 * 60_000;
+/// Nonces whose used counts are remembered; of one that was forgotten all count as used.
+pub const NONCES_MAX: usize = 16_384;
+
+// --- those who prove nothing -------------------------------------------------------------------
+
+/// Entries of each kind of memory of them; the one not met for longest goes first.
+pub const SUSPECTS_MAX: usize = 4_096;
+/// A scanner whose request was answered hears nothing for so long after each.
+pub const SCANNER_MS: u64 = 10 * 60_000;
+/// Wrong passwords of one source for one account; from the next on each costs time.
+pub const WRONG_FREE: u32 = 3;
+/// Those of one source, behind which a whole site may be.
+pub const WRONG_OF_SOURCE_FREE: u32 = 20;
+/// Those for one account, whoever tries.
+pub const WRONG_FOR_ACCOUNT_FREE: u32 = 20;
+/// What the first of them costs; each further one twice the last.
+pub const WRONG_DELAY_MS: u64 = 1_000;
+pub const WRONG_DELAY_MS_MAX: u64 = 5 * 60_000;
+/// In so long one wrong password is forgiven.
+pub const WRONG_FORGIVEN_MS: u64 = 60_000;
+/// For so long the source of a proven password is trusted with it: no phone registers for longer.
+pub const PROVEN_MS: u64 = 2 * 3_600_000;
+/// Unless so many wrong ones came from there since.
+pub const WRONG_OF_PROVEN_MAX: u32 = 5;
+/// The time in which requests of strangers are counted.
+pub const STRANGER_WINDOW_MS: u64 = 10_000;
+/// INVITEs in it of a source that is no trunk's, and from which no phone has registered. Beyond it
+/// one is answered 503, the rest not at all.
+pub const STRANGER_INVITES_MAX: u32 = 20;
+/// REGISTERs without a proof in it, of a source from which none has come yet: a site that was
+/// without power comes back at once. Beyond it likewise.
+pub const CHALLENGES_MAX: u32 = 1_000;
 
 const _: () = assert!(PENDING_NEW_CALLS_MAX < PENDING_REGISTERS_MAX);
 const _: () = assert!(PENDING_REGISTERS_MAX < PENDING_EVENTS_MAX);
 const _: () = assert!(PENDING_EVENTS_MAX < tandem_core::limits::EVENTS_AHEAD_MAX);
+const _: () = assert!(PROVEN_MS > 1_000 * tandem_core::limits::EXPIRES_S_MAX as u64);
 const _: () = assert!(REQUEST_MS_MAX > tandem_sip::transaction::GIVE_UP_MS);

@@ -7,6 +7,7 @@ use crate::control::{Control, Output, Tenant, key_of};
 use crate::ledger::{About, Settled};
 use crate::link::{Accepted, Down, Leading, Routing, Up};
 use crate::sip::registrar::Registrar;
+use crate::sip::suspects::Admitted;
 
 impl Control {
     /// What a node says on its session. An effect goes to [`Control::on_effect`].
@@ -96,7 +97,8 @@ impl Control {
         };
         let (tenant, version) = (&routing.config.tenant, routing.config.version);
         tracing::info!(tenant, version, "routing");
-        self.tenant = Some(Tenant { shard: routing.shard, registrar });
+        let admitted = Admitted::of(&routing.config);
+        self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted });
         let shard = self.shards.entry(routing.shard).or_default();
         if !shard.logged_in {
             let (vip, ports) = (self.identity.vip, self.identity.ports.clone());

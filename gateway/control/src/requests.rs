@@ -12,6 +12,7 @@ use crate::ledger::{About, Full};
 use crate::limits;
 use crate::sip::registrar::Verdict;
 use crate::sip::servers::AckOf;
+use crate::sip::suspects::{self, Meets};
 use crate::sip::{Transmit, edge, name_of};
 
 impl Control {
@@ -27,6 +28,10 @@ impl Control {
             if let Some(transmit) = self.servers.on_repeated(&key) {
                 self.transmit(transmit);
             }
+            return;
+        }
+        if suspects::is_scanner(&request) && !request.is_in_dialog() {
+            self.on_scanner(now, flow, &request);
             return;
         }
         if request.method == Method::Cancel {
@@ -47,6 +52,7 @@ impl Control {
                 };
                 self.answer(flow, &answer);
             }
+            (_, false) if self.is_too_much(now, flow, &request) => {}
             (_, false) => self.on_new_call(now, flow, key, request),
             (_, true) => self.on_in_dialog(now, flow, key, request),
         }
@@ -95,6 +101,10 @@ impl Control {
             } else {
                 self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             }
+            return;
+        }
+        if self.servers.is_merged(&key, &request, flow.carrier) {
+            self.answer(flow, &edge::answer(&request, 482));
             return;
         }
         let offer = match edge::take_offer(&mut request) {
@@ -192,21 +202,87 @@ impl Control {
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             return;
         };
-        match tenant.registrar.judge(&request, unix_ms, self.nonce_counter) {
-            Verdict::Refused(response) => {
-                if response.status == 403 {
-                    metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
-                    tracing::info!(source = %flow.remote, "a REGISTER proved no password");
+        let (registrar, counter) = (&tenant.registrar, self.nonce_counter);
+        let source = flow.remote.ip();
+        let Some(claim) = registrar.claim(&request) else {
+            match self.suspects.on_challenge(now, source) {
+                Meets::Served => {
+                    let challenge = registrar.challenge(&request, unix_ms, counter, false);
+                    self.answer(flow, &challenge);
                 }
-                self.answer(flow, &response);
+                meets @ (Meets::Refused { .. } | Meets::Silence) => {
+                    self.put_off(flow, &request, meets, "challenges");
+                }
             }
+            return;
+        };
+        let meets = self.suspects.on_attempt(now, source, &claim.username);
+        if meets != Meets::Served {
+            self.put_off(flow, &request, meets, "passwords");
+            return;
+        }
+        match registrar.judge(&request, &claim, unix_ms) {
             Verdict::Proven(agent) => {
+                if !self.nonces.take(&claim.nonce, claim.nc.as_deref()) {
+                    metrics::counter!("tandem_sip_replays_refused_total").increment(1);
+                    let challenge = registrar.challenge(&request, unix_ms, counter, true);
+                    self.answer(flow, &challenge);
+                    return;
+                }
+                self.suspects.on_proven(now, source, &claim.username);
                 request.body = Vec::new();
                 if !self.begin(now, flow, &key, &request) {
                     return;
                 }
                 self.on_proven(now, flow, &key, request, agent);
             }
+            Verdict::Stale => {
+                let challenge = registrar.challenge(&request, unix_ms, counter, true);
+                self.answer(flow, &challenge);
+            }
+            Verdict::Wrong { nonce_is_good } => {
+                let known = registrar.knows(&claim.username);
+                self.suspects.on_wrong(now, source, &claim.username, known);
+                metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
+                tracing::info!(source = %flow.remote, "a REGISTER proved no password");
+                let answer = if nonce_is_good {
+                    edge::answer(&request, 403)
+                } else {
+                    registrar.challenge(&request, unix_ms, counter, false)
+                };
+                self.answer(flow, &answer);
+            }
+        }
+    }
+
+    /// A scanner hears once that it is not wanted.
+    fn on_scanner(&mut self, now: Millis, flow: &Flow, request: &Request) {
+        metrics::counter!("tandem_sip_scanners_total").increment(1);
+        if self.suspects.on_scanner(now, flow.remote.ip()) != Meets::Silence {
+            tracing::info!(source = %flow.remote, "a scanner");
+            let mut answer = edge::answer(request, 403);
+            answer.reason = "Forbidden (scanners are not served)".into();
+            self.answer(flow, &answer);
+        }
+    }
+
+    /// More calls of a stranger than are looked at. One that nobody can place is let through: its
+    /// source may be a trunk's.
+    fn is_too_much(&mut self, now: Millis, flow: &Flow, request: &Request) -> bool {
+        let Some(tenant) = &self.tenant else { return false };
+        let meets = self.suspects.on_invite(now, flow.remote.ip(), &tenant.admitted);
+        if meets == Meets::Served {
+            return false;
+        }
+        self.put_off(flow, request, meets, "invites");
+        true
+    }
+
+    /// 503, or not a word.
+    fn put_off(&mut self, flow: &Flow, request: &Request, meets: Meets, what: &'static str) {
+        metrics::counter!("tandem_sip_strangers_put_off_total", "what" => what).increment(1);
+        if let Meets::Refused { retry_after_s } = meets {
+            self.answer(flow, &edge::unavailable(request, retry_after_s));
         }
     }
 

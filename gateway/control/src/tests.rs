@@ -1,9 +1,16 @@
 //! The control by itself: time and messages in, outputs out.
 
+mod edge;
+#[path = "../../../actors/sip/src/tests/mutate.rs"]
+mod mutate;
+mod mutated;
+mod torture;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
+use tandem_core::config::Config;
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
@@ -48,9 +55,13 @@ impl Bench {
 
     fn route(&mut self) {
         self.control.on_session(self.now, NODE);
-        let routing = Routing { shard: SHARD, config: demo_config(), nonce_key: vec![1; 32] };
-        self.control.on_down(self.now, NODE, Down::Routing(routing));
+        self.configure(demo_config());
         self.lead(1);
+    }
+
+    fn configure(&mut self, config: Config) {
+        let routing = Routing { shard: SHARD, config, nonce_key: vec![1; 32] };
+        self.control.on_down(self.now, NODE, Down::Routing(routing));
     }
 
     fn lead(&mut self, term: u64) {

@@ -17,7 +17,7 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
     let in_dialog = |text: String| text.replace("To: <sip:4003@demo>", "To: <sip:4003@demo>;tag=t");
     for (text, status, header) in [
         (phone.text("MESSAGE", "b", "", ""), 405, Some("Allow")),
-        (phone.text("DANCE", "c", "", ""), 405, Some("Allow")),
+        (phone.text("DANCE", "c", "", ""), 501, Some("Allow")),
         (in_dialog(phone.text("REFER", "d", "", "")), 405, Some("Allow")),
         (invite.replace("INVITE sip:4003@demo", "INVITE gopher:4003"), 416, None),
         (phone.text("INVITE", "e", "Require: 100rel\r\n", ""), 420, Some("Unsupported")),

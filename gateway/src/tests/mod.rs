@@ -5,5 +5,8 @@ mod edge;
 mod harness;
 mod leaders;
 mod load;
+mod mutants;
+#[path = "../../../actors/sip/src/tests/mutate.rs"]
+mod mutate;
 mod outbound;
 mod tcp;

@@ -5,8 +5,10 @@ mod digests;
 mod encodings;
 mod flow;
 mod media;
+mod multipart;
 mod roundtrip;
 mod torture;
+mod torture_rfc;
 
 use proptest::prelude::*;
 
@@ -73,7 +75,7 @@ fn what_is_wrong_is_told_and_answered_where_it_can_be() {
         (&INVITE.replace("SIP/2.0\r\nVia", "SIP/7.0\r\nVia"), "version", Some(505)),
         (&INVITE.replace("Length: 4", "Length: 400"), "content_length", Some(400)),
         (&INVITE.replace("7 INVITE", "7 BYE"), "method_mismatch", Some(400)),
-        (&INVITE.replace("7 INVITE", "4294967296 INVITE"), "header", None),
+        (&INVITE.replace("7 INVITE", "4294967296 INVITE"), "header", Some(400)),
         (&INVITE.replace("Call-ID: c@x", "Call-ID: c@x\r\nCall-ID: d"), "twice", Some(400)),
     ] {
         let error = parse(text.as_bytes()).expect_err(text);

@@ -20,6 +20,14 @@ pub struct Acks {
 }
 
 impl Acks {
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// Keeps an ACK for as long as its 2xx may come again.
     pub fn put(&mut self, now: Millis, ack: &Request, transmit: Transmit) {
         while self.order.front().is_some_and(|(at, _)| now.since(*at) > GIVE_UP_MS)

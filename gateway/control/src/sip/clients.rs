@@ -75,6 +75,10 @@ impl Clients {
         self.by_id.is_empty()
     }
 
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Sends a request. One that is under way already is not sent again: its own timers do that.
     pub fn send(&mut self, now: Millis, request: Request, way: Way) -> Option<Transmit> {
         let name = (request.headers.branch().to_owned(), request.method.as_str().to_owned());

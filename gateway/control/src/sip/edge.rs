@@ -1,6 +1,7 @@
 //! What the gateway answers by itself, without the cluster: requests that can't be right
 //! (RFC 3261 §8.2), and OPTIONS outside of dialogs (§11.2). Pure.
 
+use tandem_sip::multipart::{self, Found};
 use tandem_sip::sdp::{Audio, Error as SdpError};
 use tandem_sip::uri::Scheme;
 use tandem_sip::{Method, Request, Response};
@@ -9,8 +10,9 @@ use super::stateless_tag;
 use crate::limits;
 
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
-const ACCEPT: &str = "application/sdp";
 const SDP: &str = "application/sdp";
+/// What a request may bring.
+const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
 
 /// A stateless answer.
 pub fn answer(request: &Request, status: u16) -> Response {
@@ -35,67 +37,21 @@ pub fn capabilities(request: &Request) -> Response {
     response
 }
 
-/// Method, request-URI, hops and extensions, in the order of RFC 3261 §8.2. Not for ACK and
+/// Method, request-URI, names, hops and extensions, in the order of RFC 3261 §8.2. Not for ACK and
 /// CANCEL.
 ///
 /// # Errors
 /// The refusal.
 pub fn check(request: &Request) -> Result<(), Box<Response>> {
-    let headers = &request.headers;
-    match request.method {
-        Method::Invite
-        | Method::Ack
-        | Method::Bye
-        | Method::Cancel
-        | Method::Register
-        | Method::Options
-        | Method::Update
-        | Method::Info => {}
-        Method::Prack
-        | Method::Refer
-        | Method::Notify
-        | Method::Subscribe
-        | Method::Message
-        | Method::Publish
-        | Method::Other(_) => {
-            let mut response = answer(request, 405);
-            response.headers.push_other("Allow", ALLOW);
-            return Err(Box::new(response));
-        }
-    }
-    if !matches!(request.uri.scheme, Scheme::Sip | Scheme::Sips | Scheme::Tel) {
-        return Err(Box::new(answer(request, 416)));
-    }
-    let too_long = [Some(headers.call_id.as_str()), headers.from_tag(), headers.to_tag()]
-        .into_iter()
-        .flatten()
-        .any(|name| name.len() > limits::NAME_BYTES_MAX);
-    if too_long || headers.from_tag().is_none() && request.method == Method::Invite {
-        return Err(Box::new(answer(request, 400)));
-    }
-    if request.method == Method::Invite && headers.contact.is_empty() {
-        // RFC 3261 §8.1.1.8: without it no request of ours could reach the peer.
-        let mut response = answer(request, 400);
-        response.reason = "Bad Request (Contact is missing)".into();
-        return Err(Box::new(response));
-    }
+    check_method(request)?;
+    check_uri(request)?;
+    check_names(request)?;
     // OPTIONS asks how far it came, so it is answered where it stops (§11).
-    if headers.max_forwards == Some(0) && request.method != Method::Options {
+    if request.headers.max_forwards == Some(0) && request.method != Method::Options {
         return Err(Box::new(answer(request, 483)));
     }
-    let wanted: Vec<&str> = headers
-        .other
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case("Require"))
-        .flat_map(|header| header.value.split(','))
-        .map(str::trim)
-        .filter(|option| !option.is_empty())
-        .collect();
-    if !wanted.is_empty() {
-        let mut response = answer(request, 420);
-        response.headers.push_other("Unsupported", &wanted.join(", "));
-        return Err(Box::new(response));
-    }
+    check_extensions(request)?;
+    check_accept(request)?;
     let outside = !request.is_in_dialog();
     if outside && matches!(request.method, Method::Bye | Method::Update | Method::Info) {
         return Err(Box::new(answer(request, 481)));
@@ -103,7 +59,113 @@ pub fn check(request: &Request) -> Result<(), Box<Response>> {
     Ok(())
 }
 
-/// Takes the SDP out of a request that may offer media.
+/// A 400 whose phrase says what is wrong.
+fn bad(request: &Request, why: &str) -> Box<Response> {
+    let mut response = answer(request, 400);
+    response.reason = format!("Bad Request ({why})");
+    Box::new(response)
+}
+
+fn check_method(request: &Request) -> Result<(), Box<Response>> {
+    let status = match request.method {
+        Method::Invite
+        | Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Register
+        | Method::Options
+        | Method::Update
+        | Method::Info => return Ok(()),
+        // Known, and nothing that is done here (§8.2.1).
+        Method::Prack
+        | Method::Refer
+        | Method::Notify
+        | Method::Subscribe
+        | Method::Message
+        | Method::Publish => 405,
+        // Not known at all (§21.5.2).
+        Method::Other(_) => 501,
+    };
+    let mut response = answer(request, status);
+    response.headers.push_other("Allow", ALLOW);
+    Err(Box::new(response))
+}
+
+fn check_uri(request: &Request) -> Result<(), Box<Response>> {
+    if !matches!(request.uri.scheme, Scheme::Sip | Scheme::Sips | Scheme::Tel) {
+        return Err(Box::new(answer(request, 416)));
+    }
+    if request.uri.headers.is_some() {
+        // §19.1.1, table 1: they would be headers of a request that somebody else has written.
+        return Err(bad(request, "the request-URI has headers"));
+    }
+    let of_record = &request.headers.to.uri.scheme;
+    if request.method == Method::Register && !matches!(of_record, Scheme::Sip | Scheme::Sips) {
+        // §10.2: an address of record is a SIP URI.
+        return Err(bad(request, "To is no SIP URI"));
+    }
+    Ok(())
+}
+
+fn check_names(request: &Request) -> Result<(), Box<Response>> {
+    let headers = &request.headers;
+    for (name, value) in [
+        ("Call-ID", Some(headers.call_id.as_str())),
+        ("the tag of From", headers.from_tag()),
+        ("the tag of To", headers.to_tag()),
+    ] {
+        if value.is_some_and(|value| value.len() > limits::NAME_BYTES_MAX) {
+            let why = format!("{name} is longer than {} bytes", limits::NAME_BYTES_MAX);
+            return Err(bad(request, &why));
+        }
+    }
+    if request.method == Method::Invite {
+        if headers.from_tag().is_none() {
+            return Err(bad(request, "From has no tag"));
+        }
+        // §8.1.1.8: without it no request of ours could reach the peer.
+        if headers.contact.is_empty() {
+            return Err(bad(request, "Contact is missing"));
+        }
+    }
+    Ok(())
+}
+
+fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
+    let wanted: Vec<&str> = values(request, "Require").collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut response = answer(request, 420);
+    response.headers.push_other("Unsupported", &wanted.join(", "));
+    Err(Box::new(response))
+}
+
+/// What is answered to an offer is SDP (§21.4.7). Without an Accept it is taken (§20.1).
+fn check_accept(request: &Request) -> Result<(), Box<Response>> {
+    let named = request.headers.other("Accept").is_some();
+    if !named || !matches!(request.method, Method::Invite | Method::Update) {
+        return Ok(());
+    }
+    let takes_sdp = values(request, "Accept").any(|range| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        [SDP, "application/*", "*/*"].iter().any(|known| range.eq_ignore_ascii_case(known))
+    });
+    if takes_sdp {
+        return Ok(());
+    }
+    let mut response = answer(request, 406);
+    response.headers.push_other("Warning", "399 tandem \"Accept does not name application/sdp\"");
+    Err(Box::new(response))
+}
+
+/// The values of a list header, all its lines together.
+fn values<'a>(request: &'a Request, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = request.headers.other.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
+    lines.flat_map(|it| it.value.split(',')).map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// Takes the SDP out of a request that may offer media, alone or among other parts (RFC 5621).
 ///
 /// # Errors
 /// The refusal: 415 for another body in an INVITE, 400 or 488 with a Warning for SDP that can't
@@ -112,26 +174,36 @@ pub fn take_offer(request: &mut Request) -> Result<Option<Audio>, Box<Response>>
     if request.body.is_empty() {
         return Ok(None);
     }
+    let headers = &request.headers;
     let offers = matches!(request.method, Method::Invite | Method::Update);
-    if !is_sdp(request.headers.content_type.as_deref()) {
-        if !offers {
+    let found = multipart::find(headers.content_type.as_deref(), &request.body, SDP);
+    let sdp = match found {
+        Found::Body(sdp) => sdp,
+        Found::Nothing | Found::Refused if !offers => return Ok(None),
+        Found::Nothing
+            if multipart::is_optional(headers.other("Content-Disposition"))
+                || is_multipart(headers.content_type.as_deref()) =>
+        {
+            request.body = Vec::new();
             return Ok(None);
         }
-        let mut response = answer(request, 415);
-        response.headers.push_other("Accept", ACCEPT);
-        return Err(Box::new(response));
-    }
+        Found::Nothing | Found::Refused => {
+            let mut response = answer(request, 415);
+            response.headers.push_other("Accept", ACCEPT);
+            return Err(Box::new(response));
+        }
+    };
     if !offers {
         request.body = Vec::new();
         return Ok(None);
     }
-    let encoding = request.headers.other("Content-Encoding").or(request.headers.other("e"));
+    let encoding = headers.other("Content-Encoding");
     if encoding.is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
         let mut response = answer(request, 415);
         response.headers.push_other("Accept-Encoding", "identity");
         return Err(Box::new(response));
     }
-    match Audio::parse(&request.body) {
+    match Audio::parse(sdp) {
         Ok(audio) => {
             request.body = Vec::new();
             Ok(Some(audio))
@@ -161,16 +233,16 @@ fn unusable(request: &Request, error: &SdpError) -> Response {
 
 /// Takes the SDP out of a response or an ACK; one that can't be read is as if it were not there.
 pub fn take_answer(content_type: Option<&str>, body: &mut Vec<u8>) -> Option<Audio> {
-    if body.is_empty() || !is_sdp(content_type) {
+    let Found::Body(sdp) = multipart::find(content_type, body, SDP) else { return None };
+    if sdp.is_empty() {
         return None;
     }
-    let audio = Audio::parse(body).inspect_err(|error| tracing::debug!(%error, "answer")).ok();
+    let audio = Audio::parse(sdp).inspect_err(|error| tracing::debug!(%error, "answer")).ok();
     *body = Vec::new();
     audio
 }
 
-fn is_sdp(content_type: Option<&str>) -> bool {
-    content_type
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case(SDP))
+/// All its parts are of kinds that need not be understood.
+fn is_multipart(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|it| it.trim().to_ascii_lowercase().starts_with("multipart/"))
 }

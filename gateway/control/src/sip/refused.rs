@@ -25,6 +25,14 @@ pub enum Meets {
 }
 
 impl Refused {
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// Only of INVITEs: another refused request leaves nothing behind.
     pub fn note(&mut self, key: &Key) {
         if key.method != Method::Invite.as_str() || self.known.insert(key.clone(), false).is_some()

@@ -34,11 +34,16 @@ impl fmt::Debug for Registrar {
     }
 }
 
-#[derive(Debug)]
+/// What an Authorization is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Proven(AgentId),
-    /// 401 or 403.
-    Refused(Box<Response>),
+    /// The password is right, the nonce too old, or none of ours.
+    Stale,
+    /// The password is wrong, or another's.
+    Wrong {
+        nonce_is_good: bool,
+    },
 }
 
 /// What a nonce is worth.
@@ -58,39 +63,44 @@ impl Registrar {
         Some(Self { realm: config.realm.clone(), ha1, key })
     }
 
-    /// `counter` makes nonces of the same millisecond differ; it needs to be no secret.
-    pub fn judge(&self, request: &Request, unix_ms: u64, counter: u64) -> Verdict {
-        let headers = &request.headers;
-        let authorization = headers
-            .other
-            .iter()
+    /// The Authorization for our realm, where there is one.
+    pub fn claim(&self, request: &Request) -> Option<Authorization> {
+        let headers = request.headers.other.iter();
+        headers
             .filter(|header| header.name.eq_ignore_ascii_case("Authorization"))
             .filter_map(|header| Authorization::parse(&header.value).ok())
-            .find(|authorization| authorization.realm == self.realm);
-        let Some(authorization) = authorization else {
-            return self.challenge(request, unix_ms, counter, false);
-        };
-        let known = self.ha1.get(&authorization.username);
+            .find(|authorization| authorization.realm == self.realm)
+    }
+
+    pub fn knows(&self, user: &str) -> bool {
+        self.ha1.contains_key(user)
+    }
+
+    pub fn judge(&self, request: &Request, claim: &Authorization, unix_ms: u64) -> Verdict {
+        let known = self.ha1.get(&claim.username);
         let ha1 = known.map_or(NOBODY_HA1, String::as_str);
-        let verified = digest::verify(request.method.as_str(), ha1, &authorization);
+        let verified = digest::verify(request.method.as_str(), ha1, claim);
         // Nobody registers in another's name.
-        let own = headers.to.uri.user.as_deref() == Some(authorization.username.as_str());
-        match (verified && known.is_some(), self.nonce(&authorization.nonce, unix_ms)) {
-            (true, Nonce::Good) if own => Verdict::Proven(authorization.username.into()),
-            (true, Nonce::Stale) => self.challenge(request, unix_ms, counter, true),
-            (false, Nonce::Stale) => self.challenge(request, unix_ms, counter, false),
-            (true | false, Nonce::Good) => {
-                let forbidden = request.respond(403, None, Some(&stateless_tag(&request.headers)));
-                Verdict::Refused(Box::new(forbidden))
-            }
+        let own = request.headers.to.uri.user.as_deref() == Some(claim.username.as_str());
+        match (verified && known.is_some() && own, self.nonce(&claim.nonce, unix_ms)) {
+            (true, Nonce::Good) => Verdict::Proven(claim.username.as_str().into()),
+            (true, Nonce::Stale) => Verdict::Stale,
+            (false, nonce) => Verdict::Wrong { nonce_is_good: nonce == Nonce::Good },
         }
     }
 
-    fn challenge(&self, request: &Request, unix_ms: u64, counter: u64, stale: bool) -> Verdict {
+    /// A 401. `counter` makes nonces of the same millisecond differ; it needs to be no secret.
+    pub fn challenge(
+        &self,
+        request: &Request,
+        unix_ms: u64,
+        counter: u64,
+        stale: bool,
+    ) -> Response {
         let mut response = request.respond(401, None, Some(&stateless_tag(&request.headers)));
         let value = digest::challenge(&self.realm, &self.make_nonce(unix_ms, counter), stale);
         response.headers.push_other("WWW-Authenticate", &value);
-        Verdict::Refused(Box::new(response))
+        response
     }
 
     fn proof(&self, stamp: &str) -> Hmac<Sha256> {
@@ -153,61 +163,63 @@ mod tests {
         Registrar::new(&demo_config(), &[7; 32]).unwrap()
     }
 
-    fn refusal(verdict: Verdict) -> (u16, String) {
-        match verdict {
-            Verdict::Refused(response) => {
-                let challenge = response.headers.other("WWW-Authenticate").unwrap_or_default();
-                (response.status, challenge.to_owned())
-            }
-            Verdict::Proven(agent) => panic!("{agent} is proven"),
-        }
+    /// The verdict on an Authorization of the user's own making.
+    fn judge(registrar: &Registrar, to: &str, value: &str, unix_ms: u64) -> Option<Verdict> {
+        let request = register(to, Some(value));
+        let claim = registrar.claim(&request)?;
+        Some(registrar.judge(&request, &claim, unix_ms))
+    }
+
+    /// The WWW-Authenticate.
+    fn challenged(registrar: &Registrar, unix_ms: u64, stale: bool) -> String {
+        let response = registrar.challenge(&register("1001", None), unix_ms, 1, stale);
+        assert_eq!(response.status, 401);
+        response.headers.other("WWW-Authenticate").unwrap().to_owned()
     }
 
     fn answer(challenge: &str, user: &str, password: &str) -> String {
         digest::answer(challenge, user, password, "REGISTER", "sip:demo", "cnonce").unwrap()
     }
 
+    const WRONG: Option<Verdict> = Some(Verdict::Wrong { nonce_is_good: true });
+
     #[test]
     fn agent_is_challenged_then_proven_on_any_gateway() {
-        let (status, challenge) = refusal(registrar().judge(&register("1001", None), 1_000, 1));
-        assert_eq!(status, 401);
+        let challenge = challenged(&registrar(), 1_000, false);
         assert!(!challenge.contains("stale"));
+        assert!(challenged(&registrar(), 1_000, true).contains("stale=true"));
         let value = answer(&challenge, "1001", "tandem-1001");
-        let verdict = registrar().judge(&register("1001", Some(&value)), 2_000, 9);
-        assert!(matches!(verdict, Verdict::Proven(agent) if *agent.0 == *"1001"), "other gateway");
+        let proven = Some(Verdict::Proven("1001".into()));
+        assert_eq!(judge(&registrar(), "1001", &value, 2_000), proven, "other gateway");
     }
 
     #[test]
-    fn agent_is_forbidden_when_user_or_password_is_wrong() {
+    fn password_that_is_wrong_or_anothers_proves_nothing() {
         let registrar = registrar();
-        let (_, challenge) = refusal(registrar.judge(&register("1001", None), 1_000, 1));
+        let challenge = challenged(&registrar, 1_000, false);
         for (user, to, password) in
             [("1001", "1001", "guessed"), ("9999", "9999", "x"), ("1002", "1001", "tandem-1002")]
         {
             let value = answer(&challenge, user, password);
-            let (status, _) = refusal(registrar.judge(&register(to, Some(&value)), 2_000, 2));
-            assert_eq!(status, 403, "{user} as {to}");
+            assert_eq!(judge(&registrar, to, &value, 2_000), WRONG, "{user} as {to}");
         }
+        assert!(registrar.knows("1001") && !registrar.knows("9999"));
     }
 
     #[test]
-    fn agent_is_challenged_anew_when_its_nonce_is_old_or_not_ours() {
+    fn nonce_that_is_old_or_not_ours_is_told_from_a_wrong_password() {
         let registrar = registrar();
-        let (_, challenge) = refusal(registrar.judge(&register("1001", None), 1_000, 1));
+        let challenge = challenged(&registrar, 1_000, false);
         let value = answer(&challenge, "1001", "tandem-1001");
         let late = 1_001 + limits::NONCE_MS_MAX;
-        let (status, again) = refusal(registrar.judge(&register("1001", Some(&value)), late, 2));
-        assert_eq!(status, 401);
-        assert!(again.contains("stale=true"));
+        assert_eq!(judge(&registrar, "1001", &value, late), Some(Verdict::Stale));
         let foreign = Registrar::new(&demo_config(), &[8; 32]).unwrap();
-        let (status, again) = refusal(foreign.judge(&register("1001", Some(&value)), 2_000, 2));
-        assert_eq!((status, again.contains("stale=true")), (401, true));
+        assert_eq!(judge(&foreign, "1001", &value, 2_000), Some(Verdict::Stale));
         let wrong = answer(&challenge, "1001", "guessed");
-        let (status, again) = refusal(registrar.judge(&register("1001", Some(&wrong)), late, 2));
-        assert_eq!((status, again.contains("stale=true")), (401, false));
+        let old = Some(Verdict::Wrong { nonce_is_good: false });
+        assert_eq!(judge(&registrar, "1001", &wrong, late), old);
         for junk in ["Basic x", "Digest", "Digest realm=\"demo.tandem\"", "Digest nonce=\u{fc}"] {
-            let (status, _) = refusal(registrar.judge(&register("1001", Some(junk)), 1, 3));
-            assert_eq!(status, 401, "{junk}");
+            assert_eq!(judge(&registrar, "1001", junk, 1), None, "{junk}");
         }
     }
 }

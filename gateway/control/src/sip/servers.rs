@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tandem_sip::transaction::{Event, InviteServer, Key, NonInviteServer, Output};
-use tandem_sip::{Method, Millis, Request, Response, Way};
+use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
 
 use super::Transmit;
 use super::wheel::Wheel;
@@ -11,6 +11,10 @@ use crate::limits;
 
 /// What the ACK of a 2xx names (RFC 3261 §13.2.2.4): Call-ID, our tag, CSeq number.
 pub type AckName = (String, String, u32);
+
+/// What tells one request from another, whichever ways both have come (RFC 3261 §8.2.2.2): Call-ID,
+/// From tag, CSeq number.
+type CallName = (String, String, u32);
 
 #[derive(Debug)]
 struct Server {
@@ -26,6 +30,8 @@ struct Server {
     request: Option<Box<Request>>,
     /// Set with a 2xx to an INVITE.
     ack: Option<AckName>,
+    /// Of an INVITE that begins a call.
+    call: Option<CallName>,
     armed: Option<Millis>,
 }
 
@@ -56,6 +62,8 @@ pub struct Servers {
     by_id: HashMap<u64, Server>,
     ids: HashMap<Key, u64>,
     acks: HashMap<AckName, u64>,
+    /// The first of those INVITEs.
+    calls: HashMap<CallName, u64>,
     last_id: u64,
     wheel: Wheel,
 }
@@ -69,6 +77,10 @@ impl Servers {
         self.by_id.is_empty()
     }
 
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     pub fn is_full(&self) -> bool {
         self.by_id.len() >= limits::TRANSACTIONS_MAX
     }
@@ -80,8 +92,13 @@ impl Servers {
     /// A new request. The caller has asked [`Servers::knows`] and [`Servers::is_full`].
     pub fn begin(&mut self, now: Millis, key: Key, request: Request, way: Way) {
         let id = self.insert(now, key, way);
+        let call = call_name(&request);
+        if let Some(name) = &call {
+            self.calls.entry(name.clone()).or_insert(id);
+        }
         if let Some(server) = self.by_id.get_mut(&id) {
             server.request = Some(Box::new(request));
+            server.call = call;
         }
         self.arm(id);
     }
@@ -106,6 +123,7 @@ impl Servers {
                 over,
                 request: None,
                 ack: None,
+                call: None,
                 armed: None,
             },
         );
@@ -121,6 +139,20 @@ impl Servers {
             Machine::Other(machine) => machine.handle_retransmission(),
         };
         outputs.into_iter().find_map(|output| transmit(output, way))
+    }
+
+    /// The INVITE of another transaction that waits for its answer came a second time by another
+    /// way: somebody before us has forked it (RFC 3261 §8.2.2.2).
+    ///
+    /// Not where that one came over another connection: it may be gone, and its caller tries anew.
+    pub fn is_merged(&self, key: &Key, invite: &Request, carrier: Carrier) -> bool {
+        let first = call_name(invite).and_then(|name| self.calls.get(&name));
+        first.and_then(|id| self.by_id.get(id)).is_some_and(|first| {
+            let connection = first.way.carrier.connection();
+            first.key != *key
+                && first.request.is_some()
+                && (connection.is_none() || connection == carrier.connection())
+        })
     }
 
     /// True where the INVITE has no final answer yet; `None` where it is not known.
@@ -280,6 +312,11 @@ impl Servers {
     fn remove(&mut self, id: u64) {
         let Some(server) = self.by_id.remove(&id) else { return };
         self.ids.remove(&server.key);
+        if let Some(name) = server.call
+            && self.calls.get(&name) == Some(&id)
+        {
+            self.calls.remove(&name);
+        }
         if let Some(name) = server.ack
             && self.acks.get(&name) == Some(&id)
         {
@@ -324,6 +361,13 @@ impl Machine {
             Self::Other(machine) => machine.is_terminated(),
         }
     }
+}
+
+fn call_name(request: &Request) -> Option<CallName> {
+    let headers = &request.headers;
+    let begins = request.method == Method::Invite && !request.is_in_dialog();
+    let tag = headers.from_tag().filter(|_| begins)?;
+    Some((headers.call_id.clone(), tag.to_owned(), headers.cseq.number))
 }
 
 fn transmit(output: Output, way: Way) -> Option<Transmit> {

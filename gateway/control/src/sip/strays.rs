@@ -13,6 +13,14 @@ pub struct Strays {
 }
 
 impl Strays {
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// True where it is new.
     pub fn note(&mut self, response: &Response) -> bool {
         let headers = &response.headers;

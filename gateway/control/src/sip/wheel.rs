@@ -22,6 +22,14 @@ impl Wheel {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     pub fn next(&self) -> Option<Millis> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
