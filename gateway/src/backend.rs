@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tandem_control::Status;
 use tandem_control::limits::RETRY_AFTER_S;
-use tandem_core::ids::RecordingId;
-use tandem_http::backend::{Audio, Backend, Check, Command, Error, Executed, Readiness};
+use tandem_core::ids::{CallId, RecordingId};
+use tandem_http::backend::{Audio, Backend, Check, Command, Error, Executed, Gateway, Readiness};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Response, Status as RpcStatus};
@@ -18,6 +18,7 @@ use crate::limits;
 use crate::link::client::{Client, Clients};
 use crate::link::pb;
 use crate::options::{Options, Peer, Render};
+use crate::trace::{self, Tracer};
 
 pub struct ClusterBackend {
     name: String,
@@ -26,10 +27,16 @@ pub struct ClusterBackend {
     recordings: PathBuf,
     peers: Vec<Peer>,
     metrics: Render,
+    tracer: Tracer,
 }
 
 impl ClusterBackend {
-    pub fn new(options: &Options, clients: Clients, status: watch::Receiver<Status>) -> Self {
+    pub fn new(
+        options: &Options,
+        clients: Clients,
+        status: watch::Receiver<Status>,
+        tracer: Tracer,
+    ) -> Self {
         Self {
             name: options.name.clone(),
             clients,
@@ -37,6 +44,7 @@ impl ClusterBackend {
             recordings: options.recordings(),
             peers: options.peers.clone(),
             metrics: options.metrics.clone(),
+            tracer,
         }
     }
 
@@ -176,6 +184,20 @@ impl Backend for ClusterBackend {
             .filter(|name| *name != self.name)
             .find_map(|name| self.peers.iter().find(|peer| peer.name == name));
         Ok(peer.map(|peer| Audio::Peer(format!("http://{}", peer.api))))
+    }
+
+    async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error> {
+        let Ok(call) = id.parse::<CallId>() else { return Ok(Vec::new()) };
+        let records = self.tracer.of_call(call).await;
+        let records = records
+            .map_err(|error| Error::Internal(format!("the trace can't be read: {error}")))?;
+        Ok(records.iter().map(|record| trace::show(&self.name, record)).collect())
+    }
+
+    fn gateways(&self) -> Vec<Gateway> {
+        let base = |peer: &Peer| format!("http://{}", peer.api);
+        let gateway = |peer: &Peer| Gateway { name: peer.name.clone(), base: base(peer) };
+        self.peers.iter().filter(|peer| peer.name != self.name).map(gateway).collect()
     }
 
     fn readiness(&self) -> Readiness {

@@ -1,8 +1,8 @@
 //! The gateway process: it owns sockets, transactions and media, and obeys the leaders.
 //!
 //! Read in this order: [`options`] is what it is started with, [`link`] its way to the nodes,
-//! [`task`] the one task that does what `tandem_control` decides, [`backend`] what its API asks,
-//! [`run`] the wiring.
+//! [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
+//! call for a day, [`backend`] what its API asks, [`run`] the wiring.
 //!
 //! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
 //! `tandem_sip_connections_total` by the side that opened, `tandem_sip_connections_refused_total` and
@@ -17,6 +17,7 @@ pub mod run;
 pub mod task;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use options::{Error, Node, Options, Peer, Render, Tls};
 pub use run::run;

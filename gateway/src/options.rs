@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tandem_http::TokenHash;
 
+use crate::trace;
+
 /// Gives the Prometheus text exposition of the process.
 pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -41,11 +43,18 @@ pub struct Options {
     /// Music on hold: a WAV file, or a melody of our own.
     pub music: Option<PathBuf>,
     pub metrics: Render,
+    /// Bytes of disk for what calls said, which is kept for a day at most.
+    pub trace_bytes_max: u64,
 }
 
 impl Options {
     pub fn recordings(&self) -> PathBuf {
         self.data_dir.join("recordings")
+    }
+
+    pub fn trace(&self) -> trace::Options {
+        let dir = self.data_dir.join("trace");
+        trace::Options { bytes_max: self.trace_bytes_max, ..trace::Options::new(dir) }
     }
 }
 
@@ -88,6 +97,8 @@ pub enum Error {
     Media(String),
     #[error("node {name} can't be reached by its address or certificates: {source}")]
     Node { name: String, source: tonic::transport::Error },
+    #[error("the trace's folder {dir} can't be used: {why}", dir = dir.display())]
+    Trace { dir: PathBuf, why: std::io::Error },
     #[error("the control task ended: {0}")]
     Control(String),
 }

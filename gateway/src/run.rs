@@ -19,6 +19,7 @@ use crate::link::pb;
 use crate::media::{self, MediaPlane};
 use crate::options::{Error, Options};
 use crate::task::{Inputs, Task};
+use crate::trace::Tracer;
 
 /// Whatever ends, ends the gateway.
 type Tasks = JoinSet<Result<(), Error>>;
@@ -65,13 +66,16 @@ pub async fn serve_within(
         ports: plane.media.ports(),
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
     };
-    let task = Task::new(identity, socket, streams, plane.media, status);
+    let trace = options.trace();
+    let tracer =
+        Tracer::start(trace.clone()).map_err(|why| Error::Trace { dir: trace.dir, why })?;
+    let task = Task::new(identity, socket, streams, plane.media, status, tracer.clone());
     let inputs = Inputs { wire, undelivered, link, media: plane.events };
     tasks.spawn(async move {
         task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))
     });
-    let backend = Arc::new(ClusterBackend::new(&options, clients, watched));
+    let backend = Arc::new(ClusterBackend::new(&options, clients, watched, tracer));
     let token = options.token;
     tasks.spawn(async move {
         let forever = std::future::pending();

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::link::client::Input;
 use crate::link::pb;
 use crate::media::Media;
+use crate::trace::Tracer;
 
 /// Messages of one kind that are handled before others get their turn.
 const TURN_MAX: usize = 64;
@@ -42,6 +43,7 @@ pub struct Task {
     /// The way up to each node with a session.
     ups: Vec<Option<mpsc::Sender<pb::Up>>>,
     gauges_at: Millis,
+    tracer: Tracer,
 }
 
 impl Task {
@@ -51,6 +53,7 @@ impl Task {
         streams: Streams,
         media: Box<dyn Media>,
         status: watch::Sender<Status>,
+        tracer: Tracer,
     ) -> Self {
         Self {
             ups: identity.nodes.iter().map(|_| None).collect(),
@@ -61,6 +64,7 @@ impl Task {
             status,
             epoch: Instant::now(),
             gauges_at: Millis(0),
+            tracer,
         }
     }
 
@@ -80,7 +84,10 @@ impl Task {
                 Some(undelivered) = inputs.undelivered.recv() => {
                     self.on_undelivered(undelivered);
                 }
-                Some(event) = inputs.media.recv() => self.control.on_media(event),
+                Some(event) = inputs.media.recv() => {
+                    self.tracer.media(&event);
+                    self.control.on_media(event);
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             for _ in 0..TURN_MAX {
@@ -108,6 +115,7 @@ impl Task {
 
     fn on_received(&mut self, received: Received) {
         let now = self.now();
+        self.tracer.received(&received.flow, &received.message);
         self.control.on_message(now, unix_ms(), &received.flow, received.message);
         self.perform();
     }
@@ -153,6 +161,7 @@ impl Task {
 
     fn transmit(&mut self, transmit: Transmit) {
         let Transmit { bytes, way, ticket } = transmit;
+        self.tracer.sent(self.socket.local(), &way, &bytes);
         match way.carrier {
             Carrier::Udp => self.socket.send(&bytes, way.to),
             Carrier::Tcp { .. } => {
@@ -195,6 +204,9 @@ impl Task {
             }
             Input::Down { node, body } => {
                 if let Some(message) = read(body) {
+                    if let Down::Effect { effect, .. } = &message {
+                        self.tracer.effect(effect);
+                    }
                     self.control.on_down(now, node, message);
                 }
             }

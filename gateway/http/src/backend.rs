@@ -27,6 +27,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Where the audio of a recording lies.
     async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error>;
 
+    /// What this gateway saw of a call in the last day, in the order of time.
+    async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error>;
+
+    /// The other gateways, which saw the rest.
+    fn gateways(&self) -> Vec<Gateway>;
+
     fn readiness(&self) -> Readiness;
 
     /// The Prometheus text exposition.
@@ -72,6 +78,13 @@ pub enum Audio {
     File(PathBuf),
     /// Another gateway holds it: the base URL of its API.
     Peer(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    pub name: String,
+    /// The base URL of its API.
+    pub base: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

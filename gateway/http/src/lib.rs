@@ -10,6 +10,7 @@ pub mod limits;
 mod openapi;
 pub mod problem;
 mod routes;
+mod trace;
 mod v1;
 
 #[cfg(test)]

@@ -15,4 +15,7 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// How long a recording's other copy may take to begin to answer.
 pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
 
+/// How long another gateway may take to say what it saw of a call.
+pub const PEER_TRACE_MS_MAX: u64 = 3_000;
+
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);

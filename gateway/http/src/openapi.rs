@@ -39,6 +39,13 @@ const OPERATIONS: &[Operation] = &[
         statuses: &[204, 400, 401, 404, 409, 429, 503],
         params: &[],
     },
+    read(
+        "/v1/calls/{id}/trace",
+        "What a call said and did, live or ended within the last day",
+        "Trace",
+        ONE,
+        &[],
+    ),
     read("/v1/queues", "Queues with who waits", "QueuePage", LIST, &["limit", "cursor"]),
     read("/v1/queues/{name}", "One queue", "Queue", ONE, &[]),
     read("/v1/agents", "Agents", "AgentPage", LIST, &["limit", "cursor"]),
@@ -230,6 +237,15 @@ fn schemas() -> Value {
             ("id", text()), ("call", text()), ("duration_ms", count()), ("chunks", count()),
             ("gaps", many(object(&[("at_ms", count()), ("len_ms", count())]))),
             ("copies", many(text())), ("sealed", flag()), ("hash", text()),
+        ]),
+        "Trace": object(&[
+            ("call", text()), ("items", many(of("TraceItem"))), ("missing", many(text())),
+        ]),
+        "TraceItem": object(&[
+            ("at", time()), ("at_us", count()), ("gateway", text()),
+            ("kind", json!({"type": "string", "enum": ["sip", "event"]})),
+            ("direction", maybe()), ("transport", maybe()), ("local", maybe()),
+            ("peer", maybe()), ("sip_call_id", maybe()), ("summary", text()), ("text", maybe()),
         ]),
         "Cluster": {"type": "object"},
         "AgentStateRequest": {

@@ -12,7 +12,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::backend::Backend;
 use crate::problem::Problem;
-use crate::{TokenHash, health, limits, openapi, v1};
+use crate::{TokenHash, health, limits, openapi, trace, v1};
 
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -26,6 +26,7 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
     let guarded = Router::new()
         .route("/v1/calls", get(v1::calls))
         .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
+        .route("/v1/calls/{id}/trace", get(trace::of_call))
         .route("/v1/queues", get(v1::queues))
         .route("/v1/queues/{name}", get(v1::queue))
         .route("/v1/agents", get(v1::agents))

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::backend::{Audio, Command, Error, Executed, Readiness};
+use crate::backend::{Audio, Command, Error, Executed, Gateway, Readiness};
 use crate::{Backend, TokenHash, openapi, serve};
 
 /// Knows one call, one agent and one recording; has no leader on demand.
@@ -43,6 +43,15 @@ impl Backend for Fake {
 
     async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error> {
         Ok((id == "r1").then(|| Audio::File("/nonexistent.wav".into())))
+    }
+
+    async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error> {
+        Ok(if id == "c1" { vec![json!({"at_us": 2}), json!({"at_us": 1})] } else { Vec::new() })
+    }
+
+    /// One that nobody answers for.
+    fn gateways(&self) -> Vec<Gateway> {
+        vec![Gateway { name: "gateway-b".into(), base: "http://127.0.0.1:9".into() }]
     }
 
     fn readiness(&self) -> Readiness {
@@ -114,6 +123,18 @@ async fn what_is_not_there_is_404_and_no_leader_is_503_with_retry_after() {
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(get(&base, "/readyz").await.status(), 503);
+}
+
+#[tokio::test]
+async fn trace_is_in_the_order_of_time_and_names_gateways_that_do_not_say() {
+    let base = api(true).await;
+    let trace: Value = get(&base, "/v1/calls/c1/trace").await.json().await.expect("json");
+    assert_eq!(trace["items"], json!([{"at_us": 1}, {"at_us": 2}]));
+    assert_eq!(trace["missing"], json!(["gateway-b"]));
+    let answer = get(&base, "/v1/calls/c2/trace").await;
+    assert_eq!(answer.status(), 404);
+    let problem: Value = answer.json().await.expect("json");
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("c2")), "{problem}");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ type Answer = Result<Json<Value>, Problem>;
 type Params = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The header by which one gateway asks another for a file: it is not passed on again.
-const PROXIED: &str = "x-tandem-proxied";
+pub(crate) const PROXIED: &str = "x-tandem-proxied";
 
 /// Takes the parameters that `known` names, each once; checks those whose values are a closed set.
 fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {

@@ -305,6 +305,7 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
         media_workers: 1,
         music: None,
         metrics: Arc::new(|| "metrics 1\n".into()),
+        trace_bytes_max: 1 << 20,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod status;
+mod trace;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ enum Command {
     /// Ask a running cluster how it is
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Look at one call
+    #[command(subcommand)]
+    Call(CallCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -104,6 +108,29 @@ struct Status {
     which: Which,
 }
 
+#[derive(Debug, Subcommand)]
+enum CallCommand {
+    /// What a call said and did, live or ended within the last day, as a ladder
+    Trace(Trace),
+}
+
+#[derive(Debug, Args)]
+struct Trace {
+    /// The call's id, as the API and the CDR have it
+    id: String,
+    /// As JSON
+    #[arg(long, conflicts_with_all = ["html", "pcap"])]
+    json: bool,
+    /// Write a page for a browser, with every message whole
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the messages as a capture for Wireshark
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
+}
+
 /// Which cluster is meant.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
@@ -139,6 +166,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Dev(dev) => run_dev(dev),
         Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
+        Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Config(ConfigCommand::Check { file }) => {
             config::load(&file)?;
             println!("{}: no mistakes", file.display());

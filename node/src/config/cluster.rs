@@ -80,6 +80,9 @@ pub struct Process {
     pub rtp_port_first: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtp_ports: Option<u16>,
+    /// Disk for what calls said, MiB; gateways only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_mib: Option<u64>,
     /// Lets a test make actors panic through the process's own HTTP. Never in production.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fault_injection: bool,
@@ -180,6 +183,8 @@ pub fn read_process(root: &Reader<'_, '_>) -> Option<Process> {
         read.and_then(|port| u16::try_from(port).ok())
     };
     let (rtp_port_first, rtp_ports) = (port("rtp_port_first"), port("rtp_ports"));
+    let mebibytes = "disk for the trace of calls, 4 to 1048576 MiB";
+    let trace_mib = reader.integer("trace_mib", 4..=1_048_576, mebibytes);
     let fault_injection = reader.bool("fault_injection", "true or false").unwrap_or(false);
     reader.finish();
     Some(Process {
@@ -189,6 +194,7 @@ pub fn read_process(root: &Reader<'_, '_>) -> Option<Process> {
         token_hash: token_hash.map(|hash| hash.value),
         rtp_port_first,
         rtp_ports,
+        trace_mib,
         fault_injection,
     })
 }

@@ -93,6 +93,7 @@ pub fn prepare(
         token_hash: None,
         rtp_port_first: None,
         rtp_ports: None,
+        trace_mib: None,
         fault_injection,
     };
     for member in &cluster.members {

@@ -45,6 +45,8 @@ const TENANT: ShardId = ShardId(0);
 
 /// RTP port pairs of one gateway: two for each call of the demo tenant's trunk, and room.
 const RTP_PAIRS: usize = 512;
+/// What calls said in a day, or some 40,000 calls.
+const TRACE_MIB_DEFAULT: u64 = 512;
 
 const FAMILIES: &[&str] = &[
     rows::CALLS,
@@ -501,6 +503,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
         music: None,
         rtp_pairs: RTP_PAIRS,
         metrics: Arc::new(move || metrics.render()),
+        trace_bytes_max: process.trace_mib.unwrap_or(TRACE_MIB_DEFAULT) << 20,
     };
     tandem_gateway::run(options, shutdown.wait()).await?;
     Ok(())
