@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use tandem_core::command::{Gap, GatewayEvent, Recorded};
+use tandem_core::cdr::Side;
+use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
 use tandem_core::effect::{MediaLeg, MediaPlan, Source};
 use tandem_core::ids::{CallId, LegId, RecordingId};
 use tandem_media::{Engine, Event};
@@ -103,6 +104,7 @@ fn leg_of(leg: &MediaLeg) -> tandem_media::Leg {
             Source::Echo => tandem_media::Source::Echo,
             Source::Leg(other) => tandem_media::Source::Leg(other.0),
         },
+        role: leg.role.map_or("", Side::as_str),
     }
 }
 
@@ -125,7 +127,26 @@ fn event_of(event: Event) -> Option<GatewayEvent> {
         Event::RtpSilence { call, leg, since_ms } => {
             Some(GatewayEvent::RtpSilence { call: CallId(call), leg: LegId(leg), since_ms })
         }
+        Event::Quality(quality) => Some(GatewayEvent::Quality(quality_of(&quality))),
         // The core knows no digits yet.
         Event::Dtmf { .. } => None,
+    }
+}
+
+fn quality_of(quality: &tandem_media::Quality) -> Quality {
+    let sides = [Side::Caller, Side::Agent, Side::Callee];
+    Quality {
+        call: CallId(quality.call),
+        leg: LegId(quality.leg),
+        role: sides.into_iter().find(|side| side.as_str() == quality.role),
+        codec: quality.codec,
+        packets_sent: quality.packets_sent,
+        packets_received: quality.packets_received,
+        packets_lost: quality.packets_lost,
+        packets_late: quality.packets_late,
+        packets_duplicate: quality.packets_duplicate,
+        jitter_us: quality.jitter_us,
+        round_trip_us: quality.round_trip_us,
+        mos_x100: quality.mos_x100,
     }
 }

@@ -2,7 +2,7 @@
 
 use tandem_sip::Millis;
 
-use crate::command::Gap;
+use crate::command::{Gap, Quality};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, QueueId, RecordingId};
 
 /// The call detail record.
@@ -62,6 +62,24 @@ pub struct Manifest {
     pub gaps: Vec<Gap>,
     pub sealed: bool,
     pub hash: String,
+}
+
+/// How one leg's media was: a row of its own beside the record, for it comes after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegQuality {
+    /// Who carried the leg: after a takeover there are two rows of it.
+    pub gateway: GatewayId,
+    pub quality: Quality,
+}
+
+impl LegQuality {
+    /// Sorts by call, then leg.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = self.quality.call.0.to_be_bytes().to_vec();
+        key.extend(self.quality.leg.0.to_be_bytes());
+        key.extend(self.gateway.0.as_bytes());
+        key
+    }
 }
 
 impl Disposition {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tandem_sip::{Carrier, Millis, Request, Response, sdp};
 
+use crate::cdr::Side;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
@@ -85,6 +86,8 @@ pub enum GatewayEvent {
     RtpSilence { call: CallId, leg: LegId, since_ms: u64 },
     /// A recording was closed and hashed.
     Recorded(Recorded),
+    /// A leg's media was let go: how it was to talk over.
+    Quality(Quality),
 }
 
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.
@@ -139,6 +142,28 @@ pub struct Recorded {
     pub hash: String,
     /// Bytes of the finished file.
     pub bytes: u64,
+}
+
+/// What the RTP and RTCP of one leg came to at one gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quality {
+    pub call: CallId,
+    pub leg: LegId,
+    /// Whose leg it was; none where the plan did not say.
+    pub role: Option<Side>,
+    pub codec: sdp::Codec,
+    pub packets_sent: u64,
+    pub packets_received: u64,
+    /// Of what the peer sent, packets that never came.
+    pub packets_lost: u64,
+    pub packets_late: u64,
+    pub packets_duplicate: u64,
+    /// The mean (RFC 3550 §A.8).
+    pub jitter_us: u32,
+    /// The mean; none where the peer has reported none.
+    pub round_trip_us: Option<u32>,
+    /// Hundredths of a mean opinion score (ITU-T G.107); none where nothing was received.
+    pub mos_x100: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

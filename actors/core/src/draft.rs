@@ -10,7 +10,7 @@ use crate::agent::state::Agent;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
-use crate::cdr::{Cdr, Manifest};
+use crate::cdr::{Cdr, LegQuality, Manifest};
 use crate::changes::Changes;
 use crate::channel::state::Channel;
 use crate::command::TransactionKey;
@@ -54,6 +54,7 @@ pub struct Writes {
     pub answered_branches: Vec<String>,
     pub cdrs: Vec<Cdr>,
     pub manifests: Vec<Manifest>,
+    pub qualities: Vec<LegQuality>,
     pub refused: Vec<Refused>,
 }
 

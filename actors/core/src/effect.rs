@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tandem_sip::{Carrier, Request, Response, sdp::Codec};
 
+use crate::cdr::Side;
 use crate::command::TransactionKey;
 use crate::ids::{CallId, EntityId, GatewayId, LegId, RecordingId};
 
@@ -60,6 +61,8 @@ pub struct MediaLeg {
     pub telephone_event: Option<u8>,
     pub ssrc: u32,
     pub source: Source,
+    /// Whose leg it is, for reports; none in a plan of before roles were told.
+    pub role: Option<Side>,
 }
 
 /// What the peer of a leg hears.

@@ -12,7 +12,7 @@ use crate::agent::state::Agent;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
-use crate::cdr::{Cdr, Manifest};
+use crate::cdr::{Cdr, LegQuality, Manifest};
 use crate::channel::state::Channel;
 use crate::config::Config;
 use crate::effect::{Effect, EffectId};
@@ -42,10 +42,12 @@ pub const WORLD: &str = "world";
 pub const CDRS: &str = "cdrs";
 /// History, by recording.
 pub const RECORDINGS: &str = "recordings";
+/// History, by call and leg.
+pub const QUALITIES: &str = "qualities";
 
 pub const FAMILIES: &[&str] = &[
     CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, OUTBOX, WORLD, CDRS,
-    RECORDINGS,
+    RECORDINGS, QUALITIES,
 ];
 
 /// `None` deletes.
@@ -138,6 +140,10 @@ pub(crate) fn manifest(manifest: &Manifest) -> RowChange {
     row(RECORDINGS, manifest.recording.0.to_be_bytes(), Some(value))
 }
 
+pub(crate) fn quality(quality: &LegQuality) -> RowChange {
+    row(QUALITIES, quality.key(), Some(quality.encoded()))
+}
+
 /// # Errors
 /// Where the bytes are no record that this build knows.
 pub fn decode_cdr(bytes: &[u8]) -> Result<Cdr, Error> {
@@ -148,6 +154,12 @@ pub fn decode_cdr(bytes: &[u8]) -> Result<Cdr, Error> {
 /// Where the bytes are no manifest that this build knows.
 pub fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Error> {
     Ok(wire::manifest_from(proto::Manifest::decode(bytes)?))
+}
+
+/// # Errors
+/// Where the bytes are no leg's quality that this build knows.
+pub fn decode_quality(bytes: &[u8]) -> Result<LegQuality, Error> {
+    wire::leg_quality_from(proto::LegQuality::decode(bytes)?)
 }
 
 impl World {
@@ -200,7 +212,7 @@ impl World {
                     self.config = Some(config.try_into()?);
                 }
             }
-            CDRS | RECORDINGS => {}
+            CDRS | RECORDINGS | QUALITIES => {}
             other => return Err(Error::Unknown("family", other.to_owned())),
         }
         Ok(())

@@ -91,6 +91,7 @@ fn plan(call: u64, pair: &[Endpoint; 2], ports: &[u16], recorded: bool) -> Plan 
         telephone_event: Some(101),
         ssrc: u32::from(ports[at]),
         source,
+        role: "",
     };
     Plan {
         call,

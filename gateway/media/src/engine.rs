@@ -18,12 +18,14 @@ use crate::plan::{self, Plan};
 use crate::ports::{self, Pair};
 use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
-use crate::sys::Waker;
+use crate::sys::{self, Waker};
 use crate::tones;
 use crate::worker::{Command, Parts, Worker};
 
 pub const WORKERS_MAX: usize = 64;
 const RTP_SILENCE_MS_MAX_DEFAULT: u64 = 30_000;
+/// RFC 3550 §6.2.
+const RTCP_INTERVAL_MS_DEFAULT: u64 = 5000;
 /// Longer than a gateway takes to log in and be told its calls.
 const ORPHAN_MS_MAX_DEFAULT: u64 = 60_000;
 /// A worker answers within a turn; this is for one that has died.
@@ -46,6 +48,10 @@ pub struct Options {
     pub ports: RangeInclusive<u16>,
     /// A leg whose peer sends nothing for so long is told of.
     pub rtp_silence_ms_max: u64,
+    /// The mean time between two reports of a leg, before it is spread (RFC 3550 §6.2).
+    pub rtcp_interval_ms: u64,
+    /// Of what is spread in time.
+    pub seed: u64,
     /// A recording that a crash left open is finished after so long, if no plan goes on with it.
     pub orphan_ms_max: u64,
 }
@@ -60,6 +66,8 @@ impl Options {
             pairs: 512,
             ports: ports::RANGE_DEFAULT,
             rtp_silence_ms_max: RTP_SILENCE_MS_MAX_DEFAULT,
+            rtcp_interval_ms: RTCP_INTERVAL_MS_DEFAULT,
+            seed: sys::realtime_ns() ^ (u64::from(std::process::id()) << 32),
             orphan_ms_max: ORPHAN_MS_MAX_DEFAULT,
         }
     }
@@ -159,6 +167,8 @@ impl Engine {
                 music: Arc::clone(&music),
                 ringback: Arc::clone(&ringback),
                 rtp_silence_ms_max: options.rtp_silence_ms_max,
+                rtcp_interval_ms: options.rtcp_interval_ms,
+                seed: options.seed.wrapping_add(number as u64),
             })
             .map_err(Error::Thread)?;
             let thread = thread::Builder::new()

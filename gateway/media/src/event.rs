@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
+use crate::quality::Quality;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A recording is whole: on disk, its header final.
     Recorded(Recorded),
     /// A leg's peer has sent nothing for so long. Told once, until it sends again.
     RtpSilence { call: u64, leg: u64, since_ms: u64 },
+    /// A leg was let go: how it was to talk over.
+    Quality(Quality),
     /// A key was pressed at a leg's peer (RFC 4733).
     Dtmf { call: u64, leg: u64, digit: char, duration_ms: u32 },
 }

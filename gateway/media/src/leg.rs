@@ -7,7 +7,12 @@ use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
 use crate::plan::{Leg, Source};
 use crate::ports::Pair;
+use crate::quality::{Measured, Quality};
+use crate::random::Random;
 use crate::record::Tap;
+use crate::rtcp::packets::REPORT_BYTES_MAX;
+use crate::rtcp::reception::Reception;
+use crate::rtcp::{Moment, Session};
 use crate::rtp::{RtpPacket, Window};
 use crate::stats::{Dropped, LegState};
 use crate::stream::{Outgoing, TAKEOVER_AHEAD_PACKETS};
@@ -41,6 +46,10 @@ pub struct Slot {
     /// Slots that hear this one.
     pub listeners: Vec<usize>,
     pub tap: Option<Tap>,
+    pub reception: Reception,
+    pub control: Session,
+    /// Where RTCP really comes from; latched to as RTP is.
+    pub control_latched: Option<SocketAddr>,
     pub received: u64,
     pub sent: u64,
 }
@@ -78,6 +87,7 @@ impl Slot {
             call,
             outgoing: Outgoing::new(leg.ssrc, sys::realtime_ns(), ahead),
             position: first_position(leg.source),
+            control: Session::new(call, leg.leg, leg.ssrc),
             leg,
             pair,
             latched: None,
@@ -88,6 +98,8 @@ impl Slot {
             silence_told: false,
             listeners: Vec::with_capacity(LISTENERS_MAX),
             tap: None,
+            reception: Reception::default(),
+            control_latched: None,
             received: 0,
             sent: 0,
         }
@@ -97,6 +109,7 @@ impl Slot {
     pub fn update(&mut self, leg: Leg, now_ns: u64) {
         if leg.remote != self.leg.remote {
             self.latched = None;
+            self.control_latched = None;
             self.heard_ns = now_ns;
             self.silence_told = false;
         }
@@ -129,6 +142,102 @@ impl Slot {
             latched: self.latched.is_some(),
             received: self.received,
             sent: self.sent,
+            lost: self.reception.lost(),
+            jitter_us: self.reception.jitter_us(),
+            round_trip_us: self.control.round_trip_us(),
+        }
+    }
+
+    /// What the leg has come to.
+    pub fn quality(&self) -> Quality {
+        let reception = &self.reception;
+        let (lost, jitter_us) = (reception.lost(), reception.jitter_us());
+        let round_trip_us = self.control.round_trip_us();
+        let codec = self.leg.codec;
+        let received = reception.received;
+        let measured = Measured { codec, received, lost, jitter_us, round_trip_us };
+        Quality {
+            call: self.call,
+            leg: self.leg.leg,
+            role: self.leg.role,
+            codec,
+            packets_sent: self.sent,
+            packets_received: received,
+            packets_lost: lost,
+            packets_late: reception.late,
+            packets_duplicate: reception.duplicates,
+            jitter_us,
+            round_trip_us,
+            mos_x100: measured.mos_x100(),
+        }
+    }
+
+    // --- RTCP -----------------------------------------------------------------------------------
+
+    /// Where our reports go: where the peer's come from, else the port after its RTP's
+    /// (RFC 3550 §11).
+    fn control_target(&self) -> Option<SocketAddr> {
+        let rtp = self.target()?;
+        let after = || Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?));
+        self.control_latched.or_else(after)
+    }
+
+    /// Whether a report from this address is this leg's, by the rules of [`Self::accepts`].
+    fn accepts_control(&self, from: SocketAddr) -> bool {
+        let Some(rtp) = self.target() else { return false };
+        let named = rtp.port().checked_add(1) == Some(from.port());
+        let known = self.control_latched.is_none_or(|latched| latched.port() == from.port());
+        from.ip() == rtp.ip() && (named || known)
+    }
+
+    fn moment(&self, now_ns: u64) -> Moment {
+        Moment {
+            now_ns,
+            unix_ns: sys::realtime_ns(),
+            ssrc: self.outgoing.ssrc(),
+            rtp_timestamp: self.outgoing.timestamp_at(now_ns),
+        }
+    }
+
+    /// A datagram of the port for RTCP.
+    pub fn on_control(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        now_ns: u64,
+    ) -> Result<(), Dropped> {
+        if !self.accepts_control(from) {
+            return Err(Dropped::ControlStranger);
+        }
+        let moment = self.moment(now_ns);
+        self.control.on_datagram(datagram, &moment).map_err(|_| Dropped::ControlMalformed)?;
+        self.control_latched = Some(from);
+        Ok(())
+    }
+
+    /// RTCP that came to the port for RTP, from the leg's own peer (RFC 5761).
+    pub fn on_control_beside(&mut self, datagram: &[u8], now_ns: u64) -> Result<(), Dropped> {
+        let moment = self.moment(now_ns);
+        self.control.on_datagram(datagram, &moment).map_err(|_| Dropped::ControlMalformed)
+    }
+
+    /// Sends the report that is due. False if the kernel did not take it.
+    pub fn send_report(&mut self, now_ns: u64, random: &mut Random) -> bool {
+        let mut out = [0; REPORT_BYTES_MAX];
+        let moment = self.moment(now_ns);
+        let bytes = self.control.report(&moment, &mut self.reception, random, &mut out);
+        let Some(target) = self.control_target() else { return true };
+        self.pair.rtcp.send_to(&out[..bytes], target).is_ok()
+    }
+
+    /// Tells the peer that this source ends. It is told once: a peer that misses it finds out by
+    /// silence.
+    pub fn send_goodbye(&mut self, now_ns: u64) {
+        let mut out = [0; REPORT_BYTES_MAX];
+        let moment = self.moment(now_ns);
+        let bytes = self.control.goodbye(&moment, &mut self.reception, &mut out);
+        if let (Some(bytes), Some(target)) = (bytes, self.control_target()) {
+            let _ = self.pair.rtcp.send_to(&out[..bytes], target);
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Leg {
     pub telephone_event: Option<u8>,
     pub ssrc: u32,
     pub source: Source,
+    /// Whose leg it is, as its [`Quality`](crate::Quality) says again; nothing else depends on it.
+    pub role: &'static str,
 }
 
 /// What the peer of a leg hears.

@@ -17,6 +17,10 @@ pub enum Dropped {
     Astray,
     /// The kernel did not take what we sent.
     Send,
+    /// RTCP that is not from the leg's peer.
+    ControlStranger,
+    /// No RTCP compound.
+    ControlMalformed,
 }
 
 macro_rules! counters {
@@ -55,6 +59,9 @@ counters! {
     dropped_astray => "tandem_media_dropped_astray_total",
     dropped_send => "tandem_media_dropped_send_total",
     rtcp_in => "tandem_media_rtcp_in_total",
+    rtcp_out => "tandem_media_rtcp_out_total",
+    rtcp_dropped_stranger => "tandem_media_rtcp_dropped_stranger_total",
+    rtcp_dropped_malformed => "tandem_media_rtcp_dropped_malformed_total",
     /// Generated packets left out because the worker was held up.
     ticks_skipped => "tandem_media_ticks_skipped_total",
     /// Pieces of audio that the recorder's queue had no room for.
@@ -68,6 +75,14 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// What became of an RTCP datagram.
+    pub fn control(&self, taken: Result<(), Dropped>) {
+        match taken {
+            Ok(()) => Self::one(&self.rtcp_in),
+            Err(why) => self.dropped(why),
+        }
+    }
+
     pub fn dropped(&self, why: Dropped) {
         Self::one(match why {
             Dropped::Malformed => &self.dropped_malformed,
@@ -76,6 +91,8 @@ impl Counters {
             Dropped::Duplicate => &self.dropped_duplicate,
             Dropped::Astray => &self.dropped_astray,
             Dropped::Send => &self.dropped_send,
+            Dropped::ControlStranger => &self.rtcp_dropped_stranger,
+            Dropped::ControlMalformed => &self.rtcp_dropped_malformed,
         });
     }
 }
@@ -113,4 +130,10 @@ pub struct LegState {
     pub latched: bool,
     pub received: u64,
     pub sent: u64,
+    /// Of what the peer sent, packets that never came.
+    pub lost: u64,
+    /// The mean (RFC 3550 §A.8).
+    pub jitter_us: u32,
+    /// The mean; none before the peer has reported.
+    pub round_trip_us: Option<u32>,
 }

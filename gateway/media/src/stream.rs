@@ -89,6 +89,13 @@ impl Outgoing {
         self.last.timestamp
     }
 
+    /// What the timestamp is at a moment, between packets too.
+    pub fn timestamp_at(&self, now_ns: u64) -> u32 {
+        let elapsed_ns = self.last.at_ns.map_or(0, |at_ns| now_ns.saturating_sub(at_ns));
+        let samples = elapsed_ns / 1000 * u64::from(SAMPLES_PER_MS) / 1000;
+        self.last.timestamp.wrapping_add(samples as u32)
+    }
+
     pub fn on_source_changed(&mut self) {
         self.fed_by = FedBy::Nobody;
     }

@@ -29,6 +29,7 @@ fn leg(leg: u64, port: u16, source: Source) -> Leg {
         telephone_event: Some(101),
         ssrc: leg as u32,
         source,
+        role: "",
     }
 }
 

@@ -15,12 +15,14 @@ use crate::event::Event;
 use crate::g711;
 use crate::leg::{Kind, Slot};
 use crate::limits::{
-    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PTIME_MS, SAMPLES_PER_PACKET,
-    STALE_DATAGRAMS_MAX,
+    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PTIME_MS, SAMPLES_PER_MS,
+    SAMPLES_PER_PACKET, STALE_DATAGRAMS_MAX,
 };
 use crate::plan::{Plan, Recording, Source};
 use crate::ports::Pair;
+use crate::random::Random;
 use crate::record::Recorder;
+use crate::rtcp::packets::is_rtcp;
 use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket};
 use crate::stats::{Counters, Dropped, LegState};
 use crate::stream::Received;
@@ -61,6 +63,8 @@ pub struct Worker {
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
     pub rtp_silence_ms_max: u64,
+    pub rtcp_interval_ms: u64,
+    random: Random,
     epoll: Epoll,
     ticker: Ticker,
     ticking: bool,
@@ -85,6 +89,9 @@ pub struct Parts {
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
     pub rtp_silence_ms_max: u64,
+    pub rtcp_interval_ms: u64,
+    /// Of what is spread in time.
+    pub seed: u64,
 }
 
 /// Larger than any datagram that is taken, so that a longer one shows.
@@ -108,6 +115,8 @@ impl Worker {
             music: parts.music,
             ringback: parts.ringback,
             rtp_silence_ms_max: parts.rtp_silence_ms_max,
+            rtcp_interval_ms: parts.rtcp_interval_ms,
+            random: Random::new(parts.seed),
             epoll,
             ticker,
             ticking: false,
@@ -134,7 +143,7 @@ impl Worker {
                     TAG_WAKER => woken = true,
                     TAG_TICKER => tick = true,
                     tag if tag & TAG_RTCP != 0 => {
-                        self.on_rtcp((tag & !TAG_RTCP) as usize, &mut buffers);
+                        self.on_rtcp((tag & !TAG_RTCP) as usize, now_ns, &mut buffers);
                     }
                     tag => self.on_rtp(tag as usize, now_ns, &mut buffers),
                 }
@@ -165,6 +174,9 @@ impl Worker {
         let Some(datagram) = buffers.received.get(..bytes.min(DATAGRAM_BYTES_MAX + 1)) else {
             return;
         };
+        if is_rtcp(datagram) {
+            return self.counters.control(slot.on_control_beside(datagram, now_ns));
+        }
         let packet = match RtpPacket::parse(datagram) {
             Ok(packet) if bytes <= DATAGRAM_BYTES_MAX && !packet.payload().is_empty() => packet,
             Ok(_) | Err(_) => return self.counters.dropped(Dropped::Malformed),
@@ -178,6 +190,7 @@ impl Worker {
         };
         let (ssrc, sequence) = (packet.ssrc(), packet.sequence_number());
         let order = slot.window.observe(ssrc, sequence);
+        slot.reception.on_packet(ssrc, sequence, order, SAMPLES_PER_MS);
         match order {
             Order::Ahead { .. } => {}
             Order::Fresh => slot.epoch = slot.epoch.wrapping_add(1),
@@ -193,6 +206,9 @@ impl Worker {
             Counters::one(&self.counters.packets_in);
         }
         let timestamp = packet.timestamp();
+        if kind == Some(Kind::Audio) {
+            slot.reception.on_audio(timestamp, now_ns, SAMPLES_PER_MS);
+        }
         let mut presses = [None; 2];
         match (kind, &slot.tap) {
             (Some(Kind::Audio), Some(tap)) => {
@@ -268,12 +284,11 @@ impl Worker {
         send(slot, &header, &mut out[..end], &self.counters);
     }
 
-    /// Nothing is answered yet; it is read so that the kernel doesn't keep it.
-    fn on_rtcp(&mut self, at: usize, buffers: &mut Buffers) {
-        let Some(slot) = self.slots.get(at).and_then(Option::as_ref) else { return };
-        if slot.pair.rtcp.recv_from(&mut buffers.received).is_ok() {
-            Counters::one(&self.counters.rtcp_in);
-        }
+    fn on_rtcp(&mut self, at: usize, now_ns: u64, buffers: &mut Buffers) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let Ok((bytes, from)) = slot.pair.rtcp.recv_from(&mut buffers.received) else { return };
+        let datagram = &buffers.received[..bytes.min(DATAGRAM_BYTES_MAX)];
+        self.counters.control(slot.on_control(datagram, from, now_ns));
     }
 
     // --- time -----------------------------------------------------------------------------------
@@ -311,9 +326,15 @@ impl Worker {
         send(slot, &header, &mut out[..end], &self.counters);
     }
 
-    /// A peer that fell silent, a key whose end was lost.
+    /// A peer that fell silent, a key whose end was lost, a report that is due.
     fn watch(&mut self, at: usize, now_ns: u64) {
         let Some(slot) = self.slots[at].as_mut() else { return };
+        if slot.control.is_due(now_ns) {
+            match slot.send_report(now_ns, &mut self.random) {
+                true => Counters::one(&self.counters.rtcp_out),
+                false => self.counters.dropped(Dropped::Send),
+            }
+        }
         let (call, leg) = (slot.call, slot.leg.leg);
         let press = slot.keypad.on_tick(now_ns);
         let since_ms = now_ns.saturating_sub(slot.heard_ns) / NS_PER_MS;
@@ -389,7 +410,7 @@ impl Worker {
             })
         });
         for at in gone {
-            self.detach(at);
+            self.part(at, now_ns);
         }
         for (leg, pair) in plan.legs.into_iter().zip(pairs) {
             let present = kept
@@ -403,7 +424,7 @@ impl Worker {
                     }
                     call.slots.push(at);
                 }
-                None => match self.attach(Slot::new(plan.call, leg, pair, now_ns)) {
+                None => match self.attach(Slot::new(plan.call, leg, pair, now_ns), now_ns) {
                     Ok(at) => call.slots.push(at),
                     Err(error) => {
                         tracing::error!(call = plan.call, %error, "a leg can't be served");
@@ -484,9 +505,23 @@ impl Worker {
         let Some(mut call) = self.calls.remove(&call) else { return };
         let recording = call.recording.take();
         self.stop_recording(&call.slots, recording);
+        let now_ns = sys::monotonic_ns();
         for at in call.slots {
-            self.detach(at);
+            // A gateway that stops says no goodbye: another goes on with the leg.
+            if self.stopped {
+                self.detach(at);
+            } else {
+                self.part(at, now_ns);
+            }
         }
+    }
+
+    /// Lets a leg go that is over.
+    fn part(&mut self, at: usize, now_ns: u64) {
+        if let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) {
+            slot.send_goodbye(now_ns);
+        }
+        self.detach(at);
     }
 
     fn withdraw(&mut self, call: u64, port: u16) {
@@ -504,7 +539,8 @@ impl Worker {
         self.calls.insert(call, entry);
     }
 
-    fn attach(&mut self, slot: Slot) -> io::Result<usize> {
+    fn attach(&mut self, mut slot: Slot, now_ns: u64) -> io::Result<usize> {
+        slot.control.begin(self.rtcp_interval_ms, now_ns, &mut self.random);
         let pair = Arc::clone(&slot.pair);
         // What came for whoever had the port before is nobody's.
         let mut stale = [0; 1];
@@ -533,6 +569,11 @@ impl Worker {
     fn detach(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
         metrics::gauge!("tandem_media_legs_active").decrement(1.0);
+        let quality = slot.quality();
+        if quality.is_of_a_stream() {
+            quality.publish();
+            self.tell(Event::Quality(quality));
+        }
         for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
             if let Err(error) = self.epoll.remove(socket) {
                 tracing::error!(%error, port = slot.pair.port, "a socket can't be let go");
@@ -547,6 +588,7 @@ fn send(slot: &mut Slot, header: &Header, packet: &mut [u8], counters: &Counters
     match slot.pair.rtp.send_to(packet, target) {
         Ok(_) => {
             slot.sent += 1;
+            slot.control.on_sent(packet.len() - HEADER_BYTES);
             Counters::one(&counters.packets_out);
         }
         Err(_) => counters.dropped(Dropped::Send),

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use rtcp_types::prelude::*;
+use rtcp_types::{Compound, Packet, ReportBlock, SenderReport};
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
-use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Recording, Source};
+use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Quality, Recording, Source};
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -58,6 +60,7 @@ impl Bench {
             telephone_event: Some(101),
             ssrc: 0x1000 + leg as u32,
             source,
+            role: if leg == CALLER { "caller" } else { "agent" },
         }
     }
 
@@ -100,7 +103,7 @@ fn recorded(events: &Receiver<Event>) -> Recorded {
     loop {
         match events.recv_timeout(WITHIN).expect("a recording is told") {
             Event::Recorded(recorded) => return recorded,
-            Event::Dtmf { .. } | Event::RtpSilence { .. } => {}
+            Event::Dtmf { .. } | Event::RtpSilence { .. } | Event::Quality(_) => {}
         }
     }
 }
@@ -231,7 +234,7 @@ fn noise_on_all_ports_is_dropped_and_the_talk_goes_on() {
         }
     }
     until("noise is counted", || bench.engine.stats().totals.dropped_malformed > 50);
-    until("RTCP is read", || bench.engine.stats().totals.rtcp_in > 50);
+    until("so is that for RTCP", || bench.engine.stats().totals.rtcp_dropped_malformed > 50);
     caller.talk(SocketAddr::new(LOCAL, bench.ports[0]), Codec::Pcmu, CALLER_HZ);
     legs[0].remote = Some(caller.address());
     bench.apply(3, legs, None);
@@ -466,4 +469,128 @@ fn another_engine_takes_over_a_leg_and_its_stream_goes_on_ahead() {
     assert_eq!((after.streams, after.odd), (1, 0), "one sequence to the peer");
     let ahead = after.sequence.wrapping_sub(before.sequence);
     assert!(ahead < 3000, "{ahead}");
+}
+
+/// A peer whose RTP and RTCP ports are in our hands.
+struct RawPeer {
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    to: u16,
+}
+
+impl RawPeer {
+    const SSRC: u32 = 0xfeed;
+
+    fn of(to: u16) -> Self {
+        let pair = || {
+            let rtp = UdpSocket::bind((LOCAL, 0)).expect("a port");
+            let after = rtp.local_addr().expect("an address").port().checked_add(1)?;
+            Some((rtp, UdpSocket::bind((LOCAL, after)).ok()?))
+        };
+        let (rtp, rtcp) = (0..100).find_map(|_| pair()).expect("two ports in a row");
+        rtcp.set_read_timeout(Some(WITHIN)).expect("a time-out");
+        Self { rtp, rtcp, to }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.rtp.local_addr().expect("an address")
+    }
+
+    fn talk(&self, sequence: u16) {
+        let mut packet = [0xff; 172];
+        packet[..2].copy_from_slice(&[0x80, 0]);
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+        packet[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+        packet[8..12].copy_from_slice(&Self::SSRC.to_be_bytes());
+        self.rtp.send_to(&packet, (LOCAL, self.to)).expect("sent");
+    }
+
+    /// The next compound.
+    fn report(&self, buffer: &mut [u8; 512]) -> usize {
+        self.rtcp.recv_from(buffer).expect("a report").0
+    }
+
+    /// Answers a report at once, and begins a round trip of its own.
+    fn answer(&self, report: &SenderReport<'_>) {
+        let block = ReportBlock::builder(report.ssrc())
+            .last_sender_report_timestamp((report.ntp_timestamp() >> 16) as u32);
+        let answer = SenderReport::builder(Self::SSRC)
+            .ntp_timestamp(0x0001_2345_6789_abcd)
+            .add_report_block(block);
+        let mut bytes = [0; 128];
+        let end = Compound::builder().add_packet(answer).write_into(&mut bytes).expect("room");
+        self.rtcp.send_to(&bytes[..end], (LOCAL, self.to + 1)).expect("sent");
+    }
+}
+
+fn packets(compound: &[u8]) -> Vec<Packet<'_>> {
+    Compound::parse(compound).expect("a compound").map(|packet| packet.expect("whole")).collect()
+}
+
+#[test]
+fn leg_reports_by_rtcp_and_says_goodbye_and_its_quality_is_told() {
+    let bench = Bench::start_with(|options| options.rtcp_interval_ms = 100);
+    let events = bench.engine.events();
+    let peer = RawPeer::of(bench.ports[0]);
+    let somebody = bench.pool.open(LOCAL).expect("an endpoint");
+    let leg = Leg { remote: Some(peer.address()), ..bench.leg(CALLER, &somebody, Source::Music) };
+    bench.apply(1, vec![leg], None);
+    until("the leg is served", || bench.engine.stats().legs.len() == 1);
+    // Of ten packets the fourth is lost.
+    (0..10).filter(|at| *at != 3).for_each(|at| peer.talk(65_530_u16.wrapping_add(at)));
+    let mut buffer = [0; 512];
+    // The first that has seen all of them.
+    let highest = loop {
+        let end = peer.report(&mut buffer);
+        let packets = packets(&buffer[..end]);
+        let [Packet::Sr(report), Packet::Sdes(_)] = &packets[..] else { panic!("{packets:?}") };
+        assert_eq!(report.ssrc(), 0x1001);
+        assert!(report.packet_count() > 0 && report.octet_count() == 160 * report.packet_count());
+        let Some(block) = report.report_blocks().next() else { continue };
+        assert_eq!(block.ssrc(), RawPeer::SSRC);
+        peer.answer(report);
+        if block.extended_sequence_number() == 65_536 + 3 {
+            break block.cumulative_lost();
+        }
+    };
+    assert_eq!(highest, 1);
+    // A stranger's report is dropped and counted, and no third source is reported to.
+    let stranger = UdpSocket::bind((LOCAL, 0)).expect("a port");
+    stranger.send_to(&[0x80, 201, 0, 1, 0, 0, 0, 1], (LOCAL, peer.to + 1)).expect("sent");
+    peer.rtcp.send_to(&[1, 2, 3], (LOCAL, peer.to + 1)).expect("sent");
+    until("both are dropped", || {
+        let totals = bench.engine.stats().totals;
+        (totals.rtcp_dropped_stranger, totals.rtcp_dropped_malformed) == (1, 1)
+    });
+    // Our report names the peer's.
+    loop {
+        let end = peer.report(&mut buffer);
+        let packets = packets(&buffer[..end]);
+        let Some(Packet::Sr(report)) = packets.first() else { panic!("{packets:?}") };
+        let block = report.report_blocks().next().expect("a block");
+        if block.last_sender_report_timestamp() != 0 {
+            assert_eq!(block.last_sender_report_timestamp(), 0x2345_6789);
+            assert!(block.delay_since_last_sender_report_timestamp() < 5 * 65_536);
+            break;
+        }
+    }
+    until("the round trip is known", || {
+        bench.engine.stats().legs.iter().all(|leg| leg.round_trip_us.is_some())
+    });
+    bench.apply(2, Vec::new(), None);
+    loop {
+        let end = peer.report(&mut buffer);
+        if let [Packet::Sr(_), Packet::Sdes(_), Packet::Bye(_)] = packets(&buffer[..end])[..] {
+            break;
+        }
+    }
+    let Event::Quality(quality) = events.recv_timeout(WITHIN).expect("a quality") else {
+        panic!("an event of another kind")
+    };
+    let Quality { call, leg, role, packets_received, packets_lost, .. } = quality;
+    assert_eq!((call, leg, role), (CALL, CALLER, "caller"));
+    assert_eq!((packets_received, packets_lost), (9, 1));
+    assert!(quality.packets_sent > 0 && quality.round_trip_us.is_some_and(|us| us < 2_000_000));
+    // A tenth of G.711 without concealment is hard to follow.
+    assert!(quality.mos_x100.is_some_and(|mos| (100..200).contains(&mos)), "{quality:?}");
 }

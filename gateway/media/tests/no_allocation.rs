@@ -50,6 +50,7 @@ fn recorded_relay_allocates_nothing_per_packet() {
             telephone_event: None,
             ssrc: 1,
             source,
+            role: "",
         };
         let legs = vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))];
         let call = call as u64;

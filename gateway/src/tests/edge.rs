@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tandem_core::cdr::Side;
 use tandem_core::command::GatewayEvent;
 use tandem_core::effect::{Body, MediaLeg, MediaPlan, Source};
 use tandem_core::ids::{CallId, LegId};
@@ -129,6 +130,7 @@ async fn gateway_serves_with_its_own_media_until_it_is_stopped() {
         telephone_event: None,
         ssrc: 1,
         source: Source::Echo,
+        role: Some(Side::Caller),
     };
     let plan = MediaPlan { call: CallId(1), version: 1, legs: vec![leg], recording: None };
     let id = node.effect(1, Body::Media(plan)).await;

@@ -126,6 +126,9 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::RtpSilence { call, leg, since_ms } => {
             format!("no RTP on leg {leg} of call {call} for {since_ms} ms")
         }
+        GatewayEvent::Quality(quality) => {
+            format!("quality of leg {} of call {}", quality.leg, quality.call)
+        }
         GatewayEvent::Recorded(recorded) => {
             format!("recording {} of call {}", recorded.recording, recorded.call)
         }

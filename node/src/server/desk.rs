@@ -167,7 +167,8 @@ impl Node for Desk {
                 let page = tokio::task::spawn_blocking(move || {
                     if cdrs {
                         let rows = shard.records(Records::Cdrs);
-                        records::cdrs(rows.as_ref(), &asked, views::cdr)
+                        let qualities = shard.records(Records::Qualities);
+                        records::cdrs(rows.as_ref(), qualities.as_ref(), &asked, views::cdr)
                     } else {
                         let rows = shard.records(Records::Recordings);
                         records::recordings(rows.as_ref(), &asked, views::recording)

@@ -1,12 +1,16 @@
 //! Records that are written once: CDRs and recordings, read page by page from the rows of state.
 
 use serde_json::{Value, json};
-use tandem_core::ids::RecordingId;
+use tandem_core::ids::{CallId, RecordingId};
 use tandem_core::view;
+
+use super::views;
 
 /// Rows that one request looks at; where a filter finds nothing among them, the page is empty
 /// and its cursor goes on.
 const ROWS_MAX: usize = 100_000;
+/// Legs of one call whose quality is shown.
+const LEGS_MAX: usize = 100;
 pub const LIMIT_MAX: usize = 1_000;
 pub const LIMIT_DEFAULT: usize = 200;
 
@@ -66,15 +70,46 @@ impl Asked {
 }
 
 /// CDRs whose calls ended at `since` or later, the latest first. Keys begin with the time of the
-/// end in milliseconds.
-pub fn cdrs(rows: &dyn Rows, asked: &Asked, view: impl Fn(&[u8]) -> Option<view::Cdr>) -> Value {
+/// end in milliseconds. What is reported of their legs later than they are written is joined to
+/// them.
+pub fn cdrs(
+    rows: &dyn Rows,
+    qualities: &dyn Rows,
+    asked: &Asked,
+    view: impl Fn(&[u8]) -> Option<view::Cdr>,
+) -> Value {
     let since = asked.since_ms.unwrap_or(0).to_be_bytes();
     let earlier = |key: &[u8]| key < since.as_slice();
     page(rows, asked, earlier, |bytes| {
         let cdr = view(bytes)?;
         let wanted = is(&asked.sip_call_id, &cdr.sip_call_id) && is(&asked.call, &cdr.call);
-        wanted.then(|| serde_json::to_value(cdr).unwrap_or_default())
+        wanted.then(|| {
+            let legs = quality(qualities, &cdr.call);
+            let mut item = serde_json::to_value(cdr).unwrap_or_default();
+            if let (Some(item), false) = (item.as_object_mut(), legs.is_empty()) {
+                item.insert("quality".to_owned(), legs.into());
+            }
+            item
+        })
     })
+}
+
+/// How a call's legs were; none before it is reported.
+fn quality(rows: &dyn Rows, call: &str) -> Vec<Value> {
+    let Ok(call) = call.parse::<CallId>() else { return Vec::new() };
+    let prefix = call.0.to_be_bytes();
+    let behind = call.0.checked_add(1).map(u64::to_be_bytes);
+    let mut legs = Vec::new();
+    rows.scan_down(behind.as_ref().map(<[u8; 8]>::as_slice), &mut |key, value| {
+        let of_call = key.starts_with(&prefix) && legs.len() < LEGS_MAX;
+        if of_call {
+            legs.extend(views::quality(value));
+        }
+        of_call
+    });
+    // In the order of their keys.
+    legs.reverse();
+    legs
 }
 
 pub fn recordings(
@@ -269,6 +304,10 @@ mod tests {
         })
     }
 
+    fn none() -> Memory {
+        Memory(BTreeMap::new())
+    }
+
     fn ids(page: &Value) -> String {
         page["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect()
     }
@@ -278,7 +317,7 @@ mod tests {
         let mut asked = Asked { limit: 2, ..Asked::default() };
         let mut pages = Vec::new();
         loop {
-            let page = cdrs(&memory(), &asked, view);
+            let page = cdrs(&memory(), &none(), &asked, view);
             pages.push(ids(&page));
             let Some(next) = page["next"].as_str() else { break };
             asked.cursor = unhex(next);
@@ -290,9 +329,69 @@ mod tests {
     fn records_are_those_that_a_filter_names() {
         let asked =
             Asked { sip_call_id: Some("sip-4".into()), limit: LIMIT_MAX, ..Asked::default() };
-        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "4");
+        assert_eq!(ids(&cdrs(&memory(), &none(), &asked, view)), "4");
         let asked = Asked { since_ms: Some(3_000), limit: LIMIT_MAX, ..Asked::default() };
-        assert_eq!(ids(&cdrs(&memory(), &asked, view)), "543");
+        assert_eq!(ids(&cdrs(&memory(), &none(), &asked, view)), "543");
+    }
+
+    /// Through the core: its rows are what is joined.
+    #[test]
+    fn cdr_shows_the_quality_of_its_own_legs_once_it_is_reported() {
+        use tandem_core::cdr::Side;
+        use tandem_core::command::{Command, Envelope, GatewayEvent, Login, Origin, Quality};
+        use tandem_core::world::{Meta, World};
+
+        let (mut world, mut rows) = (World::new(0), BTreeMap::new());
+        let mut apply = |index: u64, event| {
+            let at = tandem_sip::Millis(index);
+            let meta = Meta { at, seed: index, version: 1, shard: 0, index, term: 1 };
+            let origin = Origin { gateway: "gw-a".into(), incarnation: 1, sequence: index };
+            let command = Command::Gateway(event);
+            let (origin, done) = (Some(origin), Vec::new());
+            let envelope = Envelope { at, seed: index, version: 1, origin, done, command };
+            let applied = world.apply(&meta, &envelope).rows;
+            let kept = applied.into_iter().filter(|row| row.family == tandem_core::rows::QUALITIES);
+            rows.extend(kept.filter_map(|row| Some((row.key, row.value?))));
+        };
+        let ports = Vec::new();
+        apply(1, GatewayEvent::Login(Login { vip: "127.0.0.1:5060".parse().unwrap(), ports }));
+        let quality = |call: u64, leg: u64, role| Quality {
+            call: CallId(call),
+            leg: tandem_core::ids::LegId(leg),
+            role: Some(role),
+            codec: tandem_sip::sdp::Codec::Pcma,
+            packets_sent: 100,
+            packets_received: 90,
+            packets_lost: 10,
+            packets_late: 1,
+            packets_duplicate: 2,
+            jitter_us: 1_500,
+            round_trip_us: (leg == 1).then_some(20_000),
+            mos_x100: Some(410),
+        };
+        let legs = [(3, 9, Side::Caller), (4, 2, Side::Agent), (4, 1, Side::Caller)];
+        for (index, (call, leg, role)) in (2..).zip(legs) {
+            apply(index, GatewayEvent::Quality(quality(call, leg, role)));
+        }
+        let view = |bytes: &[u8]| {
+            let cdr = view(bytes)?;
+            let call = CallId(cdr.call.parse().ok()?).to_string();
+            Some(view::Cdr { call, ..cdr })
+        };
+        let asked = Asked { limit: LIMIT_MAX, ..Asked::default() };
+        let page = cdrs(&memory(), &Memory(rows), &asked, view);
+        let item = |at: usize| &page["items"][at];
+        let expected = json!({
+            "role": "caller", "gateway": "gw-a", "codec": "PCMA",
+            "packets_sent": 100, "packets_received": 90, "packets_lost": 10, "packets_late": 1,
+            "packets_duplicate": 2, "jitter_ms": 1.5, "rtt_ms": 20.0, "mos": 4.1,
+        });
+        assert_eq!(item(1)["quality"][0], expected);
+        assert_eq!(item(1)["quality"][1]["role"], "agent");
+        assert_eq!(item(1)["quality"][1]["rtt_ms"], Value::Null);
+        assert_eq!(item(1)["quality"].as_array().map(Vec::len), Some(2), "its own alone");
+        assert_eq!(item(2)["quality"].as_array().map(Vec::len), Some(1));
+        assert!(item(0).get("quality").is_none(), "absent until it is reported");
     }
 
     #[test]

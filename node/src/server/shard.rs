@@ -30,6 +30,8 @@ pub enum Error {
 pub enum Records {
     Cdrs,
     Recordings,
+    /// Of legs, beside the CDRs.
+    Qualities,
 }
 
 #[async_trait]

@@ -98,6 +98,7 @@ impl Shard for Solo {
         let family = match records {
             Records::Cdrs => rows::CDRS,
             Records::Recordings => rows::RECORDINGS,
+            Records::Qualities => rows::QUALITIES,
         };
         let state = self.state.lock();
         let of_family = state.rows.iter().filter(|((known, _), _)| *known == family);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tandem_core::cdr::{LegQuality, Side};
 use tandem_core::ids::{AgentId, CallId, QueueId, TrunkId};
 use tandem_core::world::World;
 use tandem_core::{query, rows, view};
@@ -57,6 +58,25 @@ fn json_of<T: Serialize>(item: T) -> Option<Value> {
 /// A row of the family of CDRs.
 pub fn cdr(row: &[u8]) -> Option<view::Cdr> {
     rows::decode_cdr(row).inspect_err(unreadable).ok().map(|cdr| query::show_cdr(&cdr))
+}
+
+/// A row of the family of qualities.
+pub fn quality(row: &[u8]) -> Option<Value> {
+    let LegQuality { gateway, quality } = rows::decode_quality(row).inspect_err(unreadable).ok()?;
+    let ms = |us: u32| f64::from(us) / 1_000.0;
+    Some(json!({
+        "role": quality.role.map(Side::as_str),
+        "gateway": gateway.to_string(),
+        "codec": quality.codec.name(),
+        "packets_sent": quality.packets_sent,
+        "packets_received": quality.packets_received,
+        "packets_lost": quality.packets_lost,
+        "packets_late": quality.packets_late,
+        "packets_duplicate": quality.packets_duplicate,
+        "jitter_ms": ms(quality.jitter_us),
+        "rtt_ms": quality.round_trip_us.map(ms),
+        "mos": quality.mos_x100.map(|mos| f64::from(mos) / 100.0),
+    }))
 }
 
 /// A row of the family of recordings.

@@ -61,6 +61,7 @@ const FAMILIES: &[&str] = &[
     rows::WORLD,
     rows::CDRS,
     rows::RECORDINGS,
+    rows::QUALITIES,
     meta::META,
 ];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
@@ -349,6 +350,7 @@ impl Shard for TenantShard {
         let family = match records {
             Records::Cdrs => rows::CDRS,
             Records::Recordings => rows::RECORDINGS,
+            Records::Qualities => rows::QUALITIES,
         };
         Box::new(Stored { state: self.state.clone(), shard: TENANT, family })
     }

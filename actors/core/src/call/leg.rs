@@ -7,6 +7,7 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request};
 
+use crate::cdr::Side;
 use crate::command::TransactionKey;
 use crate::ids::{AgentId, GatewayId, LegId, OfferId};
 
@@ -122,6 +123,15 @@ impl Leg {
             Role::Caller => "caller",
             Role::Agent { .. } => "agent",
             Role::Callee { .. } => "callee",
+        }
+    }
+
+    /// Who talks over the leg.
+    pub fn side(&self) -> Side {
+        match self.role {
+            Role::Caller => Side::Caller,
+            Role::Agent { .. } => Side::Agent,
+            Role::Callee { .. } => Side::Callee,
         }
     }
 

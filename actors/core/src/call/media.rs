@@ -55,5 +55,6 @@ fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
         telephone_event: leg.media.telephone_event,
         ssrc: leg.media.ssrc,
         source,
+        role: Some(leg.side()),
     }
 }

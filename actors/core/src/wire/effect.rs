@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use tandem_sip::protobuf::{Encode, Writer};
 
+use super::history::side_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
+use crate::cdr::Side;
 use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
@@ -103,6 +105,7 @@ impl Encode for MediaLeg {
         to.uint(7, self.ssrc);
         to.text(8, source);
         to.fixed(9, source_leg);
+        to.some_text(15, self.role.map(Side::as_str));
     }
 }
 
@@ -128,6 +131,7 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             telephone_event: telephone_event.transpose()?,
             ssrc: leg.ssrc,
             source,
+            role: leg.role.as_deref().map(side_from).transpose()?,
         })
     }
 }

@@ -34,6 +34,7 @@ impl Encode for GatewayEvent {
                 to.uint(3, *since_ms);
             }),
             Self::Recorded(recorded) => to.message(11, recorded),
+            Self::Quality(quality) => to.message(20, quality),
         }
     }
 }
@@ -120,6 +121,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 hash: recorded.hash,
                 bytes: recorded.bytes,
             }),
+            Event::Quality(quality) => Self::Quality(quality.try_into()?),
         })
     }
 }

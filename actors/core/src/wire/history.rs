@@ -1,10 +1,10 @@
 use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 
-use super::Error;
-use crate::cdr::{Cdr, Disposition, Manifest, Side};
-use crate::command::Gap;
-use crate::ids::{AgentId, CallId, QueueId, RecordingId};
+use super::{Error, narrow, need};
+use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
+use crate::command::{Gap, Quality};
+use crate::ids::{AgentId, CallId, LegId, QueueId, RecordingId};
 use crate::proto;
 
 impl Encode for Cdr {
@@ -29,6 +29,13 @@ impl Encode for Cdr {
     }
 }
 
+pub(super) fn side_from(text: &str) -> Result<Side, Error> {
+    [Side::Caller, Side::Agent, Side::Callee, Side::System, Side::Operator]
+        .into_iter()
+        .find(|known| known.as_str() == text)
+        .ok_or_else(|| Error::Unknown("side", text.to_owned()))
+}
+
 pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
     let disposition = [
         Disposition::Answered,
@@ -41,10 +48,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
     .into_iter()
     .find(|known| known.as_str() == cdr.disposition)
     .ok_or_else(|| Error::Unknown("disposition", cdr.disposition.clone()))?;
-    let hung_up_by = [Side::Caller, Side::Agent, Side::Callee, Side::System, Side::Operator]
-        .into_iter()
-        .find(|known| known.as_str() == cdr.hung_up_by)
-        .ok_or_else(|| Error::Unknown("side", cdr.hung_up_by.clone()))?;
+    let hung_up_by = side_from(&cdr.hung_up_by)?;
     Ok(Cdr {
         call: CallId(cdr.call),
         sip_call_id: cdr.sip_call_id,
@@ -90,4 +94,57 @@ pub(crate) fn manifest_from(manifest: proto::Manifest) -> Manifest {
         sealed: manifest.sealed,
         hash: manifest.hash,
     }
+}
+
+impl Encode for Quality {
+    fn encode(&self, to: &mut Writer) {
+        to.fixed(1, self.call.0);
+        to.fixed(2, self.leg.0);
+        to.some_text(3, self.role.map(Side::as_str));
+        to.text(4, self.codec.name());
+        to.uint(5, self.packets_sent);
+        to.uint(6, self.packets_received);
+        to.uint(7, self.packets_lost);
+        to.uint(8, self.packets_late);
+        to.uint(9, self.packets_duplicate);
+        to.uint(10, self.jitter_us);
+        to.some_uint(11, self.round_trip_us);
+        to.some_uint(12, self.mos_x100);
+    }
+}
+
+impl TryFrom<proto::Quality> for Quality {
+    type Error = Error;
+
+    fn try_from(quality: proto::Quality) -> Result<Self, Error> {
+        let mos_x100 = quality.mos_x100.map(|mos| narrow(mos, "quality.mos_x100"));
+        Ok(Self {
+            call: CallId(quality.call),
+            leg: LegId(quality.leg),
+            role: quality.role.as_deref().map(side_from).transpose()?,
+            codec: tandem_sip::wire::codec(&quality.codec)?,
+            packets_sent: quality.packets_sent,
+            packets_received: quality.packets_received,
+            packets_lost: quality.packets_lost,
+            packets_late: quality.packets_late,
+            packets_duplicate: quality.packets_duplicate,
+            jitter_us: quality.jitter_us,
+            round_trip_us: quality.round_trip_us,
+            mos_x100: mos_x100.transpose()?,
+        })
+    }
+}
+
+impl Encode for LegQuality {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.gateway.0);
+        to.message(2, &self.quality);
+    }
+}
+
+pub(crate) fn leg_quality_from(row: proto::LegQuality) -> Result<LegQuality, Error> {
+    Ok(LegQuality {
+        gateway: row.gateway.into(),
+        quality: need(row.quality, "leg_quality.quality")?.try_into()?,
+    })
 }

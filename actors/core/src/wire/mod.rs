@@ -20,7 +20,7 @@ use crate::effect::Effect;
 use crate::ids::{ChannelId, EntityId};
 use crate::proto;
 
-pub(crate) use history::{cdr_from, manifest_from};
+pub(crate) use history::{cdr_from, leg_quality_from, manifest_from};
 pub(crate) use row::{Counted, Invite, counts_from, invite_from, refused_from};
 
 /// Bytes that this build can't read.

@@ -33,6 +33,7 @@ impl World {
             }
             GatewayEvent::RtpSilence { call, .. } => Some(EntityId::Call(*call)),
             GatewayEvent::Recorded(recorded) => Some(EntityId::Call(recorded.call)),
+            GatewayEvent::Quality(quality) => Some(EntityId::Call(quality.call)),
         }
     }
 

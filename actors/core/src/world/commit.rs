@@ -46,6 +46,7 @@ impl World {
         let refused = std::mem::take(&mut writes.refused);
         rows.extend(writes.cdrs.iter().map(rows::cdr));
         rows.extend(writes.manifests.iter().map(rows::manifest));
+        rows.extend(writes.qualities.iter().map(rows::quality));
         let mut touched = self.keep(writes, rows);
         if configured {
             rows.push(rows::config(self));

@@ -7,6 +7,7 @@ use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
 use crate::call::{ending, inbound, indialog, media, outbound};
+use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
 use crate::command::{GatewayEvent, Login, Origin};
 use crate::config::Config;
@@ -79,6 +80,12 @@ pub(super) fn gateway_event(
         GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
         GatewayEvent::Recorded(recorded) => {
             ending::on_recorded(draft, &origin.gateway, recorded);
+            Ok(())
+        }
+        GatewayEvent::Quality(quality) => {
+            // History: the call may be long over, its record written.
+            let (gateway, quality) = (origin.gateway.clone(), quality.clone());
+            draft.writes.qualities.push(LegQuality { gateway, quality });
             Ok(())
         }
     }

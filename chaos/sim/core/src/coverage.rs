@@ -18,10 +18,11 @@ pub const STATES: [&str; 9] = [
     "ending",
 ];
 
-pub const MARKS: [&str; 8] = [
+pub const MARKS: [&str; 9] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
+    "the quality of a leg is reported",
     "an actor is quarantined",
     "an effect of an old leader is fenced",
     "a command panics",

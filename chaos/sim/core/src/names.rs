@@ -90,6 +90,7 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::AckTimeout { transaction } => of(&[29, text(&transaction.branch)]),
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
+        GatewayEvent::Quality(quality) => of(&[32, quality.call.0, quality.leg.0]),
     }
 }
 

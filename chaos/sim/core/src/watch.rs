@@ -11,7 +11,7 @@ use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
     inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_offers, inv_order, inv_outbox,
-    inv_pairs, inv_records, inv_resources, inv_time, inv_transitions,
+    inv_pairs, inv_quality, inv_records, inv_resources, inv_time, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -32,6 +32,7 @@ pub struct Watch {
     pub fence: inv_fence::Fences,
     pub records: inv_records::Records,
     offers: inv_offers::Offers,
+    qualities: inv_quality::Qualities,
     order: inv_order::Order,
     time: inv_time::Time,
     transitions: inv_transitions::Transitions,
@@ -64,6 +65,7 @@ impl Watch {
         self.time.after(step).map_err(named("time"))?;
         self.acknowledged.after(step);
         self.records.after(step).map_err(named("records"))?;
+        self.qualities.after(step).map_err(named("quality"))?;
         self.offers.after(step).map_err(named("offers"))?;
         self.order.after(step).map_err(named("order"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;

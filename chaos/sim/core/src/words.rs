@@ -47,6 +47,7 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
+        GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
     }
 }
 

@@ -10,9 +10,10 @@ use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
 
 use super::values;
 use crate::call::leg::Media;
+use crate::cdr::Side;
 use crate::command::{
-    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Recorded,
-    Register, RequestedState, TransactionKey,
+    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Quality,
+    Recorded, Register, RequestedState, TransactionKey,
 };
 use crate::config::{self, Config, Number, Target, Trunk};
 use crate::deadline::Deadline;
@@ -250,7 +251,35 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         (call_id(), leg_id(), any::<u64>())
             .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
         recorded,
+        quality().prop_map(GatewayEvent::Quality),
     ]
+}
+
+fn role() -> impl Strategy<Value = Option<Side>> {
+    option::of(prop::sample::select(vec![Side::Caller, Side::Agent, Side::Callee]))
+}
+
+pub fn quality() -> impl Strategy<Value = Quality> {
+    let measured = (any::<u32>(), option::of(any::<u32>()), option::of(any::<u16>()));
+    (call_id(), leg_id(), role(), codec(), any::<[u64; 5]>(), measured).prop_map(
+        |(call, leg, role, codec, counts, (jitter_us, round_trip_us, mos_x100))| {
+            let [sent, received, lost, late, duplicate] = counts;
+            Quality {
+                call,
+                leg,
+                role,
+                codec,
+                packets_sent: sent,
+                packets_received: received,
+                packets_lost: lost,
+                packets_late: late,
+                packets_duplicate: duplicate,
+                jitter_us,
+                round_trip_us,
+                mos_x100,
+            }
+        },
+    )
 }
 
 pub fn command() -> impl Strategy<Value = Command> {
@@ -299,7 +328,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         Just(Source::Echo),
         leg_id().prop_map(Source::Leg),
     ];
-    let leg = (leg_id(), media(), source).prop_map(|(leg, media, source)| MediaLeg {
+    let leg = (leg_id(), media(), source, role()).prop_map(|(leg, media, source, role)| MediaLeg {
         leg,
         port: media.port,
         remote: media.remote,
@@ -308,6 +337,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         telephone_event: media.telephone_event,
         ssrc: media.ssrc,
         source,
+        role,
     });
     let recording = (recording_id(), leg_id(), leg_id())
         .prop_map(|(id, left, right)| RecordingPlan { id, left, right });

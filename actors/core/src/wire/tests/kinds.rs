@@ -173,5 +173,6 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),
         kind!("Cdr", cdrs, |v| row(rows::cdr(v)), rows::decode_cdr),
         kind!("Manifest", manifests, |v| row(rows::manifest(v)), rows::decode_manifest),
+        kind!("LegQuality", qualities, |v| row(rows::quality(v)), rows::decode_quality),
     ]
 }

@@ -4,9 +4,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::generators::{config, effect, envelope, event};
+use super::generators::{config, effect, envelope, event, gateway_id, quality};
 use super::kinds::{self, kinds};
 use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue};
+use crate::cdr::LegQuality;
 use crate::gateway::Gateway;
 use crate::{proto, rows, wire};
 
@@ -88,9 +89,16 @@ proptest! {
     }
 
     #[test]
-    fn history_is_read_as_it_was_written(cdr in cdr(), manifest in manifest()) {
+    fn history_is_read_as_it_was_written(
+        cdr in cdr(),
+        manifest in manifest(),
+        gateway in gateway_id(),
+        quality in quality(),
+    ) {
         prop_assert_eq!(rows::decode_cdr(&value(rows::cdr(&cdr))), Ok(cdr));
         prop_assert_eq!(rows::decode_manifest(&value(rows::manifest(&manifest))), Ok(manifest));
+        let quality = LegQuality { gateway, quality };
+        prop_assert_eq!(rows::decode_quality(&value(rows::quality(&quality))), Ok(quality));
     }
 
     #[test]

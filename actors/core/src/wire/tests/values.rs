@@ -12,11 +12,11 @@ use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Media, Role, State as LegState};
 use crate::call::refused::Refused;
 use crate::call::state::{Call, State as CallState};
-use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::{
-    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Recorded,
-    Register, RequestedState, TransactionKey,
+    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Quality,
+    Recorded, Register, RequestedState, TransactionKey,
 };
 use crate::config::{self, Config, Number, Strategy, Target, Trunk};
 use crate::deadline::Deadline;
@@ -233,7 +233,47 @@ pub fn events() -> Cases<GatewayEvent> {
                 bytes: 288_044,
             }),
         ),
+        ("quality", GatewayEvent::Quality(quality())),
+        ("quality_bare", GatewayEvent::Quality(bare_quality())),
     ]
+}
+
+fn quality() -> Quality {
+    Quality {
+        call: CALL,
+        leg: LEG,
+        role: Some(Side::Agent),
+        codec: Codec::Pcma,
+        packets_sent: 450,
+        packets_received: 440,
+        packets_lost: 9,
+        packets_late: 2,
+        packets_duplicate: 1,
+        jitter_us: 1_875,
+        round_trip_us: Some(42_000),
+        mos_x100: Some(376),
+    }
+}
+
+/// Of a peer that sent nothing.
+fn bare_quality() -> Quality {
+    Quality {
+        role: None,
+        codec: Codec::Pcmu,
+        packets_received: 0,
+        packets_lost: 0,
+        packets_late: 0,
+        packets_duplicate: 0,
+        jitter_us: 0,
+        round_trip_us: None,
+        mos_x100: None,
+        ..quality()
+    }
+}
+
+pub fn qualities() -> Cases<LegQuality> {
+    let of = |quality| LegQuality { gateway: gateway_id(), quality };
+    vec![("quality", of(quality())), ("bare", of(bare_quality()))]
 }
 
 pub fn effects() -> Cases<Effect> {
@@ -246,6 +286,7 @@ pub fn effects() -> Cases<Effect> {
         telephone_event: Some(101),
         ssrc: 0x5512_c0de,
         source,
+        role: None,
     };
     let mut silent = leg(1, Source::Silence);
     (silent.remote, silent.telephone_event) = (None, None);
@@ -261,6 +302,12 @@ pub fn effects() -> Cases<Effect> {
         ],
         recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
     };
+    let told = |n, role| MediaLeg { role: Some(role), ..leg(n, Source::Silence) };
+    let roles = MediaPlan {
+        legs: vec![told(1, Side::Caller), told(2, Side::Agent), told(3, Side::Callee)],
+        recording: None,
+        ..plan.clone()
+    };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let send = |carrier| Body::Send { request: request().into(), destination, carrier };
     let bodies = vec![
@@ -269,6 +316,7 @@ pub fn effects() -> Cases<Effect> {
         ("send_tcp", send(Carrier::TCP)),
         ("send_connection", send(connection())),
         ("media", Body::Media(plan)),
+        ("media_of_roles", Body::Media(roles)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };

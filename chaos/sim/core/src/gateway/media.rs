@@ -1,8 +1,8 @@
 //! What stands in for RTP: whether a leg's peer is still there, and what was recorded.
 
-use tandem_core::command::{GatewayEvent, Recorded};
-use tandem_core::effect::MediaPlan;
-use tandem_core::ids::{LegId, RecordingId};
+use tandem_core::command::{GatewayEvent, Quality, Recorded};
+use tandem_core::effect::{MediaLeg, MediaPlan};
+use tandem_core::ids::{CallId, LegId, RecordingId};
 
 use crate::limits;
 use crate::simulation::Simulation;
@@ -25,6 +25,10 @@ impl Simulation {
             return;
         }
         let running = known.and_then(|known| known.recording);
+        let gone: Vec<MediaLeg> = known.map_or_else(Vec::new, |known| {
+            let stays = |leg: &&MediaLeg| plan.legs.iter().any(|other| other.leg == leg.leg);
+            known.plan.legs.iter().filter(|leg| !stays(leg)).cloned().collect()
+        });
         let recording = plan
             .recording
             .map(|wanted| running.filter(|(id, _)| *id == wanted.id).unwrap_or((wanted.id, now)));
@@ -33,6 +37,9 @@ impl Simulation {
         } else {
             let silent = Vec::new();
             media.insert(plan.call, Plan { plan: plan.clone(), silent, recording });
+        }
+        for leg in gone {
+            self.report_quality(g, plan.call, &leg);
         }
         if let (Some((id, since)), None) = (running, recording) {
             let recorded = Recorded {
@@ -46,6 +53,26 @@ impl Simulation {
             };
             self.gateways[g].state.control.on_media(GatewayEvent::Recorded(recorded));
         }
+    }
+
+    /// A leg's media is let go.
+    fn report_quality(&mut self, g: usize, call: CallId, leg: &MediaLeg) {
+        self.coverage.mark("the quality of a leg is reported");
+        let quality = Quality {
+            call,
+            leg: leg.leg,
+            role: leg.role,
+            codec: leg.codec,
+            packets_sent: 100,
+            packets_received: 99,
+            packets_lost: 1,
+            packets_late: 0,
+            packets_duplicate: 0,
+            jitter_us: 125,
+            round_trip_us: None,
+            mos_x100: Some(383),
+        };
+        self.gateways[g].state.control.on_media(GatewayEvent::Quality(quality));
     }
 
     /// A peer that went away without a word sends no RTP.
