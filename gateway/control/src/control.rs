@@ -95,6 +95,8 @@ pub struct Control {
     pub(crate) nonce_counter: u64,
     /// New calls of before there was routing.
     pub(crate) early: Vec<(Flow, Request)>,
+    /// Answers to callers who were refused here, of before there was routing.
+    pub(crate) untold: Vec<TransactionKey>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -125,6 +127,7 @@ impl Control {
             started: false,
             nonce_counter: 0,
             early: Vec::new(),
+            untold: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -296,6 +299,7 @@ impl Control {
                 + self.refused.len()
                 + self.strays.len()
                 + self.early.len()
+                + self.untold.len()
                 + self.nonces.len()
                 + self.suspects.len(),
         }

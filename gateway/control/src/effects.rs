@@ -9,6 +9,7 @@ use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
 
 use crate::control::{Control, Output, count_response, key_of};
 use crate::ledger::{About, Verdict};
+use crate::limits;
 use crate::sip::refused::Meets;
 use crate::sip::{Transmit, too_long_for_udp};
 
@@ -84,7 +85,14 @@ impl Control {
 
     /// The caller was refused here, and the cluster has its call: it must hear that nobody waits.
     /// The one event where the call is not answered yet, the other where it is.
-    fn undo(&mut self, transaction: &TransactionKey) {
+    pub(crate) fn undo(&mut self, transaction: &TransactionKey) {
+        if self.tenant.is_none() {
+            // An answer of the last life's calls, before there is a way to tell.
+            if self.untold.len() < limits::EARLY_MAX {
+                self.untold.push(transaction.clone());
+            }
+            return;
+        }
         let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
         self.raise(cancel, About::Existing);
         let no_ack = GatewayEvent::AckTimeout { transaction: transaction.clone() };

@@ -106,6 +106,9 @@ impl Control {
             shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
         }
         self.note_leader(now);
+        for transaction in std::mem::take(&mut self.untold) {
+            self.undo(&transaction);
+        }
         self.take_early(now);
     }
 

@@ -212,6 +212,22 @@ fn answer_to_a_caller_who_was_refused_here_is_undone_once() {
     assert_eq!(bench.outputs(), ["cancel 2", "no ack 3"]);
 }
 
+/// Simulator, seeds 11974 and 17479: the last life's call was answered before there was routing.
+#[test]
+fn answer_of_before_there_was_routing_is_undone_when_there_is() {
+    let mut bench = Bench::new();
+    let call = invite("a");
+    bench.send(&call);
+    bench.pass(limits::NO_QUORUM_MS_MAX);
+    assert_eq!(bench.outputs(), ["503"]);
+    assert_eq!(bench.respond(1, &call, 200), Verdict::Do);
+    assert_eq!(bench.outputs(), [] as [&str; 0]);
+    bench.route();
+    assert_eq!(bench.outputs(), ["done 1", "event 1"]);
+    bench.accept(1, false);
+    assert_eq!(bench.outputs(), ["cancel 2", "no ack 3"]);
+}
+
 #[test]
 fn refusal_of_the_cluster_needs_no_undoing() {
     let mut bench = Bench::led();
