@@ -3,13 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tandem_tests::house::House;
-use tandem_tests::phone::{Ended, Incoming};
+use tandem_tests::phone::{Call, Ended, Incoming, Phone};
 use tandem_tests::sipp::{Load, Sipp};
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
+
+/// The phone's talk has gone on for a while.
+async fn heard(phone: &Phone) -> Result<()> {
+    let talks = |call: &Call| call.media.as_ref().is_some_and(|media| media.stats().received >= 30);
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while !phone.with_calls(|calls| calls.values().any(talks)) {
+        ensure!(tokio::time::Instant::now() < deadline, "a phone hears nothing");
+        look.tick().await;
+    }
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn demo_tenant_does_what_is_documented() -> Result<()> {
@@ -49,11 +61,27 @@ async fn demo_tenant_does_what_is_documented() -> Result<()> {
     house.agent_is("1001", "talking").await?;
     let incoming =
         agent.with_calls(|calls| calls.keys().next().cloned()).context("the agent's call")?;
+    heard(&caller).await?;
+    heard(&agent).await?;
     assert_eq!(agent.hang_up(&incoming).await?, 200);
     assert_eq!(caller.ended(&talk, WITHIN).await?, Ended::ByPeer);
     house.agent_is("1001", "acw").await?;
     house.agent_is("1001", "ready").await?;
     assert_eq!(house.cdr(&talk).await?["hung_up_by"], "agent");
+    // How both legs were stands beside the record, once their gateway has told.
+    let legs = house
+        .api
+        .until(&format!("/v1/cdrs?sip_call_id={talk}"), WITHIN, |page| {
+            let legs = page["items"].get(0)?.get("quality")?.as_array()?;
+            (legs.len() == 2).then(|| legs.clone())
+        })
+        .await?;
+    for role in ["caller", "agent"] {
+        let leg = legs.iter().find(|leg| leg["role"] == role).context(role)?;
+        assert_eq!(leg["codec"], "PCMU", "{leg}");
+        assert!(leg["packets_received"].as_u64().is_some_and(|count| count >= 20), "{leg}");
+        assert!(leg["mos"].as_f64().is_some_and(|mos| (1.0..=4.5).contains(&mos)), "{leg}");
+    }
 
     // An extension, dialled.
     let direct = house.call(&caller, "1001", "connected").await?;

@@ -34,7 +34,7 @@ pub mod proto {
 
 /// Audio descriptions (RFC 8866) and offer/answer (RFC 3264).
 pub mod sdp {
-    pub use crate::sdp_text::{Agreed, Error, TELEPHONE_EVENT, negotiate, offer};
+    pub use crate::sdp_text::{Agreed, Error, TELEPHONE_EVENT, negotiate, negotiate_beside, offer};
     pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
 }
 

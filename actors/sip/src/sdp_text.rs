@@ -79,6 +79,7 @@ impl Codec {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
+            Self::G722 => "G722",
         }
     }
 
@@ -87,6 +88,7 @@ impl Codec {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
+            Self::G722 => 9,
         }
     }
 }
@@ -144,12 +146,14 @@ impl Audio {
             match map.as_deref() {
                 Some("PCMU/8000") => payloads.push(Payload { number, codec: Codec::Pcmu }),
                 Some("PCMA/8000") => payloads.push(Payload { number, codec: Codec::Pcma }),
+                Some("G722/8000") => payloads.push(Payload { number, codec: Codec::G722 }),
                 Some("TELEPHONE-EVENT/8000") => {
                     telephone_event.get_or_insert(number);
                 }
                 Some(_) => {}
                 None if number == 0 => payloads.push(Payload { number, codec: Codec::Pcmu }),
                 None if number == 8 => payloads.push(Payload { number, codec: Codec::Pcma }),
+                None if number == 9 => payloads.push(Payload { number, codec: Codec::G722 }),
                 None => {}
             }
         }
@@ -242,6 +246,27 @@ pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
         telephone_event: offer.telephone_event,
         remote: offer.remote(),
         direction: offer.direction.mirror(),
+    })
+}
+
+/// As [`negotiate`], but of what both sides have, the codec of the leg on our other side goes
+/// first: then nothing between the two is transcoded.
+///
+/// # Errors
+/// [`Error::NoCommonCodec`].
+pub fn negotiate_beside(
+    offer: &Audio,
+    ours: &[Codec],
+    beside: Option<Codec>,
+) -> Result<Agreed, Error> {
+    let agreed = negotiate(offer, ours)?;
+    let shared = offer
+        .payloads
+        .iter()
+        .find(|payload| Some(payload.codec) == beside && ours.contains(&payload.codec));
+    Ok(match shared {
+        Some(payload) => Agreed { codec: payload.codec, payload: payload.number, ..agreed },
+        None => agreed,
     })
 }
 

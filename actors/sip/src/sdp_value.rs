@@ -9,6 +9,9 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8.
     Pcma,
+    /// G.722 at 64 kbit/s, static payload type 9. Its RTP clock is 8 kHz by a mistake that stays
+    /// (RFC 3551 §4.5.2).
+    G722,
 }
 
 /// RFC 8866 §6.7.

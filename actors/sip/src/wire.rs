@@ -280,6 +280,7 @@ pub fn codec(name: &str) -> Result<Codec, Error> {
     match name {
         "PCMU" => Ok(Codec::Pcmu),
         "PCMA" => Ok(Codec::Pcma),
+        "G722" => Ok(Codec::G722),
         other => Err(Error::Unknown("codec", other.to_owned())),
     }
 }

@@ -192,6 +192,8 @@ fn schemas() -> Value {
     let maybe = || json!({"type": ["string", "null"]});
     let count = || json!({"type": "integer", "minimum": 0});
     let maybe_count = || json!({"type": ["integer", "null"], "minimum": 0});
+    let number = || json!({"type": "number", "minimum": 0});
+    let maybe_number = || json!({"type": ["number", "null"], "minimum": 0});
     let flag = || json!({"type": "boolean"});
     let time = || json!({"type": "string", "format": "date-time"});
     let maybe_time = || json!({"type": ["string", "null"], "format": "date-time"});
@@ -233,6 +235,12 @@ fn schemas() -> Value {
             ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
             ("takeovers", count()), ("recording", maybe()),
         ]),
+        "Quality": object(&[
+            ("role", maybe()), ("gateway", text()), ("codec", text()), ("packets_sent", count()),
+            ("packets_received", count()), ("packets_lost", count()), ("packets_late", count()),
+            ("packets_duplicate", count()), ("jitter_ms", number()), ("rtt_ms", maybe_number()),
+            ("mos", maybe_number()),
+        ]),
         "Recording": object(&[
             ("id", text()), ("call", text()), ("duration_ms", count()), ("chunks", count()),
             ("gaps", many(object(&[("at_ms", count()), ("len_ms", count())]))),
@@ -259,6 +267,8 @@ fn schemas() -> Value {
             ("type", text()), ("title", text()), ("status", count()), ("detail", text()),
         ]),
     });
+    // Absent until a gateway has told.
+    schemas["Cdr"]["properties"]["quality"] = many(of("Quality"));
     for name in ["Call", "Queue", "Agent", "Trunk", "Channel", "Cdr", "Recording"] {
         schemas[format!("{name}Page")] = object(&[("items", many(of(name))), ("next", maybe())]);
     }

@@ -5,6 +5,24 @@ use std::sync::LazyLock;
 use audio_codec::{Decoder as _, Encoder as _, pcma, pcmu};
 use tandem_sip::sdp::Codec;
 
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Law {
+    Mu,
+    A,
+}
+
+impl Law {
+    /// None of another codec.
+    pub fn of(codec: Codec) -> Option<Self> {
+        match codec {
+            Codec::Pcmu => Some(Self::Mu),
+            Codec::Pcma => Some(Self::A),
+            Codec::G722 => None,
+        }
+    }
+}
+
 pub struct Tables {
     ulaw_linear: [i16; 256],
     alaw_linear: [i16; 256],
@@ -38,37 +56,37 @@ impl Tables {
 }
 
 /// The samples of each code.
-pub fn linear(codec: Codec) -> &'static [i16; 256] {
-    match codec {
-        Codec::Pcmu => &TABLES.ulaw_linear,
-        Codec::Pcma => &TABLES.alaw_linear,
+pub fn linear(law: Law) -> &'static [i16; 256] {
+    match law {
+        Law::Mu => &TABLES.ulaw_linear,
+        Law::A => &TABLES.alaw_linear,
     }
 }
 
 /// The code table from one law to another; none where they are the same.
-pub fn transcode(from: Codec, to: Codec) -> Option<&'static [u8; 256]> {
+pub fn transcode(from: Law, to: Law) -> Option<&'static [u8; 256]> {
     match (from, to) {
-        (Codec::Pcmu, Codec::Pcma) => Some(&TABLES.ulaw_alaw),
-        (Codec::Pcma, Codec::Pcmu) => Some(&TABLES.alaw_ulaw),
-        (Codec::Pcmu, Codec::Pcmu) | (Codec::Pcma, Codec::Pcma) => None,
+        (Law::Mu, Law::A) => Some(&TABLES.ulaw_alaw),
+        (Law::A, Law::Mu) => Some(&TABLES.alaw_ulaw),
+        (Law::Mu, Law::Mu) | (Law::A, Law::A) => None,
     }
 }
 
 /// Not for the hot path: it allocates.
-pub fn encode(codec: Codec, samples: &[i16]) -> Vec<u8> {
+pub fn encode(law: Law, samples: &[i16]) -> Vec<u8> {
     let mut codes = vec![0; samples.len()];
-    let done = match codec {
-        Codec::Pcmu => pcmu::PcmuEncoder::new().encode_into(samples, &mut codes),
-        Codec::Pcma => pcma::PcmaEncoder::new().encode_into(samples, &mut codes),
+    let done = match law {
+        Law::Mu => pcmu::PcmuEncoder::new().encode_into(samples, &mut codes),
+        Law::A => pcma::PcmaEncoder::new().encode_into(samples, &mut codes),
     };
     assert!(done.is_ok_and(|count| count == samples.len()), "G.711 makes one byte of a sample");
     codes
 }
 
 /// The code of silence.
-pub fn silence(codec: Codec) -> u8 {
-    match codec {
-        Codec::Pcmu => 0xff,
-        Codec::Pcma => 0xd5,
+pub fn silence(law: Law) -> u8 {
+    match law {
+        Law::Mu => 0xff,
+        Law::A => 0xd5,
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::codec::Voice;
+use crate::detector::Detector;
 use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
 use crate::plan::{Leg, Source};
@@ -25,7 +27,12 @@ const NS_PER_MS: u64 = 1_000_000;
 pub enum Kind {
     Audio,
     TelephoneEvent,
+    /// The peer says that it is silent (RFC 3389).
+    ComfortNoise,
 }
+
+/// Comfort noise has this number wherever it is used at 8 kHz (RFC 3389 §4).
+const COMFORT_NOISE: u8 = 13;
 
 pub struct Slot {
     pub call: u64,
@@ -38,6 +45,11 @@ pub struct Slot {
     /// Counts the sequences that the peer began.
     pub epoch: u32,
     pub keypad: Keypad,
+    /// Of a peer that tells keys by their tones alone.
+    pub detector: Option<Box<Detector>>,
+    pub voice: Voice,
+    /// Some who hear this leg can't do with its payloads.
+    pub transcoded: bool,
     pub heard_ns: u64,
     pub silence_told: bool,
     pub outgoing: Outgoing,
@@ -76,6 +88,8 @@ impl Slot {
             Ok(Kind::Audio)
         } else if Some(payload) == self.leg.telephone_event {
             Ok(Kind::TelephoneEvent)
+        } else if payload == COMFORT_NOISE {
+            Ok(Kind::ComfortNoise)
         } else {
             Err(Dropped::Payload)
         }
@@ -87,6 +101,9 @@ impl Slot {
             call,
             outgoing: Outgoing::new(leg.ssrc, sys::realtime_ns(), ahead),
             position: first_position(leg.source),
+            detector: detector_of(&leg),
+            voice: Voice::new(leg.codec),
+            transcoded: false,
             control: Session::new(call, leg.leg, leg.ssrc),
             leg,
             pair,
@@ -116,11 +133,22 @@ impl Slot {
         if leg.ssrc != self.leg.ssrc {
             self.outgoing = Outgoing::new(leg.ssrc, sys::realtime_ns(), 0);
         }
+        if leg.codec != self.leg.codec {
+            self.voice = Voice::new(leg.codec);
+        }
+        if leg.telephone_event.is_some() != self.leg.telephone_event.is_some() {
+            self.detector = detector_of(&leg);
+        }
         if leg.source != self.leg.source {
             self.outgoing.on_source_changed();
             self.position = first_position(leg.source);
         }
         self.leg = leg;
+    }
+
+    /// Whether anybody needs what this leg's peer says as samples.
+    pub fn needs_samples(&self) -> bool {
+        self.tap.is_some() || self.transcoded || self.detector.is_some()
     }
 
     pub fn is_generated(&self) -> bool {
@@ -221,13 +249,14 @@ impl Slot {
         self.control.on_datagram(datagram, &moment).map_err(|_| Dropped::ControlMalformed)
     }
 
-    /// Sends the report that is due. False if the kernel did not take it.
-    pub fn send_report(&mut self, now_ns: u64, random: &mut Random) -> bool {
+    /// Sends the report that is due; whether there was anybody to send it to.
+    pub fn send_report(&mut self, now_ns: u64, random: &mut Random) -> Result<bool, Dropped> {
         let mut out = [0; REPORT_BYTES_MAX];
         let moment = self.moment(now_ns);
         let bytes = self.control.report(&moment, &mut self.reception, random, &mut out);
-        let Some(target) = self.control_target() else { return true };
-        self.pair.rtcp.send_to(&out[..bytes], target).is_ok()
+        let Some(target) = self.control_target() else { return Ok(false) };
+        let sent = self.pair.rtcp.send_to(&out[..bytes], target);
+        sent.map(|_| true).map_err(|_| Dropped::Send)
     }
 
     /// Tells the peer that this source ends. It is told once: a peer that misses it finds out by
@@ -240,6 +269,10 @@ impl Slot {
             let _ = self.pair.rtcp.send_to(&out[..bytes], target);
         }
     }
+}
+
+fn detector_of(leg: &Leg) -> Option<Box<Detector>> {
+    leg.telephone_event.is_none().then(Box::default)
 }
 
 /// Music goes by the wall clock, so that after a takeover it goes on where it was.

@@ -11,6 +11,8 @@
 //! A recording lies in the recordings' folder as `ID.wav` with `ID.manifest` beside it, the id as
 //! 16 hexadecimal digits: see [`record::manifest`].
 
+mod codec;
+mod detector;
 mod dtmf;
 pub mod endpoint;
 pub mod engine;

@@ -2,12 +2,18 @@
 
 /// What generated audio is cut into; received audio may have any packet time.
 pub const PTIME_MS: u32 = 20;
-/// G.711 and telephone-event both run at 8 kHz.
+/// All codecs and telephone-event run at 8 kHz.
 pub const SAMPLES_PER_MS: u32 = 8;
 pub const SAMPLES_PER_PACKET: u32 = PTIME_MS * SAMPLES_PER_MS;
 
 /// Largest datagram that is looked at: an Ethernet frame's worth. A longer one is dropped.
 pub const DATAGRAM_BYTES_MAX: usize = 1500;
+
+/// Samples of one packet that are looked at: as many as the longest has bytes.
+pub const PACKET_SAMPLES_MAX: usize = DATAGRAM_BYTES_MAX;
+
+/// Keys that one packet can tell: each needs more than 50 ms of audio.
+pub const PRESSES_MAX: usize = 4;
 
 /// Legs of one plan. A conference is mixed elsewhere.
 pub const LEGS_PER_PLAN_MAX: usize = 8;

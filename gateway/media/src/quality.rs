@@ -81,7 +81,8 @@ impl Impairment {
     fn of(codec: Codec) -> Self {
         match codec {
             // G.711 without concealment of loss: we don't know what the peer has.
-            Codec::Pcmu | Codec::Pcma => Self { ie: 0.0, bpl: 4.3 },
+            // G.722 at 64 kbit/s is not worse within the telephone's band, which is what R is of.
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => Self { ie: 0.0, bpl: 4.3 },
         }
     }
 }

@@ -5,6 +5,7 @@ use tandem_sip::sdp::Codec;
 
 use crate::dtmf::{Keypad, Press};
 use crate::event::{Event, Gap};
+use crate::g711::{self, Law};
 use crate::limits::{CHUNK_FRAMES, SEQUENCE_DROPOUT_MAX};
 use crate::plan::{Error, Leg, Plan, Recording, Source};
 use crate::record::manifest::{Line, Manifest};
@@ -12,7 +13,7 @@ use crate::record::timeline::{Audio, Channel, Chunk, Timeline};
 use crate::record::{manifest, writer};
 use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket, Window};
 use crate::stream::{Outgoing, Received, TAKEOVER_AHEAD_PACKETS};
-use crate::{g711, tones};
+use crate::tones;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -209,11 +210,11 @@ fn frames(bytes: &[u8]) -> Vec<(i16, i16)> {
     bytes.chunks_exact(4).map(|f| (sample(&f[..2]), sample(&f[2..]))).collect()
 }
 
-/// A code that is not silent.
-const LOUD: u8 = 0x80;
+/// A sample that is not silent.
+const LOUD: i16 = 32_124;
 
 fn packet(channel: Channel, arrived_ns: u64, timestamp: u32) -> Audio<'static> {
-    Audio { channel, arrived_ns, ssrc: 1, timestamp, codec: Codec::Pcmu, codes: &[LOUD; 160] }
+    Audio { channel, arrived_ns, ssrc: 1, timestamp, samples: &[LOUD; 160] }
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn timeline_keeps_both_channels_in_step_and_fills_loss_with_silence() {
     assert_eq!(timeline.take_due(2 * SECOND), None);
     let chunk = timeline.take_due(2 * SECOND + 300 * MS).expect("a second is settled");
     assert_eq!((chunk.at_frame, chunk.bytes.len()), (0, CHUNK_FRAMES * 4));
-    let loud = g711::linear(Codec::Pcmu)[usize::from(LOUD)];
+    let loud = LOUD;
     for (at, (left, right)) in frames(&chunk.bytes).into_iter().enumerate() {
         let lost = (7 * 160..8 * 160).contains(&at);
         assert_eq!(left, if lost { 0 } else { loud }, "left at {at}");
@@ -346,15 +347,15 @@ fn goertzel_names_the_tone_and_nothing_in_silence() {
         codes.iter().map(|code| g711::linear(codec)[usize::from(*code)]).collect::<Vec<_>>()
     };
     for hz in [300, 425, 440, 1050, 3395] {
-        assert_eq!(tones::dominant_hz(&wave(Codec::Pcmu, hz)), Some(hz));
-        assert_eq!(tones::dominant_hz(&wave(Codec::Pcma, hz)), Some(hz));
+        assert_eq!(tones::dominant_hz(&wave(Law::Mu, hz)), Some(hz));
+        assert_eq!(tones::dominant_hz(&wave(Law::A, hz)), Some(hz));
     }
     assert_eq!(tones::dominant_hz(&[0; 1600]), None);
 }
 
 #[test]
 fn transcoding_keeps_each_code_close() {
-    for (from, to) in [(Codec::Pcmu, Codec::Pcma), (Codec::Pcma, Codec::Pcmu)] {
+    for (from, to) in [(Law::Mu, Law::A), (Law::A, Law::Mu)] {
         let table = g711::transcode(from, to).expect("the laws differ");
         for code in 0..=255_u8 {
             let before = i32::from(g711::linear(from)[usize::from(code)]);
@@ -362,7 +363,7 @@ fn transcoding_keeps_each_code_close() {
             assert!((before - after).abs() <= before.abs() / 16 + 16, "{before} became {after}");
         }
     }
-    for codec in [Codec::Pcmu, Codec::Pcma] {
+    for codec in [Law::Mu, Law::A] {
         let silence = g711::linear(codec)[usize::from(g711::silence(codec))];
         assert!(silence.abs() <= 8, "{codec:?} is silent at {silence}");
     }
@@ -373,9 +374,9 @@ fn ringback_is_one_second_on_and_four_off() {
     let ringback = tones::ringback();
     assert_eq!(ringback.samples(), 40_000);
     let mut codes = vec![0; 40_000];
-    ringback.fill(Codec::Pcma, 40_000, &mut codes);
+    ringback.fill(Law::A, 40_000, &mut codes);
     let samples: Vec<i16> =
-        codes.iter().map(|code| g711::linear(Codec::Pcma)[usize::from(*code)]).collect();
+        codes.iter().map(|code| g711::linear(Law::A)[usize::from(*code)]).collect();
     assert!(tones::share_at(&samples[..8000], 425.0) > 0.95);
     assert!(samples[8000..].iter().all(|sample| sample.abs() <= 8));
 }
@@ -384,8 +385,8 @@ fn ringback_is_one_second_on_and_four_off() {
 fn music_of_our_own_is_audible_and_never_clips() {
     let music = tones::music(None).expect("no file is needed");
     let mut codes = vec![0; music.samples()];
-    music.fill(Codec::Pcmu, 0, &mut codes);
-    let peak = codes.iter().map(|c| g711::linear(Codec::Pcmu)[usize::from(*c)].abs()).max();
+    music.fill(Law::Mu, 0, &mut codes);
+    let peak = codes.iter().map(|c| g711::linear(Law::Mu)[usize::from(*c)].abs()).max();
     assert!(peak.is_some_and(|peak| (1500..12_000).contains(&peak)), "{peak:?}");
 }
 

@@ -3,9 +3,7 @@
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
-use tandem_sip::sdp::Codec;
-
-use crate::g711;
+use crate::g711::{self, Law};
 use crate::limits::MUSIC_SAMPLES_MAX;
 
 const SAMPLE_RATE_HZ: f64 = 8000.0;
@@ -29,8 +27,9 @@ pub enum Error {
     Empty { path: PathBuf },
 }
 
-/// A piece of audio that repeats, in both laws.
+/// A piece of audio that repeats, as samples and in both laws.
 pub struct Loop {
+    linear: Box<[i16]>,
     ulaw: Box<[u8]>,
     alaw: Box<[u8]>,
 }
@@ -39,8 +38,9 @@ impl Loop {
     pub fn new(samples: &[i16]) -> Self {
         assert!(!samples.is_empty(), "a loop has samples");
         Self {
-            ulaw: g711::encode(Codec::Pcmu, samples).into_boxed_slice(),
-            alaw: g711::encode(Codec::Pcma, samples).into_boxed_slice(),
+            linear: samples.into(),
+            ulaw: g711::encode(Law::Mu, samples).into_boxed_slice(),
+            alaw: g711::encode(Law::A, samples).into_boxed_slice(),
         }
     }
 
@@ -49,19 +49,24 @@ impl Loop {
     }
 
     /// Copies from position `at`, which may be any number, and goes round.
-    pub fn fill(&self, codec: Codec, at: u64, out: &mut [u8]) {
-        let codes = match codec {
-            Codec::Pcmu => &self.ulaw,
-            Codec::Pcma => &self.alaw,
-        };
-        let mut from = (at % codes.len() as u64) as usize;
-        let mut done = 0;
-        while done < out.len() {
-            let count = (codes.len() - from).min(out.len() - done);
-            out[done..done + count].copy_from_slice(&codes[from..from + count]);
-            done += count;
-            from = 0;
-        }
+    pub fn fill(&self, law: Law, at: u64, out: &mut [u8]) {
+        go_round(if law == Law::Mu { &self.ulaw } else { &self.alaw }, at, out);
+    }
+
+    /// The same as samples.
+    pub fn fill_linear(&self, at: u64, out: &mut [i16]) {
+        go_round(&self.linear, at, out);
+    }
+}
+
+fn go_round<T: Copy>(piece: &[T], at: u64, out: &mut [T]) {
+    let mut from = (at % piece.len() as u64) as usize;
+    let mut done = 0;
+    while done < out.len() {
+        let count = (piece.len() - from).min(out.len() - done);
+        out[done..done + count].copy_from_slice(&piece[from..from + count]);
+        done += count;
+        from = 0;
     }
 }
 

@@ -12,11 +12,11 @@ use tandem_sip::sdp::Codec;
 
 use crate::dtmf::Press;
 use crate::event::Event;
-use crate::g711;
+use crate::g711::{self, Law};
 use crate::leg::{Kind, Slot};
 use crate::limits::{
-    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PTIME_MS, SAMPLES_PER_MS,
-    SAMPLES_PER_PACKET, STALE_DATAGRAMS_MAX,
+    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PACKET_SAMPLES_MAX, PRESSES_MAX,
+    PTIME_MS, SAMPLES_PER_MS, SAMPLES_PER_PACKET, STALE_DATAGRAMS_MAX,
 };
 use crate::plan::{Plan, Recording, Source};
 use crate::ports::Pair;
@@ -98,6 +98,19 @@ pub struct Parts {
 struct Buffers {
     received: [u8; DATAGRAM_BYTES_MAX + 1],
     sent: [u8; DATAGRAM_BYTES_MAX + 1],
+    /// Of the packet at hand.
+    samples: [i16; PACKET_SAMPLES_MAX],
+}
+
+/// One received packet on its way to the legs that hear it.
+struct Heard<'a> {
+    received: Received,
+    /// None where it is of no payload type that was agreed on.
+    kind: Option<Kind>,
+    codec: Codec,
+    payload: &'a [u8],
+    /// Empty where nobody needs them.
+    samples: &'a [i16],
 }
 
 impl Worker {
@@ -129,8 +142,11 @@ impl Worker {
     pub fn run(mut self) {
         sys::hurry();
         let mut ready = Ready::with_capacity(READY_MAX);
-        let mut buffers =
-            Buffers { received: [0; DATAGRAM_BYTES_MAX + 1], sent: [0; DATAGRAM_BYTES_MAX + 1] };
+        let mut buffers = Buffers {
+            received: [0; DATAGRAM_BYTES_MAX + 1],
+            sent: [0; DATAGRAM_BYTES_MAX + 1],
+            samples: [0; PACKET_SAMPLES_MAX],
+        };
         while !self.stopped {
             if let Err(error) = self.epoll.wait(&mut ready) {
                 tracing::error!(%error, "a media worker can't wait for its sockets and ends");
@@ -209,79 +225,80 @@ impl Worker {
         if kind == Some(Kind::Audio) {
             slot.reception.on_audio(timestamp, now_ns, SAMPLES_PER_MS);
         }
-        let mut presses = [None; 2];
-        match (kind, &slot.tap) {
-            (Some(Kind::Audio), Some(tap)) => {
-                let codec = slot.leg.codec;
-                if !self.recorder.push(tap, codec, now_ns, ssrc, timestamp, packet.payload()) {
+        let mut presses = [None; PRESSES_MAX];
+        let mut count = 0;
+        match kind {
+            Some(Kind::Audio) if slot.needs_samples() => {
+                let late = order == Order::Late;
+                count = slot.voice.decode(packet.payload(), late, &mut buffers.samples);
+                let samples = &buffers.samples[..count];
+                if let Some(tap) = &slot.tap
+                    && !self.recorder.push(tap, now_ns, ssrc, timestamp, samples)
+                {
                     Counters::one(&self.counters.pieces_dropped);
                 }
+                if let Some(detector) = &mut slot.detector {
+                    let mut free = presses.iter_mut();
+                    detector.on_audio(samples, now_ns, |press| {
+                        if let Some(place) = free.next() {
+                            *place = Some(press);
+                        }
+                    });
+                }
             }
-            (Some(Kind::TelephoneEvent), _) => {
-                presses = slot.keypad.on_packet(timestamp, packet.payload(), now_ns);
+            Some(Kind::TelephoneEvent) => {
+                let told = slot.keypad.on_packet(timestamp, packet.payload(), now_ns);
+                presses[..told.len()].copy_from_slice(&told);
             }
-            (Some(Kind::Audio) | None, _) => {}
+            Some(Kind::Audio | Kind::ComfortNoise) | None => {}
         }
-        let received = Received {
-            source: at,
-            epoch: slot.epoch,
-            sequence,
-            timestamp,
-            marker: packet.marker_bit(),
-            order,
+        let heard = Heard {
+            received: Received {
+                source: at,
+                epoch: slot.epoch,
+                sequence,
+                timestamp,
+                marker: packet.marker_bit(),
+                order,
+            },
+            kind,
+            codec: slot.leg.codec,
+            payload: packet.payload(),
+            samples: &buffers.samples[..count],
         };
-        let from_codec = slot.leg.codec;
         let (call, leg) = (slot.call, slot.leg.leg);
         let mut listeners = [0; LISTENERS_MAX];
         let count = slot.listeners.len().min(LISTENERS_MAX);
         listeners[..count].copy_from_slice(&slot.listeners[..count]);
         for listener in &listeners[..count] {
-            let payload = packet.payload();
-            self.send_on(
-                *listener,
-                &received,
-                kind,
-                from_codec,
-                payload,
-                now_ns,
-                &mut buffers.sent,
-            );
+            self.send_on(*listener, &heard, now_ns, &mut buffers.sent);
         }
         for press in presses.into_iter().flatten() {
             self.tell_press(call, leg, press);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one packet, borrowed apart")]
-    fn send_on(
-        &mut self,
-        to: usize,
-        received: &Received,
-        kind: Option<Kind>,
-        from_codec: Codec,
-        payload: &[u8],
-        now_ns: u64,
-        out: &mut [u8],
-    ) {
+    fn send_on(&mut self, to: usize, heard: &Heard<'_>, now_ns: u64, out: &mut [u8]) {
         let Some(slot) = self.slots.get_mut(to).and_then(Option::as_mut) else { return };
+        let Heard { received, kind, codec, payload, samples } = heard;
+        let body = &mut out[HEADER_BYTES..];
         let mapped = match kind {
-            Some(Kind::Audio) => Some(slot.leg.payload),
-            Some(Kind::TelephoneEvent) => slot.leg.telephone_event,
-            None => None,
-        };
-        let Some(payload_type) = mapped else { return slot.outgoing.leave_out(received) };
-        let Some(header) = slot.outgoing.relay(payload_type, received, now_ns) else { return };
-        let end = HEADER_BYTES + payload.len();
-        let Some(body) = out.get_mut(HEADER_BYTES..end) else { return };
-        match (kind, g711::transcode(from_codec, slot.leg.codec)) {
-            (Some(Kind::Audio), Some(table)) => {
-                for (to, from) in body.iter_mut().zip(payload) {
-                    *to = table[usize::from(*from)];
-                }
+            Some(Kind::Audio) => {
+                slot.voice.put(*codec, payload, samples, body).map(|end| (slot.leg.payload, end))
             }
-            (Some(Kind::Audio | Kind::TelephoneEvent) | None, _) => body.copy_from_slice(payload),
-        }
-        send(slot, &header, &mut out[..end], &self.counters);
+            Some(Kind::TelephoneEvent) => {
+                let place = body.get_mut(..payload.len());
+                slot.leg.telephone_event.zip(place).map(|(number, place)| {
+                    place.copy_from_slice(payload);
+                    (number, payload.len())
+                })
+            }
+            // Silence is heard as silence.
+            Some(Kind::ComfortNoise) | None => None,
+        };
+        let Some((number, bytes)) = mapped else { return slot.outgoing.leave_out(received) };
+        let Some(header) = slot.outgoing.relay(number, received, now_ns) else { return };
+        send(slot, &header, &mut out[..HEADER_BYTES + bytes], &self.counters);
     }
 
     fn on_rtcp(&mut self, at: usize, now_ns: u64, buffers: &mut Buffers) {
@@ -313,13 +330,23 @@ impl Worker {
 
     fn generate(&mut self, at: usize, now_ns: u64, out: &mut [u8]) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        let end = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
-        let codec = slot.leg.codec;
+        let mut end = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
         let body = &mut out[HEADER_BYTES..end];
-        match slot.leg.source {
-            Source::Music => self.music.fill(codec, slot.position, body),
-            Source::Ringback => self.ringback.fill(codec, slot.position, body),
-            Source::Silence | Source::Echo | Source::Leg(_) => body.fill(g711::silence(codec)),
+        let piece = match slot.leg.source {
+            Source::Music => Some(&self.music),
+            Source::Ringback => Some(&self.ringback),
+            Source::Silence | Source::Echo | Source::Leg(_) => None,
+        };
+        match (Law::of(slot.voice.codec()), piece) {
+            (Some(law), Some(piece)) => piece.fill(law, slot.position, body),
+            (Some(law), None) => body.fill(g711::silence(law)),
+            (None, piece) => {
+                let mut samples = [0; SAMPLES_PER_PACKET as usize];
+                if let Some(piece) = piece {
+                    piece.fill_linear(slot.position, &mut samples);
+                }
+                end = HEADER_BYTES + slot.voice.encode(&samples, body).unwrap_or(0);
+            }
         }
         slot.position += u64::from(SAMPLES_PER_PACKET);
         let header = slot.outgoing.generate(slot.leg.payload, now_ns);
@@ -331,12 +358,14 @@ impl Worker {
         let Some(slot) = self.slots[at].as_mut() else { return };
         if slot.control.is_due(now_ns) {
             match slot.send_report(now_ns, &mut self.random) {
-                true => Counters::one(&self.counters.rtcp_out),
-                false => self.counters.dropped(Dropped::Send),
+                Ok(true) => Counters::one(&self.counters.rtcp_out),
+                Ok(false) => {}
+                Err(why) => self.counters.dropped(why),
             }
         }
         let (call, leg) = (slot.call, slot.leg.leg);
-        let press = slot.keypad.on_tick(now_ns);
+        let in_band = slot.detector.as_mut().and_then(|detector| detector.on_tick(now_ns));
+        let press = slot.keypad.on_tick(now_ns).or(in_band);
         let since_ms = now_ns.saturating_sub(slot.heard_ns) / NS_PER_MS;
         let silent = slot.leg.remote.is_some() && since_ms >= self.rtp_silence_ms_max;
         let tell = silent && !std::mem::replace(&mut slot.silence_told, silent);
@@ -454,8 +483,14 @@ impl Worker {
                 Some(Source::Silence | Source::Music | Source::Ringback) | None => false,
             };
             let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();
+            let codec = self.slots[*at].as_ref().map(|slot| slot.leg.codec);
+            let transcoded = listeners.iter().any(|to| {
+                let listener = self.slots[*to].as_ref();
+                listener.zip(codec).is_some_and(|(slot, codec)| slot.voice.needs_samples_of(codec))
+            });
             if let Some(slot) = self.slots[*at].as_mut() {
                 slot.listeners = listeners;
+                slot.transcoded = transcoded;
             }
         }
     }

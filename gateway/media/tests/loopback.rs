@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use audio_codec::{Encoder as _, pcmu};
 use crossbeam_channel::Receiver;
 use rtcp_types::prelude::*;
 use rtcp_types::{Compound, Packet, ReportBlock, SenderReport};
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
+use tandem_media::tones::dominant_hz;
 use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Quality, Recording, Source};
 use tandem_sip::sdp::Codec;
 
@@ -141,6 +143,45 @@ fn legs_of_different_laws_are_transcoded() {
     bench.apply(1, vec![of_caller, bench.leg(AGENT, &agent, Source::Leg(CALLER))], None);
     hears(&caller, AGENT_HZ);
     hears(&agent, CALLER_HZ);
+}
+
+#[test]
+fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+        let bench = Bench::start();
+        let payload = codec.static_payload();
+        let caller = bench.phone(codec, bench.ports[0], CALLER_HZ);
+        let leg = |source| Leg { codec, payload, ..bench.leg(CALLER, &caller, source) };
+        bench.apply(1, vec![leg(Source::Echo)], None);
+        hears(&caller, CALLER_HZ);
+        bench.apply(2, vec![leg(Source::Ringback)], None);
+        hears(&caller, 425);
+        let mut version = 2;
+        for other in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+            let agent = bench.phone(other, bench.ports[1], AGENT_HZ);
+            version += 1;
+            let of_agent = Leg {
+                codec: other,
+                payload: other.static_payload(),
+                ..bench.leg(AGENT, &agent, Source::Leg(CALLER))
+            };
+            let recording = Recording { id: version, left: CALLER, right: AGENT };
+            bench.apply(version, vec![leg(Source::Leg(AGENT)), of_agent], Some(recording));
+            hears(&caller, AGENT_HZ);
+            hears(&agent, CALLER_HZ);
+            caller.mark();
+            hears_packets(&caller, 30);
+            let heard = caller.stats();
+            assert_eq!((heard.lost, heard.odd, heard.streams), (0, 0, 0), "{codec:?} {other:?}");
+            version += 1;
+            bench.apply(version, vec![leg(Source::Music)], None);
+            let recorded = recorded(&bench.engine.events());
+            let (left, right) = channels(&recorded.path);
+            let last = |samples: &[i16]| dominant_hz(&samples[..samples.len() - 800]);
+            assert_eq!(last(&left), Some(CALLER_HZ), "{codec:?} {other:?}");
+            assert_eq!(last(&right), Some(AGENT_HZ), "{codec:?} {other:?}");
+        }
+    }
 }
 
 #[test]
@@ -497,8 +538,13 @@ impl RawPeer {
     }
 
     fn talk(&self, sequence: u16) {
-        let mut packet = [0xff; 172];
-        packet[..2].copy_from_slice(&[0x80, 0]);
+        self.send(sequence, 0, &[0xff; 160]);
+    }
+
+    fn send(&self, sequence: u16, payload_type: u8, payload: &[u8]) {
+        let mut packet = [0; 12].to_vec();
+        packet.extend_from_slice(payload);
+        packet[..2].copy_from_slice(&[0x80, payload_type]);
         packet[2..4].copy_from_slice(&sequence.to_be_bytes());
         packet[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
         packet[8..12].copy_from_slice(&Self::SSRC.to_be_bytes());
@@ -593,4 +639,60 @@ fn leg_reports_by_rtcp_and_says_goodbye_and_its_quality_is_told() {
     assert!(quality.packets_sent > 0 && quality.round_trip_us.is_some_and(|us| us < 2_000_000));
     // A tenth of G.711 without concealment is hard to follow.
     assert!(quality.mos_x100.is_some_and(|mos| (100..200).contains(&mos)), "{quality:?}");
+}
+
+#[test]
+fn key_of_a_phone_without_telephone_event_is_heard_in_its_tones() {
+    let bench = Bench::start();
+    let peer = RawPeer::of(bench.ports[0]);
+    let somebody = bench.pool.open(LOCAL).expect("an endpoint");
+    let leg = Leg {
+        remote: Some(peer.address()),
+        telephone_event: None,
+        ..bench.leg(CALLER, &somebody, Source::Music)
+    };
+    bench.apply(1, vec![leg], None);
+    until("the leg is served", || bench.engine.stats().legs.len() == 1);
+    let wave = |at: usize, hz: f64| (std::f64::consts::TAU * hz * at as f64 / 8000.0).sin();
+    // The tones of 5, for 160 ms, with silence around.
+    let five = |at: usize| (3000.0 * (wave(at, 770.0) + wave(at, 1336.0))) as i16;
+    let samples: Vec<i16> =
+        (0..2560).map(|at| if (320..1600).contains(&at) { five(at) } else { 0 }).collect();
+    for (sequence, samples) in (0..).zip(samples.chunks_exact(160)) {
+        let mut codes = [0; 160];
+        pcmu::PcmuEncoder::new().encode_into(samples, &mut codes).expect("a code for each");
+        peer.send(sequence, 0, &codes);
+    }
+    let event = bench.engine.events().recv_timeout(WITHIN).expect("a key");
+    let Event::Dtmf { call: CALL, leg: CALLER, digit: '5', duration_ms } = event else {
+        panic!("{event:?}")
+    };
+    assert!((125..=165).contains(&duration_ms), "{duration_ms}");
+}
+
+#[test]
+fn comfort_noise_keeps_a_peer_alive_and_is_not_sent_on() {
+    let bench = Bench::start_with(|options| options.rtp_silence_ms_max = 400);
+    let peer = RawPeer::of(bench.ports[0]);
+    let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
+    let legs = vec![
+        Leg { remote: Some(peer.address()), ..bench.leg(CALLER, &agent, Source::Leg(AGENT)) },
+        bench.leg(AGENT, &agent, Source::Leg(CALLER)),
+    ];
+    bench.apply(1, legs, None);
+    until("the legs are served", || bench.engine.stats().legs.len() == 2);
+    peer.talk(1);
+    hears_packets(&agent, 1);
+    // A second of nothing but comfort noise, then talk goes on.
+    for sequence in 2..12 {
+        peer.send(sequence, 13, &[60]);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    peer.talk(12);
+    hears_packets(&agent, 2);
+    let heard = agent.stats();
+    assert_eq!((heard.received, heard.lost, heard.streams), (2, 0, 1));
+    assert!(bench.engine.events().try_recv().is_err(), "nobody is silent");
+    let totals = bench.engine.stats().totals;
+    assert_eq!((totals.dropped(), totals.packets_in >= 12), (0, true));
 }

@@ -6,5 +6,5 @@ mod call;
 mod exchange;
 mod handle;
 
-pub use call::{CallEnd, Ended, Incoming, Options, Violation};
+pub use call::{Call, CallEnd, Ended, Incoming, Options, Violation};
 pub use handle::Phone;

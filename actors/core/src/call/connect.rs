@@ -23,11 +23,12 @@ pub fn on_answered(
     answer: Option<&Audio>,
 ) {
     acknowledge(draft, id, leg_id, response);
+    let beside = draft.call(&id).and_then(|call| call.codec_beside(leg_id));
     let took = draft
         .call_mut(&id)
         .and_then(|call| call.leg_mut(leg_id))
         .zip(answer)
-        .is_some_and(|(leg, answer)| take_answer(&mut leg.media, answer));
+        .is_some_and(|(leg, answer)| take_answer(&mut leg.media, answer, beside));
     if !took {
         // An answer that names no codec of ours: nothing can be talked over it.
         ending::send_bye(draft, id, leg_id);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Refused;
-use tandem_sip::sdp::{Audio, negotiate};
+use tandem_sip::sdp::{Audio, negotiate_beside};
 use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
@@ -92,11 +92,12 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         answer(draft, id, inbound, inbound.request.respond(481, None, None));
         return;
     }
+    let beside = call.codec_beside(leg_id);
     let (gateway, anchor, carrier) = (leg.gateway.clone(), call.gateway.clone(), leg.carrier);
     let mut media = leg.media.clone();
     let (mut held, mut direction) = (leg.held, tandem_sip::sdp::Direction::SendRecv);
     if let Some(offer) = &inbound.offer {
-        let Ok(agreed) = negotiate(offer, &CODECS) else {
+        let Ok(agreed) = negotiate_beside(offer, &CODECS, beside) else {
             answer(draft, id, inbound, inbound.request.respond(488, None, None));
             return;
         };
@@ -150,9 +151,10 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
 
 /// The answer to an offer of ours that a re-INVITE without one got.
 fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, audio: &Audio) {
-    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
+    let Some(call) = draft.call(&id) else { return };
+    let Some(leg) = call.leg(leg_id) else { return };
     let (before, mut media) = ((leg.media.clone(), leg.held), leg.media.clone());
-    if !take_answer(&mut media, audio) {
+    if !take_answer(&mut media, audio, call.codec_beside(leg_id)) {
         return;
     }
     media.remote = media.remote.or(before.0.remote);
@@ -180,13 +182,13 @@ pub fn on_ack(
         .leg_of_dialog(call_id, tag)
         .ok_or_else(|| Rejection::NotFound(format!("dialog {call_id}")))?;
     let (call, leg) = find(draft, id, leg_id)?;
-    let live = call.is_live();
+    let (live, beside) = (call.is_live(), call.codec_beside(leg_id));
     match leg.state {
         LegState::Answered => {
             let took =
                 draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
                     leg.state = LegState::Active;
-                    audio.is_some_and(|audio| take_answer(&mut leg.media, audio))
+                    audio.is_some_and(|audio| take_answer(&mut leg.media, audio, beside))
                 });
             if !live {
                 // It was hung up before its ACK came; only now may the BYE go (RFC 3261 §15).

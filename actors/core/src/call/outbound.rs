@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate};
+use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate_beside};
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
@@ -12,7 +12,7 @@ use super::state::{Call, State};
 use super::{connect, ending};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
-use crate::draft::{ALLOW, CODECS, Draft};
+use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
 use crate::ids::{AgentId, CallId, EntityId, LegId, OfferId, QueueId};
 use crate::queue::machine as queue;
 use crate::world::Rejection;
@@ -56,6 +56,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     let registration = draft.agent(to)?.registration.clone()?;
     let call = draft.call(&id)?;
     let (anchor, from) = (call.gateway.clone(), call.from.clone());
+    let beside = call.caller().map(|leg| leg.media.codec);
     let (gateway, carrier) = (registration.gateway.clone(), registration.carrier);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
@@ -75,8 +76,9 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway, carrier);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
-    audio.payloads =
-        CODECS.into_iter().map(|codec| Payload { number: codec.static_payload(), codec }).collect();
+    audio.payloads = codecs_beside(beside)
+        .map(|codec| Payload { number: codec.static_payload(), codec })
+        .collect();
     let mut invite = Request {
         method: Method::Invite,
         uri: registration.contact.clone(),
@@ -337,9 +339,9 @@ fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     draft.send(id, &leg, cancel_for(&leg.invite));
 }
 
-/// The media that the peer's answer describes.
-pub fn take_answer(media: &mut Media, answer: &Audio) -> bool {
-    let Ok(agreed) = negotiate(answer, &CODECS) else { return false };
+/// The media that the peer's answer describes; `beside` is the codec of the leg that it talks with.
+pub fn take_answer(media: &mut Media, answer: &Audio, beside: Option<Codec>) -> bool {
+    let Ok(agreed) = negotiate_beside(answer, &CODECS, beside) else { return false };
     media.remote = agreed.remote;
     media.codec = agreed.codec;
     media.payload = agreed.payload;

@@ -1,4 +1,5 @@
 use tandem_sip::Millis;
+use tandem_sip::sdp::Codec;
 
 use super::leg::{Leg, Role};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
@@ -68,6 +69,20 @@ impl Call {
 
     pub fn caller(&self) -> Option<&Leg> {
         self.legs.iter().find(|leg| leg.role == Role::Caller)
+    }
+
+    /// The codec of the leg that this one talks with, or shall.
+    pub fn codec_beside(&self, id: LegId) -> Option<Codec> {
+        let caller = self.caller().filter(|leg| leg.id != id);
+        let connected = match self.state {
+            State::Connected { leg } if leg != id => self.leg(leg),
+            State::Connected { .. }
+            | State::InFlow
+            | State::Queued { .. }
+            | State::Dialing { .. }
+            | State::Ending => None,
+        };
+        caller.or(connected).map(|leg| leg.media.codec)
     }
 
     pub fn is_live(&self) -> bool {

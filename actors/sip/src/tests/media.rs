@@ -1,7 +1,9 @@
 //! What SDP says, and what two sides agree on.
 
 use super::SDP;
-use crate::sdp::{Audio, Codec, Direction, Error, Payload, negotiate, offer};
+use crate::sdp::{
+    Audio, Codec, Direction, Error, Payload, negotiate, negotiate_beside, offer,
+};
 
 fn edited(from: &str, to: &str) -> Result<Audio, Error> {
     assert!(SDP.contains(from), "{from}");
@@ -28,6 +30,21 @@ fn offered_payload_type_is_kept() {
     assert_eq!(answer.payloads, [Payload { number: 97, codec: Codec::Pcma }]);
     assert_eq!(answer.direction, Direction::RecvOnly);
     assert_eq!(negotiate(&offer, &[Codec::Pcmu]), Err(Error::NoCommonCodec));
+}
+
+#[test]
+fn codec_of_the_other_leg_goes_before_the_offerers_first() {
+    // G.722 with its clock of 8 kHz (RFC 3551 §4.5.2), once by its static number alone.
+    for formats in ["9 8 96\r\na=rtpmap:9 G722/8000\r\n", "9 8 96\r\n"] {
+        let offer = edited("18 8 0 96\r\na=rtpmap:8 PCMA/8000/1\r\n", formats).unwrap();
+        let ours = [Codec::Pcmu, Codec::Pcma, Codec::G722];
+        let of = |beside| negotiate_beside(&offer, &ours, beside).map(|a| (a.codec, a.payload));
+        assert_eq!(of(None), Ok((Codec::G722, 9)));
+        assert_eq!(of(Some(Codec::Pcma)), Ok((Codec::Pcma, 8)));
+        assert_eq!(of(Some(Codec::Pcmu)), Ok((Codec::G722, 9)), "which it does not offer");
+        let narrow = negotiate_beside(&offer, &[Codec::Pcma], Some(Codec::G722));
+        assert_eq!(narrow.map(|agreed| agreed.codec), Ok(Codec::Pcma), "which we don't have");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use tandem_sip::sdp::Codec;
 
 use super::TELEPHONE_EVENT;
 use super::talking::PROBE_MARK;
-use crate::g711;
-use crate::limits::SAMPLES_PER_MS;
+use crate::codec::Decoder;
+use crate::limits::{PACKET_SAMPLES_MAX, SAMPLES_PER_MS};
 use crate::rtp::{Order, RtpPacket, Window};
 
 const KEPT_SAMPLES: usize = 8000;
@@ -44,6 +44,8 @@ pub struct Listening {
     samples: Vec<i16>,
     next_sample: usize,
     delays_us: Vec<u32>,
+    /// Of the codec heard last.
+    decoder: Option<(Codec, Decoder)>,
 }
 
 impl Listening {
@@ -56,6 +58,7 @@ impl Listening {
             samples: vec![0; KEPT_SAMPLES],
             next_sample: 0,
             delays_us: Vec::new(),
+            decoder: None,
         }
     }
 
@@ -110,6 +113,7 @@ impl Listening {
         let codec = match packet.payload_type() {
             0 => Codec::Pcmu,
             8 => Codec::Pcma,
+            9 => Codec::G722,
             TELEPHONE_EVENT => {
                 self.heard.telephone_events += 1;
                 return;
@@ -132,9 +136,14 @@ impl Listening {
     }
 
     fn keep(&mut self, codec: Codec, payload: &[u8]) {
-        let linear = g711::linear(codec);
-        for code in payload {
-            self.samples[self.next_sample] = linear[usize::from(*code)];
+        if self.decoder.as_ref().is_none_or(|(known, _)| *known != codec) {
+            self.decoder = Some((codec, Decoder::new(codec)));
+        }
+        let Some((_, decoder)) = &mut self.decoder else { return };
+        let mut samples = [0; PACKET_SAMPLES_MAX];
+        let count = decoder.decode(payload, &mut samples);
+        for sample in &samples[..count] {
+            self.samples[self.next_sample] = *sample;
             self.next_sample = (self.next_sample + 1) % KEPT_SAMPLES;
         }
     }

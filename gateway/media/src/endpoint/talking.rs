@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tandem_sip::sdp::Codec;
 
 use super::TELEPHONE_EVENT;
+use crate::codec::Encoder;
+use crate::g711::Law;
 use crate::limits::SAMPLES_PER_PACKET;
 use crate::rtp::{HEADER_BYTES, Header};
 use crate::tones::Loop;
@@ -36,6 +38,7 @@ pub struct Talking {
 struct To {
     remote: SocketAddr,
     codec: Codec,
+    encoder: Encoder,
     tone: Arc<Loop>,
 }
 
@@ -63,7 +66,7 @@ impl Talking {
     }
 
     pub fn talk(&mut self, remote: SocketAddr, codec: Codec, tone: Arc<Loop>) {
-        self.to = Some(To { remote, codec, tone });
+        self.to = Some(To { remote, codec, encoder: Encoder::new(codec), tone });
         self.fresh = true;
     }
 
@@ -100,7 +103,7 @@ impl Talking {
         now_ns: u64,
         out: &mut [u8; PACKET_BYTES],
     ) -> Option<(usize, SocketAddr)> {
-        let to = self.to.as_ref()?;
+        let (remote, codec) = self.to.as_ref().map(|to| (to.remote, to.codec))?;
         if self.key.is_none()
             && let Some(event) = self.keys.pop_front()
         {
@@ -119,17 +122,27 @@ impl Talking {
                 (self.header(marker, TELEPHONE_EVENT, self.key_timestamp()), HEADER_BYTES + 4)
             }
             None => {
+                let to = self.to.as_mut()?;
                 let body = &mut out[HEADER_BYTES..];
-                to.tone.fill(to.codec, self.position, body);
+                let bytes = match Law::of(codec) {
+                    Some(law) => {
+                        to.tone.fill(law, self.position, body);
+                        body.len()
+                    }
+                    None => {
+                        let mut samples = [0; SAMPLES_PER_PACKET as usize];
+                        to.tone.fill_linear(self.position, &mut samples);
+                        to.encoder.encode(&samples, body)?
+                    }
+                };
                 if self.probing {
                     body[..8].copy_from_slice(&PROBE_MARK);
                     body[8..16].copy_from_slice(&now_ns.to_be_bytes());
                 }
-                let payload = to.codec.static_payload();
-                (self.header(self.fresh, payload, self.timestamp), PACKET_BYTES)
+                let payload = codec.static_payload();
+                (self.header(self.fresh, payload, self.timestamp), HEADER_BYTES + bytes)
             }
         };
-        let remote = to.remote;
         header.write(out);
         if self.key.is_some_and(|key| key.packets >= KEY_PACKETS + KEY_END_PACKETS) {
             self.key = None;

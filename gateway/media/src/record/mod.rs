@@ -16,7 +16,6 @@ use std::time::Duration;
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tandem_sip::sdp::Codec;
 
 use crate::event::Event;
 use crate::limits::{
@@ -44,12 +43,11 @@ enum Control {
 struct Piece {
     recording: u64,
     channel: Channel,
-    codec: Codec,
     arrived_ns: u64,
     ssrc: u32,
     timestamp: u32,
     len: u8,
-    codes: [u8; PIECE_SAMPLES_MAX],
+    samples: [i16; PIECE_SAMPLES_MAX],
 }
 
 const _: () = assert!(PIECE_SAMPLES_MAX <= u8::MAX as usize);
@@ -142,25 +140,23 @@ impl Recorder {
     pub fn push(
         &self,
         tap: &Tap,
-        codec: Codec,
         arrived_ns: u64,
         ssrc: u32,
         timestamp: u32,
-        payload: &[u8],
+        samples: &[i16],
     ) -> bool {
         let mut timestamp = timestamp;
-        for part in payload.chunks(PIECE_SAMPLES_MAX) {
-            let mut codes = [0; PIECE_SAMPLES_MAX];
-            codes[..part.len()].copy_from_slice(part);
+        for part in samples.chunks(PIECE_SAMPLES_MAX) {
+            let mut samples = [0; PIECE_SAMPLES_MAX];
+            samples[..part.len()].copy_from_slice(part);
             let piece = Piece {
                 recording: tap.recording,
                 channel: tap.channel,
-                codec,
                 arrived_ns,
                 ssrc,
                 timestamp,
                 len: part.len() as u8,
-                codes,
+                samples,
             };
             if self.pieces.try_send(piece).is_err() {
                 tap.lost.fetch_add(1, Relaxed);
@@ -287,8 +283,7 @@ impl Work {
             arrived_ns: piece.arrived_ns,
             ssrc: piece.ssrc,
             timestamp: piece.timestamp,
-            codec: piece.codec,
-            codes: &piece.codes[..usize::from(piece.len)],
+            samples: &piece.samples[..usize::from(piece.len)],
         });
         if !heard {
             metrics::counter!("tandem_media_recorder_late_total").increment(1);

@@ -1,8 +1,5 @@
 //! Both channels of a recording on one clock: pure, fed with arrival times.
 
-use tandem_sip::sdp::Codec;
-
-use crate::g711;
 use crate::limits::{
     CHUNK_FRAMES, PIECE_SAMPLES_MAX, RECORDER_LATE_MS_MAX, RECORDER_SKEW_MS_MAX,
     RECORDER_WINDOW_FRAMES, SAMPLES_PER_MS,
@@ -55,8 +52,7 @@ pub struct Audio<'a> {
     pub arrived_ns: u64,
     pub ssrc: u32,
     pub timestamp: u32,
-    pub codec: Codec,
-    pub codes: &'a [u8],
+    pub samples: &'a [i16],
 }
 
 impl Timeline {
@@ -92,12 +88,11 @@ impl Timeline {
             .filter(|frame| frame.abs_diff(arrival) <= SKEW_FRAMES_MAX)
             .unwrap_or(arrival);
         self.anchors[side] = Some(Anchor { ssrc: audio.ssrc, timestamp: audio.timestamp, frame });
-        let linear = g711::linear(audio.codec);
         let mut heard = false;
-        for (at, code) in (frame..).zip(audio.codes.iter().take(PIECE_SAMPLES_MAX)) {
+        for (at, sample) in (frame..).zip(audio.samples.iter().take(PIECE_SAMPLES_MAX)) {
             let Some(within) = at.checked_sub(self.taken) else { continue };
             if let Some(slot) = usize::try_from(within).ok().and_then(|w| self.window.get_mut(w)) {
-                slot[side] = linear[usize::from(*code)];
+                slot[side] = *sample;
                 heard = true;
             }
         }

@@ -151,7 +151,7 @@ impl Agent {
         let mut answer = self.audio(&endpoint);
         answer.payloads = vec![Payload { number: agreed.payload, codec: agreed.codec }];
         answer.telephone_event = agreed.telephone_event;
-        self.talk(&endpoint, &offer);
+        self.talk(&endpoint, &Audio { payloads: answer.payloads.clone(), ..offer });
         let mut response = call.invite.respond(200, None, Some(&call.local_tag));
         response.headers.contact = vec![bare(self.own_uri())];
         response.headers.content_type = Some("application/sdp".into());

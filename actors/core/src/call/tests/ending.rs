@@ -1,13 +1,15 @@
 //! How calls end, and that they end once.
 
 use tandem_sip::Method;
+use tandem_sip::sdp::Codec;
 
 use super::{
     connected, dialing, is_illegal, is_not_found, leg, record, state, times_out, transaction,
     with_agent,
 };
 use crate::call::leg::State;
-use crate::command::{Command, Gap, GatewayEvent, OperatorCommand, Recorded};
+use crate::cdr::{LegQuality, Side};
+use crate::command::{Command, Gap, GatewayEvent, OperatorCommand, Quality, Recorded};
 use crate::deadline::Deadline;
 use crate::effect::Body;
 use crate::ids::{CallId, GatewayId, LegId};
@@ -255,6 +257,39 @@ fn recording_is_sealed_after_its_call_with_its_gaps() {
     let manifest = rows::decode_manifest(&shard.rows[&key]).unwrap();
     assert!(manifest.sealed && manifest.hash == "b1a2e3");
     assert_eq!(manifest.gaps, [Gap { at_ms: 4_000, len_ms: 60 }]);
+}
+
+#[test]
+fn quality_of_a_leg_stands_beside_the_record_that_did_not_wait_for_it() {
+    let (mut shard, call) = connected();
+    let (caller, agent) = (leg(&shard, call, 0).id, leg(&shard, call, 1).id);
+    let effects = shard.bye(call, 2);
+    shard.peers_answer(&effects);
+    assert_eq!((shard.cdrs.len(), shard.leader.calls.len()), (1, 0));
+    let record = shard.cdrs[0].clone();
+    let of = |leg, role| Quality {
+        call,
+        leg,
+        role: Some(role),
+        codec: Codec::Pcma,
+        packets_sent: 50,
+        packets_received: 48,
+        packets_lost: 2,
+        packets_late: 1,
+        packets_duplicate: 0,
+        jitter_us: 900,
+        round_trip_us: Some(1_200),
+        mos_x100: Some(377),
+    };
+    for (leg, role) in [(caller, Side::Caller), (agent, Side::Agent)] {
+        let (reply, effects) = shard.event(GatewayEvent::Quality(of(leg, role)));
+        assert_eq!((reply, effects), (Reply::Done, Vec::new()));
+        let gateway = GatewayId::from(GATEWAY);
+        let expected = LegQuality { gateway, quality: of(leg, role) };
+        let row = &shard.rows[&(rows::QUALITIES, expected.key())];
+        assert_eq!(rows::decode_quality(row), Ok(expected));
+    }
+    assert_eq!(shard.cdrs, [record], "written once");
 }
 
 #[test]

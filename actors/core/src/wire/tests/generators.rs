@@ -82,7 +82,7 @@ pub fn carrier() -> impl Strategy<Value = Carrier> {
 }
 
 pub fn codec() -> impl Strategy<Value = Codec> {
-    prop_oneof![Just(Codec::Pcmu), Just(Codec::Pcma)]
+    prop_oneof![Just(Codec::Pcmu), Just(Codec::Pcma), Just(Codec::G722)]
 }
 
 /// Every shape of SIP value is the concern of that crate's tests.

@@ -110,7 +110,11 @@ impl Line {
 
     /// What it says of its audio.
     pub fn audio(&self, address: std::net::IpAddr, direction: Direction) -> Audio {
-        let codec = if self.rtp_port.is_multiple_of(4) { Codec::Pcma } else { Codec::Pcmu };
+        let codec = match self.rtp_port / 2 % 4 {
+            0 | 2 => Codec::Pcma,
+            1 => Codec::Pcmu,
+            _ => Codec::G722,
+        };
         Audio {
             address,
             port: self.rtp_port,
