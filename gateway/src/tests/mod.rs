@@ -7,3 +7,4 @@ mod leaders;
 mod load;
 mod outbound;
 mod tcp;
+mod tls;

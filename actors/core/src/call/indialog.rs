@@ -92,7 +92,8 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         answer(draft, id, inbound, inbound.request.respond(481, None, None));
         return;
     }
-    let (gateway, anchor, carrier) = (leg.gateway.clone(), call.gateway.clone(), leg.carrier);
+    let anchor = call.gateway.clone();
+    let contact = draft.contact_for(&leg.invite, &leg.gateway, leg.carrier);
     let mut media = leg.media.clone();
     let (mut held, mut direction) = (leg.held, tandem_sip::sdp::Direction::SendRecv);
     if let Some(offer) = &inbound.offer {
@@ -111,7 +112,7 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
     }
     let describes = inbound.offer.is_some() || inbound.request.method == Method::Invite;
     let mut response = inbound.request.respond(200, None, None);
-    response.headers.contact = vec![draft.contact(&gateway, carrier)];
+    response.headers.contact = vec![contact];
     response.headers.push_other("Allow", ALLOW);
     if describes {
         response.headers.content_type = Some("application/sdp".into());

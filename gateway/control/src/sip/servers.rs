@@ -115,7 +115,7 @@ impl Servers {
     /// A request that came before: what was answered is answered again.
     pub fn on_repeated(&mut self, key: &Key) -> Option<Transmit> {
         let server = self.by_id.get_mut(self.ids.get(key)?)?;
-        let way = server.way;
+        let way = &server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_retransmission(),
             Machine::Other(machine) => machine.handle_retransmission(),
@@ -157,7 +157,7 @@ impl Servers {
             }
         };
         let Some(server) = self.by_id.get_mut(&id) else { return Answered::default() };
-        let way = server.way;
+        let way = &server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),
             Machine::Other(machine) => machine.handle_response(now, response),
@@ -243,7 +243,7 @@ impl Servers {
             for output in outputs {
                 match output {
                     Output::Transmit(bytes) => {
-                        let way = server.way;
+                        let way = server.way.clone();
                         actions.push(Action::Transmit(Transmit { bytes, way, ticket: None }));
                     }
                     // Of a failure nobody needs to hear (RFC 3261 §17.2.1, timer H).
@@ -320,9 +320,9 @@ impl Machine {
     }
 }
 
-fn transmit(output: Output, way: Way) -> Option<Transmit> {
+fn transmit(output: Output, way: &Way) -> Option<Transmit> {
     match output {
-        Output::Transmit(bytes) => Some(Transmit { bytes, way, ticket: None }),
+        Output::Transmit(bytes) => Some(Transmit { bytes, way: way.clone(), ticket: None }),
         Output::ToUser(_) => None,
     }
 }
