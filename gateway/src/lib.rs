@@ -5,8 +5,10 @@
 //! call for a day, [`backend`] what its API asks, [`run`] the wiring.
 //!
 //! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
-//! `tandem_sip_connections_total` by the side that opened, `tandem_sip_connections_refused_total` and
-//! `tandem_sip_connections_closed_total` by reason.
+//! `tandem_sip_connections_total` by the side that opened and the transport,
+//! `tandem_sip_connections_refused_total` and `tandem_sip_connections_closed_total` by reason,
+//! `tandem_sip_tls_handshakes_total` by side and result, and
+//! `tandem_sip_certificate_reloads_total` by result.
 
 pub mod backend;
 pub mod limits;
@@ -19,5 +21,5 @@ pub mod task;
 mod tests;
 pub mod trace;
 
-pub use options::{Error, Node, Options, Peer, Render, Tls};
+pub use options::{Error, Node, Options, Peer, Render, SipTls, Tls};
 pub use run::run;

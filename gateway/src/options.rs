@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tandem_http::TokenHash;
+pub use tandem_wire::tls::Files as SipTls;
+use tokio::sync::Notify;
 
 use crate::trace;
 
@@ -32,6 +34,10 @@ pub struct Options {
     pub peers: Vec<Peer>,
     /// `None` only in tests.
     pub tls: Option<Tls>,
+    /// SIP over TLS; without it the gateway serves and opens none.
+    pub sip_tls: Option<SipTls>,
+    /// Told when the files of `sip_tls` shall be read anew at once.
+    pub reload: Arc<Notify>,
     /// Recordings lie in its folder `recordings`.
     pub data_dir: PathBuf,
     pub token: TokenHash,
@@ -89,6 +95,8 @@ impl fmt::Debug for Tls {
 pub enum Error {
     #[error("SIP can't be served: {0}")]
     Sip(#[from] tandem_wire::Error),
+    #[error("SIP over TLS can't be served: {0}")]
+    SipTls(#[from] tandem_wire::tls::Error),
     #[error("the API can't be served: {address} {why}")]
     Api { address: SocketAddr, why: String },
     #[error("the API failed: {0}")]

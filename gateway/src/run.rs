@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
-use tandem_wire::{Bounds, Socket, stream};
+use tandem_wire::{Bounds, Ports, Socket, Tls, stream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -47,9 +47,12 @@ pub async fn serve_within(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     let socket = Arc::new(Socket::bind(options.vip)?);
-    let (streams, connections) = stream::bind(socket.local(), bounds)?;
-    let listener = bind_api(options.api).await?;
+    let tls = options.sip_tls.clone().map(Tls::open).transpose()?;
     let vip = socket.local();
+    let secure = SocketAddr::new(vip.ip(), tandem_sip::tls_port(vip.port()));
+    let ports = Ports { tcp: vip, tls: tls.clone().map(|tls| (secure, tls)) };
+    let (streams, connections) = stream::bind_all(ports, bounds)?;
+    let listener = bind_api(options.api).await?;
     let clients: Clients = Arc::new(options.nodes.iter().map(|_| ArcSwapOption::empty()).collect());
     let (status, watched) = watch::channel(Status::default());
     let mut tasks = Tasks::new();
@@ -60,6 +63,13 @@ pub async fn serve_within(
     tasks.spawn(async move { connections.run(handler, to_control).await.map_err(Error::from) });
     let receiver = Arc::clone(&socket);
     tasks.spawn(async move { receiver.receive(to_wire).await.map_err(Error::from) });
+    if let Some(tls) = tls {
+        let reload = Arc::clone(&options.reload);
+        tasks.spawn(async move {
+            tls.keep(reload).await;
+            Ok(())
+        });
+    }
     let identity = Identity {
         name: GatewayId::from(options.name.clone()),
         vip,

@@ -19,6 +19,7 @@ const STOP_S_MAX: u64 = 15;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Processes {
     pub sip: Vec<Vip>,
+    pub sip_ca_file: PathBuf,
     pub api: Vec<String>,
     pub token_file: PathBuf,
     pub processes: Vec<Process>,
@@ -28,6 +29,7 @@ pub struct Processes {
 pub struct Vip {
     pub vip: String,
     pub serving: String,
+    pub tls: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tandem_media::endpoint::EndpointPool;
 
-use crate::phone::{Incoming, Options, Phone};
+use crate::phone::{Incoming, Options, Over, Phone};
 use crate::{Api, Cluster};
 
 const SETUP_S_MAX: u64 = 15;
@@ -57,6 +57,21 @@ impl House {
         Ok(Self { cluster, api, vips, pool, _dir: dir })
     }
 
+    /// A phone that talks TLS to the `at`-th service address.
+    pub async fn phone_over_tls(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let processes = self.cluster.processes()?;
+        let options = Options {
+            user: user.to_owned(),
+            password: format!("tandem-{user}"),
+            server: processes.sip[at % processes.sip.len()].tls.parse()?,
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            incoming,
+            tone_hz: 440,
+        };
+        let over = Over::Tls { roots: processes.sip_ca_file };
+        Phone::start_over(&over, options, Arc::clone(&self.pool)).await
+    }
+
     /// A phone at the `at`-th service address.
     pub async fn phone(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
         let options = Options {
@@ -86,6 +101,16 @@ impl House {
     /// A registered agent who is ready.
     pub async fn agent(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
         let phone = self.phone(id, at, incoming).await?;
+        self.registered(phone, id).await
+    }
+
+    /// The same over TLS.
+    pub async fn agent_over_tls(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let phone = self.phone_over_tls(id, at, incoming).await?;
+        self.registered(phone, id).await
+    }
+
+    async fn registered(&self, phone: Phone, id: &str) -> Result<Phone> {
         let status = phone.register(REGISTER_S).await?;
         ensure!(status == 200, "REGISTER of {id} was answered {status}");
         self.agent_is(id, "ready").await?;

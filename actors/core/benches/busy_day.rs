@@ -195,6 +195,7 @@ impl Day {
                 carrier: Carrier::Udp,
                 request: invite.into(),
                 offer: Some(audio(4_000)),
+                names: Vec::new(),
             }),
         );
         let local_tag = effects.iter().find_map(|effect| match &effect.body {
@@ -235,6 +236,7 @@ impl Day {
             carrier: Carrier::Udp,
             request: bye.into(),
             offer: None,
+            names: Vec::new(),
         };
         let effects = self.event("bye", talk.gateway, GatewayEvent::Request(inbound));
         if let Some(bye) = sent(&effects, &Method::Bye) {
@@ -308,6 +310,7 @@ fn config(queues: usize, agents: usize) -> Config {
             channels: 2 * agents as u16,
             guard_ms: 0,
             sources: Vec::new(),
+            tls: Default::default(),
         }],
         queues: (0..queues)
             .map(|queue| Queue {
@@ -328,6 +331,7 @@ fn config(queues: usize, agents: usize) -> Config {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
+        tls_unverified: false,
     }
 }
 

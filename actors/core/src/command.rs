@@ -119,6 +119,8 @@ pub struct Inbound {
     /// An INVITE's is shared with the leg that it makes.
     pub request: Arc<Request>,
     pub offer: Option<sdp::Audio>,
+    /// What the peer's certificate has proven it to be called.
+    pub names: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -20,6 +20,8 @@ pub struct Config {
     pub no_answer_ms: u64,
     /// The longest call.
     pub call_ms_max: u64,
+    /// Whoever answers a TLS connection of ours, phones above all, need not prove who it is.
+    pub tls_unverified: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,39 @@ pub struct Trunk {
     pub guard_ms: u64,
     /// CIDR-free list of source IPs that are this trunk; empty means any.
     pub sources: Vec<std::net::IpAddr>,
+    pub tls: TrunkTls,
+}
+
+/// What a trunk wants of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrunkTls {
+    /// A call is this trunk's only where its connection has proven this name, a SAN of a
+    /// certificate of the configured roots.
+    pub client_name: Option<String>,
+    /// Whoever answers a TLS connection of ours to `sources` need not prove who it is.
+    pub unverified: bool,
+}
+
+impl Trunk {
+    /// Whether a call from there, over a connection that has proven these names, is this trunk's.
+    pub fn admits(&self, source: std::net::IpAddr, names: &[String]) -> bool {
+        let from = self.sources.is_empty() || self.sources.contains(&source);
+        let proven = self
+            .tls
+            .client_name
+            .as_ref()
+            .is_none_or(|wanted| names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
+        from && proven
+    }
+}
+
+impl Config {
+    /// Whether whoever answers a TLS connection to this address must prove who it is. A trunk that
+    /// names the address decides; else it is the tenant's policy.
+    pub fn verifies(&self, address: std::net::IpAddr) -> bool {
+        let trunk = self.trunks.iter().find(|trunk| trunk.sources.contains(&address));
+        !trunk.map_or(self.tls_unverified, |trunk| trunk.tls.unverified)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

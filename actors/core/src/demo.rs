@@ -2,7 +2,7 @@
 
 use tandem_sip::digest;
 
-use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
+use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
 use crate::ids::{AgentId, QueueId, TrunkId};
 
 const REALM: &str = "demo.tandem";
@@ -28,6 +28,7 @@ pub fn demo_config() -> Config {
             channels: CHANNELS,
             guard_ms: 0,
             sources: Vec::new(),
+            tls: TrunkTls::default(),
         }],
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)
@@ -44,5 +45,6 @@ pub fn demo_config() -> Config {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
+        tls_unverified: false,
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
-use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Uri, Via, host};
+use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Scheme, Uri, Via, host};
 
 use crate::agent::state::Agent;
 use crate::call::leg::Leg;
@@ -169,7 +169,7 @@ impl<'a> Draft<'a> {
         Via {
             transport: carrier.transport(),
             host: host(vip.ip()),
-            port: Some(vip.port()),
+            port: Some(carrier.port(vip.port())),
             params: vec![
                 Param { name: "branch".into(), value: Some(self.rng.hex_after("z9hG4bK")) },
                 Param { name: "rport".into(), value: None },
@@ -185,11 +185,27 @@ impl<'a> Draft<'a> {
     /// Where in-dialog requests reach us, over what the dialog has been over so far.
     pub fn contact(&self, gateway: &GatewayId, carrier: Carrier) -> NameAddr {
         let vip = self.vip(gateway);
-        let mut uri = Uri::sip(Some("tandem"), &host(vip.ip()), Some(vip.port()));
+        let port = carrier.port(vip.port());
+        let mut uri = Uri::sip(Some("tandem"), &host(vip.ip()), Some(port));
         if let Some(transport) = carrier.uri_param() {
             uri.params.push(Param { name: "transport".into(), value: Some(transport.into()) });
         }
         NameAddr::new(uri)
+    }
+
+    /// The same for the dialog of an INVITE: where that is of `sips`, so are we (RFC 3261 §12.1.1,
+    /// RFC 5630 §5.1.2).
+    pub fn contact_for(&self, invite: &Request, gateway: &GatewayId, carrier: Carrier) -> NameAddr {
+        let mut contact = self.contact(gateway, carrier);
+        let theirs = invite.headers.contact.first();
+        let sips = invite.uri.scheme == Scheme::Sips
+            || theirs.is_some_and(|contact| contact.uri.scheme == Scheme::Sips);
+        if sips && carrier.is_secure() {
+            contact.uri.scheme = Scheme::Sips;
+            // It says TLS by itself (RFC 3261 §26.2.2).
+            contact.uri.params.clear();
+        }
+        contact
     }
 
     /// The lowest port that is free.

@@ -161,6 +161,7 @@ fn invite(call_id: &str) -> GatewayEvent {
         carrier: Carrier::Udp,
         request: request.into(),
         offer: None,
+        names: Vec::new(),
     })
 }
 

@@ -2,10 +2,11 @@
 //! flow).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::dialog::next_hop;
 use crate::message::{Request, Response, Transport};
-use crate::text::{response_destination, stream_destination};
+use crate::text::{self, response_destination, stream_destination};
 use crate::uri::{NameAddr, Scheme, Uri};
 
 /// A request of ours that is longer goes by a transport that looks after congestion and fragments
@@ -22,14 +23,18 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// What a peer is reached over.
+/// What a peer is reached over. A connection is named where the peer has opened one: behind a NAT
+/// there is no other way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Carrier {
     #[default]
     Udp,
-    /// Over the connection that the peer has opened, where it has: behind a NAT there is no other
-    /// way.
-    Tcp { connection: Option<ConnectionId> },
+    Tcp {
+        connection: Option<ConnectionId>,
+    },
+    Tls {
+        connection: Option<ConnectionId>,
+    },
 }
 
 /// A way from one peer.
@@ -38,25 +43,51 @@ pub struct Flow {
     pub carrier: Carrier,
     pub local: SocketAddr,
     pub remote: SocketAddr,
+    /// What the peer has proven to be called, by a certificate (RFC 5922 §7). Of TLS alone.
+    pub names: Arc<[String]>,
 }
 
 /// The way of a message of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Way {
     pub carrier: Carrier,
     /// The peer: the address that a datagram goes to, or the far end of the connection.
     pub to: SocketAddr,
     /// Where a connection may be opened, where none is named or the named one is gone.
     pub open: Option<SocketAddr>,
+    /// What the far end of a connection that we open must prove.
+    pub proof: Proof,
+}
+
+/// What whoever answers a connection of ours must prove by its certificate (RFC 5922 §4), where
+/// the carrier is TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// That it is at the address that was opened.
+    #[default]
+    Address,
+    /// That it is called like that.
+    Name(Arc<str>),
+    /// Nothing: the policy of its tenant or trunk says so.
+    Nothing,
 }
 
 impl Carrier {
     /// Over a connection, whichever it is.
     pub const TCP: Self = Self::Tcp { connection: None };
+    pub const TLS: Self = Self::Tls { connection: None };
 
     /// Whether the transport itself repeats what was lost (RFC 3261 §17).
     pub fn is_reliable(self) -> bool {
         self.transport().is_reliable()
+    }
+
+    /// Whether nobody on the way can read or change what is said.
+    pub fn is_secure(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp { .. } => false,
+            Self::Tls { .. } => true,
+        }
     }
 
     /// As a Via names it.
@@ -64,6 +95,7 @@ impl Carrier {
         match self {
             Self::Udp => Transport::Udp,
             Self::Tcp { .. } => Transport::Tcp,
+            Self::Tls { .. } => Transport::Tls,
         }
     }
 
@@ -72,34 +104,67 @@ impl Carrier {
         match self {
             Self::Udp => None,
             Self::Tcp { .. } => Some("tcp"),
+            Self::Tls { .. } => Some("tls"),
+        }
+    }
+
+    /// Where a service address that serves UDP and TCP on `port` serves this.
+    pub fn port(self, port: u16) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp { .. } => port,
+            Self::Tls { .. } => tls_port(port),
         }
     }
 
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
             Self::Udp => None,
-            Self::Tcp { connection } => connection,
+            Self::Tcp { connection } | Self::Tls { connection } => connection,
+        }
+    }
+
+    /// The same transport over whichever connection.
+    fn unnamed(self) -> Self {
+        match self {
+            Self::Udp => Self::Udp,
+            Self::Tcp { .. } => Self::TCP,
+            Self::Tls { .. } => Self::TLS,
         }
     }
 
     /// What requests to `contact` go over, which came over this: a flow is kept (RFC 5626 §5.3);
-    /// from a datagram's sender it is what the URI asks for.
+    /// from a datagram's sender it is what the URI asks for. What `sips` promises is kept, too,
+    /// whatever it came over (RFC 3261 §26.2.2).
     pub fn towards(self, contact: &Uri) -> Self {
-        let asks = contact.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
         match self {
-            Self::Udp if asks => Self::TCP,
-            Self::Udp | Self::Tcp { .. } => self,
+            Self::Udp | Self::Tcp { .. } if contact.scheme == Scheme::Sips => Self::TLS,
+            Self::Udp if asks(contact, "tls") => Self::TLS,
+            Self::Udp if asks(contact, "tcp") => Self::TCP,
+            Self::Udp | Self::Tcp { .. } | Self::Tls { .. } => self,
         }
     }
 }
 
+/// The port of TLS on a service address: the next one, as 5061 is to 5060.
+pub fn tls_port(port: u16) -> u16 {
+    port.saturating_add(1)
+}
+
+fn asks(uri: &Uri, transport: &str) -> bool {
+    uri.param("transport").is_some_and(|name| name.eq_ignore_ascii_case(transport))
+}
+
 impl Flow {
     pub fn udp(local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { carrier: Carrier::Udp, local, remote }
+        Self::over(Carrier::Udp, local, remote)
     }
 
     pub fn tcp(local: SocketAddr, remote: SocketAddr, connection: ConnectionId) -> Self {
-        Self { carrier: Carrier::Tcp { connection: Some(connection) }, local, remote }
+        Self::over(Carrier::Tcp { connection: Some(connection) }, local, remote)
+    }
+
+    pub fn over(carrier: Carrier, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { carrier, local, remote, names: Arc::default() }
     }
 
     pub fn is_reliable(&self) -> bool {
@@ -111,21 +176,29 @@ impl Flow {
     pub fn way_back(&self, response: &Response) -> Way {
         match self.carrier {
             Carrier::Udp => Way::udp(response_destination(response).unwrap_or(self.remote)),
-            Carrier::Tcp { .. } => {
-                Way { carrier: self.carrier, to: self.remote, open: stream_destination(response) }
-            }
+            Carrier::Tcp { .. } | Carrier::Tls { .. } => Way {
+                carrier: self.carrier,
+                to: self.remote,
+                open: stream_destination(response),
+                proof: proof_of(response),
+            },
         }
     }
 }
 
 impl Way {
     pub fn udp(to: SocketAddr) -> Self {
-        Self { carrier: Carrier::Udp, to, open: None }
+        Self { carrier: Carrier::Udp, to, open: None, proof: Proof::Address }
     }
 
     /// Over a connection to `to`, which may have to be opened.
     pub fn tcp(to: SocketAddr) -> Self {
-        Self { carrier: Carrier::TCP, to, open: Some(to) }
+        Self { carrier: Carrier::TCP, to, open: Some(to), proof: Proof::Address }
+    }
+
+    /// The same with TLS.
+    pub fn tls(to: SocketAddr, proof: Proof) -> Self {
+        Self { carrier: Carrier::TLS, to, open: Some(to), proof }
     }
 
     /// The way of a request to a peer that is known at `peer`. A connection that is gone is opened
@@ -134,7 +207,10 @@ impl Way {
     pub fn of_request(request: &Request, peer: SocketAddr, carrier: Carrier) -> Self {
         match carrier {
             Carrier::Udp => Self::udp(peer),
-            Carrier::Tcp { .. } => Self { carrier, to: peer, open: listens(request, peer) },
+            Carrier::Tcp { .. } | Carrier::Tls { .. } => match listens(request, peer, carrier) {
+                Some((open, proof)) => Self { carrier, to: peer, open: Some(open), proof },
+                None => Self { carrier, to: peer, open: None, proof: Proof::Address },
+            },
         }
     }
 
@@ -143,26 +219,45 @@ impl Way {
     pub fn of_response(response: &Response) -> Option<Self> {
         match response.headers.top_via()?.transport {
             Transport::Tcp => stream_destination(response).map(Self::tcp),
-            _ => response_destination(response).map(Self::udp),
+            Transport::Tls => {
+                stream_destination(response).map(|to| Self::tls(to, proof_of(response)))
+            }
+            // Nobody opens a connection to a browser (RFC 7118 §5.2.2).
+            Transport::Ws | Transport::Wss => None,
+            Transport::Udp | Transport::Other(_) => response_destination(response).map(Self::udp),
         }
     }
 
     /// The same peer over a connection that is opened anew; `None` where none may be opened.
-    pub fn anew(self) -> Option<Self> {
-        self.open.map(Self::tcp)
+    pub fn anew(&self) -> Option<Self> {
+        let (to, carrier) = (self.open?, self.carrier.unnamed());
+        Some(Self { carrier, to, open: Some(to), proof: self.proof.clone() })
     }
 }
 
-/// Where the next hop of a request listens. `None` where it wants TLS, which this is not. A name
-/// is taken for the peer that is known.
-fn listens(request: &Request, peer: SocketAddr) -> Option<SocketAddr> {
+/// Where the next hop of a request listens for connections of this carrier, and what it must
+/// prove there. `None` where it wants the other: what wants TLS is never opened in the clear. A
+/// name is taken for the peer that is known.
+fn listens(request: &Request, peer: SocketAddr, carrier: Carrier) -> Option<(SocketAddr, Proof)> {
     let loose = |route: &&NameAddr| route.uri.param("lr").is_some();
     let uri = request.headers.route.first().filter(loose).map_or(&request.uri, |route| &route.uri);
-    let asks = |name: &str| uri.param("transport").is_some_and(|it| it.eq_ignore_ascii_case(name));
-    if uri.scheme == Scheme::Sips || asks("tls") {
+    let wants_tls = uri.scheme == Scheme::Sips || asks(uri, "tls");
+    if wants_tls != matches!(carrier, Carrier::Tls { .. }) {
         return None;
     }
     let (host, port) = next_hop(request)?;
-    let literal = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    Some(SocketAddr::new(literal.unwrap_or(peer.ip()), port))
+    let literal = text::literal(host);
+    Some((SocketAddr::new(literal.unwrap_or(peer.ip()), port), proof_by(host)))
+}
+
+/// What the peer must prove that a response is brought to.
+fn proof_of(response: &Response) -> Proof {
+    response.headers.top_via().map_or(Proof::Address, |via| proof_by(&via.host))
+}
+
+fn proof_by(host: &str) -> Proof {
+    match text::literal(host) {
+        Some(_) => Proof::Address,
+        None => Proof::Name(host.to_ascii_lowercase().into()),
+    }
 }

@@ -38,7 +38,7 @@ pub mod sdp {
     pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
 }
 
-pub use flow::{Carrier, ConnectionId, Flow, Ticket, UDP_REQUEST_BYTES_MAX, Way};
+pub use flow::{Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, tls_port};
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 pub use parse::{
     Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, body_length, parse,

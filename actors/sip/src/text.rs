@@ -138,7 +138,7 @@ impl fmt::Display for Via {
 }
 
 /// An IP address, an IPv6 one with or without brackets.
-fn literal(host: &str) -> Option<IpAddr> {
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
@@ -172,7 +172,8 @@ pub fn response_destination(response: &Response) -> Option<SocketAddr> {
 pub fn stream_destination(response: &Response) -> Option<SocketAddr> {
     let via = response.headers.via.first()?;
     let ip = via.received().or_else(|| literal(&via.host))?;
-    Some(SocketAddr::new(ip, via.port.unwrap_or(5060)))
+    let port = if via.transport == Transport::Tls { 5061 } else { 5060 };
+    Some(SocketAddr::new(ip, via.port.unwrap_or(port)))
 }
 
 impl Headers {

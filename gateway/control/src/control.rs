@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
+use tandem_core::config::Config;
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Message, Millis, Request, Ticket};
+use tandem_sip::{Flow, Message, Millis, Proof, Request, Ticket};
 
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -105,6 +106,7 @@ pub(crate) struct Tenant {
     pub shard: u32,
     pub registrar: Registrar,
     pub admitted: Admitted,
+    pub config: Config,
 }
 
 impl Control {
@@ -284,7 +286,14 @@ impl Control {
         }
     }
 
-    pub(crate) fn transmit(&mut self, transmit: Transmit) {
+    /// Who answers a connection of ours must prove who it is, where the configuration does not say
+    /// otherwise.
+    pub(crate) fn transmit(&mut self, mut transmit: Transmit) {
+        if let (true, Some(open)) = (transmit.way.carrier.is_secure(), transmit.way.open)
+            && self.tenant.as_ref().is_some_and(|tenant| !tenant.config.verifies(open.ip()))
+        {
+            transmit.way.proof = Proof::Nothing;
+        }
         self.outputs.push_back(Output::Transmit(transmit));
     }
 

@@ -105,7 +105,7 @@ impl Control {
             let ack = Transmit { bytes: request.to_bytes(), way, ticket: None };
             // An ACK has no transaction to hear of a failure: where the 2xx comes again, the
             // connection was none, and the datagram is the other way.
-            let first = match too_long_for_udp(request, &ack.bytes, way) {
+            let first = match too_long_for_udp(request, &ack.bytes, &ack.way) {
                 Some((longer, way)) => Transmit { bytes: longer.to_bytes(), way, ticket: None },
                 None => ack.clone(),
             };

@@ -1,6 +1,7 @@
 //! What the nodes say, and what is sent up to the one that leads.
 
 use tandem_core::command::{GatewayEvent, Login};
+use tandem_core::config::Config;
 use tandem_sip::Millis;
 
 use crate::control::{Control, Output, Tenant, key_of};
@@ -98,7 +99,9 @@ impl Control {
         let (tenant, version) = (&routing.config.tenant, routing.config.version);
         tracing::info!(tenant, version, "routing");
         let admitted = Admitted::of(&routing.config);
-        self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted });
+        // Secrets are the registrar's alone.
+        let config = Config { agents: Vec::new(), ..routing.config.clone() };
+        self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted, config });
         let shard = self.shards.entry(routing.shard).or_default();
         if !shard.logged_in {
             let (vip, ports) = (self.identity.vip, self.identity.ports.clone());

@@ -126,6 +126,7 @@ impl Control {
             carrier: flow.carrier,
             request: request.into(),
             offer,
+            names: flow.names.to_vec(),
         });
         if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
             metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
@@ -182,6 +183,7 @@ impl Control {
             carrier: flow.carrier,
             request,
             offer,
+            names: flow.names.to_vec(),
         });
         if self.try_raise(event, About::Existing) == Err(Full) {
             self.servers.forget(&key);

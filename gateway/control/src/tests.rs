@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
-use tandem_core::config::Config;
+use tandem_core::config::{Config, Trunk, TrunkTls};
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_sip::dialog::cancel_for;
 use tandem_sip::{
-    Carrier, ConnectionId, Flow, Message, Millis, Request, Ticket, Transport, Way, parse,
+    Carrier, ConnectionId, Flow, Message, Millis, Proof, Request, Scheme, Ticket, Transport, Way,
+    parse,
 };
 
 use crate::link::{Accepted, Down, Leading, Routing, Up};
@@ -315,7 +316,8 @@ fn answer_goes_back_over_the_connection_of_its_request_or_to_where_the_via_says(
     bench.outputs();
     bench.respond(1, &invite("a"), 100);
     let transmit = bench.transmit();
-    let way = Way { carrier: connection(7), to: address(SOURCE), open: Some(address(CONTACT)) };
+    let to = address(SOURCE);
+    let way = Way { carrier: connection(7), to, ..Way::tcp(address(CONTACT)) };
     assert_eq!((transmit.way, transmit.ticket), (way, None));
 }
 
@@ -379,4 +381,67 @@ fn long_request_tries_a_connection_first_and_its_cancel_goes_the_same_way() {
     assert_eq!((by_udp.way, by_udp.bytes), (Way::udp(address(CONTACT)), long.to_bytes()));
     bench.pass(500);
     assert_eq!(bench.outputs(), ["INVITE", "done 2"]);
+}
+
+fn secure(number: u64) -> Carrier {
+    Carrier::Tls { connection: Some(ConnectionId(number)) }
+}
+
+#[test]
+fn request_over_tls_is_tried_again_over_tls_and_never_in_the_clear() {
+    let mut bench = Bench::led();
+    let mut sips = ours("a");
+    sips.uri.scheme = Scheme::Sips;
+    bench.request(&sips, address(SOURCE), secure(7));
+    let first = bench.transmit();
+    assert_eq!((first.way.carrier, first.way.to), (secure(7), address(SOURCE)));
+    bench.undelivered(first.ticket, false);
+    assert_eq!(bench.transmit().way, Way::tls(address(CONTACT), Proof::Address));
+    bench.undelivered(first.ticket, true);
+    assert_eq!(bench.outputs(), ["event 2"]);
+    // A Contact that says nothing of TLS is reached over the phone's own connection alone, and
+    // what is too long for a datagram is no reason to leave it.
+    let mut long = ours("b");
+    long.headers.push_other("Subject", &"s".repeat(1_300));
+    bench.request(&long, address(SOURCE), secure(8));
+    let only = bench.transmit();
+    assert_eq!((only.way.carrier, only.way.open), (secure(8), None));
+    bench.undelivered(only.ticket, false);
+    bench.pass(5);
+    assert_eq!(bench.outputs(), ["done 2", "event 3"]);
+}
+
+#[test]
+fn policy_of_tenant_or_trunk_says_whether_a_called_server_proves_who_it_is() {
+    let mut bench = Bench::led();
+    let proof = |bench: &mut Bench, branch: &str| {
+        let mut sips = ours(branch);
+        sips.uri.scheme = Scheme::Sips;
+        bench.request(&sips, address(SOURCE), Carrier::TLS);
+        bench.transmit().way.proof
+    };
+    assert_eq!(proof(&mut bench, "a"), Proof::Address);
+    bench.configure(Config { tls_unverified: true, ..demo_config() });
+    assert_eq!(proof(&mut bench, "b"), Proof::Nothing);
+    let trunk = |unverified| Trunk {
+        sources: vec![address(CONTACT).ip()],
+        tls: TrunkTls { client_name: None, unverified },
+        ..demo_config().trunks.remove(0)
+    };
+    let trunks = vec![trunk(false)];
+    bench.configure(Config { tls_unverified: true, trunks, ..demo_config() });
+    assert_eq!(proof(&mut bench, "c"), Proof::Address);
+    bench.configure(Config { trunks: vec![trunk(true)], ..demo_config() });
+    assert_eq!(proof(&mut bench, "d"), Proof::Nothing);
+}
+
+#[test]
+fn call_is_reported_with_what_its_peer_has_proven() {
+    let mut bench = Bench::led();
+    let names: Arc<[String]> = vec!["sbc.example.net".to_owned()].into();
+    let flow = Flow { names, ..Flow::over(secure(7), bench.control.identity.vip, address(SOURCE)) };
+    bench.control.on_message(bench.now, 0, &flow, Message::Request(invite("a")));
+    let pending: Vec<_> = bench.control.pending(SHARD).cloned().collect();
+    let [GatewayEvent::Invite(inbound)] = pending.as_slice() else { panic!("{pending:?}") };
+    assert_eq!((inbound.carrier, inbound.names.as_slice()), (secure(7), &*flow.names));
 }

@@ -16,7 +16,7 @@ use tandem_http::TokenHash;
 use tandem_sip::{Message, Request, Response};
 use tandem_wire::Bounds;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -298,6 +298,8 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
             .collect(),
         peers: Vec::new(),
         tls: None,
+        sip_tls: None,
+        reload: Arc::default(),
         data_dir: data.to_owned(),
         token: TokenHash::of(TOKEN),
         rtp_pairs: 2,
@@ -312,6 +314,8 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
 pub struct Gateway {
     pub vip: SocketAddr,
     pub api: SocketAddr,
+    /// Told, the gateway reads its SIP certificate anew.
+    pub reload: Arc<Notify>,
     pub plans: mpsc::UnboundedReceiver<MediaPlan>,
     pub reports: mpsc::Sender<GatewayEvent>,
     pub task: JoinHandle<Result<(), Error>>,
@@ -335,13 +339,14 @@ impl Gateway {
         Self::start_within(options, data, Bounds::default()).await
     }
 
-    async fn start_within(options: Options, data: tempfile::TempDir, bounds: Bounds) -> Self {
+    pub async fn start_within(options: Options, data: tempfile::TempDir, bounds: Bounds) -> Self {
         let (vip, api) = (options.vip, options.api);
+        let reload = Arc::clone(&options.reload);
         let (to_test, plans) = mpsc::unbounded_channel();
         let (reports, events) = mpsc::channel(16);
         let plane = MediaPlane { media: Box::new(FakeMedia(to_test)), events };
         let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
-        Self { vip, api, plans, reports, task, data }
+        Self { vip, api, reload, plans, reports, task, data }
     }
 
     /// A gateway that has logged in to the one node, which leads in term 1.

@@ -10,3 +10,4 @@ mod mutants;
 mod mutate;
 mod outbound;
 mod tcp;
+mod tls;

@@ -118,13 +118,22 @@ impl Phone {
     }
 }
 
-async fn respond(node: &mut FakeNode, to: &tandem_core::command::Inbound, status: u16) -> Response {
+pub async fn respond(
+    node: &mut FakeNode,
+    to: &tandem_core::command::Inbound,
+    status: u16,
+) -> Response {
     let response = to.request.respond(status, None, Some("ours"));
     node.respond(1, &to.transaction, response.clone()).await;
     response
 }
 
-async fn send(node: &mut FakeNode, request: &Request, destination: SocketAddr, carrier: Carrier) {
+pub async fn send(
+    node: &mut FakeNode,
+    request: &Request,
+    destination: SocketAddr,
+    carrier: Carrier,
+) {
     let body = Body::Send { request: request.clone().into(), destination, carrier };
     node.effect(1, body).await;
 }
@@ -148,7 +157,7 @@ async fn carrier_of(node: &mut FakeNode, phone: &mut Phone) -> Carrier {
     node.invite().await.carrier
 }
 
-async fn reported(node: &mut FakeNode) -> Response {
+pub async fn reported(node: &mut FakeNode) -> Response {
     match node.event().await {
         GatewayEvent::Response { response, .. } => *response,
         other => panic!("{other:?} instead of a response"),

@@ -2,6 +2,7 @@
 //!
 //! Read in this order: [`Received`] is what comes out, [`admission`] says which ones
 //! are let in, [`udp`] and [`stream`] are the transports: both hand over the same [`Received`].
+//! [`tls`] is what TLS is done with.
 
 pub mod admission;
 mod error;
@@ -9,12 +10,15 @@ pub mod limits;
 mod received;
 mod refusal;
 pub mod stream;
+pub mod tls;
 pub mod udp;
+mod verifiers;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::Error;
 pub use received::Received;
-pub use stream::{Bounds, Listener, Streams, Undelivered};
+pub use stream::{Bounds, Listener, Ports, Streams, Undelivered};
+pub use tls::Tls;
 pub use udp::Socket;

@@ -37,6 +37,18 @@ pub const OPENS_WAITING_MAX: usize = 256;
 pub const BACKLOG_MAX: i32 = 1_024;
 /// An attempt to open a connection takes no longer; then its messages were not delivered.
 pub const CONNECT_MS_MAX: u64 = 2_000;
+/// Connections that were accepted and have yet to agree on TLS, in all and of one address; the
+/// next one is closed at once.
+pub const HANDSHAKES_MAX: usize = 1_024;
+pub const HANDSHAKES_PER_SOURCE_MAX: usize = 256;
+/// A handshake takes no longer, on either side.
+pub const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// How often it is looked whether the files of a certificate have changed.
+pub const CERTIFICATE_LOOK_MS: u64 = 1_000;
+/// The longest file of certificates or of a key.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
+/// Names of one client's certificate that are told.
+pub const NAMES_MAX: usize = 16;
 /// A peer that has opened a connection and sent no message after this is closed.
 pub const FIRST_MESSAGE_MS_MAX: u64 = 10_000;
 /// A message that is not whole so long after its first byte breaks its connection.
@@ -68,6 +80,7 @@ pub const ACCEPT_AGAIN_MS: u64 = 100;
 
 const _: () = assert!(ACCEPTED_PER_SOURCE_MAX < ACCEPTED_MAX);
 const _: () = assert!(OPENED_PER_ADDRESS_MAX < OPENED_MAX);
+const _: () = assert!(HANDSHAKES_PER_SOURCE_MAX < HANDSHAKES_MAX);
 const _: () = assert!(UNSENT_BYTES_MAX > 2 * tandem_sip::MESSAGE_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_NEW_CALLS_MAX < IN_FLIGHT_OUTSIDE_MAX);
 const _: () = assert!(IN_FLIGHT_OUTSIDE_MAX < IN_FLIGHT_MAX);

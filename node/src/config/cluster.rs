@@ -57,6 +57,13 @@ pub struct Gateway {
     pub api: SocketAddr,
 }
 
+impl Gateway {
+    /// Where TLS is served.
+    pub fn vip_tls(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.ip(), tandem_sip::tls_port(self.vip.port()))
+    }
+}
+
 /// `[tls]`: what proves to the others that a process belongs to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tls {

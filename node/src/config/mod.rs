@@ -5,6 +5,7 @@ mod cluster;
 mod dev;
 mod reader;
 pub mod render;
+mod sip;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use cluster::{Cluster, Gateway, Member, Process, Role, Tls};
 pub use dev::Dev;
 pub use reader::Mistake;
 use reader::{Reader, Source};
+pub use sip::{Sip, SipTls};
 
 /// A file may be this long.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -29,6 +31,7 @@ pub struct File {
     pub tenant: Option<tandem_core::config::Config>,
     pub cluster: Option<Cluster>,
     pub tls: Option<Tls>,
+    pub sip: Option<Sip>,
     pub process: Option<Process>,
 }
 
@@ -97,6 +100,7 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
         tenant: tenant::read(&root),
         cluster: cluster::read_cluster(&root),
         tls: cluster::read_tls(&root),
+        sip: sip::read(&root),
         process: cluster::read_process(&root),
     };
     root.finish();
@@ -109,6 +113,8 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
 pub struct Server {
     pub cluster: Cluster,
     pub tls: Tls,
+    /// Of a gateway.
+    pub sip: Sip,
     pub process: Process,
     pub tenant: Option<tandem_core::config::Config>,
 }
@@ -119,6 +125,7 @@ pub fn load_server(path: &Path) -> Result<Server, Error> {
     Ok(Server {
         cluster: file.cluster.ok_or_else(|| missing("cluster"))?,
         tls: file.tls.ok_or_else(|| missing("tls"))?,
+        sip: file.sip.unwrap_or_default(),
         process: file.process.ok_or_else(|| missing("process"))?,
         tenant: file.tenant,
     })

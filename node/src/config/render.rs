@@ -3,19 +3,23 @@
 use tandem_core::config::{Config, Strategy, Target};
 use toml::{Table, Value};
 
-use super::{Cluster, Process, Tls};
+use super::{Cluster, Process, Sip, Tls};
 
 /// # Errors
 /// Never for what these types can hold; the serializer's signature says otherwise.
 pub fn server(
     cluster: &Cluster,
     tls: &Tls,
+    sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
 ) -> Result<String, toml::ser::Error> {
     let mut root = Table::new();
     root.insert("cluster".into(), Value::try_from(cluster)?);
     root.insert("tls".into(), Value::try_from(tls)?);
+    if let Some(sip) = sip {
+        root.insert("sip".into(), Value::try_from(sip)?);
+    }
     root.insert("process".into(), Value::try_from(process)?);
     if let Some(tenant) = tenant {
         root.extend(tables_of(tenant));
@@ -37,6 +41,10 @@ fn tables_of(config: &Config) -> Table {
         row.insert("guard_ms".into(), millis(trunk.guard_ms));
         let sources = trunk.sources.iter().map(|source| Value::from(source.to_string()));
         row.insert("sources".into(), Value::Array(sources.collect()));
+        if let Some(name) = &trunk.tls.client_name {
+            row.insert("tls_client_name".into(), name.clone().into());
+        }
+        row.insert("tls_verify".into(), (!trunk.tls.unverified).into());
         row
     });
     let queues = config.queues.iter().map(|queue| {
@@ -74,6 +82,7 @@ fn tables_of(config: &Config) -> Table {
     tenant.insert("acw_ms".into(), millis(config.acw_ms));
     tenant.insert("no_answer_ms".into(), millis(config.no_answer_ms));
     tenant.insert("call_ms_max".into(), millis(config.call_ms_max));
+    tenant.insert("tls_verify".into(), (!config.tls_unverified).into());
     let mut root = Table::new();
     root.insert("tenant".into(), Value::Table(tenant));
     root.insert("trunk".into(), rows(trunks.collect()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
+use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
 
 use super::reader::{Placed, Reader};
 
@@ -13,6 +13,7 @@ const TABLES: [&str; 5] = ["tenant", "trunk", "queue", "agent", "number"];
 
 const CHANNELS_MAX: u64 = 10_000;
 const NAME_BYTES_MAX: usize = 64;
+const DNS_NAME_BYTES_MAX: usize = 253;
 const DAY_MS: u64 = 24 * 3_600_000;
 const RING_MS_MIN: u64 = 1_000;
 const RING_MS_MAX: u64 = 600_000;
@@ -63,6 +64,7 @@ pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
     let acw_ms = millis("acw_ms", DAY_MS, ACW_MS_DEFAULT);
     let no_answer_ms = millis("no_answer_ms", RING_MS_MAX, NO_ANSWER_MS_DEFAULT);
     let call_ms_max = millis("call_ms_max", DAY_MS, CALL_MS_MAX_DEFAULT);
+    let tls_verify = tenant.bool("tls_verify", "true or false").unwrap_or(true);
     tenant.finish();
     let realm = realm.map(|realm| realm.value).unwrap_or_default();
     let rows = read_rows(root, &realm);
@@ -77,6 +79,7 @@ pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
         acw_ms,
         no_answer_ms,
         call_ms_max,
+        tls_unverified: !tls_verify,
     })
 }
 
@@ -290,6 +293,10 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
             }
         }
     }
+    let tls = TrunkTls {
+        client_name: tls_client_name(&reader),
+        unverified: !reader.bool("tls_verify", "true or false").unwrap_or(true),
+    };
     if let Some(id) = &id {
         names.take(&reader, "trunk", "name", id);
     }
@@ -299,7 +306,23 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         channels: u16::try_from(channels?).ok()?,
         guard_ms,
         sources,
+        tls,
     })
+}
+
+/// What a certificate proves: a DNS name, as RFC 5922 §7.1 has it.
+fn tls_client_name(reader: &Reader<'_, '_>) -> Option<String> {
+    let expected = "a DNS name of the trunk's certificate, for instance \"sbc.example.net\"";
+    let name = reader.string("tls_client_name", expected)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.value.is_empty()
+        || name.value.len() > DNS_NAME_BYTES_MAX
+        || !name.value.bytes().all(plain)
+    {
+        let is = format!("is {:?}", name.value);
+        reader.mistake("tls_client_name", name.at.clone(), is, expected);
+    }
+    Some(name.value.to_ascii_lowercase())
 }
 
 fn name(reader: &Reader<'_, '_>, key: &'static str) -> Option<Placed<String>> {

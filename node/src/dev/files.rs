@@ -11,7 +11,7 @@ use tandem_core::config::Config;
 use super::folder::{self, Folder};
 use super::pki;
 use super::plan::{self, Shape};
-use crate::config::{self, Cluster, Dev, Process, Tls};
+use crate::config::{self, Cluster, Dev, Process, Sip, Tls};
 
 /// What was decided on the first start, kept in the folder.
 #[derive(Serialize, Deserialize)]
@@ -73,9 +73,11 @@ pub fn prepare(
     folder: &Folder,
     cluster: &Cluster,
     tenant: Option<Config>,
+    sip: Option<Sip>,
     fault_injection: bool,
 ) -> Result<()> {
     pki::ensure(folder, cluster)?;
+    pki::ensure_sip(folder, cluster)?;
     let token_hash = tandem_http::TokenHash::of(&folder.ensure_token()?).to_hex();
     if let Some(tenant) = &tenant {
         let text = config::render::tenant(tenant).context("the tenant can't be written")?;
@@ -97,7 +99,7 @@ pub fn prepare(
         fault_injection,
     };
     for member in &cluster.members {
-        write(folder, cluster, &process(&member.name), tenant.as_ref())?;
+        write(folder, cluster, None, &process(&member.name), tenant.as_ref())?;
     }
     for (at, gateway) in cluster.gateways.iter().enumerate() {
         let process = Process {
@@ -106,7 +108,9 @@ pub fn prepare(
             rtp_ports: Some(plan::RTP_PORTS),
             ..process(&gateway.name)
         };
-        write(folder, cluster, &process, None)?;
+        let own = || Sip { tls: Some(pki::sip_files_of(folder, &gateway.name)) };
+        let sip = sip.clone().unwrap_or_else(own);
+        write(folder, cluster, Some(&sip), &process, None)?;
     }
     Ok(())
 }
@@ -114,11 +118,12 @@ pub fn prepare(
 fn write(
     folder: &Folder,
     cluster: &Cluster,
+    sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
 ) -> Result<()> {
     let tls: Tls = pki::files_of(folder, &process.name);
-    let text = config::render::server(cluster, &tls, process, tenant)
+    let text = config::render::server(cluster, &tls, sip, process, tenant)
         .with_context(|| format!("the configuration of {} can't be written", process.name))?;
     folder::write_private(&folder.process_config(&process.name), text.as_bytes())
 }

@@ -56,6 +56,11 @@ impl Folder {
         self.root.join("pki")
     }
 
+    /// For phones and trunks, so anybody may read it.
+    pub fn sip_ca(&self) -> PathBuf {
+        self.root.join("sip-ca.pem")
+    }
+
     pub fn data(&self, process: &str) -> PathBuf {
         self.root.join("data").join(process)
     }

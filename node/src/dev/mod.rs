@@ -89,8 +89,8 @@ async fn supervise(options: Options) -> Result<()> {
     let cluster = files::cluster(&folder, &asked, file.is_some())?;
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
-    let tenant = file.and_then(|file| file.tenant);
-    files::prepare(&folder, &cluster, tenant, options.fault_injection)?;
+    let (tenant, sip) = file.map_or((None, None), |file| (file.tenant, file.sip));
+    files::prepare(&folder, &cluster, tenant, sip, options.fault_injection)?;
     let listener = control::listen(&folder)?;
 
     let (told, mut deaths) = mpsc::channel::<Death>(DEATHS_MAX);

@@ -11,6 +11,7 @@ pub fn check(cluster: &Cluster) -> Result<()> {
     for gateway in &cluster.gateways {
         tell(&gateway.name, "SIP over UDP", gateway.vip, UdpSocket::bind(gateway.vip).map(drop))?;
         tcp(&gateway.name, "SIP over TCP", gateway.vip)?;
+        tcp(&gateway.name, "SIP over TLS", gateway.vip_tls())?;
         tcp(&gateway.name, "HTTP", gateway.api)?;
     }
     for member in &cluster.members {

@@ -13,6 +13,8 @@ use crate::config::{Cluster, Role};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Processes {
     pub sip: Vec<Vip>,
+    /// Who vouches for the gateways' SIP certificates: for a phone to trust.
+    pub sip_ca_file: PathBuf,
     pub api: Vec<String>,
     pub token_file: PathBuf,
     pub processes: Vec<Process>,
@@ -22,6 +24,8 @@ pub struct Processes {
 pub struct Vip {
     pub vip: String,
     pub serving: String,
+    /// Where the same gateway serves TLS.
+    pub tls: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,12 +65,14 @@ impl Processes {
                 }
             }
         }
-        let sip = cluster
-            .gateways
-            .iter()
-            .map(|gateway| Vip { vip: gateway.vip.to_string(), serving: gateway.name.clone() });
+        let sip = cluster.gateways.iter().map(|gateway| Vip {
+            vip: gateway.vip.to_string(),
+            serving: gateway.name.clone(),
+            tls: gateway.vip_tls().to_string(),
+        });
         Self {
             sip: sip.collect(),
+            sip_ca_file: folder.sip_ca(),
             api: cluster.gateways.iter().map(|gateway| format!("http://{}", gateway.api)).collect(),
             token_file: folder.token(),
             processes,

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config;
@@ -92,6 +93,20 @@ impl Shutdown {
         // An error means that the sender is gone, which only happens at the end.
         let _ = self.0.wait_for(|asked| *asked).await;
     }
+}
+
+/// Told at each SIGHUP, which asks a server to read anew what may change while it runs. From here
+/// on it ends nothing.
+pub fn hang_ups() -> Result<Arc<Notify>> {
+    let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP can't be heard")?;
+    let told = Arc::new(Notify::new());
+    let tell = Arc::clone(&told);
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tell.notify_one();
+        }
+    });
+    Ok(told)
 }
 
 /// To the hard limit: sockets, log segments and SST files all count.

@@ -498,6 +498,12 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
             certificate: identity.certificate,
             key: identity.key,
         }),
+        sip_tls: config.sip.tls.as_ref().map(|tls| tandem_gateway::SipTls {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            roots: tls.roots.clone(),
+        }),
+        reload: super::process::hang_ups()?,
         data_dir: process.data.clone(),
         token: token.context("process.token_hash is missing")?,
         rtp_ports: port_first..=port_first.saturating_add(RTP_PORTS - 1),

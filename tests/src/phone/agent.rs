@@ -1,4 +1,4 @@
-//! The user agent: one UDP socket, one task, any number of calls.
+//! The user agent: one line, one task, any number of calls.
 
 mod called;
 mod calling;
@@ -13,20 +13,19 @@ use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{self, Audio, Codec, Direction, Payload};
 use tandem_sip::{
-    CSeq, Headers, Message, Method, NameAddr, Param, Request, Response, Scheme, Transport, Uri, Via,
+    CSeq, Headers, Message, Method, NameAddr, Param, Request, Response, Scheme, Uri, Via,
 };
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::call::{Call, CallEnd, Ended, Incoming, Options, Repeat, Violation};
 use super::exchange::{Exchanges, branch};
 use super::handle::Shared;
+use super::line::Line;
 
 /// RFC 3261 §17.1.1.1; a 200 of ours is repeated at this pace until its ACK.
 const T1_MS: u64 = 500;
 const T2_MS: u64 = 4_000;
-const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 pub(super) enum Command {
     Register {
@@ -68,7 +67,7 @@ pub(super) enum Command {
 pub(super) struct Agent {
     pub(super) options: Options,
     pub(super) address: SocketAddr,
-    pub(super) socket: UdpSocket,
+    pub(super) line: Line,
     pub(super) pool: Arc<EndpointPool>,
     pub(super) shared: Arc<Shared>,
     pub(super) exchanges: Exchanges,
@@ -84,7 +83,6 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        let mut datagram = vec![0_u8; DATAGRAM_BYTES_MAX];
         loop {
             let wake = self.next_wake();
             let sleep = async {
@@ -94,13 +92,7 @@ impl Agent {
                 }
             };
             tokio::select! {
-                received = self.socket.recv_from(&mut datagram) => {
-                    if let Ok((len, source)) = received
-                        && let Ok(message) = tandem_sip::parse(&datagram[..len])
-                    {
-                        self.on_message(message, source).await;
-                    }
-                }
+                (message, source) = self.line.next() => self.on_message(message, source).await,
                 command = inbox.recv() => match command {
                     Some(command) => self.on_command(command).await,
                     None => return,
@@ -119,8 +111,7 @@ impl Agent {
     }
 
     async fn send(&self, bytes: &[u8], to: SocketAddr) {
-        // A lost datagram is UDP's right: the transactions repeat it.
-        let _ = self.socket.send_to(bytes, to).await;
+        self.line.send(bytes, to).await;
     }
 
     async fn on_time(&mut self) {
@@ -190,7 +181,7 @@ impl Agent {
 
     fn via(&self) -> Via {
         Via {
-            transport: Transport::Udp,
+            transport: self.line.transport(),
             host: self.address.ip().to_string(),
             port: Some(self.address.port()),
             params: vec![
@@ -201,7 +192,10 @@ impl Agent {
     }
 
     fn own_uri(&self) -> Uri {
-        sip_uri(Some(&self.options.user), self.address.ip(), Some(self.address.port()))
+        let (ip, port) = (self.address.ip(), self.address.port());
+        let mut uri = sip_uri(Some(&self.options.user), ip, Some(port));
+        uri.params.extend(self.line.uri_param().map(|name| param("transport", Some(name))));
+        uri
     }
 
     fn server_uri(&self, user: Option<&str>) -> Uri {

@@ -1,4 +1,4 @@
-//! Client transactions of a phone over UDP: RFC 3261 §17.1 by its retransmission rules.
+//! Client transactions of a phone: RFC 3261 §17.1 by its retransmission rules.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,18 +20,24 @@ struct Pending {
     destination: SocketAddr,
     invite: bool,
     proceeding: bool,
+    reliable: bool,
     interval_ms: u64,
     next: Instant,
     give_up: Instant,
     answer: Option<oneshot::Sender<Option<Response>>>,
 }
 
-#[derive(Default)]
 pub(super) struct Exchanges {
+    /// The transport itself repeats what was lost.
+    reliable: bool,
     by_branch: BTreeMap<String, Pending>,
 }
 
 impl Exchanges {
+    pub fn new(reliable: bool) -> Self {
+        Self { reliable, by_branch: BTreeMap::new() }
+    }
+
     /// Begins a transaction; the bytes are the caller's to send once now. The receiver gets the
     /// final response, or nothing when the peer never answered.
     pub fn begin(
@@ -50,6 +56,7 @@ impl Exchanges {
                 destination,
                 invite,
                 proceeding: false,
+                reliable: self.reliable,
                 interval_ms: T1_MS,
                 next: now + Duration::from_millis(T1_MS),
                 give_up: now + Duration::from_millis(GIVE_UP_MS),
@@ -116,7 +123,7 @@ impl Exchanges {
 impl Pending {
     /// RFC 3261 §17.1.1.2: an INVITE is not repeated once a provisional response came.
     fn repeats(&self) -> bool {
-        !(self.invite && self.proceeding)
+        !(self.reliable || self.invite && self.proceeding)
     }
 }
 

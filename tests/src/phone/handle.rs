@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 use tandem_media::endpoint::EndpointPool;
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::agent::{Agent, Command};
 use super::call::{Call, CallEnd, Ended, Incoming, Options, Violation};
 use super::exchange::Exchanges;
+use super::line::{Line, Over};
 
 pub(super) struct Shared {
     pub calls: Mutex<BTreeMap<String, Call>>,
@@ -38,9 +38,18 @@ impl Drop for Phone {
 }
 
 impl Phone {
+    /// Over UDP.
     pub async fn start(options: Options, pool: Arc<EndpointPool>) -> Result<Self> {
-        let socket = UdpSocket::bind((options.bind, 0)).await?;
-        let address = socket.local_addr()?;
+        Self::start_over(&Over::Udp, options, pool).await
+    }
+
+    pub async fn start_over(
+        over: &Over,
+        options: Options,
+        pool: Arc<EndpointPool>,
+    ) -> Result<Self> {
+        let (line, address) = Line::open(over, options.bind, options.server).await?;
+        let reliable = line.transport().is_reliable();
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
@@ -50,10 +59,10 @@ impl Phone {
         let agent = Agent {
             options: options.clone(),
             address,
-            socket,
+            line,
             pool,
             shared: Arc::clone(&shared),
-            exchanges: Exchanges::default(),
+            exchanges: Exchanges::new(reliable),
             commands: commands.clone(),
             register_cseq: 0,
             answer_at: BTreeMap::new(),

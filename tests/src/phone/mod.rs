@@ -5,6 +5,8 @@ mod agent;
 mod call;
 mod exchange;
 mod handle;
+mod line;
 
 pub use call::{Call, CallEnd, Ended, Incoming, Options, Violation};
 pub use handle::Phone;
+pub use line::Over;

@@ -553,6 +553,7 @@ fn phones_behind_one_address_are_told_apart_the_same_way_on_every_replica() {
         carrier: Carrier::Udp,
         request: named.into(),
         offer: Some(audio(4_000)),
+        names: Vec::new(),
     }));
     let of = |agent: &str| shard.leader.agents[&AgentId(agent.into())].call();
     assert!(of("1002").is_some() && of("1002") != of("1001"));
@@ -580,6 +581,7 @@ fn phone_of_a_connection_is_known_over_that_connection_alone() {
             carrier,
             request: invite.into(),
             offer: Some(audio(4_000)),
+            names: Vec::new(),
         }));
         let of = |call: &&crate::call::state::Call| {
             call.caller().is_some_and(|leg| leg.invite.headers.call_id == call_id)

@@ -157,9 +157,7 @@ fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
         return Some(Caller::Agent(agent.clone()));
     }
     let trunks = &draft.config()?.trunks;
-    let admits = |trunk: &&crate::config::Trunk| {
-        trunk.sources.is_empty() || trunk.sources.contains(&invite.source.ip())
-    };
+    let admits = |trunk: &&crate::config::Trunk| trunk.admits(invite.source.ip(), &invite.names);
     trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
 }
 
@@ -300,7 +298,7 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
 fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
     let address = draft.vip(&call.gateway).ip();
     let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
-    response.headers.contact = vec![draft.contact(&leg.gateway, leg.carrier)];
+    response.headers.contact = vec![draft.contact_for(&leg.invite, &leg.gateway, leg.carrier)];
     response.headers.push_other("Allow", ALLOW);
     response.headers.content_type = Some("application/sdp".into());
     response.body = leg.media.describe(address, Direction::SendRecv).compose();

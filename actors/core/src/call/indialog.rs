@@ -93,7 +93,8 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         return;
     }
     let beside = call.codec_beside(leg_id);
-    let (gateway, anchor, carrier) = (leg.gateway.clone(), call.gateway.clone(), leg.carrier);
+    let anchor = call.gateway.clone();
+    let contact = draft.contact_for(&leg.invite, &leg.gateway, leg.carrier);
     let mut media = leg.media.clone();
     let (mut held, mut direction) = (leg.held, tandem_sip::sdp::Direction::SendRecv);
     if let Some(offer) = &inbound.offer {
@@ -112,7 +113,7 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
     }
     let describes = inbound.offer.is_some() || inbound.request.method == Method::Invite;
     let mut response = inbound.request.respond(200, None, None);
-    response.headers.contact = vec![draft.contact(&gateway, carrier)];
+    response.headers.contact = vec![contact];
     response.headers.push_other("Allow", ALLOW);
     if describes {
         response.headers.content_type = Some("application/sdp".into());
@@ -123,7 +124,8 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         if let Some(dialog) = &mut leg.dialog {
             Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
         }
-        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() {
+        let as_safe = inbound.carrier.is_secure() || !leg.carrier.is_secure();
+        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() && as_safe {
             // A phone behind a NAT has lost its connection and opened another.
             (leg.peer, leg.carrier) = (inbound.source, inbound.carrier);
         }

@@ -88,7 +88,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
             to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
             call_id: format!("{}@{}", draft.rng.hex(), host(vip.ip())),
             cseq: CSeq { number: 1, method: Method::Invite },
-            contact: vec![draft.contact(&gateway, carrier)],
+            contact: Vec::new(),
             route: Vec::new(),
             record_route: Vec::new(),
             max_forwards: Some(MAX_FORWARDS),
@@ -98,6 +98,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         },
         body: audio.compose(),
     };
+    invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
     let leg = Leg {
         id: LegId(draft.rng.next()),
@@ -216,7 +217,8 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
 /// 180 to the caller.
 pub fn ringing(draft: &Draft<'_>, caller: &Leg) -> Response {
     let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
-    response.headers.contact = vec![draft.contact(&caller.gateway, caller.carrier)];
+    response.headers.contact =
+        vec![draft.contact_for(&caller.invite, &caller.gateway, caller.carrier)];
     response
 }
 

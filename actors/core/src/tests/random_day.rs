@@ -196,6 +196,7 @@ fn play(acts: &[Act]) -> Shard {
                                 carrier: leg.carrier,
                                 request: leg.invite,
                                 offer: None,
+                                names: Vec::new(),
                             }))
                             .1
                     }

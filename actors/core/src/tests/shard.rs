@@ -155,6 +155,18 @@ impl Shard {
         self.register_with(agent, None, carrier);
     }
 
+    /// With a contact of the test's.
+    pub fn register_at(&mut self, agent: u16, contact: &str, carrier: Carrier) {
+        let request = request(Method::Register, &format!("reg{agent}"), "", contact);
+        self.event(GatewayEvent::Register(Register {
+            transaction: key(&request),
+            source: phone(agent),
+            carrier,
+            request: request.into(),
+            agent: AgentId::from(agent.to_string()),
+        }));
+    }
+
     /// `expires_s` of 0 takes the phone away.
     pub fn register_for(&mut self, agent: u16, expires_s: Option<u32>) -> (Reply, Vec<Effect>) {
         self.register_with(agent, expires_s, Carrier::Udp)
@@ -200,6 +212,7 @@ impl Shard {
             carrier: Carrier::Udp,
             request: request.into(),
             offer: Some(audio(4_000)),
+            names: Vec::new(),
         }));
         let found =
             self.leader.calls.values().find(|call| {
@@ -256,6 +269,7 @@ impl Shard {
             carrier,
             request: request.into(),
             offer,
+            names: Vec::new(),
         }))
         .1
     }

@@ -1,7 +1,7 @@
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need, parse};
-use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk};
+use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
 use crate::ids::AgentId;
 use crate::proto;
 
@@ -17,6 +17,7 @@ impl Encode for Config {
         to.uint(8, self.acw_ms);
         to.uint(9, self.no_answer_ms);
         to.uint(10, self.call_ms_max);
+        to.flag(40, self.tls_unverified);
     }
 }
 
@@ -28,6 +29,8 @@ impl Encode for Trunk {
         for source in &self.sources {
             to.shown(4, source);
         }
+        to.some_text(20, self.tls.client_name.as_deref());
+        to.flag(21, self.tls.unverified);
     }
 }
 
@@ -75,6 +78,10 @@ impl TryFrom<proto::Config> for Config {
                 channels: narrow(trunk.channels, "trunk.channels")?,
                 guard_ms: trunk.guard_ms,
                 sources: sources.collect::<Result<_, _>>()?,
+                tls: TrunkTls {
+                    client_name: trunk.tls_client_name,
+                    unverified: trunk.tls_unverified,
+                },
             })
         };
         let queue = |queue: proto::QueueConfig| -> Result<Queue, Error> {
@@ -111,6 +118,7 @@ impl TryFrom<proto::Config> for Config {
             acw_ms: config.acw_ms,
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,
+            tls_unverified: config.tls_unverified,
         })
     }
 }

@@ -133,6 +133,7 @@ impl Encode for Inbound {
         to.message(3, &*self.request);
         to.some_message(4, self.offer.as_ref());
         put_carrier(to, 5, self.carrier);
+        to.texts(20, self.names.iter().map(String::as_str));
     }
 }
 
@@ -146,6 +147,7 @@ impl TryFrom<proto::Inbound> for Inbound {
             request: Arc::new(need(inbound.request, "inbound.request")?.try_into()?),
             offer: inbound.offer.map(TryInto::try_into).transpose()?,
             carrier: carrier_from(inbound.carrier)?,
+            names: inbound.names,
         })
     }
 }

@@ -78,22 +78,20 @@ fn parse_some<T: std::str::FromStr>(
 
 /// UDP is written as nothing: so it was before there was another.
 fn put_carrier(to: &mut Writer, field: u32, carrier: Carrier) {
-    match carrier {
-        Carrier::Udp => {}
-        Carrier::Tcp { connection } => to.delimited(field, |to| {
-            to.text(1, "tcp");
-            to.uint(2, connection.map_or(0, |connection| connection.0));
-        }),
+    if let Some(transport) = carrier.uri_param() {
+        to.delimited(field, |to| {
+            to.text(1, transport);
+            to.uint(2, carrier.connection().map_or(0, |connection| connection.0));
+        });
     }
 }
 
 fn carrier_from(carrier: Option<proto::Carrier>) -> Result<Carrier, Error> {
     let Some(proto::Carrier { transport, connection }) = carrier else { return Ok(Carrier::Udp) };
+    let connection = (connection != 0).then_some(ConnectionId(connection));
     match transport.as_str() {
-        "tcp" => {
-            let connection = (connection != 0).then_some(ConnectionId(connection));
-            Ok(Carrier::Tcp { connection })
-        }
+        "tcp" => Ok(Carrier::Tcp { connection }),
+        "tls" => Ok(Carrier::Tls { connection }),
         other => Err(Error::Unknown("carrier", other.to_owned())),
     }
 }

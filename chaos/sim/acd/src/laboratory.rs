@@ -483,6 +483,7 @@ fn config(scenario: &Scenario) -> Config {
             channels: u16::MAX,
             guard_ms: 0,
             sources: Vec::new(),
+            tls: Default::default(),
         }],
         queues: scenario.queues.iter().map(queue).collect(),
         // No password is ever asked for: the gateway has proven whom it reports.
@@ -493,5 +494,6 @@ fn config(scenario: &Scenario) -> Config {
         acw_ms: milliseconds(scenario.after_call_work_s),
         no_answer_ms: RING_MS_MAX,
         call_ms_max: CALL_MS_MAX,
+        tls_unverified: false,
     }
 }

@@ -171,6 +171,7 @@ fn inbound(request: Request, offer: Option<Audio>) -> Inbound {
         carrier: Carrier::Udp,
         request: request.into(),
         offer,
+        names: Vec::new(),
     }
 }
 

@@ -372,6 +372,7 @@ pub fn house(settings: &Settings) -> Config {
             channels: settings.channels,
             guard_ms: settings.guard_ms,
             sources: Vec::new(),
+            tls: Default::default(),
         }],
         // One agent serves both, so that the queues compete.
         queues: vec![queue("support", &agents[..split]), queue("sales", &agents[split - 1..])],
@@ -387,5 +388,6 @@ pub fn house(settings: &Settings) -> Config {
         acw_ms: settings.acw_ms,
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,
+        tls_unverified: false,
     }
 }

@@ -90,10 +90,10 @@ impl Clients {
             // Without a machine it is sent once; the core's own deadlines see to the rest.
             return Some(Transmit { bytes: request.to_bytes(), way, ticket: None });
         }
-        let (mut machine, mut bytes) = Machine::start(now, request.clone(), way);
+        let (mut machine, mut bytes) = Machine::start(now, request.clone(), &way);
         let mut by_udp = None;
-        if let Some((longer, connection)) = too_long_for_udp(&request, &bytes, way) {
-            (machine, bytes) = Machine::start(now, longer, connection);
+        if let Some((longer, connection)) = too_long_for_udp(&request, &bytes, &way) {
+            (machine, bytes) = Machine::start(now, longer, &connection);
             (way, by_udp) = (connection, Some(Box::new(request)));
         }
         let over = now.after(match &machine {
@@ -105,7 +105,7 @@ impl Clients {
         let client = Client {
             name: name.clone(),
             machine,
-            way,
+            way: way.clone(),
             by_udp,
             over,
             seen: Vec::new(),
@@ -124,7 +124,10 @@ impl Clients {
         }
         let name = (request.headers.branch().to_owned(), Method::Invite.as_str().to_owned());
         let invite = self.ids.get(&name).and_then(|id| self.by_id.get(id));
-        invite.map_or((request.clone(), way), |invite| (over(request, invite.way), invite.way))
+        match invite {
+            Some(invite) => (over(request, &invite.way), invite.way.clone()),
+            None => (request, way),
+        }
     }
 
     /// The request could not be delivered, or its connection was closed and nobody has answered
@@ -140,7 +143,7 @@ impl Clients {
         let again = match (client.by_udp.take(), client.way.anew()) {
             (Some(request), _) => {
                 client.way = Way::udp(client.way.to);
-                let (machine, bytes) = Machine::start(now, *request, client.way);
+                let (machine, bytes) = Machine::start(now, *request, &client.way);
                 client.machine = machine;
                 Some(bytes)
             }
@@ -151,7 +154,7 @@ impl Clients {
             (None, _) => None,
         };
         if let Some(bytes) = again {
-            let way = client.way;
+            let way = client.way.clone();
             self.arm(id);
             return Some(Action::Transmit(Transmit { bytes, way, ticket: Some(ticket) }));
         }
@@ -167,7 +170,7 @@ impl Clients {
         let name = (headers.branch().to_owned(), headers.cseq.method.as_str().to_owned());
         let Some(id) = self.ids.get(&name).copied() else { return (News::Unknown, None) };
         let Some(client) = self.by_id.get_mut(&id) else { return (News::Unknown, None) };
-        let way = client.way;
+        let way = client.way.clone();
         let outputs = match &mut client.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),
             Machine::Other(machine) => machine.handle_response(now, response),
@@ -176,7 +179,9 @@ impl Clients {
         let mut ack = None;
         for output in outputs {
             match output {
-                Output::Transmit(bytes) => ack = Some(Transmit { bytes, way, ticket: None }),
+                Output::Transmit(bytes) => {
+                    ack = Some(Transmit { bytes, way: way.clone(), ticket: None });
+                }
                 Output::ToUser(_) => told = true,
             }
         }
@@ -202,7 +207,7 @@ impl Clients {
             for output in outputs {
                 match output {
                     Output::Transmit(bytes) => {
-                        let (way, ticket) = (client.way, Some(Ticket(id)));
+                        let (way, ticket) = (client.way.clone(), Some(Ticket(id)));
                         actions.push(Action::Transmit(Transmit { bytes, way, ticket }));
                     }
                     Output::ToUser(Event::TimedOut) => {
@@ -266,7 +271,7 @@ impl Client {
 
 impl Machine {
     /// With the bytes of the first transmission.
-    fn start(now: Millis, request: Request, way: Way) -> (Self, Vec<u8>) {
+    fn start(now: Millis, request: Request, way: &Way) -> (Self, Vec<u8>) {
         let reliable = way.carrier.is_reliable();
         let (machine, outputs) = if request.method == Method::Invite {
             let (machine, outputs) = InviteClient::start(now, request, reliable);

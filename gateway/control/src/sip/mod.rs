@@ -35,17 +35,17 @@ pub struct Transmit {
 pub(crate) fn too_long_for_udp(
     request: &Request,
     bytes: &[u8],
-    way: Way,
+    way: &Way,
 ) -> Option<(Request, Way)> {
-    let long = way == Way::udp(way.to) && bytes.len() > UDP_REQUEST_BYTES_MAX;
+    let long = *way == Way::udp(way.to) && bytes.len() > UDP_REQUEST_BYTES_MAX;
     long.then(|| {
         let way = Way::tcp(way.to);
-        (over(request.clone(), way), way)
+        (over(request.clone(), &way), way)
     })
 }
 
 /// The request with the transport in its topmost Via.
-pub(crate) fn over(mut request: Request, way: Way) -> Request {
+pub(crate) fn over(mut request: Request, way: &Way) -> Request {
     if let Some(via) = request.headers.via.first_mut() {
         via.transport = way.carrier.transport();
     }

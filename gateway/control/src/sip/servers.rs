@@ -133,7 +133,7 @@ impl Servers {
     /// A request that came before: what was answered is answered again.
     pub fn on_repeated(&mut self, key: &Key) -> Option<Transmit> {
         let server = self.by_id.get_mut(self.ids.get(key)?)?;
-        let way = server.way;
+        let way = &server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_retransmission(),
             Machine::Other(machine) => machine.handle_retransmission(),
@@ -189,7 +189,7 @@ impl Servers {
             }
         };
         let Some(server) = self.by_id.get_mut(&id) else { return Answered::default() };
-        let way = server.way;
+        let way = &server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),
             Machine::Other(machine) => machine.handle_response(now, response),
@@ -279,7 +279,7 @@ impl Servers {
             for output in outputs {
                 match output {
                     Output::Transmit(bytes) => {
-                        let way = server.way;
+                        let way = server.way.clone();
                         actions.push(Action::Transmit(Transmit { bytes, way, ticket: None }));
                     }
                     // Of a failure nobody needs to hear (RFC 3261 §17.2.1, timer H).
@@ -370,9 +370,9 @@ fn call_name(request: &Request) -> Option<CallName> {
     Some((headers.call_id.clone(), tag.to_owned(), headers.cseq.number))
 }
 
-fn transmit(output: Output, way: Way) -> Option<Transmit> {
+fn transmit(output: Output, way: &Way) -> Option<Transmit> {
     match output {
-        Output::Transmit(bytes) => Some(Transmit { bytes, way, ticket: None }),
+        Output::Transmit(bytes) => Some(Transmit { bytes, way: way.clone(), ticket: None }),
         Output::ToUser(_) => None,
     }
 }

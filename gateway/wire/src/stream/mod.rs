@@ -1,11 +1,14 @@
-//! SIP over TCP on a service address (RFC 3261 §18).
+//! SIP over connections on a service address: TCP and TLS (RFC 3261 §18, §26.2.1).
 //!
-//! [`framer`] cuts messages out of bytes, `connection` is the task of one connection, `table` what is
-//! known of all. [`Streams`] is for whoever sends: it never waits. A peer that does not take what
-//! is sent to it is closed.
+//! [`framer`] cuts messages out of bytes, `inlet` judges them, `connection` is the task of one
+//! connection, `table` what is known of all, `doors` opens and accepts them. [`Streams`] is for
+//! whoever sends: it never waits. A peer that does not take what is sent to it is closed.
 
 mod connection;
+mod doors;
 pub mod framer;
+mod handshake;
+mod inlet;
 mod table;
 
 use std::io;
@@ -15,25 +18,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
-use tandem_sip::{ConnectionId, Ticket, Way};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, Type};
+use tandem_sip::{ConnectionId, Proof, Ticket, Transport, Way};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
 use crate::admission::Sources;
 use crate::error::Error;
 use crate::limits;
-use crate::received::Received;
-use connection::{Connection, Reason};
-use table::{Outgoing, Place, Table};
+use crate::tls::Tls;
+use table::{Counts, End, Outgoing, Place, Table};
+
+pub use doors::Listener;
 
 /// Bounds that a test makes smaller.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub accepted_max: usize,
     pub accepted_per_source_max: usize,
+    pub handshakes_max: usize,
+    pub handshakes_per_source_max: usize,
+    pub handshake: Duration,
     pub first_message: Duration,
     pub message: Duration,
     pub idle: Duration,
@@ -45,12 +50,22 @@ impl Default for Bounds {
         Self {
             accepted_max: limits::ACCEPTED_MAX,
             accepted_per_source_max: limits::ACCEPTED_PER_SOURCE_MAX,
+            handshakes_max: limits::HANDSHAKES_MAX,
+            handshakes_per_source_max: limits::HANDSHAKES_PER_SOURCE_MAX,
+            handshake: Duration::from_millis(limits::HANDSHAKE_MS_MAX),
             first_message: Duration::from_millis(limits::FIRST_MESSAGE_MS_MAX),
             message: Duration::from_millis(limits::MESSAGE_MS_MAX),
             idle: Duration::from_millis(limits::IDLE_MS_MAX),
             unsent_bytes_max: limits::UNSENT_BYTES_MAX,
         }
     }
+}
+
+/// Where connections are accepted. What is not named is neither accepted nor opened.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    pub tcp: SocketAddr,
+    pub tls: Option<(SocketAddr, Arc<Tls>)>,
 }
 
 /// A request that did not arrive, or of which nobody can say that it did.
@@ -61,19 +76,23 @@ pub struct Undelivered {
     pub opened: bool,
 }
 
-/// What all connections of one address share.
+/// What all connections share.
 #[derive(Debug)]
 struct Shared {
     local: SocketAddr,
     bounds: Bounds,
+    /// What TLS of ours is opened with.
+    tls: Option<(SocketAddr, Arc<Tls>)>,
     table: Mutex<Table>,
     sources: Mutex<Sources>,
+    /// Connections that are accepted and have yet to agree on TLS.
+    handshakes: Mutex<Counts>,
 }
 
 /// A connection to be opened.
 #[derive(Debug)]
 struct Open {
-    to: SocketAddr,
+    end: End,
     place: Place,
 }
 
@@ -84,19 +103,41 @@ pub struct Streams {
     opens: mpsc::Sender<Open>,
 }
 
-/// Accepts connections, opens them, and owns their tasks: they end with it.
-#[derive(Debug)]
-pub struct Listener {
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    opens: mpsc::Receiver<Open>,
-}
-
-/// Listens on an address. Must be called within a tokio runtime.
+/// Listens for TCP alone. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// Why the address can't be bound, in one sentence.
 pub fn bind(address: SocketAddr, bounds: Bounds) -> Result<(Streams, Listener), Error> {
+    bind_all(Ports { tcp: address, tls: None }, bounds)
+}
+
+/// Listens on all ports. Must be called within a tokio runtime.
+///
+/// # Errors
+/// Why an address can't be bound, in one sentence.
+pub fn bind_all(ports: Ports, bounds: Bounds) -> Result<(Streams, Listener), Error> {
+    let (tcp, local) = listen(ports.tcp)?;
+    let mut listening = vec![doors::Port { listener: tcp, local, kind: doors::Kind::Tcp }];
+    let mut secure = None;
+    if let Some((address, tls)) = ports.tls {
+        let (listener, local) = listen(address)?;
+        secure = Some((local, Arc::clone(&tls)));
+        listening.push(doors::Port { listener, local, kind: doors::Kind::Tls(tls) });
+    }
+    let shared = Arc::new(Shared {
+        local,
+        bounds,
+        tls: secure,
+        table: Mutex::new(Table::new(first_number())),
+        sources: Mutex::new(Sources::new(Instant::now())),
+        handshakes: Mutex::default(),
+    });
+    let (to_listener, opens) = mpsc::channel(limits::OPENS_WAITING_MAX);
+    let streams = Streams { shared: Arc::clone(&shared), opens: to_listener };
+    Ok((streams, Listener::new(listening, shared, opens)))
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let open = || -> io::Result<(TcpListener, SocketAddr)> {
         let socket =
             socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -109,16 +150,7 @@ pub fn bind(address: SocketAddr, bounds: Bounds) -> Result<(Streams, Listener), 
         let local = listener.local_addr()?;
         Ok((listener, local))
     };
-    let (listener, local) = open().map_err(|source| Error::of_bind(address, source))?;
-    let shared = Arc::new(Shared {
-        local,
-        bounds,
-        table: Mutex::new(Table::new(first_number())),
-        sources: Mutex::new(Sources::new(Instant::now())),
-    });
-    let (to_listener, opens) = mpsc::channel(limits::OPENS_WAITING_MAX);
-    let streams = Streams { shared: Arc::clone(&shared), opens: to_listener };
-    Ok((streams, Listener { listener, shared, opens }))
+    open().map_err(|source| Error::of_bind(address, source))
 }
 
 /// Behind every number of an earlier life: none has opened a million connections a millisecond.
@@ -128,12 +160,19 @@ fn first_number() -> u64 {
 }
 
 impl Streams {
+    /// Where TCP is accepted.
     pub fn local(&self) -> SocketAddr {
         self.shared.local
     }
 
+    /// Where TLS is accepted.
+    pub fn local_tls(&self) -> Option<SocketAddr> {
+        self.shared.tls.as_ref().map(|(local, _)| *local)
+    }
+
     /// Puts a message on its way: over the connection that is named, else over one to the address
-    /// where it may be opened, else over a new one.
+    /// where it may be opened, else over a new one. Never by another transport: what is meant for
+    /// TLS goes in no clear.
     ///
     /// # Errors
     /// Where there is none and none can be opened; of a message with a ticket.
@@ -158,122 +197,24 @@ impl Streams {
     }
 
     fn open(&self, table: &mut Table, way: &Way) -> Option<ConnectionId> {
-        let to = way.open?;
+        let (remote, transport) = (way.open?, way.carrier.transport());
+        let proof = match transport {
+            Transport::Tcp => Proof::Address,
+            Transport::Tls if self.shared.tls.is_some() => way.proof.clone(),
+            // Nobody opens a connection to a browser (RFC 7118 §5.2.2).
+            Transport::Tls | Transport::Ws | Transport::Wss => return None,
+            Transport::Udp | Transport::Other(_) => return None,
+        };
         if table.opened() >= limits::OPENED_MAX
-            || table.opened_to(to.ip()) >= limits::OPENED_PER_ADDRESS_MAX
+            || table.opened_to(remote.ip()) >= limits::OPENED_PER_ADDRESS_MAX
         {
             return None;
         }
         let permit = self.opens.try_reserve().ok()?;
-        let place = table.insert(to, false);
+        let end = End { transport, remote, accepted: false, proof };
+        let place = table.insert(end.clone());
         let id = place.id;
-        permit.send(Open { to, place });
+        permit.send(Open { end, place });
         Some(id)
-    }
-}
-
-impl Listener {
-    /// Until the handler is gone.
-    ///
-    /// # Errors
-    /// None today: a socket that can't accept for a while can again.
-    pub async fn run(
-        mut self,
-        handler: mpsc::Sender<Received>,
-        reports: mpsc::Sender<Undelivered>,
-    ) -> Result<(), Error> {
-        let mut tasks = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = handler.closed() => return Ok(()),
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, remote)) => {
-                        if let Some(place) = self.admit(remote) {
-                            let connection = self.connection(place, remote, true, &handler, &reports);
-                            tasks.spawn(connection.serve(stream));
-                        }
-                    }
-                    Err(error) => {
-                        metrics::counter!("tandem_sip_connections_refused_total", "reason" => "system")
-                            .increment(1);
-                        tracing::warn!(%error, "a connection can't be accepted");
-                        sleep(Duration::from_millis(limits::ACCEPT_AGAIN_MS)).await;
-                    }
-                },
-                Some(Open { to, place }) = self.opens.recv() => {
-                    let connection = self.connection(place, to, false, &handler, &reports);
-                    let from = self.shared.local;
-                    tasks.spawn(async move {
-                        let limit = Duration::from_millis(limits::CONNECT_MS_MAX);
-                        match timeout(limit, connect(from, to)).await {
-                            Ok(Ok(stream)) => connection.serve(stream).await,
-                            Ok(Err(error)) => {
-                                tracing::debug!(%to, %error, "no connection");
-                                connection.end(Reason::Unreachable).await;
-                            }
-                            Err(_) => connection.end(Reason::Unreachable).await,
-                        }
-                    });
-                }
-                Some(_) = tasks.join_next() => {}
-            }
-        }
-    }
-
-    /// A place in the table; `None` where there is none for this peer. What was accepted is then
-    /// dropped, which closes it.
-    fn admit(&self, remote: SocketAddr) -> Option<Place> {
-        let mut table = self.shared.table.lock();
-        let bounds = &self.shared.bounds;
-        let reason = if table.accepted() >= bounds.accepted_max {
-            "all"
-        } else if table.accepted_from(remote.ip()) >= bounds.accepted_per_source_max {
-            "source"
-        } else {
-            metrics::counter!("tandem_sip_connections_total", "side" => "peer").increment(1);
-            return Some(table.insert(remote, true));
-        };
-        metrics::counter!("tandem_sip_connections_refused_total", "reason" => reason).increment(1);
-        None
-    }
-
-    fn connection(
-        &self,
-        place: Place,
-        remote: SocketAddr,
-        accepted: bool,
-        handler: &mpsc::Sender<Received>,
-        reports: &mpsc::Sender<Undelivered>,
-    ) -> Connection {
-        Connection {
-            shared: Arc::clone(&self.shared),
-            place,
-            remote,
-            accepted,
-            handler: handler.clone(),
-            reports: reports.clone(),
-        }
-    }
-}
-
-/// From the service address, so that the peer knows whom it talks to.
-async fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind(SocketAddr::new(from.ip(), 0))?;
-    let stream = socket.connect(to).await?;
-    metrics::counter!("tandem_sip_connections_total", "side" => "gateway").increment(1);
-    Ok(stream)
-}
-
-/// Small messages at once, and probes, so that a dead host is noticed.
-fn tune(stream: &TcpStream) {
-    let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(limits::PROBE_AFTER_S))
-        .with_interval(Duration::from_secs(limits::PROBE_EVERY_S))
-        .with_retries(limits::PROBES_MAX);
-    let tuned =
-        stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_keepalive(&probes));
-    if let Err(error) = tuned {
-        tracing::debug!(%error, "a connection is not tuned");
     }
 }

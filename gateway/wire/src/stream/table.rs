@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tandem_sip::{ConnectionId, Ticket, Way};
+use tandem_sip::{ConnectionId, Proof, Ticket, Transport, Way};
 use tokio::sync::{Notify, mpsc};
 
 use super::Bounds;
@@ -40,10 +40,29 @@ pub struct Place {
 #[derive(Debug)]
 pub struct NotTaken;
 
+/// What a connection is of use for, besides its own peer's business: whatever goes to that address
+/// by that transport, where whoever is there has proven as much.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target {
+    transport: Transport,
+    address: SocketAddr,
+    proof: Proof,
+}
+
+/// A connection that is there or will be.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub transport: Transport,
+    pub remote: SocketAddr,
+    /// The peer has opened it.
+    pub accepted: bool,
+    /// Where we open it: what the far end proves.
+    pub proof: Proof,
+}
+
 #[derive(Debug)]
 struct Entry {
-    remote: SocketAddr,
-    accepted: bool,
+    end: End,
     writing: Writing,
 }
 
@@ -51,30 +70,55 @@ struct Entry {
 pub struct Table {
     last: u64,
     by_id: HashMap<ConnectionId, Entry>,
-    /// The newest to each address.
-    by_remote: HashMap<SocketAddr, ConnectionId>,
+    /// The newest for each.
+    by_target: HashMap<Target, ConnectionId>,
     accepted: Counts,
     opened: Counts,
 }
 
 /// How many there are, in all and by the peer's address.
 #[derive(Debug, Default)]
-struct Counts {
+pub struct Counts {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
+impl End {
+    /// Whoever opens a connection by TLS to us has proven nothing of the address that it comes
+    /// from, and a browser takes nothing but what is its own.
+    fn target(&self) -> Option<Target> {
+        let usable = match self.transport {
+            Transport::Tcp => true,
+            Transport::Tls => !self.accepted,
+            Transport::Udp | Transport::Ws | Transport::Wss | Transport::Other(_) => false,
+        };
+        usable.then(|| Target {
+            transport: self.transport.clone(),
+            address: self.remote,
+            proof: if self.transport == Transport::Tls {
+                self.proof.clone()
+            } else {
+                Proof::Address
+            },
+        })
+    }
+}
+
 impl Counts {
-    fn of(&self, address: IpAddr) -> usize {
+    pub fn all(&self) -> usize {
+        self.all
+    }
+
+    pub fn of(&self, address: IpAddr) -> usize {
         self.by_address.get(&address).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, address: IpAddr) {
+    pub fn add(&mut self, address: IpAddr) {
         self.all += 1;
         *self.by_address.entry(address).or_default() += 1;
     }
 
-    fn take(&mut self, address: IpAddr) {
+    pub fn take(&mut self, address: IpAddr) {
         self.all = self.all.saturating_sub(1);
         match self.of(address) {
             0 | 1 => drop(self.by_address.remove(&address)),
@@ -108,7 +152,7 @@ impl Table {
         Self {
             last,
             by_id: HashMap::new(),
-            by_remote: HashMap::new(),
+            by_target: HashMap::new(),
             accepted: Counts::default(),
             opened: Counts::default(),
         }
@@ -134,31 +178,41 @@ impl Table {
         if accepted { &mut self.accepted } else { &mut self.opened }
     }
 
-    pub fn insert(&mut self, remote: SocketAddr, accepted: bool) -> Place {
+    pub fn insert(&mut self, end: End) -> Place {
         self.last += 1;
         let id = ConnectionId(self.last);
         let (queue, receiver) = mpsc::channel(limits::UNSENT_MAX);
         let writing = Writing { queue, unsent_bytes: Arc::default(), stuck: Arc::default() };
-        self.counts(accepted).add(remote.ip());
-        self.by_remote.insert(remote, id);
-        self.by_id.insert(id, Entry { remote, accepted, writing: writing.clone() });
+        self.counts(end.accepted).add(end.remote.ip());
+        if let Some(target) = end.target() {
+            self.by_target.insert(target, id);
+        }
+        self.by_id.insert(id, Entry { end, writing: writing.clone() });
         self.set_gauge();
         Place { id, writing, queue: receiver }
     }
 
     pub fn remove(&mut self, id: ConnectionId) {
         let Some(entry) = self.by_id.remove(&id) else { return };
-        if self.by_remote.get(&entry.remote) == Some(&id) {
-            self.by_remote.remove(&entry.remote);
+        if let Some(target) = entry.end.target()
+            && self.by_target.get(&target) == Some(&id)
+        {
+            self.by_target.remove(&target);
         }
-        self.counts(entry.accepted).take(entry.remote.ip());
+        self.counts(entry.end.accepted).take(entry.end.remote.ip());
         self.set_gauge();
     }
 
     /// The connection that is named, else one to the address where one may be opened.
     pub fn find(&self, way: &Way) -> Option<ConnectionId> {
-        let named = way.carrier.connection().filter(|id| self.by_id.contains_key(id));
-        named.or_else(|| self.by_remote.get(&way.open?).copied())
+        let transport = way.carrier.transport();
+        let is_that = |id: &ConnectionId| {
+            self.by_id.get(id).is_some_and(|entry| entry.end.transport == transport)
+        };
+        way.carrier.connection().filter(is_that).or_else(|| {
+            let proof = way.proof.clone();
+            self.by_target.get(&Target { transport, address: way.open?, proof }).copied()
+        })
     }
 
     /// Where it is not taken the peer is stuck: nothing more is sent to it.

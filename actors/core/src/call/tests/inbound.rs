@@ -1,12 +1,13 @@
 //! A new INVITE: where it leads, or why it is refused.
 
 use tandem_sip::sdp::Audio;
-use tandem_sip::{Carrier, Method};
+use tandem_sip::{Carrier, ConnectionId, Method};
 
 use super::{is_illegal, leg, plan, record, state, transaction, with_agent};
 use crate::call::leg::State;
 use crate::call::state::State as CallState;
 use crate::command::{GatewayEvent, Inbound};
+use crate::config::{Trunk, TrunkTls};
 use crate::effect::{Body, Effect, Source};
 use crate::ids::CallId;
 use crate::limits;
@@ -21,6 +22,7 @@ fn invite(shard: &mut Shard, call_id: &str, number: &str, offer: Option<Audio>) 
         carrier: Carrier::Udp,
         request: request.into(),
         offer,
+        names: Vec::new(),
     };
     shard.event(GatewayEvent::Invite(inbound)).1
 }
@@ -48,6 +50,31 @@ fn number_that_leads_nowhere_is_refused_with_its_record() {
         assert_eq!(record(&shard), ("rejected", "system", "404"));
         assert!(shard.leader.calls.is_empty());
     }
+}
+
+#[test]
+fn call_is_the_trunks_that_wants_a_name_only_where_its_connection_has_proven_it() {
+    let wants = |name: &str| TrunkTls { client_name: Some(name.into()), unverified: false };
+    let mut shard = Shard::with(|config| {
+        let any = config.trunks[0].clone();
+        config.trunks = vec![Trunk { id: "secure".into(), tls: wants("sbc.example.net"), ..any }];
+    });
+    let mut call = |call_id: &str, names: &[&str]| {
+        let mut request = request(Method::Invite, call_id, "", "<sip:c@127.0.0.1:6000>");
+        request.uri.user = Some("4003".into());
+        let inbound = Inbound {
+            transaction: key(&request),
+            source: "127.0.0.1:6000".parse().unwrap(),
+            carrier: Carrier::Tls { connection: Some(ConnectionId(7)) },
+            request: request.into(),
+            offer: Some(audio(4_000)),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        words(&shard.event(GatewayEvent::Invite(inbound)).1)
+    };
+    assert_eq!(call("c1", &[]), ["403"]);
+    assert_eq!(call("c2", &["example.net", "sbc.example.net.evil.org"]), ["403"]);
+    assert_eq!(call("c3", &["other", "SBC.example.net"]), ["100", "200", "media [echo]"]);
 }
 
 #[test]

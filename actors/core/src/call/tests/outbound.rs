@@ -56,6 +56,36 @@ fn phone_that_registered_over_a_connection_is_reached_over_it() {
     assert_eq!(leg(&shard, call, 1).carrier, carrier);
 }
 
+/// RFC 3261 §26.2.2, RFC 5630 §5.1.2.
+#[test]
+fn phone_that_registered_over_tls_is_reached_by_tls_alone() {
+    let own = Carrier::Tls { connection: Some(ConnectionId(7)) };
+    for (contact, over, carrier, ours) in [
+        (
+            "<sip:1001@127.0.0.1:8001;transport=tls>",
+            own,
+            own,
+            "<sip:tandem@127.0.0.10:5061;transport=tls>",
+        ),
+        ("<sips:1001@127.0.0.1:8001>", own, own, "<sips:tandem@127.0.0.10:5061>"),
+        ("<sips:1001@127.0.0.1:8001>", Carrier::Udp, Carrier::TLS, "<sips:tandem@127.0.0.10:5061>"),
+    ] {
+        let mut shard = Shard::new();
+        shard.register_at(1001, contact, over);
+        let (call, effects) = shard.invite("c1", "4001");
+        let call = call.unwrap();
+        let Body::Send { request, carrier: by, .. } = &effects[3].body else { panic!("an INVITE") };
+        assert_eq!(*by, carrier, "{contact}");
+        let via = &request.headers.via[0];
+        assert_eq!((via.transport.clone(), via.port), (Transport::Tls, Some(5_061)));
+        assert_eq!(request.headers.contact[0].to_string(), ours);
+        let invite = shard.ringing(call).unwrap();
+        let (_, effects) = shard.answer(&invite, 200);
+        let Body::Send { request, carrier: by, .. } = &effects[0].body else { panic!("an ACK") };
+        assert_eq!((request.headers.via[0].transport.clone(), *by), (Transport::Tls, carrier));
+    }
+}
+
 #[test]
 fn provisional_answers_lead_from_calling_to_alerting_and_not_back() {
     let (mut shard, call) = dialing();

@@ -69,6 +69,7 @@ fn oldest_refusal_is_forgotten_where_too_many_are_remembered() {
             carrier: Carrier::Udp,
             request: invite.into(),
             offer: None,
+            names: Vec::new(),
         };
         let origin = Some(Origin {
             gateway: GatewayId(GATEWAY.into()),

@@ -78,7 +78,11 @@ pub fn address() -> impl Strategy<Value = SocketAddr> {
 
 pub fn carrier() -> impl Strategy<Value = Carrier> {
     let connection = option::of((1..=u64::MAX).prop_map(ConnectionId));
-    prop_oneof![Just(Carrier::Udp), connection.prop_map(|connection| Carrier::Tcp { connection })]
+    prop_oneof![
+        Just(Carrier::Udp),
+        connection.clone().prop_map(|connection| Carrier::Tcp { connection }),
+        connection.prop_map(|connection| Carrier::Tls { connection }),
+    ]
 }
 
 pub fn codec() -> impl Strategy<Value = Codec> {
@@ -149,8 +153,16 @@ pub fn gaps() -> impl Strategy<Value = Vec<Gap>> {
 }
 
 pub fn config() -> impl Strategy<Value = Config> {
-    let trunk = (text(), any::<u16>(), any::<u64>(), vec(any::<IpAddr>(), 0..3)).prop_map(
-        |(id, channels, guard_ms, sources)| Trunk { id: id.into(), channels, guard_ms, sources },
+    let tls = (option::of(text()), any::<bool>())
+        .prop_map(|(client_name, unverified)| config::TrunkTls { client_name, unverified });
+    let trunk = (text(), any::<u16>(), any::<u64>(), vec(any::<IpAddr>(), 0..3), tls).prop_map(
+        |(id, channels, guard_ms, sources, tls)| Trunk {
+            id: id.into(),
+            channels,
+            guard_ms,
+            sources,
+            tls,
+        },
     );
     let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
         .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
@@ -166,7 +178,8 @@ pub fn config() -> impl Strategy<Value = Config> {
     let number = (text(), target).prop_map(|(digits, target)| Number { digits, target });
     let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3));
     let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
-    (lists, text(), text(), bounds).prop_map(|(lists, tenant, realm, bounds)| {
+    let rest = (lists, text(), text(), bounds, any::<bool>());
+    rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified)| {
         let (trunks, queues, agents, numbers) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
@@ -180,6 +193,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             acw_ms,
             no_answer_ms,
             call_ms_max,
+            tls_unverified,
         }
     })
 }
@@ -198,13 +212,15 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
 }
 
 pub fn inbound() -> impl Strategy<Value = Inbound> {
-    (transaction(), address(), carrier(), request(), option::of(audio())).prop_map(
-        |(transaction, source, carrier, request, offer)| Inbound {
+    let names = vec(text(), 0..3);
+    (transaction(), address(), carrier(), request(), option::of(audio()), names).prop_map(
+        |(transaction, source, carrier, request, offer, names)| Inbound {
             transaction,
             source,
             carrier,
             request: request.into(),
             offer,
+            names,
         },
     )
 }

@@ -18,7 +18,7 @@ use crate::command::{
     Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
-use crate::config::{self, Config, Number, Strategy, Target, Trunk};
+use crate::config::{self, Config, Number, Strategy, Target, Trunk, TrunkTls};
 use crate::deadline::Deadline;
 use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
 use crate::gateway::{Counts, Gateway};
@@ -100,6 +100,7 @@ pub fn configs() -> Cases<Config> {
             channels: 120,
             guard_ms: 250,
             sources: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")).into(),
+            tls: TrunkTls::default(),
         }],
         queues: vec![config::Queue {
             id: "support".into(),
@@ -117,8 +118,11 @@ pub fn configs() -> Cases<Config> {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
+        tls_unverified: false,
     };
-    vec![("config", config)]
+    let mut tls = Config { tls_unverified: true, ..config.clone() };
+    tls.trunks[0].tls = TrunkTls { client_name: Some("sbc.example.net".into()), unverified: true };
+    vec![("config", config), ("config_tls", tls)]
 }
 
 fn config() -> Config {
@@ -182,6 +186,7 @@ pub fn events() -> Cases<GatewayEvent> {
         carrier: Carrier::Udp,
         request: request().into(),
         offer: Some(audio()),
+        names: Vec::new(),
     };
     let register = |carrier| {
         GatewayEvent::Register(Register {
@@ -197,6 +202,14 @@ pub fn events() -> Cases<GatewayEvent> {
         ("login", GatewayEvent::Login(Login { vip, ports: vec![20_000, 20_002] })),
         ("invite", GatewayEvent::Invite(inbound())),
         ("invite_tcp", GatewayEvent::Invite(Inbound { carrier: connection(), ..inbound() })),
+        (
+            "invite_tls",
+            GatewayEvent::Invite(Inbound {
+                carrier: Carrier::Tls { connection: Some(ConnectionId(0x1_2345_6789)) },
+                names: vec!["sbc.example.net".into()],
+                ..inbound()
+            }),
+        ),
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),

@@ -37,7 +37,7 @@ impl Simulation {
         }
         let reliable = self.addresses.get(&from).is_some_and(|p| self.peers[*p].reliable);
         let carrier = if reliable { Carrier::TCP } else { Carrier::Udp };
-        let flow = Flow { carrier, local: self.gateways[g].vip, remote: from };
+        let flow = Flow::over(carrier, self.gateways[g].vip, from);
         let message = match &packet.content {
             Content::Request(request) => Message::Request((**request).clone()),
             Content::Response(response) => Message::Response((**response).clone()),
