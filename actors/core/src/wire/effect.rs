@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
-use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::effect::{Body, Effect, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
@@ -87,12 +87,13 @@ impl TryFrom<proto::MediaPlan> for MediaPlan {
 
 impl Encode for MediaLeg {
     fn encode(&self, to: &mut Writer) {
-        let (source, source_leg) = match self.source {
+        let (source, source_leg) = match &self.source {
             Source::Silence => ("silence", 0),
             Source::Music => ("music", 0),
             Source::Ringback => ("ringback", 0),
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
+            Source::Prompt(_) => ("prompt", 0),
         };
         to.fixed(1, self.leg.0);
         to.uint(2, self.port);
@@ -103,6 +104,12 @@ impl Encode for MediaLeg {
         to.uint(7, self.ssrc);
         to.text(8, source);
         to.fixed(9, source_leg);
+        if let Source::Prompt(prompt) = &self.source {
+            to.text(10, &prompt.prompt.0);
+            to.uint(11, prompt.play);
+            to.uint(12, prompt.offset_ms);
+            to.flag(13, prompt.barge_in);
+        }
     }
 }
 
@@ -116,6 +123,12 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             "ringback" => Source::Ringback,
             "echo" => Source::Echo,
             "leg" => Source::Leg(LegId(leg.source_leg)),
+            "prompt" => Source::Prompt(Prompt {
+                prompt: leg.prompt.into(),
+                play: leg.play,
+                offset_ms: leg.offset_ms,
+                barge_in: leg.barge_in,
+            }),
             other => return Err(Error::Unknown("source", other.to_owned())),
         };
         let telephone_event = leg.telephone_event.map(|n| narrow(n, "leg.telephone_event"));
