@@ -18,5 +18,8 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 
+/// The names of the prompts that a gateway with this folder can play.
+pub use tandem_media::prompts;
+
 pub use options::{Error, Node, Options, Peer, Render, Tls};
 pub use run::run;

@@ -20,6 +20,7 @@ mod leg;
 pub mod limits;
 pub mod plan;
 pub mod ports;
+pub mod prompts;
 pub mod record;
 mod rtp;
 pub mod stats;
@@ -33,5 +34,6 @@ mod tests;
 
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Recorded};
-pub use plan::{Leg, Plan, Recording, Source};
+pub use plan::{Leg, Plan, Prompt, Recording, Source};
+pub use prompts::{PromptRef, Prompts};
 pub use stats::{LegState, Stats};

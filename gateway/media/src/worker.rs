@@ -18,8 +18,9 @@ use crate::limits::{
     CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PTIME_MS, SAMPLES_PER_PACKET,
     STALE_DATAGRAMS_MAX,
 };
-use crate::plan::{Plan, Recording, Source};
+use crate::plan::{Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
+use crate::prompts::{Clip, Prompts};
 use crate::record::Recorder;
 use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket};
 use crate::stats::{Counters, Dropped, LegState};
@@ -60,6 +61,7 @@ pub struct Worker {
     pub recorder: Recorder,
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
+    pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
     epoll: Epoll,
     ticker: Ticker,
@@ -84,6 +86,7 @@ pub struct Parts {
     pub recorder: Recorder,
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
+    pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
 }
 
@@ -107,6 +110,7 @@ impl Worker {
             recorder: parts.recorder,
             music: parts.music,
             ringback: parts.ringback,
+            prompts: parts.prompts,
             rtp_silence_ms_max: parts.rtp_silence_ms_max,
             epoll,
             ticker,
@@ -215,7 +219,6 @@ impl Worker {
             order,
         };
         let from_codec = slot.leg.codec;
-        let (call, leg) = (slot.call, slot.leg.leg);
         let mut listeners = [0; LISTENERS_MAX];
         let count = slot.listeners.len().min(LISTENERS_MAX);
         listeners[..count].copy_from_slice(&slot.listeners[..count]);
@@ -232,7 +235,7 @@ impl Worker {
             );
         }
         for press in presses.into_iter().flatten() {
-            self.tell_press(call, leg, press);
+            self.tell_press(at, press);
         }
     }
 
@@ -291,7 +294,11 @@ impl Worker {
                 for _ in 0..packets {
                     self.generate(at, now_ns, &mut buffers.sent);
                 }
+            } else if slot.prompt().is_some() {
+                // The peer has no address, or holds: nobody waits for whom nobody hears.
+                slot.position += expired * u64::from(SAMPLES_PER_PACKET);
             }
+            self.watch_prompt(at);
             self.watch(at, now_ns);
         }
     }
@@ -304,11 +311,35 @@ impl Worker {
         match slot.leg.source {
             Source::Music => self.music.fill(codec, slot.position, body),
             Source::Ringback => self.ringback.fill(codec, slot.position, body),
-            Source::Silence | Source::Echo | Source::Leg(_) => body.fill(g711::silence(codec)),
+            Source::Prompt(Prompt { clip: Some(clip), .. }) => match self.prompts.clip(clip) {
+                Some(clip) => clip.fill(codec, slot.position, body),
+                None => body.fill(g711::silence(codec)),
+            },
+            Source::Silence
+            | Source::Echo
+            | Source::Leg(_)
+            | Source::Prompt(Prompt { clip: None, .. }) => body.fill(g711::silence(codec)),
         }
         slot.position += u64::from(SAMPLES_PER_PACKET);
         let header = slot.outgoing.generate(slot.leg.payload, now_ns);
         send(slot, &header, &mut out[..end], &self.counters);
+    }
+
+    /// A prompt that has ended is told of until there is room for it.
+    fn watch_prompt(&mut self, at: usize) {
+        let Some(slot) = self.slots[at].as_ref() else { return };
+        let Some(prompt) = slot.prompt() else { return };
+        let clip = prompt.clip.and_then(|clip| self.prompts.clip(clip));
+        if slot.position < clip.map_or(0, Clip::samples) as u64 {
+            return;
+        }
+        let (call, leg, play) = (slot.call, slot.leg.leg, prompt.play);
+        let missing = clip.is_none();
+        if self.tell(Event::PromptEnded { call, leg, play, missing })
+            && let Some(slot) = self.slots[at].as_mut()
+        {
+            slot.ended_play = Some(play);
+        }
     }
 
     /// A peer that fell silent, a key whose end was lost.
@@ -320,22 +351,33 @@ impl Worker {
         let silent = slot.leg.remote.is_some() && since_ms >= self.rtp_silence_ms_max;
         let tell = silent && !std::mem::replace(&mut slot.silence_told, silent);
         if let Some(press) = press {
-            self.tell_press(call, leg, press);
+            self.tell_press(at, press);
         }
         if tell {
             self.tell(Event::RtpSilence { call, leg, since_ms });
         }
     }
 
-    fn tell_press(&self, call: u64, leg: u64, press: Press) {
+    fn tell_press(&mut self, at: usize, press: Press) {
         let Press { digit, duration_ms } = press;
-        self.tell(Event::Dtmf { call, leg, digit, duration_ms });
+        let Some(slot) = self.slots[at].as_mut() else { return };
+        slot.barge_in();
+        let (call, leg, number) = (slot.call, slot.leg.leg, slot.presses + 1);
+        // A key that is dropped leaves no hole: who counts would wait for it.
+        if self.tell(Event::Dtmf { call, leg, number, digit, duration_ms })
+            && let Some(slot) = self.slots[at].as_mut()
+        {
+            slot.presses = number;
+        }
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+    /// False where it was dropped.
+    fn tell(&self, event: Event) -> bool {
+        let full = matches!(self.events.try_send(event), Err(TrySendError::Full(_)));
+        if full {
             Counters::one(&self.counters.events_dropped);
         }
+        !full
     }
 
     // --- plans ----------------------------------------------------------------------------------
@@ -430,7 +472,8 @@ impl Worker {
             let hears = |to: &usize| match self.slots[*to].as_ref().map(|slot| slot.leg.source) {
                 Some(Source::Leg(source)) => source == leg,
                 Some(Source::Echo) => to == at,
-                Some(Source::Silence | Source::Music | Source::Ringback) | None => false,
+                Some(Source::Silence | Source::Music | Source::Ringback | Source::Prompt(_))
+                | None => false,
             };
             let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();
             if let Some(slot) = self.slots[*at].as_mut() {

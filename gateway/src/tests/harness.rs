@@ -304,6 +304,7 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
         rtp_ports: 20_000..=20_010,
         media_workers: 1,
         music: None,
+        prompts: None,
         metrics: Arc::new(|| "metrics 1\n".into()),
     }
 }
