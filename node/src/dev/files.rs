@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -72,20 +73,25 @@ pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Clust
 pub fn prepare(
     folder: &Folder,
     cluster: &Cluster,
-    tenant: Option<Config>,
+    (tenant, prompts): (Option<Config>, Option<PathBuf>),
     fault_injection: bool,
 ) -> Result<()> {
     pki::ensure(folder, cluster)?;
     let token_hash = tandem_http::TokenHash::of(&folder.ensure_token()?).to_hex();
     if let Some(tenant) = &tenant {
-        let text = config::render::tenant(tenant).context("the tenant can't be written")?;
+        let text = config::render::tenant(tenant, prompts.as_deref());
+        let text = text.context("the tenant can't be written")?;
         folder::write_private(&folder.tenant(), text.as_bytes())?;
     }
-    let tenant = match tenant {
-        Some(tenant) => Some(tenant),
-        None if folder.tenant().exists() => config::load(&folder.tenant())?.tenant,
-        None => None,
+    let (tenant, prompts) = match tenant {
+        Some(tenant) => (Some(tenant), prompts),
+        None if folder.tenant().exists() => {
+            let file = config::load(&folder.tenant())?;
+            (file.tenant, prompts.or(file.prompts))
+        }
+        None => (None, prompts),
     };
+    let prompts = prompts.as_deref();
     let process = |name: &str| Process {
         name: name.to_owned(),
         data: folder.data(name),
@@ -96,7 +102,7 @@ pub fn prepare(
         fault_injection,
     };
     for member in &cluster.members {
-        write(folder, cluster, &process(&member.name), tenant.as_ref())?;
+        write(folder, cluster, &process(&member.name), tenant.as_ref(), prompts)?;
     }
     for (at, gateway) in cluster.gateways.iter().enumerate() {
         let process = Process {
@@ -105,7 +111,7 @@ pub fn prepare(
             rtp_ports: Some(plan::RTP_PORTS),
             ..process(&gateway.name)
         };
-        write(folder, cluster, &process, None)?;
+        write(folder, cluster, &process, None, prompts)?;
     }
     Ok(())
 }
@@ -115,9 +121,10 @@ fn write(
     cluster: &Cluster,
     process: &Process,
     tenant: Option<&Config>,
+    prompts: Option<&Path>,
 ) -> Result<()> {
     let tls: Tls = pki::files_of(folder, &process.name);
-    let text = config::render::server(cluster, &tls, process, tenant)
+    let text = config::render::server(cluster, &tls, process, tenant, prompts)
         .with_context(|| format!("the configuration of {} can't be written", process.name))?;
     folder::write_private(&folder.process_config(&process.name), text.as_bytes())
 }

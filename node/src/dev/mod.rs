@@ -89,7 +89,7 @@ async fn supervise(options: Options) -> Result<()> {
     let cluster = files::cluster(&folder, &asked, file.is_some())?;
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
-    let tenant = file.and_then(|file| file.tenant);
+    let tenant = file.map_or((None, None), |file| (file.tenant, file.prompts));
     files::prepare(&folder, &cluster, tenant, options.fault_injection)?;
     let listener = control::listen(&folder)?;
 
