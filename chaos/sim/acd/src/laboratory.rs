@@ -493,5 +493,7 @@ fn config(scenario: &Scenario) -> Config {
         acw_ms: milliseconds(scenario.after_call_work_s),
         no_answer_ms: RING_MS_MAX,
         call_ms_max: CALL_MS_MAX,
+        flows: Vec::new(),
+        retired: Vec::new(),
     }
 }
