@@ -22,4 +22,7 @@ mod tests;
 pub mod trace;
 
 pub use options::{Error, Node, Options, Peer, Render, SipTls, Tls};
+/// The names of the prompts that a gateway with this folder can play.
+pub use tandem_media::prompts;
+
 pub use run::run;

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use tandem_core::cdr::Side;
 use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
-use tandem_core::effect::{MediaLeg, MediaPlan, Source};
+use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
 use tandem_core::ids::{CallId, LegId, RecordingId};
+use tandem_core::ivr::keys::Digit;
 use tandem_media::{Engine, Event};
 use tokio::sync::mpsc;
 
@@ -31,7 +32,7 @@ impl Media for Engine {
 
     fn apply(&mut self, plan: &MediaPlan) -> Result<(), String> {
         // An older version than one before is no mistake: effects may come again.
-        Engine::apply(self, plan_of(plan)).map(|_| ()).map_err(|error| error.to_string())
+        Engine::apply(self, plan_of(plan, self)).map(|_| ()).map_err(|error| error.to_string())
     }
 }
 
@@ -69,17 +70,18 @@ fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
     let mut engine = tandem_media::Options::new(address, options.recordings());
     engine.workers = options.media_workers;
     engine.music = options.music.clone();
+    engine.prompts = options.prompts.clone();
     engine.pairs = options.rtp_pairs;
     engine.ports = options.rtp_ports.clone();
     engine.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
     engine
 }
 
-fn plan_of(plan: &MediaPlan) -> tandem_media::Plan {
+fn plan_of(plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {
     tandem_media::Plan {
         call: plan.call.0,
         version: plan.version,
-        legs: plan.legs.iter().map(leg_of).collect(),
+        legs: plan.legs.iter().map(|leg| leg_of(leg, engine)).collect(),
         recording: plan.recording.map(|recording| tandem_media::Recording {
             id: recording.id.0,
             left: recording.left.0,
@@ -88,7 +90,7 @@ fn plan_of(plan: &MediaPlan) -> tandem_media::Plan {
     }
 }
 
-fn leg_of(leg: &MediaLeg) -> tandem_media::Leg {
+fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
     tandem_media::Leg {
         leg: leg.leg.0,
         port: leg.port,
@@ -97,15 +99,27 @@ fn leg_of(leg: &MediaLeg) -> tandem_media::Leg {
         payload: leg.payload,
         telephone_event: leg.telephone_event,
         ssrc: leg.ssrc,
-        source: match leg.source {
+        source: match &leg.source {
             Source::Silence => tandem_media::Source::Silence,
             Source::Music => tandem_media::Source::Music,
             Source::Ringback => tandem_media::Source::Ringback,
             Source::Echo => tandem_media::Source::Echo,
             Source::Leg(other) => tandem_media::Source::Leg(other.0),
+            Source::Prompt(prompt) => tandem_media::Source::Prompt(prompt_of(prompt, engine)),
         },
         role: leg.role.map_or("", Side::as_str),
     }
+}
+
+/// One that is not here ends at once: its flow goes on, and an operator hears of it.
+fn prompt_of(prompt: &Prompt, engine: &Engine) -> tandem_media::Prompt {
+    let clip = engine.prompt(&prompt.prompt.0);
+    if clip.is_none() {
+        metrics::counter!("tandem_media_prompts_missing_total").increment(1);
+        tracing::error!(prompt = %prompt.prompt, "TD0305 a prompt is missing: its flow goes on without it");
+    }
+    let Prompt { play, offset_ms, barge_in, .. } = *prompt;
+    tandem_media::Prompt { clip, play, offset_ms, barge_in }
 }
 
 fn event_of(event: Event) -> Option<GatewayEvent> {
@@ -128,8 +142,16 @@ fn event_of(event: Event) -> Option<GatewayEvent> {
             Some(GatewayEvent::RtpSilence { call: CallId(call), leg: LegId(leg), since_ms })
         }
         Event::Quality(quality) => Some(GatewayEvent::Quality(quality_of(&quality))),
-        // The core knows no digits yet.
-        Event::Dtmf { .. } => None,
+        Event::Dtmf { call, leg, number, digit, duration_ms } => Some(GatewayEvent::Digit {
+            call: CallId(call),
+            leg: LegId(leg),
+            number,
+            digit: Digit::new(digit)?,
+            duration_ms,
+        }),
+        Event::PromptEnded { call, leg, play, missing } => {
+            Some(GatewayEvent::PromptEnded { call: CallId(call), leg: LegId(leg), play, missing })
+        }
     }
 }
 

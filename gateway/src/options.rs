@@ -48,6 +48,8 @@ pub struct Options {
     pub media_workers: usize,
     /// Music on hold: a WAV file, or a melody of our own.
     pub music: Option<PathBuf>,
+    /// A folder of prompts, NAME.wav, before those that are built in.
+    pub prompts: Option<PathBuf>,
     pub metrics: Render,
     /// Bytes of disk for what calls said, which is kept for a day at most.
     pub trace_bytes_max: u64,

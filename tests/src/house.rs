@@ -138,6 +138,21 @@ impl House {
             .await
     }
 
+    /// Where a call is in its flow, once it is there: what the API shows as `flow`.
+    pub async fn flow_is(
+        &self,
+        sip_call_id: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> Result<serde_json::Value> {
+        let path = format!("/v1/calls?sip_call_id={sip_call_id}");
+        let within = Duration::from_secs(SETUP_S_MAX);
+        let found = |page: &serde_json::Value| {
+            let flow = page["items"].get(0)?.get("flow")?;
+            wanted(flow).then(|| flow.clone())
+        };
+        self.api.until(&path, within, found).await
+    }
+
     /// The first item of a list of the API.
     pub async fn item(&self, path: &str) -> Result<serde_json::Value> {
         self.api.items(path).await?.into_iter().next().with_context(|| format!("{path} is empty"))

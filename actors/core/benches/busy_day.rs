@@ -332,6 +332,8 @@ fn config(queues: usize, agents: usize) -> Config {
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
         tls_unverified: false,
+        flows: Vec::new(),
+        retired: Vec::new(),
     }
 }
 

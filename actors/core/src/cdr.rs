@@ -1,9 +1,11 @@
 //! What is written once, at a call's end, and never changed.
 
+use std::sync::Arc;
+
 use tandem_sip::Millis;
 
 use crate::command::{Gap, Quality};
-use crate::ids::{AgentId, CallId, ChannelId, GatewayId, QueueId, RecordingId};
+use crate::ids::{AgentId, CallId, ChannelId, FlowId, GatewayId, QueueId, RecordingId};
 
 /// The call detail record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,9 @@ pub struct Cdr {
     pub cause: String,
     pub takeovers: u32,
     pub recording: Option<RecordingId>,
+    /// The flow that the caller was in, and the names of the first steps there.
+    pub flow: Option<FlowId>,
+    pub flow_path: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
+use crate::ivr::keys::Digit;
 
 /// A command with everything that `handle` may not take from its surroundings.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,12 @@ pub enum GatewayEvent {
     Recorded(Recorded),
     /// A leg's media was let go: how it was to talk over.
     Quality(Quality),
+    /// A key in the RTP of a leg (RFC 4733): the leg's `number`-th in the gateway's life, from 1.
+    Digit { call: CallId, leg: LegId, number: u64, digit: Digit, duration_ms: u32 },
+    /// A prompt was played to its end. `missing`: the gateway has no such prompt.
+    PromptEnded { call: CallId, leg: LegId, play: u64, missing: bool },
+    /// An INFO in a dialog with a key in its body (RFC 6086).
+    Info { inbound: Inbound, digit: Digit },
 }
 
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.

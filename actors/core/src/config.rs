@@ -1,7 +1,10 @@
 //! A tenant's configuration as the shard sees it. It arrives by the log, so that every replica
 //! decides by the same one.
 
-use crate::ids::{AgentId, QueueId, TrunkId};
+use std::sync::Arc;
+
+use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
+use crate::ivr::flow::Flow;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -22,6 +25,23 @@ pub struct Config {
     pub call_ms_max: u64,
     /// Whoever answers a TLS connection of ours, phones above all, need not prove who it is.
     pub tls_unverified: bool,
+    /// The newest version of each.
+    pub flows: Vec<Arc<Flow>>,
+    /// Versions that live calls began with. The shard keeps them; nobody configures them.
+    pub retired: Vec<Arc<Flow>>,
+}
+
+impl Config {
+    /// Where a new call begins.
+    pub fn newest_flow(&self, name: &FlowId) -> Option<&Arc<Flow>> {
+        self.flows.iter().find(|flow| flow.name == *name)
+    }
+
+    /// What a call in progress goes on with.
+    pub fn flow(&self, name: &FlowId, version: u64) -> Option<&Arc<Flow>> {
+        let mut known = self.flows.iter().chain(&self.retired);
+        known.find(|flow| flow.name == *name && flow.version == version)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,4 +122,5 @@ pub struct Number {
 pub enum Target {
     Queue(QueueId),
     Echo,
+    Flow(FlowId),
 }

@@ -20,6 +20,8 @@ pub enum Deadline {
     ReleaseOver { call: CallId, leg: LegId },
     /// The call has lasted longer than any call may.
     TooLong { call: CallId },
+    /// What a flow waits for did not come: a digit, or the end of a prompt. `turn` names which.
+    FlowWait { call: CallId, turn: u64 },
 }
 
 impl Deadline {
@@ -28,7 +30,8 @@ impl Deadline {
         match self {
             Self::RingOut { call, .. }
             | Self::ReleaseOver { call, .. }
-            | Self::TooLong { call } => EntityId::Call(*call),
+            | Self::TooLong { call }
+            | Self::FlowWait { call, .. } => EntityId::Call(*call),
             Self::AcwOver { agent, .. } | Self::RegistrationExpired { agent, .. } => {
                 EntityId::Agent(agent.clone())
             }

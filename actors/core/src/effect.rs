@@ -7,7 +7,7 @@ use tandem_sip::{Carrier, Request, Response, sdp::Codec};
 
 use crate::cdr::Side;
 use crate::command::TransactionKey;
-use crate::ids::{CallId, EntityId, GatewayId, LegId, RecordingId};
+use crate::ids::{CallId, EntityId, GatewayId, LegId, PromptId, RecordingId};
 
 /// Shard, log index and ordinal within the entry: the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,7 +66,7 @@ pub struct MediaLeg {
 }
 
 /// What the peer of a leg hears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Silence,
     Music,
@@ -76,6 +76,19 @@ pub enum Source {
     Echo,
     /// Another leg of the same call.
     Leg(LegId),
+    Prompt(Prompt),
+}
+
+/// A prompt, played once. The gateway reports its end by the name of the play.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    pub prompt: PromptId,
+    /// Unique in the call: whoever plays this already goes on where it is.
+    pub play: u64,
+    /// Where a gateway begins that has not played this yet.
+    pub offset_ms: u64,
+    /// The first key of the peer stops it, before anybody else has heard of the key.
+    pub barge_in: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

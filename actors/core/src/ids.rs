@@ -81,6 +81,14 @@ name!(
     TrunkId
 );
 name!(
+    /// The flow's name, for instance `main`.
+    FlowId
+);
+name!(
+    /// The prompt's name: that of its file, without `.wav`.
+    PromptId
+);
+name!(
     /// The gateway process's name, for instance `gateway-a`.
     GatewayId
 );

@@ -7,6 +7,7 @@ use crate::call::leg::{Role, State as LegState};
 use crate::call::state::State as CallState;
 use crate::channel::state::State as ChannelState;
 use crate::ids::{AgentId, CallId};
+use crate::ivr::state::State as RunState;
 use crate::queue::state::State as EntryState;
 use crate::world::World;
 
@@ -30,6 +31,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     channels_are_of_live_calls(world)?;
     ports_are_used_once(world)?;
     ended_calls_hold_nothing(world)?;
+    callers_in_flows_are_led_on(world)?;
     refusals_can_be_said_again(world)
 }
 
@@ -147,6 +149,28 @@ fn ports_are_used_once(world: &World) -> Result<(), Violation> {
                 ensure!(!free, "port {port} of {} is used and free", gateway.id);
             }
         }
+    }
+    Ok(())
+}
+
+/// Whoever is in a flow has a prompt or a deadline that moves the call, and the flow that it began
+/// with.
+fn callers_in_flows_are_led_on(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values().filter(|call| call.is_live()) {
+        let Some(run) = &call.flow else { continue };
+        let config = world.config.as_ref();
+        let flow = config.and_then(|config| config.flow(&run.flow, run.version));
+        let step = flow.and_then(|flow| flow.step(run.step));
+        ensure!(step.is_some(), "call {} has lost its step of flow {}", call.id, run.flow);
+        let agree = match call.state {
+            CallState::InFlow => run.is_in_flow(),
+            CallState::Dialing { .. } => run.state == RunState::Transferring,
+            CallState::Queued { .. } | CallState::Connected { .. } | CallState::Ending => {
+                run.state == RunState::Over
+            }
+        };
+        let (state, of_run) = (call.state_name(), run.state_name());
+        ensure!(agree, "call {} is {state}, and its flow {of_run}", call.id);
     }
     Ok(())
 }

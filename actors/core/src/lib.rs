@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
 //! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
-//! [`gateway`]; then [`world`], which dispatches, and [`invariants`], which hold.
+//! [`ivr`], [`gateway`]; then [`world`], which dispatches, and [`invariants`], which hold.
 
 pub mod agent;
 pub mod call;
@@ -18,6 +18,7 @@ pub mod effect;
 pub mod gateway;
 pub mod ids;
 pub mod invariants;
+pub mod ivr;
 pub mod limits;
 pub mod query;
 pub mod queue;

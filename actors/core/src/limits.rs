@@ -24,4 +24,24 @@ pub const RETRY_AFTER_S: u32 = 5;
 /// The longest dialled number or name that is looked up.
 pub const DIGITS_MAX: usize = 64;
 
+/// Steps of one flow.
+pub const FLOW_STEPS_MAX: usize = 10_000;
+/// Steps that one event may lead through; beyond it the flow lets the call go.
+pub const FLOW_STEPS_PER_EVENT_MAX: usize = 64;
+/// Steps of a call's way through its flow that are remembered, the first ones.
+pub const FLOW_PATH_MAX: usize = 32;
+/// Digits that one step collects.
+pub const FLOW_DIGITS_MAX: u8 = 32;
+/// Times that one step asks.
+pub const FLOW_TRIES_MAX: u8 = 10;
+/// How long a step may wait for the first digit.
+pub const FIRST_DIGIT_MS_MAX: u64 = 60_000;
+/// Inter-digit supervision.
+pub const INTER_DIGIT_MS_MIN: u64 = 1_000;
+pub const INTER_DIGIT_MS_MAX: u64 = 10_000;
+/// A prompt whose end nobody reports is taken for ended.
+pub const PROMPT_MS_MAX: u64 = 600_000;
+/// Digits that wait for an earlier one; beyond it that one is taken for lost.
+pub const DIGITS_EARLY_MAX: usize = 16;
+
 const _: () = assert!(RELEASE_MS_MAX > tandem_sip::transaction::GIVE_UP_MS);

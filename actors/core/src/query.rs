@@ -8,6 +8,7 @@ use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::State as ChannelState;
 use crate::config::Strategy;
 use crate::ids::{AgentId, CallId, ChannelId, QueueId, TrunkId};
+use crate::ivr::state::{Run, State as RunState};
 use crate::time::rfc3339;
 use crate::view;
 use crate::world::World;
@@ -58,7 +59,21 @@ fn show_call(world: &World, call: &Call) -> view::Call {
                 state: leg.state_name().to_owned(),
             })
             .collect(),
+        flow: call.flow.as_ref().and_then(|run| show_run(world, run)),
     }
+}
+
+/// While the flow has the call, or an extension rings for it.
+fn show_run(world: &World, run: &Run) -> Option<view::Flow> {
+    let flow = world.config.as_ref()?.flow(&run.flow, run.version)?;
+    (run.state != RunState::Over).then(|| view::Flow {
+        name: run.flow.to_string(),
+        version: run.version,
+        step: flow.step_name(run.step).to_owned(),
+        prompt: run.prompt().map(|(prompt, _)| prompt.to_string()),
+        digits: run.digits.clone(),
+        tries: run.tries(),
+    })
 }
 
 pub fn queues(world: &World) -> Vec<view::Queue> {
@@ -182,6 +197,11 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
         cause: cdr.cause.clone(),
         takeovers: cdr.takeovers,
         recording: cdr.recording.map(|recording| recording.to_string()),
+        flow: cdr.flow.as_ref().map(ToString::to_string),
+        flow_path: cdr
+            .flow
+            .as_ref()
+            .map(|_| cdr.flow_path.iter().map(|step| step.to_string()).collect()),
     }
 }
 

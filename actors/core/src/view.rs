@@ -21,6 +21,23 @@ pub struct Call {
     pub answered_at: Option<String>,
     pub connected_at: Option<String>,
     pub legs: Vec<Leg>,
+    /// Where a caller in a flow is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Flow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    pub name: String,
+    /// Grows with each change of the flow; a call finishes on the version that it began with.
+    pub version: u64,
+    pub step: String,
+    /// What is heard.
+    pub prompt: Option<String>,
+    /// Pressed at this step, or collected at the last.
+    pub digits: String,
+    /// Tries of this step that came to nothing.
+    pub tries: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +128,12 @@ pub struct Cdr {
     /// Leader changes that the call lived through.
     pub takeovers: u32,
     pub recording: Option<String>,
+    /// The flow that the caller was in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<String>,
+    /// The first steps that it led through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow_path: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

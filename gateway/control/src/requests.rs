@@ -13,7 +13,7 @@ use crate::limits;
 use crate::sip::registrar::Verdict;
 use crate::sip::servers::AckOf;
 use crate::sip::suspects::{self, Meets};
-use crate::sip::{Transmit, edge, name_of};
+use crate::sip::{Transmit, dtmf, edge, name_of};
 
 impl Control {
     pub(crate) fn on_request(&mut self, now: Millis, unix_ms: u64, flow: &Flow, request: Request) {
@@ -175,16 +175,21 @@ impl Control {
             return;
         }
         strip_credentials(&mut request);
+        let digit = dtmf::take_digit(&mut request);
         let request = Arc::new(request);
         let repeated = Arc::clone(&request);
-        let event = GatewayEvent::Request(Inbound {
+        let inbound = Inbound {
             transaction: self.transaction(&key),
             source: flow.remote,
             carrier: flow.carrier,
             request,
             offer,
             names: flow.names.to_vec(),
-        });
+        };
+        let event = match digit {
+            Some(digit) => GatewayEvent::Info { inbound, digit },
+            None => GatewayEvent::Request(inbound),
+        };
         if self.try_raise(event, About::Existing) == Err(Full) {
             self.servers.forget(&key);
             self.lose(flow, &repeated);

@@ -208,6 +208,11 @@ fn schemas() -> Value {
             ("gateway", text()), ("shard", text()), ("started_at", time()),
             ("answered_at", maybe_time()), ("connected_at", maybe_time()),
             ("legs", many(of("Leg"))),
+        ])
+        .and("flow", of("Flow")),
+        "Flow": object(&[
+            ("name", text()), ("version", count()), ("step", text()), ("prompt", maybe()),
+            ("digits", text()), ("tries", count()),
         ]),
         "Leg": object(&[("role", text()), ("sip_call_id", text()), ("state", text())]),
         "Queue": object(&[
@@ -234,7 +239,9 @@ fn schemas() -> Value {
             ("talk_ms", maybe_count()), ("queue", maybe()), ("agent", maybe()),
             ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
             ("takeovers", count()), ("recording", maybe()),
-        ]),
+        ])
+        .and("flow", text())
+        .and("flow_path", many(text())),
         "Quality": object(&[
             ("role", maybe()), ("gateway", text()), ("codec", text()), ("packets_sent", count()),
             ("packets_received", count()), ("packets_lost", count()), ("packets_late", count()),
@@ -273,6 +280,18 @@ fn schemas() -> Value {
         schemas[format!("{name}Page")] = object(&[("items", many(of(name))), ("next", maybe())]);
     }
     schemas
+}
+
+/// Fields that are there or not.
+trait And {
+    fn and(self, name: &str, schema: Value) -> Value;
+}
+
+impl And for Value {
+    fn and(mut self, name: &str, schema: Value) -> Value {
+        self["properties"][name] = schema;
+        self
+    }
 }
 
 fn object(fields: &[(&str, Value)]) -> Value {

@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
 use crate::plan::{self, Plan};
 use crate::ports::{self, Pair};
+use crate::prompts::{self, PromptRef, Prompts};
 use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
 use crate::sys::{self, Waker};
@@ -42,6 +43,8 @@ pub struct Options {
     pub recordings_dir: PathBuf,
     /// WAV, 8000 Hz, mono, 16-bit; none: a melody of our own.
     pub music: Option<PathBuf>,
+    /// Where prompts lie as NAME.wav, before those that are built in.
+    pub prompts: Option<PathBuf>,
     /// Pairs of RTP and RTCP ports to bind up front.
     pub pairs: usize,
     /// Where the pairs are taken from; busy ports are left out.
@@ -63,6 +66,7 @@ impl Options {
             workers: 1,
             recordings_dir,
             music: None,
+            prompts: None,
             pairs: 512,
             ports: ports::RANGE_DEFAULT,
             rtp_silence_ms_max: RTP_SILENCE_MS_MAX_DEFAULT,
@@ -79,6 +83,8 @@ pub enum Error {
     Ports(#[from] ports::Error),
     #[error(transparent)]
     Music(#[from] tones::Error),
+    #[error(transparent)]
+    Prompts(#[from] prompts::Error),
     #[error(transparent)]
     Plan(#[from] plan::Error),
     #[error("media has {0} workers; it takes 1 to {WORKERS_MAX}")]
@@ -103,6 +109,7 @@ pub struct Engine {
     workers: Vec<Handle>,
     books: Mutex<Books>,
     address: IpAddr,
+    prompts: Arc<Prompts>,
     events: Receiver<Event>,
     recorder: Option<record::Threads>,
 }
@@ -139,6 +146,7 @@ impl Engine {
         }
         let music = Arc::new(tones::music(options.music.as_deref())?);
         let ringback = Arc::new(tones::ringback());
+        let prompts = Arc::new(Prompts::load(options.prompts.as_deref())?);
         let bound = ports::bind(options.address, &options.ports, options.pairs)?;
         let (event_outbox, events) = bounded(EVENTS_MAX);
         let counters: Vec<Arc<Counters>> = (0..options.workers).map(|_| Arc::default()).collect();
@@ -152,6 +160,7 @@ impl Engine {
             workers: Vec::with_capacity(options.workers),
             books: Mutex::new(Books::new(bound)),
             address: options.address,
+            prompts: Arc::clone(&prompts),
             events,
             recorder: Some(threads),
         };
@@ -166,6 +175,7 @@ impl Engine {
                 recorder: recorder.clone(),
                 music: Arc::clone(&music),
                 ringback: Arc::clone(&ringback),
+                prompts: Arc::clone(&prompts),
                 rtp_silence_ms_max: options.rtp_silence_ms_max,
                 rtcp_interval_ms: options.rtcp_interval_ms,
                 seed: options.seed.wrapping_add(number as u64),
@@ -185,6 +195,11 @@ impl Engine {
         let mut ports: Vec<u16> = self.books.lock().pairs.keys().copied().collect();
         ports.sort_unstable();
         ports
+    }
+
+    /// What plans call the prompt of that name; none where there is none.
+    pub fn prompt(&self, name: &str) -> Option<PromptRef> {
+        self.prompts.find(name)
     }
 
     /// Makes the call's media what the plan says; returns before it is so, at most a turn of a

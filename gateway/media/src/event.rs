@@ -12,8 +12,11 @@ pub enum Event {
     RtpSilence { call: u64, leg: u64, since_ms: u64 },
     /// A leg was let go: how it was to talk over.
     Quality(Quality),
-    /// A key was pressed at a leg's peer (RFC 4733).
-    Dtmf { call: u64, leg: u64, digit: char, duration_ms: u32 },
+    /// A key was pressed at a leg's peer (RFC 4733, or tones in its audio): the `number`-th that was told of the leg,
+    /// from 1.
+    Dtmf { call: u64, leg: u64, number: u64, digit: char, duration_ms: u32 },
+    /// A prompt was played to its end, or stopped by a key. Told once a play.
+    PromptEnded { call: u64, leg: u64, play: u64, missing: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

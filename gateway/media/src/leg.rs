@@ -7,7 +7,7 @@ use crate::codec::Voice;
 use crate::detector::Detector;
 use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
-use crate::plan::{Leg, Source};
+use crate::plan::{Leg, Prompt, Source};
 use crate::ports::Pair;
 use crate::quality::{Measured, Quality};
 use crate::random::Random;
@@ -55,6 +55,10 @@ pub struct Slot {
     pub outgoing: Outgoing,
     /// Samples that the generator has made of the present source.
     pub position: u64,
+    /// The play whose end was told.
+    pub ended_play: Option<u64>,
+    /// Keys of the peer that were told.
+    pub presses: u64,
     /// Slots that hear this one.
     pub listeners: Vec<usize>,
     pub tap: Option<Tap>,
@@ -105,6 +109,8 @@ impl Slot {
             voice: Voice::new(leg.codec),
             transcoded: false,
             control: Session::new(call, leg.leg, leg.ssrc),
+            ended_play: None,
+            presses: 0,
             leg,
             pair,
             latched: None,
@@ -139,7 +145,7 @@ impl Slot {
         if leg.telephone_event.is_some() != self.leg.telephone_event.is_some() {
             self.detector = detector_of(&leg);
         }
-        if leg.source != self.leg.source {
+        if !leg.source.goes_on_as(self.leg.source) {
             self.outgoing.on_source_changed();
             self.position = first_position(leg.source);
         }
@@ -153,8 +159,29 @@ impl Slot {
 
     pub fn is_generated(&self) -> bool {
         match self.leg.source {
-            Source::Silence | Source::Music | Source::Ringback => true,
+            Source::Silence | Source::Music | Source::Ringback | Source::Prompt(_) => true,
             Source::Echo | Source::Leg(_) => false,
+        }
+    }
+
+    /// A prompt that is heard: it goes on whether there is anybody to hear it or not.
+    pub fn prompt(&self) -> Option<Prompt> {
+        match self.leg.source {
+            Source::Prompt(prompt) if self.ended_play != Some(prompt.play) => Some(prompt),
+            Source::Prompt(_)
+            | Source::Silence
+            | Source::Music
+            | Source::Ringback
+            | Source::Echo
+            | Source::Leg(_) => None,
+        }
+    }
+
+    /// A key was pressed: it stops a prompt that may be interrupted, before anybody else has
+    /// heard of it.
+    pub fn barge_in(&mut self) {
+        if self.prompt().is_some_and(|prompt| prompt.barge_in) {
+            self.position = u64::MAX / 2;
         }
     }
 
@@ -279,6 +306,8 @@ fn detector_of(leg: &Leg) -> Option<Box<Detector>> {
 fn first_position(source: Source) -> u64 {
     match source {
         Source::Music => sys::realtime_ns() / NS_PER_MS * u64::from(SAMPLES_PER_MS),
+        // Where a gateway of before has come, or 0.
+        Source::Prompt(prompt) => prompt.offset_ms.saturating_mul(u64::from(SAMPLES_PER_MS)),
         Source::Silence | Source::Ringback | Source::Echo | Source::Leg(_) => 0,
     }
 }

@@ -22,6 +22,7 @@ mod leg;
 pub mod limits;
 pub mod plan;
 pub mod ports;
+pub mod prompts;
 pub mod quality;
 mod random;
 pub mod record;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Recorded};
-pub use plan::{Leg, Plan, Recording, Source};
+pub use plan::{Leg, Plan, Prompt, Recording, Source};
+pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;
 pub use stats::{LegState, Stats};

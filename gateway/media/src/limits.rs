@@ -75,6 +75,12 @@ pub const RESUME_GAP_MS_MAX: u64 = 24 * 3600 * 1000;
 /// A music file is read up to ten minutes.
 pub const MUSIC_SAMPLES_MAX: usize = 600 * 8000;
 
+/// A prompt is ten minutes long at most.
+pub const PROMPT_SAMPLES_MAX: usize = 600 * 8000;
+/// Prompts of one engine, and what they last together: two hours, 115 MB in both laws.
+pub const PROMPTS_MAX: usize = 1024;
+pub const PROMPTS_SAMPLES_MAX: usize = 2 * 3600 * 8000;
+
 const _: () = assert!(CATCH_UP_PACKETS_MAX >= 1);
 const _: () = assert!(RECORDER_WINDOW_FRAMES > 2 * CHUNK_FRAMES);
 const _: () = assert!(RECORDER_LATE_MS_MAX > RECORDER_SKEW_MS_MAX);

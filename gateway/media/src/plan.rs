@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tandem_sip::sdp::Codec;
 
 use crate::limits::LEGS_PER_PLAN_MAX;
+use crate::prompts::PromptRef;
 
 /// A later version replaces an earlier one. No legs: release everything of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,30 @@ pub enum Source {
     Echo,
     /// Another leg of the same call.
     Leg(u64),
+    /// Played once; then silence.
+    Prompt(Prompt),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// None: there is no such prompt, so it has ended.
+    pub clip: Option<PromptRef>,
+    /// Unique in the call: one that is played already goes on where it is.
+    pub play: u64,
+    /// Where one begins that is not.
+    pub offset_ms: u64,
+    /// The first key of the peer stops it.
+    pub barge_in: bool,
+}
+
+impl Source {
+    /// Is that what is heard already?
+    pub(crate) fn goes_on_as(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Prompt(this), Self::Prompt(other)) => this.play == other.play,
+            (this, other) => this == other,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

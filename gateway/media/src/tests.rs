@@ -13,7 +13,7 @@ use crate::record::timeline::{Audio, Channel, Chunk, Timeline};
 use crate::record::{manifest, writer};
 use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket, Window};
 use crate::stream::{Outgoing, Received, TAKEOVER_AHEAD_PACKETS};
-use crate::tones;
+use crate::tones::{self, Piece as _};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;

@@ -47,14 +47,23 @@ impl Loop {
     pub fn samples(&self) -> usize {
         self.ulaw.len()
     }
+}
 
-    /// Copies from position `at`, which may be any number, and goes round.
-    pub fn fill(&self, law: Law, at: u64, out: &mut [u8]) {
+/// Audio of ours, from a position on.
+pub trait Piece {
+    fn fill(&self, law: Law, at: u64, out: &mut [u8]);
+
+    /// The same as samples.
+    fn fill_linear(&self, at: u64, out: &mut [i16]);
+}
+
+/// The position may be any number: it goes round.
+impl Piece for Loop {
+    fn fill(&self, law: Law, at: u64, out: &mut [u8]) {
         go_round(if law == Law::Mu { &self.ulaw } else { &self.alaw }, at, out);
     }
 
-    /// The same as samples.
-    pub fn fill_linear(&self, at: u64, out: &mut [i16]) {
+    fn fill_linear(&self, at: u64, out: &mut [i16]) {
         go_round(&self.linear, at, out);
     }
 }

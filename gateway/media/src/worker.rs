@@ -18,8 +18,9 @@ use crate::limits::{
     CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PACKET_SAMPLES_MAX, PRESSES_MAX,
     PTIME_MS, SAMPLES_PER_MS, SAMPLES_PER_PACKET, STALE_DATAGRAMS_MAX,
 };
-use crate::plan::{Plan, Recording, Source};
+use crate::plan::{Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
+use crate::prompts::{Clip, Prompts};
 use crate::random::Random;
 use crate::record::Recorder;
 use crate::rtcp::packets::is_rtcp;
@@ -27,7 +28,7 @@ use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket};
 use crate::stats::{Counters, Dropped, LegState};
 use crate::stream::Received;
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
-use crate::tones::Loop;
+use crate::tones::{Loop, Piece};
 
 const READY_MAX: usize = 256;
 const NS_PER_MS: u64 = 1_000_000;
@@ -62,6 +63,7 @@ pub struct Worker {
     pub recorder: Recorder,
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
+    pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
     random: Random,
@@ -88,6 +90,7 @@ pub struct Parts {
     pub recorder: Recorder,
     pub music: Arc<Loop>,
     pub ringback: Arc<Loop>,
+    pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
     /// Of what is spread in time.
@@ -127,6 +130,7 @@ impl Worker {
             recorder: parts.recorder,
             music: parts.music,
             ringback: parts.ringback,
+            prompts: parts.prompts,
             rtp_silence_ms_max: parts.rtp_silence_ms_max,
             rtcp_interval_ms: parts.rtcp_interval_ms,
             random: Random::new(parts.seed),
@@ -266,7 +270,6 @@ impl Worker {
             payload: packet.payload(),
             samples: &buffers.samples[..count],
         };
-        let (call, leg) = (slot.call, slot.leg.leg);
         let mut listeners = [0; LISTENERS_MAX];
         let count = slot.listeners.len().min(LISTENERS_MAX);
         listeners[..count].copy_from_slice(&slot.listeners[..count]);
@@ -274,7 +277,7 @@ impl Worker {
             self.send_on(*listener, &heard, now_ns, &mut buffers.sent);
         }
         for press in presses.into_iter().flatten() {
-            self.tell_press(call, leg, press);
+            self.tell_press(at, press);
         }
     }
 
@@ -323,7 +326,11 @@ impl Worker {
                 for _ in 0..packets {
                     self.generate(at, now_ns, &mut buffers.sent);
                 }
+            } else if slot.prompt().is_some() {
+                // The peer has no address, or holds: nobody waits for whom nobody hears.
+                slot.position += expired * u64::from(SAMPLES_PER_PACKET);
             }
+            self.watch_prompt(at);
             self.watch(at, now_ns);
         }
     }
@@ -332,10 +339,16 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
         let mut end = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
         let body = &mut out[HEADER_BYTES..end];
-        let piece = match slot.leg.source {
-            Source::Music => Some(&self.music),
-            Source::Ringback => Some(&self.ringback),
-            Source::Silence | Source::Echo | Source::Leg(_) => None,
+        let piece: Option<&dyn Piece> = match slot.leg.source {
+            Source::Music => Some(&*self.music),
+            Source::Ringback => Some(&*self.ringback),
+            Source::Prompt(Prompt { clip: Some(clip), .. }) => {
+                self.prompts.clip(clip).map(|clip| clip as &dyn Piece)
+            }
+            Source::Silence
+            | Source::Echo
+            | Source::Leg(_)
+            | Source::Prompt(Prompt { clip: None, .. }) => None,
         };
         match (Law::of(slot.voice.codec()), piece) {
             (Some(law), Some(piece)) => piece.fill(law, slot.position, body),
@@ -351,6 +364,23 @@ impl Worker {
         slot.position += u64::from(SAMPLES_PER_PACKET);
         let header = slot.outgoing.generate(slot.leg.payload, now_ns);
         send(slot, &header, &mut out[..end], &self.counters);
+    }
+
+    /// A prompt that has ended is told of until there is room for it.
+    fn watch_prompt(&mut self, at: usize) {
+        let Some(slot) = self.slots[at].as_ref() else { return };
+        let Some(prompt) = slot.prompt() else { return };
+        let clip = prompt.clip.and_then(|clip| self.prompts.clip(clip));
+        if slot.position < clip.map_or(0, Clip::samples) as u64 {
+            return;
+        }
+        let (call, leg, play) = (slot.call, slot.leg.leg, prompt.play);
+        let missing = clip.is_none();
+        if self.tell(Event::PromptEnded { call, leg, play, missing })
+            && let Some(slot) = self.slots[at].as_mut()
+        {
+            slot.ended_play = Some(play);
+        }
     }
 
     /// A peer that fell silent, a key whose end was lost, a report that is due.
@@ -370,22 +400,33 @@ impl Worker {
         let silent = slot.leg.remote.is_some() && since_ms >= self.rtp_silence_ms_max;
         let tell = silent && !std::mem::replace(&mut slot.silence_told, silent);
         if let Some(press) = press {
-            self.tell_press(call, leg, press);
+            self.tell_press(at, press);
         }
         if tell {
             self.tell(Event::RtpSilence { call, leg, since_ms });
         }
     }
 
-    fn tell_press(&self, call: u64, leg: u64, press: Press) {
+    fn tell_press(&mut self, at: usize, press: Press) {
         let Press { digit, duration_ms } = press;
-        self.tell(Event::Dtmf { call, leg, digit, duration_ms });
+        let Some(slot) = self.slots[at].as_mut() else { return };
+        slot.barge_in();
+        let (call, leg, number) = (slot.call, slot.leg.leg, slot.presses + 1);
+        // A key that is dropped leaves no hole: who counts would wait for it.
+        if self.tell(Event::Dtmf { call, leg, number, digit, duration_ms })
+            && let Some(slot) = self.slots[at].as_mut()
+        {
+            slot.presses = number;
+        }
     }
 
-    fn tell(&self, event: Event) {
-        if let Err(TrySendError::Full(_)) = self.events.try_send(event) {
+    /// False where it was dropped.
+    fn tell(&self, event: Event) -> bool {
+        let full = matches!(self.events.try_send(event), Err(TrySendError::Full(_)));
+        if full {
             Counters::one(&self.counters.events_dropped);
         }
+        !full
     }
 
     // --- plans ----------------------------------------------------------------------------------
@@ -480,7 +521,8 @@ impl Worker {
             let hears = |to: &usize| match self.slots[*to].as_ref().map(|slot| slot.leg.source) {
                 Some(Source::Leg(source)) => source == leg,
                 Some(Source::Echo) => to == at,
-                Some(Source::Silence | Source::Music | Source::Ringback) | None => false,
+                Some(Source::Silence | Source::Music | Source::Ringback | Source::Prompt(_))
+                | None => false,
             };
             let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();
             let codec = self.slots[*at].as_ref().map(|slot| slot.leg.codec);

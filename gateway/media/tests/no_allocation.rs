@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::EndpointPool;
-use tandem_media::{Engine, Leg, Options, Plan, Recording, Source};
+use tandem_media::{Engine, Leg, Options, Plan, Prompt, Recording, Source};
 use tandem_sip::sdp::Codec;
 
 struct Counting;
@@ -52,8 +52,14 @@ fn recorded_relay_allocates_nothing_per_packet() {
             source,
             role: "",
         };
-        let legs = vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))];
         let call = call as u64;
+        let prompt =
+            Prompt { clip: engine.prompt("notice"), play: 1, offset_ms: 0, barge_in: true };
+        let legs = match call {
+            // One call hears a prompt instead.
+            1 => vec![leg(0, Source::Prompt(prompt)), leg(1, Source::Prompt(prompt))],
+            _ => vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))],
+        };
         let recording = (call == 0).then_some(Recording { id: 1, left: 0, right: 1 });
         engine.apply(Plan { call, version: 1, legs, recording }).expect("a good plan");
         for (phone, port) in phones.iter().zip(ports) {

@@ -306,6 +306,7 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
         rtp_ports: 20_000..=20_010,
         media_workers: 1,
         music: None,
+        prompts: None,
         metrics: Arc::new(|| "metrics 1\n".into()),
         trace_bytes_max: 1 << 20,
     }

@@ -125,6 +125,14 @@ impl Tracer {
                 let (id, ms) = (recorded.recording, recorded.duration_ms);
                 (recorded.call, format!("recording {id} is sealed: {ms} ms"))
             }
+            // Which one is nobody's business: it may be of a card's number.
+            GatewayEvent::Digit { call, number, .. } => (*call, format!("key {number} is pressed")),
+            GatewayEvent::PromptEnded { call, missing: false, .. } => {
+                (*call, "the prompt is over".to_owned())
+            }
+            GatewayEvent::PromptEnded { call, missing: true, .. } => {
+                (*call, "the prompt is missing".to_owned())
+            }
             _ => return,
         };
         self.note(Some(call), || Body::Effect { call_id: None, what });
@@ -169,6 +177,9 @@ fn words_of(plan: &MediaPlan) -> String {
             Source::Music => "music".to_owned(),
             Source::Ringback => "ringback".to_owned(),
             Source::Echo => "itself".to_owned(),
+            Source::Prompt(ref prompt) => {
+                format!("prompt {} from {} ms", prompt.prompt, prompt.offset_ms)
+            }
             Source::Leg(other) => format!("the leg of port {}", port_of(plan, other)),
         };
         let to = leg.remote.map_or_else(|| "nobody yet".to_owned(), |remote| remote.to_string());

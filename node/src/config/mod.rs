@@ -3,6 +3,8 @@
 
 mod cluster;
 mod dev;
+mod flow;
+mod prompts;
 mod reader;
 pub mod render;
 mod sip;
@@ -29,6 +31,8 @@ pub struct File {
     pub dev: Dev,
     /// `None`: the demo tenant.
     pub tenant: Option<tandem_core::config::Config>,
+    /// Where gateways find prompts beside those that are built in.
+    pub prompts: Option<PathBuf>,
     pub cluster: Option<Cluster>,
     pub tls: Option<Tls>,
     pub sip: Option<Sip>,
@@ -95,9 +99,11 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
     let source = Source::new(text);
     let table = source.parse();
     let root = Reader::new(&source, table.get_ref(), 0..0, "");
+    let (prompts, names) = prompts::read(&root);
     let file = File {
         dev: dev::read(&root),
-        tenant: tenant::read(&root),
+        tenant: tenant::read(&root, names.as_deref()),
+        prompts,
         cluster: cluster::read_cluster(&root),
         tls: cluster::read_tls(&root),
         sip: sip::read(&root),
@@ -117,6 +123,7 @@ pub struct Server {
     pub sip: Sip,
     pub process: Process,
     pub tenant: Option<tandem_core::config::Config>,
+    pub prompts: Option<PathBuf>,
 }
 
 pub fn load_server(path: &Path) -> Result<Server, Error> {
@@ -128,5 +135,6 @@ pub fn load_server(path: &Path) -> Result<Server, Error> {
         sip: file.sip.unwrap_or_default(),
         process: file.process.ok_or_else(|| missing("process"))?,
         tenant: file.tenant,
+        prompts: file.prompts,
     })
 }

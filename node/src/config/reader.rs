@@ -217,6 +217,30 @@ impl<'s, 'a> Reader<'s, 'a> {
         Some(read)
     }
 
+    /// A table with keys of any name, and a text for each.
+    pub fn texts(
+        &self,
+        key: &'static str,
+        expected: &str,
+    ) -> Option<Vec<(Placed<String>, Placed<String>)>> {
+        let value = self.find(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type(key, value, expected);
+            return None;
+        };
+        let mut read = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref().as_str() {
+                Some(text) => read.push((
+                    Placed { value: name.get_ref().to_string(), at: name.span() },
+                    Placed { value: text.to_owned(), at: value.span() },
+                )),
+                None => self.wrong_type(key, value, expected),
+            }
+        }
+        Some(read)
+    }
+
     pub fn table(&self, key: &'static str) -> Option<Reader<'s, 'a>> {
         let value = self.find(key)?;
         match value.get_ref().as_table() {

@@ -1,6 +1,9 @@
 //! The text of a server's file, as `tandem dev` writes it. Passwords are digests by now.
 
+use std::path::Path;
+
 use tandem_core::config::{Config, Strategy, Target};
+use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, StepId};
 use toml::{Table, Value};
 
 use super::{Cluster, Process, Sip, Tls};
@@ -13,6 +16,7 @@ pub fn server(
     sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
+    prompts: Option<&Path>,
 ) -> Result<String, toml::ser::Error> {
     let mut root = Table::new();
     root.insert("cluster".into(), Value::try_from(cluster)?);
@@ -24,12 +28,21 @@ pub fn server(
     if let Some(tenant) = tenant {
         root.extend(tables_of(tenant));
     }
+    root.extend(prompts.map(prompts_of));
     toml::to_string(&root)
 }
 
-/// The tables of a tenant, readable again.
-pub fn tenant(config: &Config) -> Result<String, toml::ser::Error> {
-    toml::to_string(&tables_of(config))
+/// The tables of a tenant and its prompts, readable again.
+pub fn tenant(config: &Config, prompts: Option<&Path>) -> Result<String, toml::ser::Error> {
+    let mut root = tables_of(config);
+    root.extend(prompts.map(prompts_of));
+    toml::to_string(&root)
+}
+
+fn prompts_of(folder: &Path) -> (String, Value) {
+    let mut table = Table::new();
+    table.insert("folder".into(), folder.display().to_string().into());
+    ("prompts".into(), Value::Table(table))
 }
 
 fn tables_of(config: &Config) -> Table {
@@ -73,6 +86,7 @@ fn tables_of(config: &Config) -> Table {
         match &number.target {
             Target::Queue(queue) => row.insert("queue".into(), queue.to_string().into()),
             Target::Echo => row.insert("echo".into(), true.into()),
+            Target::Flow(flow) => row.insert("flow".into(), flow.to_string().into()),
         };
         row
     });
@@ -89,7 +103,74 @@ fn tables_of(config: &Config) -> Table {
     root.insert("queue".into(), rows(queues.collect()));
     root.insert("agent".into(), rows(agents.collect()));
     root.insert("number".into(), rows(numbers.collect()));
+    if !config.flows.is_empty() {
+        root.insert("flow".into(), rows(config.flows.iter().map(|flow| flow_of(flow)).collect()));
+    }
     root
+}
+
+fn flow_of(flow: &Flow) -> Table {
+    let steps = flow.steps.iter().map(|step| {
+        let mut row = step_of(flow, &step.action);
+        row.insert("name".into(), step.name.to_string().into());
+        Value::Table(row)
+    });
+    let mut table = Table::new();
+    table.insert("name".into(), flow.name.to_string().into());
+    table.insert("step".into(), Value::Array(steps.collect()));
+    table
+}
+
+fn step_of(flow: &Flow, action: &Action) -> Table {
+    let to = |step: &StepId| Value::from(flow.step_name(*step));
+    let choices = |choices: &[Choice]| {
+        let choices = choices.iter().map(|choice| (choice.digits.clone(), to(&choice.step)));
+        Value::Table(choices.collect())
+    };
+    let rows: Vec<(&str, Value)> = match action {
+        Action::Play { prompt, next } => {
+            vec![("do", "play".into()), ("prompt", prompt.to_string().into()), ("next", to(next))]
+        }
+        Action::Menu { gather, choices: offered } => {
+            let menu = vec![("do", "menu".into()), ("choices", choices(offered))];
+            [menu, gather_of(flow, gather)].concat()
+        }
+        Action::Collect { gather, digits_min, next } => {
+            let digits_min = i64::from(*digits_min).into();
+            let collect =
+                vec![("do", "collect".into()), ("digits_min", digits_min), ("next", to(next))];
+            [collect, gather_of(flow, gather)].concat()
+        }
+        Action::Branch { cases, otherwise } => {
+            vec![("do", "branch".into()), ("cases", choices(cases)), ("otherwise", to(otherwise))]
+        }
+        Action::Queue { queue, full } => {
+            vec![("do", "queue".into()), ("queue", queue.to_string().into()), ("full", to(full))]
+        }
+        Action::Extension { agent, failed } => vec![
+            ("do", "extension".into()),
+            ("extension", agent.to_string().into()),
+            ("failed", to(failed)),
+        ],
+        Action::HangUp => vec![("do", "hang_up".into())],
+    };
+    rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn gather_of(flow: &Flow, gather: &Gather) -> Vec<(&'static str, Value)> {
+    let to = |step: StepId| Value::from(flow.step_name(step));
+    let prompt = gather.prompt.as_ref().map(|prompt| ("prompt", prompt.to_string().into()));
+    let terminator = gather.terminator.map(|key| ("terminator", key.to_string().into()));
+    let rows = vec![
+        ("barge_in", gather.barge_in.into()),
+        ("digits_max", i64::from(gather.digits_max).into()),
+        ("first_digit_ms", millis(gather.first_digit_ms)),
+        ("inter_digit_ms", millis(gather.inter_digit_ms)),
+        ("tries_max", i64::from(gather.tries_max).into()),
+        ("no_input", to(gather.no_input)),
+        ("no_match", to(gather.no_match)),
+    ];
+    prompt.into_iter().chain(terminator).chain(rows).collect()
 }
 
 fn millis(millis: u64) -> Value {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
+use tandem_core::ivr::flow::Flow;
 
+use super::flow::{self, Known};
 use super::reader::{Placed, Reader};
 
 /// The tables that make a tenant; where none of them stands, the demo tenant is served.
-const TABLES: [&str; 5] = ["tenant", "trunk", "queue", "agent", "number"];
+const TABLES: [&str; 6] = ["tenant", "trunk", "queue", "agent", "number", "flow"];
 
 const CHANNELS_MAX: u64 = 10_000;
 const NAME_BYTES_MAX: usize = 64;
@@ -25,10 +28,11 @@ const CALL_MS_MAX_DEFAULT: u64 = 4 * 3_600_000;
 const RING_MS_DEFAULT: u64 = 20_000;
 const WAITING_DEFAULT: u64 = 1_000;
 
-const A_NAME: &str = "a name of 1 to 64 letters, digits, '-', '_' or '.'";
+pub const A_NAME: &str = "a name of 1 to 64 letters, digits, '-', '_' or '.'";
 
-/// `None` where the file says nothing of a tenant. Mistakes are noted by the reader.
-pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
+/// `None` where the file says nothing of a tenant. Mistakes are noted by the reader. `prompts` are
+/// the names of those that can be played, where the file can know them.
+pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config> {
     let mut given = false;
     for table in TABLES {
         given |= root.has(table);
@@ -37,7 +41,7 @@ pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
         return None;
     }
     let Some(tenant) = root.required("tenant", root.table("tenant"), "a table: [tenant]") else {
-        read_rows(root, "");
+        read_rows(root, "", prompts);
         return None;
     };
     let name = tenant.required("name", name(&tenant, "name"), A_NAME);
@@ -67,7 +71,7 @@ pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
     let tls_verify = tenant.bool("tls_verify", "true or false").unwrap_or(true);
     tenant.finish();
     let realm = realm.map(|realm| realm.value).unwrap_or_default();
-    let rows = read_rows(root, &realm);
+    let rows = read_rows(root, &realm, prompts);
     Some(Config {
         version: 0,
         tenant: name?.value,
@@ -80,6 +84,8 @@ pub fn read(root: &Reader<'_, '_>) -> Option<Config> {
         no_answer_ms,
         call_ms_max,
         tls_unverified: !tls_verify,
+        flows: rows.flows,
+        retired: Vec::new(),
     })
 }
 
@@ -88,9 +94,10 @@ struct Rows {
     queues: Vec<Queue>,
     agents: Vec<Agent>,
     numbers: Vec<Number>,
+    flows: Vec<Arc<Flow>>,
 }
 
-fn read_rows(root: &Reader<'_, '_>, realm: &str) -> Rows {
+fn read_rows(root: &Reader<'_, '_>, realm: &str, prompts: Option<&[String]>) -> Rows {
     let mut names = Names::default();
     let agents: Vec<_> = root
         .tables("agent")
@@ -102,14 +109,28 @@ fn read_rows(root: &Reader<'_, '_>, realm: &str) -> Rows {
         .into_iter()
         .filter_map(|reader| queue(reader, &agents, &mut names))
         .collect();
+    let known = Known { agents: &agents, queues: &queues, prompts };
+    let mut flows = Vec::new();
+    // Flows that a mistake left out are there for the numbers that name them.
+    let mut named = Vec::new();
+    for reader in root.tables("flow") {
+        named.extend(reader.string("name", A_NAME).map(|name| name.value));
+        let at = reader.at();
+        let Some((name, flow)) = flow::flow(reader, &known) else { continue };
+        if flow::find(&flows, &name.value).is_some() {
+            let problem = format!("is {:?}, which is taken", name.value);
+            root.mistake("flow.name", at, problem, "a name that no other flow has");
+        }
+        flows.push(Arc::new(flow));
+    }
     let numbers = root
         .tables("number")
         .into_iter()
-        .filter_map(|reader| number(reader, &queues, &mut names))
+        .filter_map(|reader| number(reader, &known, &named, &mut flows, &mut names))
         .collect();
     let trunks =
         root.tables("trunk").into_iter().filter_map(|reader| trunk(reader, &mut names)).collect();
-    Rows { trunks, queues, agents, numbers }
+    Rows { trunks, queues, agents, numbers, flows }
 }
 
 /// Names that are taken, a namespace for each kind; agents and numbers share one, for both are
@@ -225,7 +246,13 @@ fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<
     })
 }
 
-fn number(reader: Reader<'_, '_>, queues: &[Queue], names: &mut Names) -> Option<Number> {
+fn number(
+    reader: Reader<'_, '_>,
+    known: &Known<'_>,
+    named: &[String],
+    flows: &mut Vec<Arc<Flow>>,
+    names: &mut Names,
+) -> Option<Number> {
     let digits_expected = "what is dialled: 1 to 64 digits, '*', '#' or '+'";
     let digits =
         reader.required("digits", reader.string("digits", digits_expected), digits_expected);
@@ -244,32 +271,55 @@ fn number(reader: Reader<'_, '_>, queues: &[Queue], names: &mut Names) -> Option
         }
         names.take(&reader, "dialled", "digits", digits);
     }
-    let queue = reader.string("queue", "the name of a [[queue]]");
-    let echo = reader.bool("echo", "true");
-    let target = match (queue, echo) {
-        (Some(queue), None | Some(false)) => {
-            if !queues.iter().any(|known| *known.id.0 == *queue.value) {
-                reader.mistake(
-                    "queue",
-                    queue.at,
-                    format!("names {:?}, which is not there", queue.value),
-                    "the name of a [[queue]]",
-                );
-            }
-            Some(Target::Queue(queue.value.into()))
-        }
-        (None, Some(true)) => Some(Target::Echo),
-        (Some(_), Some(true)) => {
-            reader.mistake("echo", reader.at(), "stands beside queue", "one of queue and echo");
-            None
-        }
-        (None, None | Some(false)) => {
-            reader.mistake("queue", reader.at(), "is missing", "one of queue and echo = true");
-            None
-        }
-    };
+    let target = target(&reader, known, named, flows);
     reader.finish();
     Some(Number { digits: digits?.value, target: target? })
+}
+
+/// Where a number leads: to one of several kinds of place.
+fn target(
+    reader: &Reader<'_, '_>,
+    known: &Known<'_>,
+    named: &[String],
+    flows: &mut Vec<Arc<Flow>>,
+) -> Option<Target> {
+    let one_of = "one of queue, flow, announcement and echo = true";
+    let queue = reader.string("queue", "the name of a [[queue]]");
+    let flow = reader.string("flow", "the name of a [[flow]]");
+    let announcement = reader.string("announcement", "the name of a prompt");
+    let echo = reader.bool("echo", "true").filter(|echo| *echo);
+    let given = [queue.is_some(), flow.is_some(), announcement.is_some(), echo.is_some()];
+    match given.iter().filter(|given| **given).count() {
+        0 => reader.mistake("queue", reader.at(), "is missing", one_of),
+        1 => {}
+        count => reader.mistake("queue", reader.at(), format!("is one of {count}"), one_of),
+    }
+    let not_there = |key, name: &Placed<String>, expected: &str| {
+        let problem = format!("names {:?}, which is not there", name.value);
+        reader.mistake(key, name.at.clone(), problem, expected);
+    };
+    if let Some(queue) = queue {
+        if !known.queues.iter().any(|known| *known.id.0 == *queue.value) {
+            not_there("queue", &queue, "the name of a [[queue]]");
+        }
+        return Some(Target::Queue(queue.value.into()));
+    }
+    if let Some(flow) = flow {
+        if !named.contains(&flow.value) {
+            not_there("flow", &flow, "the name of a [[flow]]");
+        }
+        return Some(Target::Flow(flow.value.into()));
+    }
+    if let Some(prompt) = announcement {
+        flow::check_prompt(reader, "announcement", &prompt, known.prompts);
+        let flow = flow::announcement(&prompt.value);
+        let name = flow.name.clone();
+        if flow::find(flows, &name.0).is_none() {
+            flows.push(Arc::new(flow));
+        }
+        return Some(Target::Flow(name));
+    }
+    echo.map(|_| Target::Echo)
 }
 
 fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
@@ -325,7 +375,7 @@ fn tls_client_name(reader: &Reader<'_, '_>) -> Option<String> {
     Some(name.value.to_ascii_lowercase())
 }
 
-fn name(reader: &Reader<'_, '_>, key: &'static str) -> Option<Placed<String>> {
+pub fn name(reader: &Reader<'_, '_>, key: &'static str) -> Option<Placed<String>> {
     let name = reader.string(key, A_NAME)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.value.is_empty() || name.value.len() > NAME_BYTES_MAX || !name.value.bytes().all(plain)

@@ -105,3 +105,76 @@ fn config_refuses_address_base_when_it_is_no_loopback_block() {
     let found = mistakes("[dev]\naddress_base = \"10.0.0.0\"\n");
     assert!(found[0].starts_with("2: dev.address_base: is \"10.0.0.0\""), "{found:?}");
 }
+
+/// A tenant with a flow, whose step names stand at known lines.
+fn with_flow(step: &str) -> String {
+    format!(
+        "{TENANT}\n[[number]]\ndigits = \"4000\"\nflow = \"main\"\n\n[[flow]]\nname = \"main\"\n\n\
+         [[flow.step]]\nname = \"ask\"\n{step}\n[[flow.step]]\nname = \"end\"\ndo = \"hang_up\"\n"
+    )
+}
+
+const MENU: &str = "do = \"menu\"\nprompt = \"menu\"\nchoices = { 1 = \"end\" }\n\
+                    no_input = \"end\"\nno_match = \"end\"";
+
+#[test]
+fn config_reads_a_flow_and_writes_it_so_that_it_is_read_again() {
+    let menu = format!("{MENU}\nterminator = \"#\"\ndigits_max = 4\nbarge_in = false");
+    let config = parse(&with_flow(&menu)).unwrap().tenant.unwrap();
+    assert_eq!(config.numbers[1].target, Target::Flow("main".into()));
+    let steps = &config.flows[0].steps;
+    assert_eq!((&*steps[0].name, &*steps[1].name), ("ask", "end"));
+    let demo = tandem_core::demo::demo_config();
+    for config in [config, demo] {
+        let text = super::render::tenant(&config, None).unwrap();
+        let read = parse(&text).unwrap().tenant.unwrap();
+        assert_eq!(read, tandem_core::config::Config { version: 0, ..config });
+    }
+}
+
+#[test]
+fn config_reads_an_announcement_as_a_flow_of_its_own() {
+    let text = format!("{TENANT}\n[[number]]\ndigits = \"4004\"\nannouncement = \"notice\"\n");
+    let config = parse(&text).unwrap().tenant.unwrap();
+    assert_eq!(config.numbers[1].target, Target::Flow("announcement-notice".into()));
+    assert_eq!(config.flows[0].problems(), []);
+    let found = mistakes(&text.replace("\"notice\"", "\"no_such\""));
+    assert!(found[0].starts_with("26: number.announcement: names \"no_such\""), "{found:?}");
+}
+
+#[test]
+fn config_refuses_what_a_flow_names_and_nobody_knows() {
+    let found = mistakes(&with_flow(&MENU.replace("\"menu\"\nchoices", "\"absent\"\nchoices")));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("34: flow.step.prompt: names \"absent\""), "{found:?}");
+    let found = mistakes(&with_flow(&MENU.replace("1 = \"end\"", "1 = \"nowhere\"")));
+    assert!(found[0].contains("flow.step.choices: names \"nowhere\""), "{found:?}");
+    let queue = "do = \"queue\"\nqueue = \"sales\"\nfull = \"end\"";
+    assert!(mistakes(&with_flow(queue))[0].contains("flow.step.queue: names \"sales\""));
+    let flow = with_flow(MENU).replace("flow = \"main\"", "flow = \"other\"");
+    assert!(mistakes(&flow)[0].contains("number.flow: names \"other\""));
+    let twice = with_flow(MENU).replace("name = \"end\"", "name = \"ask\"");
+    assert!(mistakes(&twice).iter().any(|mistake| mistake.contains("which is taken")));
+}
+
+#[test]
+fn config_refuses_a_flow_that_goes_round_without_a_key() {
+    let silent = MENU.replace("no_input = \"end\"", "no_input = \"ask\"");
+    let found = mistakes(&with_flow(&silent));
+    let expected = "31: flow.step: \"ask\" goes round without a key of the caller: ask → ask";
+    assert_eq!(found, [expected]);
+    let slow = format!("{MENU}\ninter_digit_ms = 10001");
+    assert!(mistakes(&with_flow(&slow))[0].contains("inter_digit_ms: is 10001"));
+}
+
+#[test]
+fn config_takes_prompts_of_a_folder_and_refuses_one_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hello.wav"), "its format is the gateway's concern").unwrap();
+    let step = MENU.replace("prompt = \"menu\"", "prompt = \"hello\"");
+    let folder = |path: &std::path::Path| format!("[prompts]\nfolder = {:?}\n", path);
+    let text = format!("{}{}", folder(dir.path()), with_flow(&step));
+    assert_eq!(parse(&text).unwrap().prompts.as_deref(), Some(dir.path()));
+    let text = format!("{}{}", folder(&dir.path().join("absent")), with_flow(MENU));
+    assert!(mistakes(&text)[0].starts_with("2: prompts.folder: is no use"));
+}

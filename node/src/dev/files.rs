@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,7 @@ pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Clust
 pub fn prepare(
     folder: &Folder,
     cluster: &Cluster,
-    tenant: Option<Config>,
+    (tenant, prompts): (Option<Config>, Option<PathBuf>),
     sip: Option<Sip>,
     fault_injection: bool,
 ) -> Result<()> {
@@ -80,14 +81,19 @@ pub fn prepare(
     pki::ensure_sip(folder, cluster)?;
     let token_hash = tandem_http::TokenHash::of(&folder.ensure_token()?).to_hex();
     if let Some(tenant) = &tenant {
-        let text = config::render::tenant(tenant).context("the tenant can't be written")?;
+        let text = config::render::tenant(tenant, prompts.as_deref());
+        let text = text.context("the tenant can't be written")?;
         folder::write_private(&folder.tenant(), text.as_bytes())?;
     }
-    let tenant = match tenant {
-        Some(tenant) => Some(tenant),
-        None if folder.tenant().exists() => config::load(&folder.tenant())?.tenant,
-        None => None,
+    let (tenant, prompts) = match tenant {
+        Some(tenant) => (Some(tenant), prompts),
+        None if folder.tenant().exists() => {
+            let file = config::load(&folder.tenant())?;
+            (file.tenant, prompts.or(file.prompts))
+        }
+        None => (None, prompts),
     };
+    let prompts = prompts.as_deref();
     let process = |name: &str| Process {
         name: name.to_owned(),
         data: folder.data(name),
@@ -99,7 +105,7 @@ pub fn prepare(
         fault_injection,
     };
     for member in &cluster.members {
-        write(folder, cluster, None, &process(&member.name), tenant.as_ref())?;
+        write(folder, cluster, None, &process(&member.name), tenant.as_ref(), prompts)?;
     }
     for (at, gateway) in cluster.gateways.iter().enumerate() {
         let process = Process {
@@ -110,7 +116,7 @@ pub fn prepare(
         };
         let own = || Sip { tls: Some(pki::sip_files_of(folder, &gateway.name)) };
         let sip = sip.clone().unwrap_or_else(own);
-        write(folder, cluster, Some(&sip), &process, None)?;
+        write(folder, cluster, Some(&sip), &process, None, prompts)?;
     }
     Ok(())
 }
@@ -121,9 +127,10 @@ fn write(
     sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
+    prompts: Option<&Path>,
 ) -> Result<()> {
     let tls: Tls = pki::files_of(folder, &process.name);
-    let text = config::render::server(cluster, &tls, sip, process, tenant)
+    let text = config::render::server(cluster, &tls, sip, process, tenant, prompts)
         .with_context(|| format!("the configuration of {} can't be written", process.name))?;
     folder::write_private(&folder.process_config(&process.name), text.as_bytes())
 }

@@ -89,7 +89,8 @@ async fn supervise(options: Options) -> Result<()> {
     let cluster = files::cluster(&folder, &asked, file.is_some())?;
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
-    let (tenant, sip) = file.map_or((None, None), |file| (file.tenant, file.sip));
+    let (tenant, sip) =
+        file.map_or(((None, None), None), |file| ((file.tenant, file.prompts), file.sip));
     files::prepare(&folder, &cluster, tenant, sip, options.fault_injection)?;
     let listener = control::listen(&folder)?;
 

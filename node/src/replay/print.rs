@@ -132,5 +132,17 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::Recorded(recorded) => {
             format!("recording {} of call {}", recorded.recording, recorded.call)
         }
+        GatewayEvent::Digit { call, number, digit, .. } => {
+            format!("key {digit} in call {call}, number {number}")
+        }
+        GatewayEvent::PromptEnded { call, play, missing: false, .. } => {
+            format!("end of prompt {play} in call {call}")
+        }
+        GatewayEvent::PromptEnded { call, play, missing: true, .. } => {
+            format!("prompt {play} of call {call} is missing")
+        }
+        GatewayEvent::Info { inbound, digit } => {
+            format!("INFO with key {digit}, Call-ID {}", inbound.request.headers.call_id)
+        }
     }
 }

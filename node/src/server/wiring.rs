@@ -509,6 +509,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
         rtp_ports: port_first..=port_first.saturating_add(RTP_PORTS - 1),
         media_workers: 1,
         music: None,
+        prompts: config.prompts.clone(),
         rtp_pairs: RTP_PAIRS,
         metrics: Arc::new(move || metrics.render()),
         trace_bytes_max: process.trace_mib.unwrap_or(TRACE_MIB_DEFAULT) << 20,

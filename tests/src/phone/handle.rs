@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use tandem_media::endpoint::EndpointPool;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -109,6 +109,26 @@ impl Phone {
     pub fn answer(&self, call_id: &str) -> Result<()> {
         let command = Command::Answer { call_id: call_id.to_owned() };
         self.commands.send(command).ok().context("phone is gone")
+    }
+
+    /// Presses keys in a call, one after the other, in its RTP (RFC 4733).
+    pub fn press(&self, call_id: &str, keys: &str) -> Result<()> {
+        self.with_calls(|calls| {
+            let media = calls.get(call_id).and_then(|call| call.media.as_ref());
+            let media = media.with_context(|| format!("call {call_id} has no audio"))?;
+            for key in keys.chars() {
+                ensure!(media.press(key), "{key:?} is no key, or too many are pressed");
+            }
+            Ok(())
+        })
+    }
+
+    /// How loud the last so many milliseconds of a call were; 0 for silence.
+    pub fn heard_level(&self, call_id: &str, last_ms: u32) -> f64 {
+        self.with_calls(|calls| {
+            let media = calls.get(call_id).and_then(|call| call.media.as_ref());
+            media.map_or(0.0, |media| media.heard_level(last_ms))
+        })
     }
 
     pub fn set_incoming(&self, incoming: Incoming) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
 use crate::ids::{CallId, LegId};
+use crate::ivr::machine as ivr;
 
 /// The first 2xx to our INVITE.
 pub fn on_answered(
@@ -52,10 +53,11 @@ pub fn on_answered(
         known.is_some_and(|known| known.record)
     });
     let recording = record.then(|| draft.recording_id());
-    if queue.is_none() {
+    if draft.call(&id).is_some_and(|call| call.answered_at.is_none()) {
         // The caller of an extension has waited for this.
         inbound::answer(draft, id);
     }
+    ivr::on_transferred(draft, id);
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Connected { leg: leg_id };
         call.connected_at = Some(now);

@@ -17,7 +17,7 @@ use crate::ids::{CallId, ChannelId, GatewayId, LegId};
 use crate::limits;
 use crate::world::Rejection;
 
-const NORMAL: &str = "normal_clearing";
+pub const NORMAL: &str = "normal_clearing";
 
 /// The peer of a leg hung up; its 200 is on its way.
 pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
@@ -183,7 +183,8 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
     let disposition = how.unwrap_or(match (&call.state, call.connected_at) {
         (State::Queued { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Queued { .. }, None) => Disposition::Failed,
-        (State::Dialing { .. }, _) => Disposition::NoAnswer,
+        // Whom a flow has answered has been answered, whoever rings now.
+        (State::Dialing { .. }, _) if call.answered_at.is_none() => Disposition::NoAnswer,
         _ => Disposition::Answered,
     });
     let cdr = Cdr {
@@ -207,8 +208,18 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         cause: cause.to_owned(),
         takeovers: call.takeovers,
         recording: call.recording,
+        flow: call.flow.as_ref().map(|run| run.flow.clone()),
+        flow_path: path_of(draft, call),
     };
     draft.writes.cdrs.push(cdr);
+}
+
+/// The steps of the flow by their names.
+fn path_of(draft: &Draft<'_>, call: &Call) -> Vec<Arc<str>> {
+    let Some(run) = &call.flow else { return Vec::new() };
+    let flow = draft.config().and_then(|config| config.flow(&run.flow, run.version));
+    let steps = flow.into_iter().flat_map(|flow| run.path.iter().map(|step| flow.step(*step)));
+    steps.flatten().map(|step| Arc::clone(&step.name)).collect()
 }
 
 /// Sends the BYE of a leg that is up.

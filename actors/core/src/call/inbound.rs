@@ -8,14 +8,15 @@ use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound};
+use super::{ending, media, outbound};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::Inbound;
 use crate::config::Target;
 use crate::draft::{ALLOW, CODECS, Draft};
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, LegId, QueueId, TrunkId};
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, FlowId, LegId, QueueId, TrunkId};
+use crate::ivr::machine as ivr;
 use crate::limits;
 
 /// Who calls.
@@ -29,10 +30,11 @@ enum Destination {
     Queue(QueueId),
     Echo,
     Extension(AgentId),
+    Flow(FlowId),
 }
 
 /// The SIP status that refuses, and how the record calls it.
-struct Refusal(u16, Disposition);
+pub struct Refusal(u16, Disposition);
 
 pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
     if let Some((id, leg)) = draft.world.leg_of_transaction(&invite.transaction) {
@@ -119,6 +121,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         takeovers: 0,
         media_version: 0,
         recording: None,
+        flow: None,
     });
     if let Caller::Agent(agent) = caller {
         agent::on_originated(draft, &agent, id);
@@ -135,20 +138,33 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         }
         Destination::Queue(queue) => {
             answer(draft, id);
-            let now = draft.now;
-            if let Some(entity) = draft.queue_mut(&queue) {
-                entity.join(id, now);
-            }
-            if let Some(call) = draft.call_mut(&id) {
-                call.state = State::Queued { queue: queue.clone() };
-                call.queue = Some(queue);
-                call.queued_at = Some(now);
-            }
+            join(draft, id, &queue);
             media::plan(draft, id);
         }
-        Destination::Extension(callee) => outbound::ring_extension(draft, id, &callee),
+        Destination::Extension(callee) => {
+            if !outbound::ring_extension(draft, id, &callee) {
+                ending::end_unanswered(draft, id, 503, Disposition::Rejected, Side::System);
+            }
+        }
+        Destination::Flow(flow) => {
+            answer(draft, id);
+            ivr::begin(draft, id, &flow);
+        }
     }
     Ok(())
+}
+
+/// The call waits in a queue from now on.
+pub fn join(draft: &mut Draft<'_>, id: CallId, queue: &QueueId) {
+    let now = draft.now;
+    if let Some(entity) = draft.queue_mut(queue) {
+        entity.join(id, now);
+    }
+    if let Some(call) = draft.call_mut(&id) {
+        call.state = State::Queued { queue: queue.clone() };
+        call.queue = Some(queue.clone());
+        call.queued_at = Some(now);
+    }
 }
 
 fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
@@ -170,13 +186,14 @@ fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
         return Some(match &number.target {
             Target::Queue(queue) => Destination::Queue(queue.clone()),
             Target::Echo => Destination::Echo,
+            Target::Flow(flow) => Destination::Flow(config.newest_flow(flow)?.name.clone()),
         });
     }
     let extension = config.agents.iter().find(|agent| *agent.id.0 == *digits)?;
     Some(Destination::Extension(extension.id.clone()))
 }
 
-fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
+pub fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
     let agent = draft.agent(callee).ok_or(Refusal(404, Disposition::Rejected))?;
     if agent.registration.is_none() {
         return Err(Refusal(480, Disposition::NoAnswer));
@@ -187,7 +204,7 @@ fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
+pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
     let waiting_max = draft
         .config()
         .and_then(|config| config.queues.iter().find(|known| known.id == *queue))
@@ -335,6 +352,8 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         cause: status.to_string(),
         takeovers: 0,
         recording: None,
+        flow: None,
+        flow_path: Vec::new(),
     });
 }
 

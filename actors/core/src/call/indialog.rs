@@ -15,7 +15,8 @@ use crate::draft::{ALLOW, CODECS, Draft};
 use crate::ids::{CallId, EntityId, LegId};
 use crate::world::Rejection;
 
-pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) {
+/// The leg whose dialog has taken it.
+pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, LegId)> {
     let headers = &inbound.request.headers;
     let tag = headers.to_tag().unwrap_or_default();
     let found = draft.world.leg_of_dialog(&headers.call_id, tag);
@@ -25,11 +26,11 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) {
         let entity = EntityId::Gateway(inbound.transaction.gateway.clone());
         let response = inbound.request.respond(481, None, None);
         draft.respond(entity, &inbound.transaction, response);
-        return;
+        return None;
     };
     if admit(draft, id, leg_id, inbound).is_err() {
         answer(draft, id, inbound, inbound.request.respond(500, None, None));
-        return;
+        return None;
     }
     match inbound.request.method {
         Method::Bye => {
@@ -57,6 +58,7 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) {
             answer(draft, id, inbound, response);
         }
     }
+    Some((id, leg_id))
 }
 
 /// The From tag must be the one that the dialog knows.

@@ -1,13 +1,16 @@
 //! What a call's media shall be, derived whole from its state.
 
+use tandem_sip::Millis;
+
 use super::leg::{Leg, Role};
-use super::state::State;
+use super::state::{Call, State};
 use crate::draft::Draft;
-use crate::effect::{Body, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::effect::{Body, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, EntityId};
 
 /// Puts the plan that follows from the call's state into effect.
 pub fn plan(draft: &mut Draft<'_>, id: CallId) {
+    let now = draft.now;
     let Some(call) = draft.call_mut(&id) else { return };
     call.media_version += 1;
     let connected = match call.state {
@@ -26,7 +29,7 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
             // Who is put on hold hears music.
             (Some(other), _) if other.held => Source::Music,
             (Some(other), _) => Source::Leg(other.id),
-            (None, State::InFlow) => Source::Echo,
+            (None, State::InFlow) => in_flow(call, now),
             (None, State::Queued { .. }) if leg.role == Role::Caller => Source::Music,
             (None, State::Dialing { .. }) if leg.role == Role::Caller => Source::Ringback,
             (None, _) => Source::Silence,
@@ -40,6 +43,18 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let plan = MediaPlan { call: id, version: call.media_version, legs, recording };
     let gateway = call.gateway.clone();
     draft.effect(EntityId::Call(id), &gateway, Body::Media(plan));
+}
+
+/// The prompt of the flow from where it is by now: a gateway that plays it already goes on.
+fn in_flow(call: &Call, now: Millis) -> Source {
+    let Some(run) = &call.flow else { return Source::Echo };
+    let Some((prompt, since)) = run.prompt() else { return Source::Silence };
+    Source::Prompt(Prompt {
+        prompt: prompt.clone(),
+        play: run.turn,
+        offset_ms: now.since(since),
+        barge_in: run.takes_keys(),
+    })
 }
 
 fn media_leg(leg: &Leg, source: Source) -> MediaLeg {

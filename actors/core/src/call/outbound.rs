@@ -14,6 +14,7 @@ use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
 use crate::ids::{AgentId, CallId, EntityId, LegId, OfferId, QueueId};
+use crate::ivr::machine as ivr;
 use crate::queue::machine as queue;
 use crate::world::Rejection;
 
@@ -35,20 +36,17 @@ pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -
     true
 }
 
-/// Rings a dialled extension.
-pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) {
+/// Rings a dialled extension. False where no port is free.
+pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) -> bool {
     let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
     let offer = OfferId(draft.rng.next());
     let role = Role::Callee { agent: callee.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    match ring(draft, id, callee, role) {
-        Some(leg) => {
-            agent::on_offered(draft, callee, id, offer);
-            if let Some(call) = draft.call_mut(&id) {
-                call.state = State::Dialing { agent: callee.clone(), leg };
-            }
-        }
-        None => ending::end_unanswered(draft, id, 503, Disposition::Rejected, Side::System),
+    let Some(leg) = ring(draft, id, callee, role) else { return false };
+    agent::on_offered(draft, callee, id, offer);
+    if let Some(call) = draft.call_mut(&id) {
+        call.state = State::Dialing { agent: callee.clone(), leg };
     }
+    true
 }
 
 /// Sends the INVITE of a new leg.
@@ -206,6 +204,7 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
     // The extension rings: so says the caller's phone.
     if dialing && first {
         let caller = draft.call(&id).and_then(Call::caller);
+        let caller = caller.filter(|caller| caller.state == LegState::Trying);
         let told =
             caller.and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, caller))));
         if let Some((transaction, response)) = told {
@@ -262,6 +261,10 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
         }
         Role::Callee { agent, offer, .. } => {
             agent::on_withdrawn(draft, &agent, offer);
+            if ivr::is_transferring(draft, id) {
+                ivr::on_transfer_failed(draft, id);
+                return;
+            }
             let (status, how) = match failure {
                 Failure::RangOut => (480, Disposition::NoAnswer),
                 Failure::Lost => (480, Disposition::Failed),

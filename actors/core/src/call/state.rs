@@ -3,6 +3,7 @@ use tandem_sip::sdp::Codec;
 
 use super::leg::{Leg, Role};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
+use crate::ivr::state::Run;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -30,6 +31,8 @@ pub struct Call {
     /// Of the last media plan.
     pub media_version: u64,
     pub recording: Option<RecordingId>,
+    /// The way through the flow that has the call, or had it.
+    pub flow: Option<Run>,
 }
 
 /// The conversation.
@@ -37,11 +40,13 @@ pub struct Call {
 /// ```text
 /// INVITE ──queue──▶ Queued ──agent answers──▶ Connected ──hang-up──▶ Ending ──last leg──▶ (gone)
 ///    ├─────extension──▶ Dialing ──────────────────▲
-///    └─────echo──▶ InFlow ──hang-up──▶ Ending
+///    ├─────echo──▶ InFlow ──hang-up──▶ Ending
+///    └─────flow──▶ InFlow ──its queue, extension or hang-up──▶ Queued, Dialing, Ending
+///                     ▲──────extension does not answer──────────────────┘
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The tenant's number has the call: the echo.
+    /// The tenant's number has the call: a flow, or without one the echo.
     InFlow,
     Queued {
         queue: QueueId,

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::demo::demo_config;
 use crate::effect::Effect;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId};
+use crate::ivr::keys::Digit;
 
 /// What a random day brings.
 #[derive(Clone, Debug)]
@@ -36,12 +37,18 @@ enum Act {
     Quarantine(u16),
     Configure(u64),
     GatewayAnew,
+    /// A key of the call's caller, so many behind the next.
+    Press(usize, char, u64),
+    PromptEnded(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let number = prop::sample::select(vec!["4001", "4001", "4002", "4003", "1001", "1005", "9"]);
+    let number = prop::sample::select(vec![
+        "4000", "4000", "4000", "4001", "4001", "4002", "4003", "4004", "1001", "1005", "9",
+    ]);
     let status = prop::sample::select(vec![100, 180, 180, 200, 200, 200, 486, 603, 480, 500]);
-    let wait = prop::sample::select(vec![10, 1_000, 20_000, 40_000, 4_000_000]);
+    let key = prop::sample::select(vec!['0', '0', '1', '2', '3', '9', '#']);
+    let wait = prop::sample::select(vec![10, 1_000, 5_000, 20_000, 40_000, 4_000_000]);
     prop_oneof![
         4 => (1001_u16..=1008).prop_map(Act::Register),
         6 => number.clone().prop_map(Act::Call),
@@ -66,6 +73,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1001_u16..=1008).prop_map(Act::Quarantine),
         1 => prop::sample::select(vec![5_000, 4 * 3_600_000]).prop_map(Act::Configure),
         1 => Just(Act::GatewayAnew),
+        6 => (any::<usize>(), key, 0..3_u64).prop_map(|(at, key, by)| Act::Press(at, key, by)),
+        4 => any::<usize>().prop_map(Act::PromptEnded),
     ]
 }
 
@@ -223,6 +232,26 @@ fn play(acts: &[Act]) -> Shard {
                 shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
                 Vec::new()
             }
+            Act::Press(at, key, by) => match pick(*at) {
+                Some(call) => {
+                    let of = shard.call(call);
+                    let counted = of.flow.as_ref().map_or(0, |run| run.keys.counted);
+                    let (leg, number) = (of.legs[0].id, counted + 1 + by);
+                    let digit = Digit::new(*key).expect("a key");
+                    let duration_ms = 100;
+                    shard.event(GatewayEvent::Digit { call, leg, number, digit, duration_ms }).1
+                }
+                None => Vec::new(),
+            },
+            Act::PromptEnded(at) => match pick(*at) {
+                Some(call) => {
+                    let of = shard.call(call);
+                    let play = of.flow.as_ref().map_or(0, |run| run.turn);
+                    let (leg, missing) = (of.legs[0].id, false);
+                    shard.event(GatewayEvent::PromptEnded { call, leg, play, missing }).1
+                }
+                None => Vec::new(),
+            },
             Act::PeersAnswer => {
                 let pending = std::mem::take(&mut pending);
                 shard.peers_answer(&pending);

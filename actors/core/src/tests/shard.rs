@@ -414,14 +414,17 @@ pub fn words(effects: &[Effect]) -> Vec<String> {
 }
 
 pub fn sources(plan: &MediaPlan) -> String {
-    let source = |source: Source| match source {
-        Source::Silence => "silence",
-        Source::Music => "music",
-        Source::Ringback => "ringback",
-        Source::Echo => "echo",
-        Source::Leg(_) => "leg",
-    };
-    let list: Vec<_> = plan.legs.iter().map(|leg| source(leg.source)).collect();
+    fn source(source: &Source) -> &str {
+        match source {
+            Source::Silence => "silence",
+            Source::Music => "music",
+            Source::Ringback => "ringback",
+            Source::Echo => "echo",
+            Source::Leg(_) => "leg",
+            Source::Prompt(prompt) => &prompt.prompt.0,
+        }
+    }
+    let list: Vec<_> = plan.legs.iter().map(|leg| source(&leg.source)).collect();
     let recording = if plan.recording.is_some() { " recorded" } else { "" };
     format!("[{}]{recording}", list.join(" "))
 }

@@ -1,5 +1,6 @@
 use tandem_sip::protobuf::{Encode, Writer};
 
+use super::flow::flow_from;
 use super::{Error, narrow, need, parse};
 use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
 use crate::ids::AgentId;
@@ -18,6 +19,8 @@ impl Encode for Config {
         to.uint(9, self.no_answer_ms);
         to.uint(10, self.call_ms_max);
         to.flag(40, self.tls_unverified);
+        to.messages(11, self.flows.iter().map(|flow| &**flow));
+        to.messages(12, self.retired.iter().map(|flow| &**flow));
     }
 }
 
@@ -63,6 +66,7 @@ impl Encode for Number {
         match &self.target {
             Target::Queue(queue) => to.some_text(2, Some(&queue.0)),
             Target::Echo => to.flag(3, true),
+            Target::Flow(flow) => to.some_text(4, Some(&flow.0)),
         }
     }
 }
@@ -103,6 +107,7 @@ impl TryFrom<proto::Config> for Config {
             let target = match need(number.target, "number.target")? {
                 From::Queue(queue) => Target::Queue(queue.into()),
                 From::Echo(_) => Target::Echo,
+                From::Flow(flow) => Target::Flow(flow.into()),
             };
             Ok(Number { digits: number.digits, target })
         };
@@ -119,6 +124,8 @@ impl TryFrom<proto::Config> for Config {
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,
             tls_unverified: config.tls_unverified,
+            flows: config.flows.into_iter().map(flow_from).collect::<Result<_, _>>()?,
+            retired: config.retired.into_iter().map(flow_from).collect::<Result<_, _>>()?,
         })
     }
 }

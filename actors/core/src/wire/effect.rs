@@ -5,7 +5,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::history::side_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::cdr::Side;
-use crate::effect::{Body, Effect, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::effect::{Body, Effect, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
@@ -89,12 +89,13 @@ impl TryFrom<proto::MediaPlan> for MediaPlan {
 
 impl Encode for MediaLeg {
     fn encode(&self, to: &mut Writer) {
-        let (source, source_leg) = match self.source {
+        let (source, source_leg) = match &self.source {
             Source::Silence => ("silence", 0),
             Source::Music => ("music", 0),
             Source::Ringback => ("ringback", 0),
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
+            Source::Prompt(_) => ("prompt", 0),
         };
         to.fixed(1, self.leg.0);
         to.uint(2, self.port);
@@ -106,6 +107,12 @@ impl Encode for MediaLeg {
         to.text(8, source);
         to.fixed(9, source_leg);
         to.some_text(15, self.role.map(Side::as_str));
+        if let Source::Prompt(prompt) = &self.source {
+            to.text(10, &prompt.prompt.0);
+            to.uint(11, prompt.play);
+            to.uint(12, prompt.offset_ms);
+            to.flag(13, prompt.barge_in);
+        }
     }
 }
 
@@ -119,6 +126,12 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             "ringback" => Source::Ringback,
             "echo" => Source::Echo,
             "leg" => Source::Leg(LegId(leg.source_leg)),
+            "prompt" => Source::Prompt(Prompt {
+                prompt: leg.prompt.into(),
+                play: leg.play,
+                offset_ms: leg.offset_ms,
+                barge_in: leg.barge_in,
+            }),
             other => return Err(Error::Unknown("source", other.to_owned())),
         };
         let telephone_event = leg.telephone_event.map(|n| narrow(n, "leg.telephone_event"));

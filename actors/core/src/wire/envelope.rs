@@ -131,6 +131,10 @@ impl Encode for Deadline {
             Self::GuardOver { channel } => to.message(4, channel),
             Self::ReleaseOver { call, leg } => pair(5, call.0, leg.0),
             Self::TooLong { call } => to.some_fixed(6, Some(call.0)),
+            Self::FlowWait { call, turn } => to.delimited(7, |to| {
+                to.fixed(1, call.0);
+                to.uint(2, *turn);
+            }),
         }
     }
 }
@@ -159,6 +163,7 @@ impl TryFrom<proto::Deadline> for Deadline {
                 Self::ReleaseOver { call: CallId(of.call), leg: LegId(of.leg) }
             }
             Kind::TooLong(call) => Self::TooLong { call: CallId(call) },
+            Kind::FlowWait(of) => Self::FlowWait { call: CallId(of.call), turn: of.turn },
         })
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tandem_sip::protobuf::{Encode, Writer};
 
+use super::flow::digit_from;
 use super::{Error, carrier_from, narrow, need, parse, put_carrier};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{CallId, LegId, RecordingId};
@@ -35,6 +36,23 @@ impl Encode for GatewayEvent {
             }),
             Self::Recorded(recorded) => to.message(11, recorded),
             Self::Quality(quality) => to.message(20, quality),
+            Self::Digit { call, leg, number, digit, duration_ms } => to.delimited(12, |to| {
+                to.fixed(1, call.0);
+                to.fixed(2, leg.0);
+                to.uint(3, *number);
+                to.shown(4, digit);
+                to.uint(5, *duration_ms);
+            }),
+            Self::PromptEnded { call, leg, play, missing } => to.delimited(13, |to| {
+                to.fixed(1, call.0);
+                to.fixed(2, leg.0);
+                to.uint(3, *play);
+                to.flag(4, *missing);
+            }),
+            Self::Info { inbound, digit } => to.delimited(14, |to| {
+                to.message(1, inbound);
+                to.shown(2, digit);
+            }),
         }
     }
 }
@@ -122,6 +140,23 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 bytes: recorded.bytes,
             }),
             Event::Quality(quality) => Self::Quality(quality.try_into()?),
+            Event::Digit(of) => Self::Digit {
+                call: CallId(of.call),
+                leg: LegId(of.leg),
+                number: of.number,
+                digit: digit_from(&of.digit)?,
+                duration_ms: of.duration_ms,
+            },
+            Event::PromptEnded(of) => Self::PromptEnded {
+                call: CallId(of.call),
+                leg: LegId(of.leg),
+                play: of.play,
+                missing: of.missing,
+            },
+            Event::Info(info) => Self::Info {
+                inbound: need(info.inbound, "info.inbound")?.try_into()?,
+                digit: digit_from(&info.digit)?,
+            },
         })
     }
 }

@@ -4,7 +4,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::{Error, narrow, need};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::command::{Gap, Quality};
-use crate::ids::{AgentId, CallId, LegId, QueueId, RecordingId};
+use crate::ids::{AgentId, CallId, FlowId, LegId, QueueId, RecordingId};
 use crate::proto;
 
 impl Encode for Cdr {
@@ -26,6 +26,8 @@ impl Encode for Cdr {
         to.text(15, &self.cause);
         to.uint(16, self.takeovers);
         to.some_fixed(17, self.recording.map(|recording| recording.0));
+        to.some_text(20, self.flow.as_ref().map(|flow| &*flow.0));
+        to.texts(21, self.flow_path.iter().map(|step| &**step));
     }
 }
 
@@ -67,6 +69,8 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         cause: cdr.cause,
         takeovers: cdr.takeovers,
         recording: cdr.recording.map(RecordingId),
+        flow: cdr.flow.map(FlowId::from),
+        flow_path: cdr.flow_path.into_iter().map(Into::into).collect(),
     })
 }
 

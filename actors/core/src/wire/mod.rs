@@ -5,6 +5,7 @@ mod config;
 mod effect;
 mod envelope;
 mod event;
+mod flow;
 mod history;
 mod row;
 #[cfg(test)]

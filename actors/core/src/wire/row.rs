@@ -46,6 +46,7 @@ impl Encode for Call {
         to.uint(19, self.takeovers);
         to.uint(20, self.media_version);
         to.some_fixed(21, self.recording.map(|recording| recording.0));
+        to.some_message(22, self.flow.as_ref());
     }
 }
 
@@ -103,6 +104,7 @@ impl Call {
             takeovers: call.takeovers,
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
+            flow: call.flow.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -17,7 +17,7 @@ impl World {
         match event {
             GatewayEvent::Login(_) | GatewayEvent::Invite(_) => None,
             GatewayEvent::Register(register) => Some(EntityId::Agent(register.agent.clone())),
-            GatewayEvent::Request(inbound) => {
+            GatewayEvent::Request(inbound) | GatewayEvent::Info { inbound, .. } => {
                 let headers = &inbound.request.headers;
                 let tag = headers.to_tag().unwrap_or_default();
                 call(self.leg_of_dialog(&headers.call_id, tag).as_ref())
@@ -31,7 +31,9 @@ impl World {
             GatewayEvent::Response { branch, .. } | GatewayEvent::ClientTimeout { branch } => {
                 call(self.indices.branches.get(branch))
             }
-            GatewayEvent::RtpSilence { call, .. } => Some(EntityId::Call(*call)),
+            GatewayEvent::RtpSilence { call, .. }
+            | GatewayEvent::Digit { call, .. }
+            | GatewayEvent::PromptEnded { call, .. } => Some(EntityId::Call(*call)),
             GatewayEvent::Recorded(recorded) => Some(EntityId::Call(recorded.call)),
             GatewayEvent::Quality(quality) => Some(EntityId::Call(quality.call)),
         }

@@ -15,6 +15,8 @@ use crate::deadline::Deadline;
 use crate::draft::Draft;
 use crate::gateway::{Counts, Fresh, Gateway};
 use crate::ids::{CallId, EntityId};
+use crate::ivr::flow::keep_versions;
+use crate::ivr::machine as ivr;
 use crate::limits;
 use crate::queue::state::Queue;
 
@@ -29,7 +31,12 @@ pub(super) fn configure(draft: &mut Draft<'_>, config: &Config) {
             draft.writes.agents.insert(agent.id.clone(), Some(Agent::new(agent.id.clone())));
         }
     }
-    draft.writes.config = Some(Box::new(config.clone()));
+    let mut config = config.clone();
+    let runs =
+        draft.world.calls.values().filter(|call| call.is_live()).filter_map(|c| c.flow.as_ref());
+    let in_use = runs.map(|run| (run.flow.clone(), run.version)).collect();
+    keep_versions(&mut config, draft.world.config.as_ref(), &in_use);
+    draft.writes.config = Some(Box::new(config));
 }
 
 pub(super) fn gateway_event(
@@ -88,6 +95,16 @@ pub(super) fn gateway_event(
             draft.writes.qualities.push(LegQuality { gateway, quality });
             Ok(())
         }
+        GatewayEvent::Digit { call, leg, number, digit, .. } => {
+            ivr::on_digit_pressed(draft, (*call, *leg), origin.incarnation, *number, *digit)
+        }
+        GatewayEvent::PromptEnded { call, play, .. } => ivr::on_prompt_ended(draft, *call, *play),
+        GatewayEvent::Info { inbound, digit } => {
+            if let Some((call, leg)) = indialog::on_request(draft, inbound) {
+                ivr::on_info(draft, call, leg, *digit);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -132,6 +149,7 @@ pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Reje
         }
         Deadline::ReleaseOver { call, leg } => ending::on_release_over(draft, *call, *leg),
         Deadline::TooLong { call } => ending::on_too_long(draft, *call),
+        Deadline::FlowWait { call, turn } => ivr::on_wait_over(draft, *call, *turn),
     }
 }
 

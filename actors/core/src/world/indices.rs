@@ -300,7 +300,12 @@ fn call_deadlines<'a>(
         let too_long = config.map(|config| {
             (call.started_at.after(config.call_ms_max), Deadline::TooLong { call: call.id })
         });
-        too_long.into_iter().chain(call.legs.iter().flat_map(|leg| leg_deadlines(call.id, leg)))
+        let run = call.flow.as_ref().filter(|_| call.is_live());
+        let wait = run.and_then(|run| {
+            Some((run.deadline()?, Deadline::FlowWait { call: call.id, turn: run.turn }))
+        });
+        let own = too_long.into_iter().chain(wait);
+        own.chain(call.legs.iter().flat_map(|leg| leg_deadlines(call.id, leg)))
     })
 }
 

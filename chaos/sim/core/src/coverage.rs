@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 9] = [
+pub const STATES: [&str; 12] = [
     "no call",
     "in flow",
     "waiting",
@@ -16,6 +16,9 @@ pub const STATES: [&str; 9] = [
     "connected",
     "held",
     "ending",
+    "prompt",
+    "awaiting",
+    "transfer",
 ];
 
 pub const MARKS: [&str; 9] = [

@@ -22,6 +22,7 @@ mod inv_acknowledged;
 mod inv_core;
 mod inv_deadlines;
 mod inv_fence;
+mod inv_flows;
 mod inv_offers;
 mod inv_order;
 mod inv_outbox;

@@ -71,6 +71,7 @@ fn deadline(deadline: &Deadline) -> u64 {
         Deadline::GuardOver { .. } => 14,
         Deadline::ReleaseOver { .. } => 15,
         Deadline::TooLong { .. } => 16,
+        Deadline::FlowWait { .. } => 17,
     };
     of(&[kind, entity(&deadline.entity())])
 }
@@ -90,7 +91,10 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::AckTimeout { transaction } => of(&[29, text(&transaction.branch)]),
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
-        GatewayEvent::Quality(quality) => of(&[32, quality.call.0, quality.leg.0]),
+        GatewayEvent::Quality(quality) => of(&[35, quality.call.0, quality.leg.0]),
+        GatewayEvent::Digit { call, number, .. } => of(&[32, call.0, *number]),
+        GatewayEvent::PromptEnded { call, play, .. } => of(&[33, call.0, *play]),
+        GatewayEvent::Info { inbound, .. } => of(&[34, message(&inbound.request.headers, 0)]),
     }
 }
 

@@ -38,6 +38,18 @@ pub enum To {
     Echo,
     Extension(u16),
     Nowhere,
+    /// The menu.
+    Flow,
+    /// The announcement.
+    Notice,
+}
+
+/// A key that a caller presses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Press {
+    /// So long after the answer.
+    pub after: u64,
+    pub key: char,
 }
 
 #[derive(Clone, Debug)]
@@ -58,6 +70,9 @@ pub struct Call {
     pub vanish_after: Option<u64>,
     /// The INVITE offers no SDP.
     pub offerless: bool,
+    pub keys: Vec<Press>,
+    /// Its keys go in INFOs, not in RTP.
+    pub by_info: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +189,8 @@ const FAULTS: u64 = 3;
 /// One caller every so often, on average.
 const ARRIVAL_MS: u64 = 450;
 const FIRST_CALL_MS: u64 = 1_200;
+/// Those of the menu, the agent's more than the others', and some that it does not know.
+const KEYS: [char; 12] = ['0', '0', '0', '1', '2', '3', '4', '4', '5', '9', '#', 'A'];
 
 impl Plan {
     pub fn of(seed: u64, virtual_ms: u64) -> Self {
@@ -216,7 +233,9 @@ fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {
         2..=5 => From::Carrier { tcp: true },
         _ => From::Carrier { tcp: false },
     };
-    let to = match random.below(20) {
+    let to = match random.below(32) {
+        20..=30 => To::Flow,
+        31 => To::Notice,
         0 | 1 => To::Echo,
         2..=4 => To::Extension(agent(random)),
         5..=8 => To::Sales,
@@ -240,7 +259,22 @@ fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {
         hold: random.percent(15).then(|| (random.between(100, 3_000), random.between(100, 3_000))),
         vanish_after: random.percent(4).then(|| random.between(10, 8_000)),
         offerless: random.percent(8),
+        keys: if matches!(to, To::Flow | To::Notice) { keys(random) } else { Vec::new() },
+        by_info: random.percent(15),
     }
+}
+
+/// Some press nothing, some what the menu offers, some several keys faster than anybody hears them.
+fn keys(random: &mut Random) -> Vec<Press> {
+    let first_ms_max = *random.pick(&[200, 2_000, 5_000]);
+    let mut after = random.between(20, first_ms_max);
+    let mut keys = Vec::new();
+    for _ in 0..random.below(7) {
+        keys.push(Press { after, key: *random.pick(&KEYS) });
+        let pause_ms_max = *random.pick(&[60, 60, 700, 3_000]);
+        after += random.between(10, pause_ms_max);
+    }
+    keys
 }
 
 /// A run has only some of the kinds of faults, so that rare ones are not drowned by the others.

@@ -83,6 +83,12 @@ plants! {
         "a gateway takes its login for counted as soon as it is sent",
     ForgetRefused "forget-the-refused"
         "a refused INVITE that a gateway's new life brings again is taken for a new call",
+    CountKeyTwice "count-a-key-twice"
+        "a key that a gateway repeats to a new leader counts again",
+    PromptAgain "prompt-begins-again"
+        "a gateway's new life plays a prompt from its beginning, not from where it is by now",
+    ForgetInterDigit "forget-inter-digit-deadline"
+        "a caller who has pressed some of several digits is waited for without an end",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -9,8 +9,9 @@ use tandem_core::cdr::{Cdr, Disposition, Side};
 use tandem_core::command::{Command, Envelope, GatewayEvent};
 use tandem_core::deadline::Deadline;
 use tandem_core::draft::Writes;
-use tandem_core::effect::{Body, Effect, EffectId};
+use tandem_core::effect::{Body, Effect, EffectId, Source};
 use tandem_core::ids::{CallId, EntityId};
+use tandem_core::ivr::state::State as RunState;
 use tandem_core::{Meta, Rejection, World};
 use tandem_sip::Millis;
 
@@ -72,6 +73,26 @@ pub fn decide(
         Some(Plant::ForgetRefused) => {
             let mut writes = world.handle(meta, envelope)?;
             writes.refused.clear();
+            Ok(writes)
+        }
+        Some(Plant::CountKeyTwice) => match world.handle(meta, envelope) {
+            Err(Rejection::Repeated) => with_key_forgotten(world, envelope).handle(meta, envelope),
+            decided => decided,
+        },
+        Some(Plant::PromptAgain) => {
+            let mut writes = world.handle(meta, envelope)?;
+            if let Command::Gateway(GatewayEvent::Login(_)) = &envelope.command {
+                play_from_the_beginning(&mut writes);
+            }
+            Ok(writes)
+        }
+        Some(Plant::ForgetInterDigit) => {
+            let mut writes = world.handle(meta, envelope)?;
+            for run in writes.calls.values_mut().flatten().filter_map(|call| call.flow.as_mut()) {
+                if let RunState::Collecting { until } = &mut run.state {
+                    *until = Millis(u64::MAX);
+                }
+            }
             Ok(writes)
         }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
@@ -153,6 +174,8 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         cause: "normal_clearing".into(),
         takeovers: call.takeovers,
         recording: call.recording,
+        flow: None,
+        flow_path: Vec::new(),
     }
 }
 
@@ -164,6 +187,33 @@ fn keep_ports(writes: &mut Writes, world: &World) {
             let port = before.leg(leg.id).map_or(0, |leg| leg.media.port);
             if leg.media.port == 0 {
                 leg.media.port = port;
+            }
+        }
+    }
+}
+
+/// As if neither the event nor its key had counted.
+fn with_key_forgotten(world: &World, envelope: &Envelope) -> World {
+    let mut world = world.clone();
+    if let (Command::Gateway(GatewayEvent::Digit { call, number, .. }), Some(origin)) =
+        (&envelope.command, &envelope.origin)
+    {
+        if let Some(gateway) = world.gateways.get_mut(&origin.gateway) {
+            gateway.counts.counted = origin.sequence - 1;
+        }
+        if let Some(run) = world.calls.get_mut(call).and_then(|call| call.flow.as_mut()) {
+            run.keys.counted = number - 1;
+        }
+    }
+    world
+}
+
+fn play_from_the_beginning(writes: &mut Writes) {
+    for effect in &mut writes.effects {
+        let Body::Media(plan) = &mut effect.body else { continue };
+        for leg in &mut plan.legs {
+            if let Source::Prompt(prompt) = &mut leg.source {
+                prompt.offset_ms = 0;
             }
         }
     }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_core::call::state::State as CallState;
 use tandem_core::command::{Command, Envelope};
 use tandem_core::config::{self, Config, Strategy, Target};
 use tandem_core::ids::{AgentId, QueueId, TrunkId};
+use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, Step as FlowStep, StepId};
+use tandem_core::ivr::keys::Digit;
 use tandem_core::queue::state::State as EntryState;
 use tandem_core::{Applied, Meta};
 use tandem_sip::digest::ha1;
@@ -300,7 +303,11 @@ impl Simulation {
                 states.insert(5);
             }
             states.insert(match &call.state {
-                CallState::InFlow => 1,
+                CallState::InFlow => match &call.flow {
+                    None => 1,
+                    Some(run) if run.prompt().is_some() => 9,
+                    Some(_) => 10,
+                },
                 CallState::Queued { queue } => {
                     let entry = front.queues.get(queue).and_then(|queue| queue.entry(call.id));
                     match entry.map(|entry| &entry.state) {
@@ -308,6 +315,7 @@ impl Simulation {
                         Some(EntryState::Waiting) | None => 2,
                     }
                 }
+                CallState::Dialing { .. } if call.flow.is_some() => 11,
                 CallState::Dialing { .. } => 4,
                 CallState::Connected { .. } if call.is_held() => 7,
                 CallState::Connected { .. } => 6,
@@ -384,10 +392,65 @@ pub fn house(settings: &Settings) -> Config {
             number("4001", Target::Queue(QueueId("support".into()))),
             number("4002", Target::Queue(QueueId("sales".into()))),
             number("4003", Target::Echo),
+            number("4000", Target::Flow("main".into())),
+            number("4004", Target::Flow("notice".into())),
         ],
         acw_ms: settings.acw_ms,
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,
         tls_unverified: false,
+        flows: flows().map(Arc::new).into(),
+        retired: Vec::new(),
+    }
+}
+
+/// A menu with every kind of step behind it, and an announcement.
+fn flows() -> [Flow; 2] {
+    let step = |name: &str, action| FlowStep { name: name.into(), action };
+    let choice = |digits: &str, step| Choice { digits: digits.into(), step: StepId(step) };
+    let play = |prompt: &str| Action::Play { prompt: prompt.into(), next: StepId(9) };
+    let gather = |prompt: &str, digits_max| Gather {
+        prompt: Some(prompt.into()),
+        barge_in: true,
+        digits_max,
+        terminator: Digit::new('#'),
+        first_digit_ms: 2_000,
+        inter_digit_ms: 1_200,
+        tries_max: 3,
+        no_input: StepId(8),
+        no_match: StepId(8),
+    };
+    let queue = |queue: &str| Action::Queue { queue: queue.into(), full: StepId(8) };
+    let choices = [("0", 1), ("1", 2), ("2", 3), ("3", 4), ("4", 5), ("5", 7)];
+    let choices = choices.map(|(digits, step)| choice(digits, step)).into();
+    let main = vec![
+        step("menu", Action::Menu { gather: gather("menu", 1), choices }),
+        step("operator", Action::Extension { agent: "1001".into(), failed: StepId(0) }),
+        step("support", queue("support")),
+        step("sales", queue("sales")),
+        step("notice", play("notice")),
+        step(
+            "account",
+            Action::Collect { gather: gather("account", 3), digits_min: 2, next: StepId(6) },
+        ),
+        step(
+            "known",
+            Action::Branch { cases: vec![choice("00", 2), choice("44", 3)], otherwise: StepId(0) },
+        ),
+        // No gateway has it: the flow goes on without.
+        step("absent", play("absent")),
+        step("goodbye", play("goodbye")),
+        step("hang_up", Action::HangUp),
+    ];
+    let notice = Action::Play { prompt: "notice".into(), next: StepId(1) };
+    let notice = vec![step("notice", notice), step("hang_up", Action::HangUp)];
+    let flow = |name: &str, steps| Flow { name: name.into(), version: 0, steps };
+    [flow("main", main), flow("notice", notice)]
+}
+
+#[test]
+fn flows_of_the_house_have_no_problem() {
+    for flow in flows() {
+        assert_eq!(flow.problems(), []);
     }
 }

@@ -10,8 +10,8 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_offers, inv_order, inv_outbox,
-    inv_pairs, inv_quality, inv_records, inv_resources, inv_time, inv_transitions,
+    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_flows, inv_offers, inv_order,
+    inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources, inv_time, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -30,6 +30,7 @@ pub struct Step<'a> {
 pub struct Watch {
     pub acknowledged: inv_acknowledged::Acknowledged,
     pub fence: inv_fence::Fences,
+    pub flows: inv_flows::Flows,
     pub records: inv_records::Records,
     offers: inv_offers::Offers,
     qualities: inv_quality::Qualities,
@@ -67,6 +68,7 @@ impl Watch {
         self.records.after(step).map_err(named("records"))?;
         self.qualities.after(step).map_err(named("quality"))?;
         self.offers.after(step).map_err(named("offers"))?;
+        self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
         inv_deadlines::after(step).map_err(named("deadlines"))?;

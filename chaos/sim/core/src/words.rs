@@ -48,6 +48,15 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
         GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
+        GatewayEvent::Digit { call, number, digit, .. } => {
+            format!("key {digit} ({number}) in call {call}")
+        }
+        GatewayEvent::PromptEnded { call, play, .. } => {
+            format!("end of prompt {play} in call {call}")
+        }
+        GatewayEvent::Info { inbound, digit } => {
+            format!("INFO with key {digit} of {}", short(&inbound.request.headers.call_id))
+        }
     }
 }
 
@@ -61,18 +70,19 @@ pub fn effect(effect: &Effect) -> String {
             format!("{} of {}", request.headers.cseq, short(&request.headers.call_id))
         }
         Body::Media(plan) => {
-            let sources: Vec<&str> = plan.legs.iter().map(|leg| source(leg.source)).collect();
+            let sources: Vec<&str> = plan.legs.iter().map(|leg| source(&leg.source)).collect();
             format!("media {} of call {}: {sources:?}", plan.version, plan.call)
         }
     }
 }
 
-fn source(source: Source) -> &'static str {
+fn source(source: &Source) -> &str {
     match source {
         Source::Silence => "silence",
         Source::Music => "music",
         Source::Ringback => "ringback",
         Source::Echo => "echo",
         Source::Leg(_) => "the other leg",
+        Source::Prompt(prompt) => &prompt.prompt.0,
     }
 }

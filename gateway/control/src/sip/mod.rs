@@ -1,12 +1,13 @@
 //! SIP at the gateway: what is refused at the edge, who may register, and the transactions.
 //!
-//! [`edge`] and [`registrar`] answer without the cluster, with [`nonces`] and [`suspects`] for a
-//! memory; [`servers`] and [`clients`] hold the
+//! [`dtmf`] reads keys; [`edge`] and [`registrar`] answer without the cluster, with [`nonces`] and
+//! [`suspects`] for a memory; [`servers`] and [`clients`] hold the
 //! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`], [`strays`] and
 //! [`refused`] what outlives them.
 
 pub mod acks;
 pub mod clients;
+pub mod dtmf;
 pub mod edge;
 pub mod nonces;
 pub mod refused;

@@ -101,6 +101,14 @@ impl Endpoint {
         tones::dominant_hz(&samples)
     }
 
+    /// How loud the last so many milliseconds were that came (at most 1000): the root mean square of
+    /// the samples, 0 for silence.
+    pub fn heard_level(&self, last_ms: u32) -> f64 {
+        let samples = self.line.state.lock().listening.last_samples(last_ms);
+        let power: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+        (power / samples.len().max(1) as f64).sqrt()
+    }
+
     /// From the probes' sending to the kernel's receiving, since the mark.
     pub fn take_delays_us(&self) -> Vec<u32> {
         self.line.state.lock().listening.take_delays_us()

@@ -11,7 +11,7 @@ use crate::codec::Encoder;
 use crate::g711::Law;
 use crate::limits::SAMPLES_PER_PACKET;
 use crate::rtp::{HEADER_BYTES, Header};
-use crate::tones::Loop;
+use crate::tones::{Loop, Piece as _};
 
 pub const PACKET_BYTES: usize = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
 /// Before the time in a probe's audio.

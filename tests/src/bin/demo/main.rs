@@ -139,10 +139,7 @@ fn keep(cluster: &Cluster) -> Result<()> {
     let processes = cluster.processes()?;
     println!("\nThe cluster stays up until Ctrl-C.");
     for vip in &processes.sip {
-        println!(
-            "  SIP: {} (dial 4001, 4002 or 4003; agents 1001-1008, password tandem-NNNN)",
-            vip.vip
-        );
+        println!("  SIP: {} (dial 4000 to 4004; agents 1001-1008, password tandem-NNNN)", vip.vip);
     }
     println!(
         "  API: {} with the token in {}",

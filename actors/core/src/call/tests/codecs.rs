@@ -19,6 +19,7 @@ fn offered(shard: &mut Shard, codecs: &[Codec]) -> CallId {
     let mut request = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
     request.uri.user = Some("4001".to_owned());
     shard.event(GatewayEvent::Invite(Inbound {
+        names: Vec::new(),
         transaction: key(&request),
         source: "127.0.0.1:6000".parse().unwrap(),
         carrier: Carrier::Udp,

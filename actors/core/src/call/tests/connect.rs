@@ -30,8 +30,8 @@ fn both_legs_hear_each_other_once_the_agent_answers() {
     assert_eq!(words(&effects), ["ACK", "media [leg leg] recorded"]);
     let (caller, agent) = (leg(&shard, call, 0).id, leg(&shard, call, 1).id);
     let [first, second] = plan(&effects).legs.as_slice() else { panic!("two legs") };
-    assert_eq!((first.leg, first.source), (caller, Source::Leg(agent)));
-    assert_eq!((second.leg, second.source), (agent, Source::Leg(caller)));
+    assert_eq!((first.leg, first.source.clone()), (caller, Source::Leg(agent)));
+    assert_eq!((second.leg, second.source.clone()), (agent, Source::Leg(caller)));
     assert_eq!(second.remote, audio(5_000).remote());
     let recording = plan(&effects).recording.unwrap();
     assert_eq!((recording.left, recording.right), (caller, agent));

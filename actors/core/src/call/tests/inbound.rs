@@ -136,7 +136,7 @@ fn answer_describes_our_port_and_the_callers_codec() {
     assert_eq!(answer.address, "127.0.0.10".parse::<std::net::IpAddr>().unwrap());
     assert_eq!(response.headers.to_tag(), Some(leg(&shard, call, 0).local_tag.as_str()));
     let heard = &plan(&effects).legs[0];
-    assert_eq!((heard.source, heard.remote), (Source::Echo, audio(4_000).remote()));
+    assert_eq!((heard.source.clone(), heard.remote), (Source::Echo, audio(4_000).remote()));
 }
 
 #[test]

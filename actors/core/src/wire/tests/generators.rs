@@ -1,6 +1,7 @@
 //! Commands, events and effects of every shape.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -17,10 +18,13 @@ use crate::command::{
 };
 use crate::config::{self, Config, Number, Target, Trunk};
 use crate::deadline::Deadline;
-use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{
-    AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, QueueId, RecordingId,
+    AgentId, CallId, ChannelId, EntityId, FlowId, GatewayId, LegId, OfferId, PromptId, QueueId,
+    RecordingId,
 };
+use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
+use crate::ivr::keys::Digit;
 
 pub fn text() -> impl Strategy<Value = String> {
     "[ -~é]{0,8}"
@@ -174,13 +178,18 @@ pub fn config() -> impl Strategy<Value = Config> {
             waiting_max,
         });
     let agent = (agent_id(), text()).prop_map(|(id, ha1)| config::Agent { id, ha1 });
-    let target = prop_oneof![queue_id().prop_map(Target::Queue), Just(Target::Echo)];
+    let target = prop_oneof![
+        queue_id().prop_map(Target::Queue),
+        Just(Target::Echo),
+        flow_id().prop_map(Target::Flow),
+    ];
     let number = (text(), target).prop_map(|(digits, target)| Number { digits, target });
-    let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3));
+    let flows = (vec(flow(), 0..3), vec(flow(), 0..2));
+    let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3), flows);
     let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     let rest = (lists, text(), text(), bounds, any::<bool>());
     rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified)| {
-        let (trunks, queues, agents, numbers) = lists;
+        let (trunks, queues, agents, numbers, (flows, retired)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
             version,
@@ -194,8 +203,67 @@ pub fn config() -> impl Strategy<Value = Config> {
             no_answer_ms,
             call_ms_max,
             tls_unverified,
+            flows,
+            retired,
         }
     })
+}
+
+pub fn flow_id() -> impl Strategy<Value = FlowId> {
+    text().prop_map(FlowId::from)
+}
+
+pub fn step_id() -> impl Strategy<Value = StepId> {
+    any::<u16>().prop_map(StepId)
+}
+
+pub fn prompt_id() -> impl Strategy<Value = PromptId> {
+    text().prop_map(PromptId::from)
+}
+
+pub fn digit() -> impl Strategy<Value = Digit> {
+    prop::sample::select("0123456789*#ABCD".chars().collect::<Vec<_>>())
+        .prop_map(|key| Digit::new(key).expect("a key"))
+}
+
+fn gather() -> impl Strategy<Value = Gather> {
+    let names = (option::of(prompt_id()), option::of(digit()), step_id(), step_id());
+    let numbers = any::<(bool, u8, u64, u64, u8)>();
+    (names, numbers).prop_map(|((prompt, terminator, no_input, no_match), numbers)| {
+        let (barge_in, digits_max, first_digit_ms, inter_digit_ms, tries_max) = numbers;
+        Gather {
+            prompt,
+            barge_in,
+            digits_max,
+            terminator,
+            first_digit_ms,
+            inter_digit_ms,
+            tries_max,
+            no_input,
+            no_match,
+        }
+    })
+}
+
+pub fn flow() -> impl Strategy<Value = Arc<Flow>> {
+    let choices =
+        || vec((text(), step_id()).prop_map(|(digits, step)| Choice { digits, step }), 0..3);
+    let action = prop_oneof![
+        (prompt_id(), step_id()).prop_map(|(prompt, next)| Action::Play { prompt, next }),
+        (gather(), choices()).prop_map(|(gather, choices)| Action::Menu { gather, choices }),
+        (gather(), any::<u8>(), step_id()).prop_map(|(gather, digits_min, next)| Action::Collect {
+            gather,
+            digits_min,
+            next
+        }),
+        (choices(), step_id()).prop_map(|(cases, otherwise)| Action::Branch { cases, otherwise }),
+        (queue_id(), step_id()).prop_map(|(queue, full)| Action::Queue { queue, full }),
+        (agent_id(), step_id()).prop_map(|(agent, failed)| Action::Extension { agent, failed }),
+        Just(Action::HangUp),
+    ];
+    let step = (text(), action).prop_map(|(name, action)| Step { name: name.into(), action });
+    (flow_id(), any::<u64>(), vec(step, 0..4))
+        .prop_map(|(name, version, steps)| Arc::new(Flow { name, version, steps }))
 }
 
 pub fn deadline() -> impl Strategy<Value = Deadline> {
@@ -208,6 +276,7 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
         channel_id().prop_map(|channel| Deadline::GuardOver { channel }),
         (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::ReleaseOver { call, leg }),
         call_id().prop_map(|call| Deadline::TooLong { call }),
+        (call_id(), any::<u64>()).prop_map(|(call, turn)| Deadline::FlowWait { call, turn }),
     ]
 }
 
@@ -268,6 +337,15 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
             .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
         recorded,
         quality().prop_map(GatewayEvent::Quality),
+        (call_id(), leg_id(), any::<u64>(), digit(), any::<u32>()).prop_map(
+            |(call, leg, number, digit, duration_ms)| {
+                GatewayEvent::Digit { call, leg, number, digit, duration_ms }
+            },
+        ),
+        (call_id(), leg_id(), any::<u64>(), any::<bool>()).prop_map(
+            |(call, leg, play, missing)| { GatewayEvent::PromptEnded { call, leg, play, missing } }
+        ),
+        (inbound(), digit()).prop_map(|(inbound, digit)| GatewayEvent::Info { inbound, digit }),
     ]
 }
 
@@ -343,6 +421,11 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         Just(Source::Ringback),
         Just(Source::Echo),
         leg_id().prop_map(Source::Leg),
+        (prompt_id(), any::<(u64, u64, bool)>()).prop_map(
+            |(prompt, (play, offset_ms, barge_in))| {
+                Source::Prompt(Prompt { prompt, play, offset_ms, barge_in })
+            },
+        ),
     ];
     let leg = (leg_id(), media(), source, role()).prop_map(|(leg, media, source, role)| MediaLeg {
         leg,

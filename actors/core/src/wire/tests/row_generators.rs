@@ -5,8 +5,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::generators::{
-    address, agent_id, call_id, carrier, channel_id, gaps, gateway_id, leg_id, media, millis,
-    offer_id, queue_id, recording_id, request, text, transaction,
+    address, agent_id, call_id, carrier, channel_id, digit, flow_id, gaps, gateway_id, leg_id,
+    media, millis, offer_id, prompt_id, queue_id, recording_id, request, step_id, text,
+    transaction,
 };
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
@@ -15,6 +16,8 @@ use crate::call::state::{Call, State as CallState};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
+use crate::ivr::keys::{Keys, Way};
+use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 
 pub fn leg() -> impl Strategy<Value = Leg> {
@@ -80,13 +83,13 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()));
+    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), option::of(run()));
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording) = rest;
+            let (takeovers, media_version, recording, flow) = rest;
             Call {
                 id,
                 state,
@@ -105,7 +108,40 @@ pub fn call() -> impl Strategy<Value = Call> {
                 takeovers,
                 media_version,
                 recording,
+                flow,
             }
+        },
+    )
+}
+
+pub fn run() -> impl Strategy<Value = Run> {
+    let state = prop_oneof![
+        (prompt_id(), millis()).prop_map(|(prompt, since)| RunState::Playing { prompt, since }),
+        (prompt_id(), millis(), any::<bool>()).prop_map(|(prompt, since, barge_in)| {
+            RunState::Prompting { prompt, since, barge_in }
+        }),
+        millis().prop_map(|until| RunState::Awaiting { until }),
+        millis().prop_map(|until| RunState::Collecting { until }),
+        Just(RunState::Transferring),
+        Just(RunState::Over),
+    ];
+    let way = prop::sample::select(vec![None, Some(Way::Rtp), Some(Way::Info)]);
+    let early = vec((any::<u64>(), digit()), 0..3);
+    let keys = (way, any::<u64>(), any::<u64>(), early)
+        .prop_map(|(way, life, counted, early)| Keys { way, life, counted, early });
+    let names = (flow_id(), any::<u64>(), step_id(), text(), vec(step_id(), 0..4));
+    (names, state, keys, any::<(u64, u8, u8)>()).prop_map(
+        |((flow, version, step, digits, path), state, keys, (turn, no_input, no_match))| Run {
+            flow,
+            version,
+            step,
+            state,
+            turn,
+            digits,
+            no_input,
+            no_match,
+            path,
+            keys,
         },
     )
 }
@@ -237,6 +273,8 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             cause,
             takeovers: call.takeovers,
             recording: call.recording,
+            flow_path: call.flow.iter().map(|run| run.digits.as_str().into()).collect(),
+            flow: call.flow.map(|run| run.flow),
         },
     )
 }

@@ -20,9 +20,12 @@ use crate::command::{
 };
 use crate::config::{self, Config, Number, Strategy, Target, Trunk, TrunkTls};
 use crate::deadline::Deadline;
-use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, RecordingPlan, Source};
+use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId};
+use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
+use crate::ivr::keys::{Digit, Keys, Way};
+use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::world::World;
 
@@ -114,15 +117,47 @@ pub fn configs() -> Cases<Config> {
         numbers: vec![
             Number { digits: "4001".into(), target: Target::Queue("support".into()) },
             Number { digits: "4003".into(), target: Target::Echo },
+            Number { digits: "4000".into(), target: Target::Flow("main".into()) },
         ],
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
         tls_unverified: false,
+        flows: vec![flow().into()],
+        retired: vec![Flow { version: 2, ..flow() }.into()],
     };
     let mut tls = Config { tls_unverified: true, ..config.clone() };
     tls.trunks[0].tls = TrunkTls { client_name: Some("sbc.example.net".into()), unverified: true };
     vec![("config", config), ("config_tls", tls)]
+}
+
+/// A step of each kind.
+fn flow() -> Flow {
+    let step = |name: &str, action| Step { name: name.into(), action };
+    let choices = vec![Choice { digits: "1".into(), step: StepId(3) }];
+    let gather = Gather {
+        prompt: Some("menu".into()),
+        barge_in: true,
+        digits_max: 4,
+        terminator: Digit::new('#'),
+        first_digit_ms: 5_000,
+        inter_digit_ms: 3_000,
+        tries_max: 3,
+        no_input: StepId(5),
+        no_match: StepId(6),
+    };
+    let bare = Gather { prompt: None, terminator: None, ..gather.clone() };
+    let (choice, hang_up) = (choices.clone(), StepId(6));
+    let steps = vec![
+        step("play", Action::Play { prompt: "notice".into(), next: StepId(1) }),
+        step("menu", Action::Menu { gather, choices }),
+        step("collect", Action::Collect { gather: bare, digits_min: 2, next: StepId(3) }),
+        step("branch", Action::Branch { cases: choice, otherwise: StepId(4) }),
+        step("queue", Action::Queue { queue: "support".into(), full: hang_up }),
+        step("extension", Action::Extension { agent: agent_id(), failed: hang_up }),
+        step("hang_up", Action::HangUp),
+    ];
+    Flow { name: "main".into(), version: 3, steps }
 }
 
 fn config() -> Config {
@@ -148,6 +183,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("guard_over", due(Deadline::GuardOver { channel: channel_id() })),
         ("release_over", due(Deadline::ReleaseOver { call: CALL, leg: LEG })),
         ("too_long", due(Deadline::TooLong { call: CALL })),
+        ("flow_wait", due(Deadline::FlowWait { call: CALL, turn: 5 })),
         ("set_ready", ask(RequestedState::Ready)),
         ("set_not_ready", ask(RequestedState::NotReady { reason: "lunch".into() })),
         ("set_logged_out", ask(RequestedState::LoggedOut)),
@@ -248,6 +284,27 @@ pub fn events() -> Cases<GatewayEvent> {
         ),
         ("quality", GatewayEvent::Quality(quality())),
         ("quality_bare", GatewayEvent::Quality(bare_quality())),
+        (
+            "digit",
+            GatewayEvent::Digit {
+                call: CALL,
+                leg: LEG,
+                number: 3,
+                digit: Digit::new('#').expect("a key"),
+                duration_ms: 100,
+            },
+        ),
+        (
+            "prompt_ended",
+            GatewayEvent::PromptEnded { call: CALL, leg: LEG, play: 5, missing: true },
+        ),
+        (
+            "info",
+            GatewayEvent::Info {
+                inbound: Inbound { offer: None, ..inbound() },
+                digit: Digit::new('7').expect("a key"),
+            },
+        ),
     ]
 }
 
@@ -303,6 +360,7 @@ pub fn effects() -> Cases<Effect> {
     };
     let mut silent = leg(1, Source::Silence);
     (silent.remote, silent.telephone_event) = (None, None);
+    let prompt = Prompt { prompt: "menu".into(), play: 5, offset_ms: 1_200, barge_in: true };
     let plan = MediaPlan {
         call: CALL,
         version: 4,
@@ -312,6 +370,7 @@ pub fn effects() -> Cases<Effect> {
             leg(3, Source::Ringback),
             leg(4, Source::Echo),
             leg(5, Source::Leg(LegId(4))),
+            leg(6, Source::Prompt(prompt)),
         ],
         recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
     };
@@ -402,6 +461,7 @@ pub fn calls() -> Cases<Call> {
         takeovers: 0,
         media_version: 1,
         recording: None,
+        flow: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -441,12 +501,44 @@ pub fn calls() -> Cases<Call> {
             outbound(LegId(4), LegState::Released),
         ],
     );
+    let run = |state| Run {
+        version: 3,
+        step: StepId(4),
+        state,
+        turn: 5,
+        digits: "12".into(),
+        no_input: 1,
+        no_match: 2,
+        path: vec![StepId(0), StepId(4)],
+        keys: Keys {
+            way: Some(Way::Rtp),
+            life: 2,
+            counted: 7,
+            early: vec![(9, Digit::new('#').expect("a key"))],
+        },
+        ..Run::new("main".into(), 3)
+    };
+    let led = |state| Call { flow: Some(run(state)), ..echo.clone() };
+    let (prompt, since, until) = (|| "menu".into(), AT, AT.after(5_000));
+    let by_info = Call {
+        flow: Some(Run {
+            keys: Keys { way: Some(Way::Info), ..Keys::default() },
+            ..run(RunState::Collecting { until })
+        }),
+        ..echo.clone()
+    };
     vec![
-        ("in_flow", echo),
-        ("queued", queued),
-        ("dialing", dialing),
+        ("in_flow", echo.clone()),
+        ("queued", queued.clone()),
+        ("dialing", dialing.clone()),
         ("connected", connected),
         ("ending", ending),
+        ("playing", led(RunState::Playing { prompt: prompt(), since })),
+        ("prompting", led(RunState::Prompting { prompt: prompt(), since, barge_in: true })),
+        ("awaiting", led(RunState::Awaiting { until })),
+        ("collecting", by_info),
+        ("transferring", Call { flow: Some(run(RunState::Transferring)), ..dialing }),
+        ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
     ]
 }
 
@@ -552,6 +644,8 @@ pub fn cdrs() -> Cases<Cdr> {
         cause: "normal_clearing".into(),
         takeovers: 0,
         recording: None,
+        flow: None,
+        flow_path: Vec::new(),
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -564,8 +658,14 @@ pub fn cdrs() -> Cases<Cdr> {
         recording: Some(RECORDING),
         ..bare(Disposition::Answered, Side::Agent)
     };
+    let led = Cdr {
+        flow: Some("main".into()),
+        flow_path: vec!["menu".into(), "support".into()],
+        ..answered.clone()
+    };
     vec![
         ("answered", answered),
+        ("led", led),
         ("abandoned", bare(Disposition::Abandoned, Side::Caller)),
         ("no_answer", bare(Disposition::NoAnswer, Side::Callee)),
         ("busy", bare(Disposition::Busy, Side::Callee)),

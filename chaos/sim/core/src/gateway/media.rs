@@ -1,10 +1,14 @@
-//! What stands in for RTP: whether a leg's peer is still there, and what was recorded.
+//! What stands in for RTP: whether a leg's peer is still there, its keys, prompts, and what was
+//! recorded.
 
 use tandem_core::command::{GatewayEvent, Quality, Recorded};
-use tandem_core::effect::{MediaLeg, MediaPlan};
-use tandem_core::ids::{CallId, LegId, RecordingId};
+use tandem_core::effect::{MediaLeg, MediaPlan, Source};
+use tandem_core::ids::{CallId, LegId, PromptId, RecordingId};
+use tandem_core::ivr::keys::Digit;
 
+use crate::draws::For;
 use crate::limits;
+use crate::names;
 use crate::simulation::Simulation;
 
 #[derive(Debug)]
@@ -13,6 +17,31 @@ pub struct Plan {
     /// Legs whose peer is gone, and since when.
     pub silent: Vec<(LegId, u64)>,
     pub recording: Option<(RecordingId, u64)>,
+    /// The prompt that is heard, or was last.
+    pub playing: Option<Playing>,
+    /// Keys of the caller that were told in this life.
+    pub presses: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Playing {
+    pub leg: LegId,
+    pub play: u64,
+    pub ends_at: u64,
+    pub barge_in: bool,
+    pub missing: bool,
+    pub told: bool,
+}
+
+/// How long a prompt of the house lasts; none that it has not.
+fn prompt_ms(prompt: &PromptId) -> Option<u64> {
+    match &*prompt.0 {
+        "menu" => Some(1_500),
+        "account" => Some(700),
+        "notice" => Some(2_500),
+        "goodbye" => Some(300),
+        _ => None,
+    }
 }
 
 impl Simulation {
@@ -29,6 +58,8 @@ impl Simulation {
             let stays = |leg: &&MediaLeg| plan.legs.iter().any(|other| other.leg == leg.leg);
             known.plan.legs.iter().filter(|leg| !stays(leg)).cloned().collect()
         });
+        let presses = known.map_or(0, |known| known.presses);
+        let playing = playing(plan, known.and_then(|known| known.playing), now);
         let recording = plan
             .recording
             .map(|wanted| running.filter(|(id, _)| *id == wanted.id).unwrap_or((wanted.id, now)));
@@ -36,7 +67,8 @@ impl Simulation {
             media.remove(&plan.call);
         } else {
             let silent = Vec::new();
-            media.insert(plan.call, Plan { plan: plan.clone(), silent, recording });
+            let plan = plan.clone();
+            media.insert(plan.call, Plan { plan, silent, recording, playing, presses });
         }
         for leg in gone {
             self.report_quality(g, plan.call, &leg);
@@ -75,6 +107,61 @@ impl Simulation {
         self.gateways[g].state.control.on_media(GatewayEvent::Quality(quality));
     }
 
+    /// A key of a caller reaches the gateway that has its media, where nothing swallows it.
+    pub fn press_in_rtp(&mut self, p: usize, l: usize, digit: Digit) {
+        let port = self.peers[p].lines[l].rtp_port;
+        let name = names::of(&[u64::from(port), digit.as_char().into()]);
+        let lost = self.draws.next(For::Key, name).percent(self.weather.loss_percent);
+        let of_line = |plan: &Plan| {
+            let caller = plan.plan.legs.first()?;
+            let here = caller.remote.is_some_and(|remote| remote.port() == port);
+            here.then_some((plan.plan.call, caller.leg))
+        };
+        let found = self.gateways.iter().enumerate().filter(|(_, gateway)| gateway.is_up());
+        let found =
+            found.flat_map(|(g, gateway)| gateway.state.media.values().map(move |m| (g, m)));
+        let place = found.filter_map(|(g, plan)| Some((g, of_line(plan)?))).next();
+        let Some((g, (call, leg))) = place.filter(|_| !lost) else { return };
+        let now = self.now;
+        let Some(plan) = self.gateways[g].state.media.get_mut(&call) else { return };
+        plan.presses += 1;
+        let number = plan.presses;
+        if let Some(playing) = plan.playing.as_mut().filter(|playing| playing.barge_in) {
+            playing.ends_at = playing.ends_at.min(now);
+        }
+        self.tell(|sim| {
+            let what = format!("hears key {digit} ({number}) in call {call}");
+            (sim.gateways[g].name.to_string(), what)
+        });
+        let life = self.gateways[g].incarnation;
+        self.watch.flows.heard((call, life, number), digit);
+        let event = GatewayEvent::Digit { call, leg, number, digit, duration_ms: 100 };
+        self.gateways[g].state.control.on_media(event);
+        self.serve_gateway(g);
+    }
+
+    /// Prompts that are over by now.
+    pub fn end_prompts(&mut self, g: usize) {
+        let now = self.now;
+        let mut ended = Vec::new();
+        for (call, plan) in &mut self.gateways[g].state.media {
+            let playing = plan.playing.as_mut();
+            let Some(playing) = playing.filter(|p| !p.told && p.ends_at <= now) else { continue };
+            playing.told = true;
+            let Playing { leg, play, missing, .. } = *playing;
+            ended.push(GatewayEvent::PromptEnded { call: *call, leg, play, missing });
+        }
+        for event in ended {
+            self.gateways[g].state.control.on_media(event);
+        }
+    }
+
+    /// When the next prompt ends.
+    pub fn next_prompt_end(&self, g: usize) -> Option<u64> {
+        let playing = self.gateways[g].state.media.values().filter_map(|plan| plan.playing);
+        playing.filter(|playing| !playing.told).map(|playing| playing.ends_at).min()
+    }
+
     /// A peer that went away without a word sends no RTP.
     pub fn look_for_silence(&mut self, g: usize) {
         let now = self.now;
@@ -104,4 +191,24 @@ impl Simulation {
             self.gateways[g].state.control.on_media(report);
         }
     }
+}
+
+/// What is played with this plan: the same play goes on, another begins where the plan says.
+fn playing(plan: &MediaPlan, known: Option<Playing>, now: u64) -> Option<Playing> {
+    let (leg, prompt) = plan.legs.iter().find_map(|leg| match &leg.source {
+        Source::Prompt(prompt) => Some((leg.leg, prompt)),
+        Source::Silence | Source::Music | Source::Ringback | Source::Echo | Source::Leg(_) => None,
+    })?;
+    if let Some(known) = known.filter(|known| known.play == prompt.play) {
+        return Some(known);
+    }
+    let length_ms = prompt_ms(&prompt.prompt);
+    Some(Playing {
+        leg,
+        play: prompt.play,
+        ends_at: now + length_ms.unwrap_or(0).saturating_sub(prompt.offset_ms),
+        barge_in: prompt.barge_in,
+        missing: length_ms.is_none(),
+        told: false,
+    })
 }

@@ -173,6 +173,7 @@ impl Simulation {
         }
         let now = self.now_ms();
         self.perform_outputs(g);
+        self.end_prompts(g);
         self.gateways[g].state.control.on_time(now);
         self.perform_outputs(g);
         self.arm_gateway(g);
@@ -182,7 +183,8 @@ impl Simulation {
         let state = &self.gateways[g].state;
         let silence = (!state.media.is_empty()).then_some(state.silence_look_at);
         let control = state.control.wake_at().map(|at| at.0);
-        let Some(at) = [control, silence].into_iter().flatten().min() else { return };
+        let prompt = self.next_prompt_end(g);
+        let Some(at) = [control, silence, prompt].into_iter().flatten().min() else { return };
         let at = at.max(self.now + 1);
         if state.wake_at.is_none_or(|armed| at < armed) {
             let gateway = &mut self.gateways[g];

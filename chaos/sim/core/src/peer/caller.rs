@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use tandem_core::ivr::keys::Digit;
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::sdp::Direction;
 use tandem_sip::transaction::GIVE_UP_MS;
@@ -32,6 +33,8 @@ impl Simulation {
             To::Echo => "4003".to_owned(),
             To::Extension(agent) => (1_001 + u32::from(agent)).to_string(),
             To::Nowhere => "4999".to_owned(),
+            To::Flow => "4000".to_owned(),
+            To::Notice => "4004".to_owned(),
         };
         let vip = self.gateways[self.peers[p].home].vip;
         let peer = &mut self.peers[p];
@@ -159,6 +162,9 @@ impl Simulation {
         if let Some((after, _)) = call.hold {
             self.plan_step(p, l, after, Step::Hold);
         }
+        for press in &call.keys {
+            self.plan_step(p, l, press.after, Step::Press(press.key));
+        }
     }
 
     fn acknowledge(&mut self, p: usize, l: usize) {
@@ -194,8 +200,27 @@ impl Simulation {
             }
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
+            Step::Press(key) => self.press(p, l, key),
             Step::Ring | Step::Answer | Step::Refuse(_) | Step::Register => {}
         }
+    }
+
+    /// A key, by the way that this caller's phone sends keys.
+    fn press(&mut self, p: usize, l: usize, key: char) {
+        let line = &self.peers[p].lines[l];
+        let Some(digit) = Digit::new(key).filter(|_| line.state == State::Up) else { return };
+        let by_info = line.planned.is_some_and(|planned| self.calls[planned].by_info);
+        if !by_info {
+            self.press_in_rtp(p, l, digit);
+            return;
+        }
+        let via = self.peers[p].via();
+        let line = &mut self.peers[p].lines[l];
+        let Some(dialog) = line.dialog.as_mut().filter(|_| !line.ack_due) else { return };
+        let mut info = dialog.request(Method::Info, via, None);
+        info.headers.content_type = Some("application/dtmf-relay".into());
+        info.body = format!("Signal={key}\r\nDuration=160\r\n").into_bytes();
+        self.send_from_line(p, l, Rc::new(info), None);
     }
 
     fn give_up(&mut self, p: usize, l: usize) {

@@ -34,6 +34,7 @@ pub enum Step {
     HangUp,
     Hold,
     Retrieve,
+    Press(char),
     Register,
 }
 

@@ -107,6 +107,7 @@ impl Simulation {
             | Step::GiveUp
             | Step::Vanish
             | Step::Ack
+            | Step::Press(_)
             | Step::Register => {}
         }
     }

@@ -1,0 +1,283 @@
+//! Prompts by name: those of a folder, before those that are built in. Read once, into both laws, so
+//! that playing one copies bytes.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use crate::g711::{self, Law};
+use crate::limits::{PROMPT_SAMPLES_MAX, PROMPTS_MAX, PROMPTS_SAMPLES_MAX, SAMPLES_PER_MS};
+use crate::tones::Piece;
+
+/// What the demo tenant's flows play.
+const BUILT_IN: [(&str, &[u8]); 3] = [
+    ("menu", include_bytes!("../prompts/menu.wav")),
+    ("notice", include_bytes!("../prompts/notice.wav")),
+    ("goodbye", include_bytes!("../prompts/goodbye.wav")),
+];
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the prompts' folder {path} can't be read: {error}", path = path.display())]
+    Folder { path: PathBuf, error: std::io::Error },
+    #[error("the prompt {name} can't be read: {reason}")]
+    Read { name: String, reason: hound::Error },
+    #[error(
+        "the prompt {name} must be WAV, 8000 or 16000 Hz, mono, 16-bit PCM; it has {rate} Hz, \
+         {channels} channels, {bits} bits"
+    )]
+    Format { name: String, rate: u32, channels: u16, bits: u16 },
+    #[error("the prompt {name} is longer than {max} s", max = PROMPT_SAMPLES_MAX / 8000)]
+    TooLong { name: String },
+    #[error(
+        "there are more prompts than are kept: {PROMPTS_MAX}, {max} s together",
+        max = PROMPTS_SAMPLES_MAX / 8000
+    )]
+    TooMany,
+}
+
+/// Which of an engine's prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptRef(u32);
+
+#[derive(Debug, Default)]
+pub struct Prompts {
+    by_name: BTreeMap<String, PromptRef>,
+    clips: Vec<Clip>,
+}
+
+/// Audio that is played once.
+#[derive(Debug)]
+pub struct Clip {
+    linear: Box<[i16]>,
+    ulaw: Box<[u8]>,
+    alaw: Box<[u8]>,
+}
+
+/// The names that a flow may use: those of a folder's files, and those that are built in.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn names(folder: Option<&Path>) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.extend(files(folder)?.into_keys());
+    Ok(names)
+}
+
+impl Prompts {
+    /// A file that is no prompt is left out, and told of in the log: its flow goes on without it.
+    ///
+    /// # Errors
+    /// The folder can't be read, or holds too much.
+    pub fn load(folder: Option<&Path>) -> Result<Self, Error> {
+        let mut prompts = Self::default();
+        for (name, bytes) in BUILT_IN {
+            prompts.add(name, read(name, Cursor::new(bytes))?)?;
+        }
+        for (name, path) in files(folder)? {
+            let unreadable = |error| Error::Folder { path: path.clone(), error };
+            let file = std::fs::File::open(&path).map_err(unreadable)?;
+            match read(&name, std::io::BufReader::new(file)) {
+                Ok(samples) => prompts.add(&name, samples)?,
+                Err(error) => tracing::error!(%error, "TD0306 a prompt is left out"),
+            }
+        }
+        Ok(prompts)
+    }
+
+    fn add(&mut self, name: &str, samples: Vec<i16>) -> Result<(), Error> {
+        let kept: usize = self.clips.iter().map(Clip::samples).sum();
+        if self.clips.len() >= PROMPTS_MAX || kept + samples.len() > PROMPTS_SAMPLES_MAX {
+            return Err(Error::TooMany);
+        }
+        let at = PromptRef(u32::try_from(self.clips.len()).unwrap_or(u32::MAX));
+        self.by_name.insert(name.to_owned(), at);
+        self.clips.push(Clip::new(&samples));
+        Ok(())
+    }
+
+    pub fn find(&self, name: &str) -> Option<PromptRef> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn clip(&self, prompt: PromptRef) -> Option<&Clip> {
+        self.clips.get(prompt.0 as usize)
+    }
+}
+
+impl Clip {
+    fn new(samples: &[i16]) -> Self {
+        Self {
+            linear: samples.into(),
+            ulaw: g711::encode(Law::Mu, samples).into_boxed_slice(),
+            alaw: g711::encode(Law::A, samples).into_boxed_slice(),
+        }
+    }
+
+    pub fn samples(&self) -> usize {
+        self.ulaw.len()
+    }
+
+    pub fn duration_ms(&self) -> u64 {
+        self.samples() as u64 / u64::from(SAMPLES_PER_MS)
+    }
+}
+
+/// Silence is behind the end.
+impl Piece for Clip {
+    fn fill(&self, law: Law, at: u64, out: &mut [u8]) {
+        let codes = if law == Law::Mu { &self.ulaw } else { &self.alaw };
+        play_once(codes, g711::silence(law), at, out);
+    }
+
+    fn fill_linear(&self, at: u64, out: &mut [i16]) {
+        play_once(&self.linear, 0, at, out);
+    }
+}
+
+fn play_once<T: Copy>(piece: &[T], silence: T, at: u64, out: &mut [T]) {
+    let from = usize::try_from(at).map_or(piece.len(), |at| at.min(piece.len()));
+    let count = out.len().min(piece.len() - from);
+    out[..count].copy_from_slice(&piece[from..from + count]);
+    out[count..].fill(silence);
+}
+
+/// The folder's WAV files by the names of prompts.
+fn files(folder: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let Some(folder) = folder else { return Ok(BTreeMap::new()) };
+    let unreadable = |error| Error::Folder { path: folder.to_owned(), error };
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let is_wav = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("wav"));
+        if let (true, Some(name)) = (is_wav, path.file_stem().and_then(|name| name.to_str())) {
+            files.insert(name.to_owned(), path);
+        }
+        if files.len() > PROMPTS_MAX {
+            return Err(Error::TooMany);
+        }
+    }
+    Ok(files)
+}
+
+fn read(name: &str, file: impl Read) -> Result<Vec<i16>, Error> {
+    let unreadable = |reason| Error::Read { name: name.to_owned(), reason };
+    let mut reader = hound::WavReader::new(file).map_err(unreadable)?;
+    let spec = reader.spec();
+    let pcm = spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16;
+    if !matches!(spec.sample_rate, 8_000 | 16_000) || spec.channels != 1 || !pcm {
+        return Err(Error::Format {
+            name: name.to_owned(),
+            rate: spec.sample_rate,
+            channels: spec.channels,
+            bits: spec.bits_per_sample,
+        });
+    }
+    let times = (spec.sample_rate / 8_000) as usize;
+    let samples: Vec<i16> = reader
+        .samples::<i16>()
+        .take(PROMPT_SAMPLES_MAX * times + 1)
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    if samples.len() > PROMPT_SAMPLES_MAX * times {
+        return Err(Error::TooLong { name: name.to_owned() });
+    }
+    Ok(if times == 2 { halved(&samples) } else { samples })
+}
+
+/// Every second sample, after a half-band filter: what lies above 4 kHz would fold back.
+fn halved(samples: &[i16]) -> Vec<i16> {
+    /// The taps at the odd distances from the middle (a sinc under a Blackman window); those at even ones are 0.
+    const TAPS: [f64; 6] = [0.309_5, -0.082_1, 0.030_6, -0.010_1, 0.002_3, -0.000_2];
+    let at = |place: isize| {
+        usize::try_from(place)
+            .ok()
+            .and_then(|place| samples.get(place))
+            .map_or(0.0, |s| f64::from(*s))
+    };
+    let filtered = (0..samples.len()).step_by(2).map(|middle| {
+        let middle = middle as isize;
+        let sides = (0_isize..).zip(TAPS).map(|(n, tap)| {
+            let far = 2 * n + 1;
+            tap * (at(middle - far) + at(middle + far))
+        });
+        0.5 * at(middle) + sides.sum::<f64>()
+    });
+    filtered.map(|s| s.clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tones;
+
+    fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: rate,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::create(path, spec).unwrap();
+        samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+        writer.finalize().unwrap();
+    }
+
+    fn sine(hz: f64, rate: f64, count: usize) -> Vec<i16> {
+        let wave = |at: usize| (std::f64::consts::TAU * hz * at as f64 / rate).sin() * 8_000.0;
+        (0..count).map(|at| wave(at) as i16).collect()
+    }
+
+    fn decoded(clip: &Clip) -> Vec<i16> {
+        clip.ulaw.iter().map(|code| g711::linear(Codec::Pcmu)[usize::from(*code)]).collect()
+    }
+
+    #[test]
+    fn prompts_of_the_demo_tenant_are_built_in() {
+        let prompts = Prompts::load(None).unwrap();
+        let lasts = |name: &str| prompts.clip(prompts.find(name).unwrap()).unwrap().duration_ms();
+        assert!((3_000..=4_500).contains(&lasts("menu")), "{}", lasts("menu"));
+        assert!((4_500..=5_500).contains(&lasts("notice")), "{}", lasts("notice"));
+        assert!(lasts("goodbye") <= 2_000);
+        assert_eq!(prompts.find("no_such"), None);
+    }
+
+    #[test]
+    fn folders_prompts_go_before_those_built_in_and_what_is_none_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("menu.wav"), 8_000, 1, &sine(440.0, 8_000.0, 800));
+        write(&dir.path().join("wide.WAV"), 16_000, 1, &sine(1_000.0, 16_000.0, 16_000));
+        write(&dir.path().join("stereo.wav"), 8_000, 2, &[0; 1_600]);
+        std::fs::write(dir.path().join("text.wav"), "no audio").unwrap();
+        std::fs::write(dir.path().join("readme.txt"), "no prompt").unwrap();
+        let prompts = Prompts::load(Some(dir.path())).unwrap();
+        let clip = |name: &str| prompts.clip(prompts.find(name).unwrap()).unwrap();
+        assert_eq!(clip("menu").samples(), 800);
+        assert_eq!(clip("wide").samples(), 8_000);
+        let wide = decoded(clip("wide"));
+        assert!(tones::share_at(&wide[1_000..], 1_000.0) > 0.95);
+        assert_eq!((prompts.find("stereo"), prompts.find("text")), (None, None));
+        let names = names(Some(dir.path())).unwrap();
+        assert!(["menu", "notice", "wide", "stereo"].iter().all(|n| names.contains(&(*n).into())));
+        assert!(Prompts::load(Some(&dir.path().join("absent"))).is_err());
+    }
+
+    #[test]
+    fn nothing_of_above_four_kilohertz_folds_back() {
+        let high = halved(&sine(6_500.0, 16_000.0, 16_000));
+        let low = halved(&sine(1_000.0, 16_000.0, 16_000));
+        let power = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+        assert!(power(&high) < power(&low) / 1_000.0);
+    }
+
+    #[test]
+    fn clip_is_silent_behind_its_end() {
+        let clip = Clip::new(&[8_000; 200]);
+        let mut out = [0; 160];
+        clip.fill(Codec::Pcma, 100, &mut out);
+        assert!(out[..100].iter().all(|code| *code == out[0]) && out[0] != 0xd5);
+        assert!(out[100..].iter().all(|code| *code == 0xd5));
+        clip.fill(Codec::Pcmu, u64::MAX, &mut out);
+        assert_eq!(out, [0xff; 160]);
+    }
+}
