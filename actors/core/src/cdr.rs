@@ -2,6 +2,7 @@
 
 use tandem_sip::Millis;
 
+use crate::call::state::Transfer;
 use crate::command::Gap;
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, QueueId, RecordingId};
 
@@ -26,6 +27,8 @@ pub struct Cdr {
     pub cause: String,
     pub takeovers: u32,
     pub recording: Option<RecordingId>,
+    /// At most [`TRANSFERS_MAX`](crate::limits::TRANSFERS_MAX).
+    pub transfers: Vec<Transfer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

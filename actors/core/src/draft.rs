@@ -26,7 +26,7 @@ use crate::world::{Meta, World};
 /// The codecs of ours, all of them one family.
 pub const CODECS: [Codec; 2] = [Codec::Pcmu, Codec::Pcma];
 /// What a UA of ours takes.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY";
 
 pub struct Draft<'a> {
     pub world: &'a World,
@@ -55,6 +55,8 @@ pub struct Writes {
     pub cdrs: Vec<Cdr>,
     pub manifests: Vec<Manifest>,
     pub refused: Vec<Refused>,
+    /// What the command was about: its answer shows it.
+    pub about: Option<EntityId>,
 }
 
 /// The ports that one command took from a gateway and gave back to it. No port is in both lists.

@@ -111,6 +111,17 @@ pub struct Cdr {
     /// Leader changes that the call lived through.
     pub takeovers: u32,
     pub recording: Option<String>,
+    pub transfers: Vec<Transfer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    pub at: String,
+    /// Who sent the caller on.
+    pub agent: String,
+    pub to: String,
+    /// `went_over, came_back, ended`.
+    pub outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -266,6 +266,7 @@ mod tests {
             cause: String::new(),
             takeovers: 0,
             recording: None,
+            transfers: Vec::new(),
         })
     }
 

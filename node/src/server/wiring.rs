@@ -55,6 +55,7 @@ const FAMILIES: &[&str] = &[
     rows::GATEWAYS,
     rows::COUNTS,
     rows::REFUSED,
+    rows::ANSWERED,
     rows::OUTBOX,
     rows::WORLD,
     rows::CDRS,

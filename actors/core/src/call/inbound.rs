@@ -24,15 +24,15 @@ enum Caller {
     Trunk(TrunkId),
 }
 
-/// Where the number leads.
-enum Destination {
+/// Where a number leads.
+pub enum Destination {
     Queue(QueueId),
     Echo,
     Extension(AgentId),
 }
 
 /// The SIP status that refuses, and how the record calls it.
-struct Refusal(u16, Disposition);
+pub struct Refusal(pub u16, pub Disposition);
 
 pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
     if let Some((id, leg)) = draft.world.leg_of_transaction(&invite.transaction) {
@@ -73,20 +73,13 @@ fn on_repeated(draft: &mut Draft<'_>, id: CallId, leg: LegId) {
 }
 
 fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refusal> {
-    let full = draft.world.calls.len() >= limits::CALLS_MAX
-        || draft.world.outbox.len() >= limits::OUTBOX_MAX;
-    if full {
+    if is_full(draft) {
         return Err(Refusal(503, Disposition::Rejected));
     }
     let caller = caller(draft, invite).ok_or(Refusal(403, Disposition::Rejected))?;
     let digits = invite.request.uri.user.clone().unwrap_or_default();
     let destination = look_up(draft, &digits).ok_or(Refusal(404, Disposition::Rejected))?;
-    if let Destination::Extension(callee) = &destination {
-        reachable(draft, callee)?;
-    }
-    if let Destination::Queue(queue) = &destination {
-        room(draft, queue)?;
-    }
+    takes(draft, &destination)?;
     if let Caller::Agent(id) = &caller
         && !draft.agent(id).is_some_and(agent::may_call)
     {
@@ -119,6 +112,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         takeovers: 0,
         media_version: 0,
         recording: None,
+        transfers: Vec::new(),
     });
     if let Caller::Agent(agent) = caller {
         agent::on_originated(draft, &agent, id);
@@ -128,9 +122,18 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     }
     let trying = invite.request.respond(100, None, None);
     draft.respond(EntityId::Call(id), &invite.transaction, trying);
+    go_to(draft, id, destination);
+    Ok(())
+}
+
+/// The caller goes where the number leads; it was asked whether there is room.
+pub fn go_to(draft: &mut Draft<'_>, id: CallId, destination: Destination) {
     match destination {
         Destination::Echo => {
             answer(draft, id);
+            if let Some(call) = draft.call_mut(&id) {
+                call.state = State::InFlow;
+            }
             media::plan(draft, id);
         }
         Destination::Queue(queue) => {
@@ -142,13 +145,26 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
             if let Some(call) = draft.call_mut(&id) {
                 call.state = State::Queued { queue: queue.clone() };
                 call.queue = Some(queue);
-                call.queued_at = Some(now);
+                call.queued_at.get_or_insert(now);
             }
             media::plan(draft, id);
         }
         Destination::Extension(callee) => outbound::ring_extension(draft, id, &callee),
     }
-    Ok(())
+}
+
+/// May a call go there now?
+pub fn takes(draft: &Draft<'_>, destination: &Destination) -> Result<(), Refusal> {
+    match destination {
+        Destination::Extension(callee) => reachable(draft, callee),
+        Destination::Queue(queue) => room(draft, queue),
+        Destination::Echo => Ok(()),
+    }
+}
+
+/// Has the shard room for no new call?
+pub fn is_full(draft: &Draft<'_>) -> bool {
+    draft.world.calls.len() >= limits::CALLS_MAX || draft.world.outbox.len() >= limits::OUTBOX_MAX
 }
 
 fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
@@ -163,7 +179,7 @@ fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
 }
 
-fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
+pub fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
     let config = draft.config()?;
     if digits.is_empty() || digits.len() > limits::DIGITS_MAX {
         return None;
@@ -262,6 +278,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         transaction: Some(invite.transaction.clone()),
         local_tag,
         bye_branch: None,
+        refer: None,
         media: Media {
             port,
             ssrc: (draft.rng.next() >> 32) as u32,
@@ -280,7 +297,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
 /// 200 with our SDP to the caller; the channel is active.
 pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
-    let Some(leg) = call.caller() else { return };
+    let Some(leg) = call.caller().filter(|leg| leg.state == LegState::Trying) else { return };
     let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
     let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
@@ -337,6 +354,7 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         cause: status.to_string(),
         takeovers: 0,
         recording: None,
+        transfers: Vec::new(),
     });
 }
 

@@ -2,9 +2,10 @@
 
 use super::leg::{Leg, Role};
 use super::state::State;
+use super::transfer;
 use crate::draft::Draft;
 use crate::effect::{Body, MediaLeg, MediaPlan, RecordingPlan, Source};
-use crate::ids::{CallId, EntityId};
+use crate::ids::{CallId, EntityId, LegId};
 
 /// Puts the plan that follows from the call's state into effect.
 pub fn plan(draft: &mut Draft<'_>, id: CallId) {
@@ -12,13 +13,17 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     call.media_version += 1;
     let connected = match call.state {
         State::Connected { leg } => Some(leg),
-        State::InFlow | State::Queued { .. } | State::Dialing { .. } | State::Ending => None,
+        State::Routing
+        | State::InFlow
+        | State::Queued { .. }
+        | State::Dialing { .. }
+        | State::Ending => None,
     };
     let caller = call.caller().map(|leg| leg.id);
     let mut legs = Vec::new();
     for leg in call.legs.iter().filter(|leg| call.is_live() && leg.media.port != 0) {
         let other = match (&leg.role, connected) {
-            (Role::Caller, other) => other,
+            (Role::Caller | Role::Originator { .. }, other) => other,
             (Role::Agent { .. } | Role::Callee { .. }, Some(this)) if this == leg.id => caller,
             (Role::Agent { .. } | Role::Callee { .. }, _) => None,
         };
@@ -27,13 +32,17 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
             (Some(other), _) if other.held => Source::Music,
             (Some(other), _) => Source::Leg(other.id),
             (None, State::InFlow) => Source::Echo,
-            (None, State::Queued { .. }) if leg.role == Role::Caller => Source::Music,
-            (None, State::Dialing { .. }) if leg.role == Role::Caller => Source::Ringback,
+            (None, State::Queued { .. }) if leg.is_caller() => Source::Music,
+            (None, State::Dialing { .. }) if leg.is_caller() => Source::Ringback,
             (None, _) => Source::Silence,
         };
         legs.push(media_leg(leg, source));
     }
-    let recording = match (call.recording, caller, connected) {
+    // While a transferred call goes on to somebody, its recording goes on with whoever is there.
+    let waits = transfer::pending(call).flatten();
+    let right = connected.or(waits).or(caller);
+    let is_served = |id: &LegId| legs.iter().any(|leg: &MediaLeg| leg.leg == *id);
+    let recording = match (call.recording, caller.filter(is_served), right.filter(is_served)) {
         (Some(id), Some(left), Some(right)) => Some(RecordingPlan { id, left, right }),
         _ => None,
     };

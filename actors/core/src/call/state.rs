@@ -1,6 +1,6 @@
 use tandem_sip::Millis;
 
-use super::leg::{Leg, Role};
+use super::leg::Leg;
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -29,17 +29,62 @@ pub struct Call {
     /// Of the last media plan.
     pub media_version: u64,
     pub recording: Option<RecordingId>,
+    /// In the order in which they were asked for; only the last may be under way.
+    pub transfers: Vec<Transfer>,
+}
+
+/// The caller was sent on to another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    pub at: Millis,
+    /// Who sent the caller on.
+    pub agent: AgentId,
+    pub to: String,
+    pub outcome: Outcome,
+}
+
+/// How a transfer ended: in one of three ways, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is under way; `leg` is of the one who waits for its end and has not hung up.
+    Pending {
+        leg: Option<LegId>,
+    },
+    WentOver,
+    /// Nobody took it, for this reason.
+    CameBack {
+        status: u16,
+    },
+    /// The call was over before.
+    Ended,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::WentOver => "went_over",
+            Self::CameBack { .. } => "came_back",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// The conversation.
 ///
 /// ```text
+/// originate ──▶ Routing
+///                  │ the phone answers
 /// INVITE ──queue──▶ Queued ──agent answers──▶ Connected ──hang-up──▶ Ending ──last leg──▶ (gone)
 ///    ├─────extension──▶ Dialing ──────────────────▲
 ///    └─────echo──▶ InFlow ──hang-up──▶ Ending
 /// ```
+///
+/// A call that is transferred goes from Connected to one of the others: see `transfer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
+    /// We call for an agent, whose phone rings: where the call leads is looked up when it answers.
+    Routing,
     /// The tenant's number has the call: the echo.
     InFlow,
     Queued {
@@ -67,7 +112,7 @@ impl Call {
     }
 
     pub fn caller(&self) -> Option<&Leg> {
-        self.legs.iter().find(|leg| leg.role == Role::Caller)
+        self.legs.iter().find(|leg| leg.is_caller())
     }
 
     pub fn is_live(&self) -> bool {
@@ -81,6 +126,7 @@ impl Call {
     /// The state's name as the API shows it.
     pub fn state_name(&self) -> &'static str {
         match self.state {
+            State::Routing => "routing",
             State::InFlow => "in_flow",
             State::Queued { .. } => "queued",
             State::Dialing { .. } => "dialing",

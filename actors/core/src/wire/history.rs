@@ -1,7 +1,7 @@
 use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 
-use super::Error;
+use super::{Error, transfers_from};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::command::Gap;
 use crate::ids::{AgentId, CallId, QueueId, RecordingId};
@@ -26,6 +26,7 @@ impl Encode for Cdr {
         to.text(15, &self.cause);
         to.uint(16, self.takeovers);
         to.some_fixed(17, self.recording.map(|recording| recording.0));
+        to.messages(25, &self.transfers);
     }
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         cause: cdr.cause,
         takeovers: cdr.takeovers,
         recording: cdr.recording.map(RecordingId),
+        transfers: transfers_from(cdr.transfers)?,
     })
 }
 

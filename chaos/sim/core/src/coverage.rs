@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 9] = [
+pub const STATES: [&str; 10] = [
     "no call",
     "in flow",
     "waiting",
@@ -16,9 +16,10 @@ pub const STATES: [&str; 9] = [
     "connected",
     "held",
     "ending",
+    "routing",
 ];
 
-pub const MARKS: [&str; 8] = [
+pub const MARKS: [&str; 14] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -27,6 +28,12 @@ pub const MARKS: [&str; 8] = [
     "a command panics",
     "a gateway without a lease is silent",
     "a stopped gateway is replaced",
+    "an operator asks again over a takeover",
+    "a key is refused for another request",
+    "a transfer goes over",
+    "a transfer comes back",
+    "a transfer ends with its call",
+    "a phone hears how its transfer ended",
 ];
 
 #[derive(Clone, Debug, Default)]

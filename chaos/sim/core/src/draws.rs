@@ -37,6 +37,7 @@ pub enum For {
     Drift,
     Replaced,
     PastCheck,
+    Transfer,
 }
 
 #[derive(Debug)]

@@ -83,6 +83,10 @@ plants! {
         "a gateway takes its login for counted as soon as it is sent",
     ForgetRefused "forget-the-refused"
         "a refused INVITE that a gateway's new life brings again is taken for a new call",
+    ForgetKey "forget-key-on-leader-change"
+        "a new leader takes a repeated request for a new one",
+    KeepTransferor "keep-the-transferor"
+        "who has sent a caller on stays in the call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

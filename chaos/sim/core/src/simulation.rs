@@ -13,6 +13,7 @@ use tandem_sip::digest::ha1;
 
 use crate::consensus::{Consensus, NODES};
 use crate::coverage::Coverage;
+use crate::desk::Desk;
 use crate::draws::{Draws, For};
 use crate::event::{Damage, Event};
 use crate::gateway::Gateway;
@@ -39,6 +40,7 @@ pub struct Simulation {
     pub options: Options,
     pub settings: Settings,
     pub calls: Vec<plan::Call>,
+    pub placed_calls: Vec<plan::Placed>,
     pub strikes: Vec<Strike>,
     pub heal_at: u64,
     pub last_call_at: u64,
@@ -58,6 +60,7 @@ pub struct Simulation {
     pub gateway_ppm: [i64; GATEWAYS],
     pub peers: Vec<Peer>,
     pub addresses: BTreeMap<SocketAddr, usize>,
+    pub desk: Desk,
     pub rtp: BTreeMap<u16, (usize, usize)>,
     pub weather: Weather,
     pub damages: BTreeMap<usize, Damage>,
@@ -81,7 +84,7 @@ pub struct Simulation {
 impl Simulation {
     pub fn new(seed: u64, options: Options) -> Self {
         let plan = Plan::of(seed, options.virtual_ms);
-        let Plan { settings, calls, mut strikes, heal_at } = plan;
+        let Plan { settings, calls, placed_calls, mut strikes, heal_at } = plan;
         for (number, lasts_ms) in &options.shorter {
             if let Some(strike) = strikes.get_mut(*number) {
                 strike.lasts_ms = strike.lasts_ms.min(*lasts_ms);
@@ -92,8 +95,13 @@ impl Simulation {
             seed,
             settings,
             heal_at,
-            last_call_at: calls.last().map_or(0, |call| call.at),
+            last_call_at: calls
+                .last()
+                .map(|call| call.at)
+                .max(placed_calls.iter().map(|placed| placed.at).max())
+                .unwrap_or_default(),
             calls,
+            placed_calls,
             strikes,
             now: 0,
             schedule: Schedule::default(),
@@ -109,6 +117,7 @@ impl Simulation {
             gateway_ppm: [0; GATEWAYS],
             peers: Vec::new(),
             addresses: BTreeMap::new(),
+            desk: Desk::default(),
             rtp: BTreeMap::new(),
             weather: Weather::default(),
             damages: BTreeMap::new(),
@@ -154,6 +163,11 @@ impl Simulation {
         for (number, call) in self.calls.iter().enumerate() {
             if kept(&self.options.keep_calls, number) {
                 self.schedule.put(call.at, Event::Call(number));
+            }
+        }
+        for (number, placed) in self.placed_calls.iter().enumerate() {
+            if kept(&self.options.keep_calls, self.calls.len() + number) {
+                self.schedule.put(placed.at, Event::Place { placed: number, attempt: 1 });
             }
         }
         for (number, strike) in self.strikes.iter().enumerate() {
@@ -209,6 +223,7 @@ impl Simulation {
             Event::WakePeer { peer } => self.on_wake_peer(peer),
             Event::Packet { from, to, packet } => self.on_packet(from, to, &packet),
             Event::Desk => self.on_desk(),
+            Event::Place { placed, attempt } => self.place(placed, attempt),
             Event::WakeGateway { gateway, incarnation } => {
                 self.on_wake_gateway(gateway, incarnation);
             }
@@ -300,6 +315,7 @@ impl Simulation {
                 states.insert(5);
             }
             states.insert(match &call.state {
+                CallState::Routing => 9,
                 CallState::InFlow => 1,
                 CallState::Queued { queue } => {
                     let entry = front.queues.get(queue).and_then(|queue| queue.entry(call.id));

@@ -10,8 +10,8 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_offers, inv_order, inv_outbox,
-    inv_pairs, inv_records, inv_resources, inv_time, inv_transitions,
+    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_keys, inv_offers, inv_order,
+    inv_outbox, inv_pairs, inv_records, inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -31,9 +31,11 @@ pub struct Watch {
     pub acknowledged: inv_acknowledged::Acknowledged,
     pub fence: inv_fence::Fences,
     pub records: inv_records::Records,
+    keys: inv_keys::Keys,
     offers: inv_offers::Offers,
     order: inv_order::Order,
     time: inv_time::Time,
+    transfers: inv_transfers::Transfers,
     transitions: inv_transitions::Transitions,
     /// The last entry that changed an entity; kept only for a planted bug.
     touched: BTreeMap<EntityId, u64>,
@@ -64,8 +66,10 @@ impl Watch {
         self.time.after(step).map_err(named("time"))?;
         self.acknowledged.after(step);
         self.records.after(step).map_err(named("records"))?;
+        self.keys.after(step).map_err(named("keys"))?;
         self.offers.after(step).map_err(named("offers"))?;
         self.order.after(step).map_err(named("order"))?;
+        self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
         inv_deadlines::after(step).map_err(named("deadlines"))?;
         inv_outbox::after(step).map_err(named("outbox"))?;

@@ -8,7 +8,7 @@ use tandem_sip::{Method, Request, Response};
 use super::stateless_tag;
 use crate::limits;
 
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY, REGISTER";
 const ACCEPT: &str = "application/sdp";
 const SDP: &str = "application/sdp";
 
@@ -50,10 +50,10 @@ pub fn check(request: &Request) -> Result<(), Box<Response>> {
         | Method::Register
         | Method::Options
         | Method::Update
-        | Method::Info => {}
-        Method::Prack
+        | Method::Info
         | Method::Refer
-        | Method::Notify
+        | Method::Notify => {}
+        Method::Prack
         | Method::Subscribe
         | Method::Message
         | Method::Publish
@@ -97,7 +97,8 @@ pub fn check(request: &Request) -> Result<(), Box<Response>> {
         return Err(Box::new(response));
     }
     let outside = !request.is_in_dialog();
-    if outside && matches!(request.method, Method::Bye | Method::Update | Method::Info) {
+    let within = [Method::Bye, Method::Update, Method::Info, Method::Refer, Method::Notify];
+    if outside && within.contains(&request.method) {
         return Err(Box::new(answer(request, 481)));
     }
     Ok(())

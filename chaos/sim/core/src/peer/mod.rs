@@ -20,6 +20,8 @@ use tandem_sip::{Param, Transport, Via};
 use line::Line;
 use registration::Registration;
 
+use crate::plan::To;
+
 /// A planned act of a user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -34,6 +36,8 @@ pub enum Step {
     HangUp,
     Hold,
     Retrieve,
+    /// Sends the caller on.
+    Refer(To),
     Register,
 }
 
