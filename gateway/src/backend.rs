@@ -112,6 +112,14 @@ fn final_error(status: &RpcStatus) -> Option<Error> {
     }
 }
 
+/// The client's key, or one of ours: what is asked again of the next leader is done once.
+fn key_of(client: Option<String>) -> (String, u64) {
+    match client {
+        Some(key) => (format!("c/{key}"), limits::KEY_MS),
+        None => (format!("g/{:032x}", rand::random::<u128>()), limits::KEY_OF_OURS_MS),
+    }
+}
+
 fn read(json: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(json)
         .map_err(|error| Error::Internal(format!("the node's answer is no JSON: {error}")))
@@ -138,6 +146,7 @@ impl Backend for ClusterBackend {
         command: Command,
         idempotency_key: Option<String>,
     ) -> Result<Executed, Error> {
+        let (idempotency_key, keep_ms) = key_of(idempotency_key);
         let command = match command {
             Command::SetAgentState { agent, state, reason } => {
                 pb::execute_request::Command::SetAgentState(pb::SetAgentState {
@@ -149,18 +158,25 @@ impl Backend for ClusterBackend {
             Command::ReleaseCall { call } => {
                 pb::execute_request::Command::ReleaseCall(pb::ReleaseCall { call })
             }
+            Command::TransferCall { call, to } => {
+                pb::execute_request::Command::TransferCall(pb::TransferCall { call, to })
+            }
+            Command::Originate { from, to } => {
+                pb::execute_request::Command::Originate(pb::Originate { from, to })
+            }
         };
-        let request = pb::ExecuteRequest {
-            idempotency_key: idempotency_key.unwrap_or_default(),
-            command: Some(command),
-        };
+        let request = pb::ExecuteRequest { idempotency_key, keep_ms, command: Some(command) };
         let ask = |mut client: Client| {
             let request = request.clone();
             async move { client.execute(request).await }
         };
         let reply = self.ask(ask).await?;
         if !reply.found {
-            return Ok(Executed::NotFound);
+            let what = (!reply.missing.is_empty()).then_some(reply.missing);
+            return Ok(Executed::NotFound(what));
+        }
+        if reply.key_reused {
+            return Ok(Executed::KeyReused);
         }
         if !reply.refusal.is_empty() {
             return Ok(Executed::Refused(reply.refusal));

@@ -25,7 +25,13 @@ pub const LINK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a request of the API is tried again while leaders change.
 pub const API_RETRY_MS_MAX: u64 = 2_000;
 pub const API_RETRY_WAIT_MS: u64 = 20;
+/// How long the cluster keeps the answer to a request that its client gave a key: a day.
+pub const KEY_MS: u64 = 24 * 3_600 * 1_000;
+/// And to one without: only this gateway asks again, while leaders change.
+pub const KEY_OF_OURS_MS: u64 = 60_000;
 
 /// A peer that sends no RTP for so long is gone without a BYE. Long, for a waiting caller may be
 /// muted, and some peers send nothing while they are silent.
 pub const RTP_SILENCE_MS_MAX: u64 = 300_000;
+
+const _: () = assert!(KEY_OF_OURS_MS > API_RETRY_MS_MAX);

@@ -59,6 +59,28 @@ impl Api {
         Ok((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
     }
 
+    /// The same under a name by which it counts once; with the place of what was made.
+    pub async fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        key: &str,
+    ) -> Result<(u16, Option<String>, Value)> {
+        let base = self.bases.first().context("the cluster has no API")?;
+        let answer = self
+            .client
+            .post(format!("{base}{path}"))
+            .bearer_auth(&self.token)
+            .header("Idempotency-Key", key)
+            .json(body)
+            .send()
+            .await?;
+        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+        let location = location.map(str::to_owned);
+        let status = answer.status().as_u16();
+        Ok((status, location, answer.json().await.unwrap_or(Value::Null)))
+    }
+
     /// A call without a body that needs no token; its status.
     pub async fn post_to(&self, url: &str) -> Result<u16> {
         Ok(self.client.post(url).send().await?.status().as_u16())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_sip::Millis;
 
+use crate::call::state::Transfer;
 use crate::command::{Gap, Quality};
 use crate::ids::{AgentId, CallId, ChannelId, FlowId, GatewayId, QueueId, RecordingId};
 
@@ -31,6 +32,8 @@ pub struct Cdr {
     /// The flow that the caller was in, and the names of the first steps there.
     pub flow: Option<FlowId>,
     pub flow_path: Vec<Arc<str>>,
+    /// At most [`TRANSFERS_MAX`](crate::limits::TRANSFERS_MAX).
+    pub transfers: Vec<Transfer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

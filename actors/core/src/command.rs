@@ -51,6 +51,8 @@ pub enum Command {
     /// The leader's clock passed a replicated deadline. Stale ones are ignored.
     Due(Deadline),
     Operator(OperatorCommand),
+    /// An operator's command under a name: it counts once, however often it is proposed.
+    Keyed(Keyed),
     /// The supervisor gave an entity up after repeated crashes of its actor: the audio stays
     /// up, an agent is made not ready.
     Quarantine {
@@ -181,6 +183,15 @@ pub struct Gap {
     pub len_ms: u64,
 }
 
+/// The same key brings the same answer, for as long as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keyed {
+    pub key: String,
+    /// Asked for; bounded by [`KEY_MS_MAX`](crate::limits::KEY_MS_MAX).
+    pub keep_ms: u64,
+    pub command: OperatorCommand,
+}
+
 /// What an operator or an agent's desk asks for over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OperatorCommand {
@@ -191,6 +202,16 @@ pub enum OperatorCommand {
     /// Hang up every leg of the call.
     ReleaseCall {
         call: CallId,
+    },
+    /// Rings the agent's phone, and once it has answered dials the number for it.
+    Originate {
+        from: AgentId,
+        to: String,
+    },
+    /// Sends the caller of a connected call on to the number.
+    TransferCall {
+        call: CallId,
+        to: String,
     },
 }
 

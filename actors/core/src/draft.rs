@@ -34,7 +34,7 @@ pub fn codecs_beside(other: Option<Codec>) -> impl Iterator<Item = Codec> {
 }
 
 /// What a UA of ours takes.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY";
 
 pub struct Draft<'a> {
     pub world: &'a World,
@@ -64,6 +64,8 @@ pub struct Writes {
     pub manifests: Vec<Manifest>,
     pub qualities: Vec<LegQuality>,
     pub refused: Vec<Refused>,
+    /// What the command was about: its answer shows it.
+    pub about: Option<EntityId>,
 }
 
 /// The ports that one command took from a gateway and gave back to it. No port is in both lists.

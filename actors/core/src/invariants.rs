@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::state::State as AgentState;
 use crate::call::leg::{Role, State as LegState};
-use crate::call::state::State as CallState;
+use crate::call::state::{Outcome, State as CallState, Transfer};
 use crate::channel::state::State as ChannelState;
 use crate::ids::{AgentId, CallId};
 use crate::ivr::state::State as RunState;
+use crate::limits;
 use crate::queue::state::State as EntryState;
 use crate::world::World;
 
@@ -32,7 +33,9 @@ pub fn check(world: &World) -> Result<(), Violation> {
     ports_are_used_once(world)?;
     ended_calls_hold_nothing(world)?;
     callers_in_flows_are_led_on(world)?;
-    refusals_can_be_said_again(world)
+    refusals_can_be_said_again(world)?;
+    keys_are_bounded(world)?;
+    transfers_end_once(world)
 }
 
 /// A caller talks to one agent, an agent to one caller, and both know it.
@@ -41,7 +44,12 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
         match &agent.state {
             AgentState::Reserved { call, offer, .. } => {
                 let ringing = world.calls.get(call).is_some_and(|call| {
-                    call.legs.iter().any(|leg| leg.offer() == Some(*offer) && leg.is_ringing())
+                    call.legs.iter().any(|leg| {
+                        leg.offer() == Some(*offer)
+                            && leg.is_ringing()
+                            // An agent's own call leads nowhere before the phone has answered.
+                            && leg.is_caller() == (call.state == CallState::Routing)
+                    })
                 });
                 ensure!(ringing, "agent {} is reserved for an offer that does not ring", agent.id);
             }
@@ -95,7 +103,11 @@ fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> 
             let call = world.calls.get(&entry.call);
             let waits = call.is_some_and(|call| {
                 call.state == CallState::Queued { queue: queue.id.clone() }
-                    && call.queued_at == Some(entry.enqueued_at)
+                    // A transfer brings a call to its second queue later than to its first.
+                    && call.queued_at.is_some_and(|at| {
+                        at == entry.enqueued_at
+                            || at < entry.enqueued_at && !call.transfers.is_empty()
+                    })
             });
             ensure!(waits, "queue {} holds call {} that does not wait", queue.id, entry.call);
             let ringing = call.and_then(|call| call.legs.iter().find(|leg| leg.is_ringing()));
@@ -162,9 +174,12 @@ fn callers_in_flows_are_led_on(world: &World) -> Result<(), Violation> {
         let flow = config.and_then(|config| config.flow(&run.flow, run.version));
         let step = flow.and_then(|flow| flow.step(run.step));
         ensure!(step.is_some(), "call {} has lost its step of flow {}", call.id, run.flow);
+        // It has left the flow, and was sent on to an extension or the echo since.
+        let moved = run.state == RunState::Over && !call.transfers.is_empty();
         let agree = match call.state {
-            CallState::InFlow => run.is_in_flow(),
-            CallState::Dialing { .. } => run.state == RunState::Transferring,
+            CallState::InFlow => run.is_in_flow() || moved,
+            CallState::Dialing { .. } => run.state == RunState::Transferring || moved,
+            CallState::Routing => false,
             CallState::Queued { .. } | CallState::Connected { .. } | CallState::Ending => {
                 run.state == RunState::Over
             }
@@ -183,14 +198,68 @@ fn refusals_can_be_said_again(world: &World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A transfer is under way while its extension rings, and whoever sent the call on waits or is gone.
+fn transfers_end_once(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values() {
+        let id = call.id;
+        ensure!(call.transfers.len() <= limits::TRANSFERS_MAX, "call {id} has too many transfers");
+        let under_way = |transfer: &Transfer| matches!(transfer.outcome, Outcome::Pending { .. });
+        let earlier = call.transfers.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        ensure!(!earlier.iter().any(under_way), "an earlier transfer of call {id} is under way");
+        if let Some(last) = call.transfers.last().filter(|last| under_way(last)) {
+            let dials = matches!(call.state, CallState::Dialing { .. });
+            ensure!(dials, "call {id} is transferred, and nothing rings");
+            if let Outcome::Pending { leg: Some(leg) } = last.outcome {
+                let waits = call.leg(leg).is_some_and(|leg| {
+                    leg.state == LegState::Active && leg.agent() == Some(&last.agent)
+                });
+                ensure!(waits, "nobody waits for the transfer of call {id}");
+                let talks = world.agents.get(&last.agent).and_then(|agent| agent.call());
+                ensure!(talks == Some(id), "agent {} has left call {id}", last.agent);
+            }
+        }
+        // Whoever is no party any more is let go.
+        let party = match (&call.state, call.transfers.last().map(|last| last.outcome)) {
+            (CallState::Connected { leg }, _) => Some(*leg),
+            (_, Some(Outcome::Pending { leg })) => leg,
+            (_, _) => None,
+        };
+        for leg in call.legs.iter().filter(|leg| !leg.is_caller()) {
+            let stays = leg.state != LegState::Active || party == Some(leg.id);
+            ensure!(stays, "leg {} of call {id} is up, and no party to it", leg.id);
+        }
+        for leg in call.legs.iter().filter(|leg| leg.refer.is_some()) {
+            let open = matches!(leg.state, LegState::Active | LegState::Releasing);
+            ensure!(open, "leg {} is {} and has a REFER", leg.id, leg.state_name());
+        }
+    }
+    Ok(())
+}
+
+fn keys_are_bounded(world: &World) -> Result<(), Violation> {
+    ensure!(world.answered.len() <= limits::KEYS_MAX, "more keys are remembered than may be");
+    for (key, answered) in &world.answered {
+        ensure!(*key == answered.key, "the answer to {} is kept for {key}", answered.key);
+        let left_ms = answered.until.since(world.at);
+        ensure!(answered.until > world.at, "key {key} is over and remembered");
+        ensure!(left_ms <= limits::KEY_MS_MAX, "key {key} is remembered for {left_ms} ms");
+    }
+    Ok(())
+}
+
 fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
     for call in world.calls.values() {
         let all_gone = call.legs.iter().all(|leg| leg.state == LegState::Released);
         ensure!(!all_gone, "call {} has no leg and is there", call.id);
         if call.is_live() {
-            let caller = call.caller().is_some_and(|leg| {
-                leg.role == Role::Caller
-                    && matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
+            let caller = call.caller().is_some_and(|leg| match (&leg.role, &call.state) {
+                (Role::Originator { .. }, CallState::Routing) => leg.is_ringing(),
+                (Role::Originator { .. }, _) => leg.state == LegState::Active,
+                (Role::Caller, CallState::Routing) => false,
+                (Role::Caller, _) => {
+                    matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
+                }
+                (Role::Agent { .. } | Role::Callee { .. }, _) => false,
             });
             ensure!(caller, "live call {} has no caller", call.id);
         } else {

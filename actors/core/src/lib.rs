@@ -5,6 +5,7 @@
 //! [`ivr`], [`gateway`]; then [`world`], which dispatches, and [`invariants`], which hold.
 
 pub mod agent;
+pub mod answered;
 pub mod call;
 pub mod cdr;
 pub mod changes;

@@ -19,6 +19,17 @@ pub const REFUSED_MAX: usize = 10_000;
 /// How long a refused INVITE is remembered: its caller takes the refusal again for so long (timer
 /// D, RFC 3261 §17.1.1.2).
 pub const REFUSED_MS: u64 = 64 * tandem_sip::transaction::T1_MS;
+/// Keys of operators' commands that are remembered; beyond it the one that would be forgotten first
+/// is.
+pub const KEYS_MAX: usize = 10_000;
+/// The longest that a key is remembered: a day.
+pub const KEY_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// The longest key.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Transfers of one call; the next one is refused.
+pub const TRANSFERS_MAX: usize = 32;
+/// What is said of how long a REFER's subscription lasts, seconds: longer than anything rings.
+pub const REFER_S: u64 = 300;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 /// The longest dialled number or name that is looked up.

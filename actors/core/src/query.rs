@@ -3,7 +3,7 @@
 use tandem_sip::Millis;
 
 use crate::agent::state::State as AgentState;
-use crate::call::state::Call;
+use crate::call::state::{Call, State as CallState, Transfer};
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::State as ChannelState;
 use crate::config::Strategy;
@@ -36,6 +36,15 @@ pub fn call(world: &World, id: CallId) -> Option<view::Call> {
 fn show_call(world: &World, call: &Call) -> view::Call {
     let entry_queue = call.queue.as_ref().and_then(|queue| world.queues.get(queue));
     let ringing = call.legs.iter().find(|leg| leg.is_ringing()).and_then(|leg| leg.agent());
+    // Who is to take a transferred call, rather than who has it no more.
+    let agent = match call.state {
+        CallState::Connected { .. } => call.agent.as_ref(),
+        CallState::Routing
+        | CallState::InFlow
+        | CallState::Queued { .. }
+        | CallState::Dialing { .. }
+        | CallState::Ending => ringing.or(call.agent.as_ref()),
+    };
     view::Call {
         id: call.id.to_string(),
         state: call.state_name().to_owned(),
@@ -43,7 +52,7 @@ fn show_call(world: &World, call: &Call) -> view::Call {
         from: call.from.clone(),
         to: call.to.clone(),
         queue: call.queue.as_ref().map(ToString::to_string),
-        agent: call.agent.as_ref().or(ringing).map(ToString::to_string),
+        agent: agent.map(ToString::to_string),
         position: entry_queue.and_then(|queue| queue.position(call.id)),
         gateway: call.gateway.to_string(),
         shard: shard_name(world.shard),
@@ -202,6 +211,16 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
             .flow
             .as_ref()
             .map(|_| cdr.flow_path.iter().map(|step| step.to_string()).collect()),
+        transfers: cdr.transfers.iter().map(show_transfer).collect(),
+    }
+}
+
+fn show_transfer(transfer: &Transfer) -> view::Transfer {
+    view::Transfer {
+        at: rfc3339(transfer.at),
+        agent: transfer.agent.to_string(),
+        to: transfer.to.clone(),
+        outcome: transfer.outcome.as_str().to_owned(),
     }
 }
 

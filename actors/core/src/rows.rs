@@ -9,6 +9,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::{Millis, Request};
 
 use crate::agent::state::Agent;
+use crate::answered::Answered;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
@@ -35,6 +36,8 @@ pub const GATEWAYS: &str = "gateways";
 pub const COUNTS: &str = "counts";
 /// INVITEs that were refused a short while ago.
 pub const REFUSED: &str = "refused";
+/// Operators' commands that were answered a while ago, by key.
+pub const ANSWERED: &str = "answered";
 pub const OUTBOX: &str = "outbox";
 /// Time and position, with every entry; the configuration, with those that change it.
 pub const WORLD: &str = "world";
@@ -46,8 +49,8 @@ pub const RECORDINGS: &str = "recordings";
 pub const QUALITIES: &str = "qualities";
 
 pub const FAMILIES: &[&str] = &[
-    CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, OUTBOX, WORLD, CDRS,
-    RECORDINGS, QUALITIES,
+    CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, ANSWERED, OUTBOX, WORLD,
+    CDRS, RECORDINGS, QUALITIES,
 ];
 
 /// `None` deletes.
@@ -100,6 +103,10 @@ pub(crate) fn counts(gateway: &Gateway) -> RowChange {
 
 pub(crate) fn refused(call: CallId, refused: Option<&Refused>) -> RowChange {
     row(REFUSED, call.0.to_be_bytes(), refused.map(|refused| refused.encoded()))
+}
+
+pub(crate) fn answered(key: &str, answered: Option<&Answered>) -> RowChange {
+    row(ANSWERED, key.as_bytes(), answered.map(|answered| answered.encoded()))
 }
 
 pub(crate) fn effect(id: EffectId, effect: Option<&Effect>) -> RowChange {
@@ -199,6 +206,10 @@ impl World {
             REFUSED => {
                 let refused = wire::refused_from(proto::Refused::decode(value)?)?;
                 self.refused.insert(refused.transaction.clone(), refused);
+            }
+            ANSWERED => {
+                let answered = wire::answered_from(proto::Answered::decode(value)?)?;
+                self.answered.insert(answered.key.clone(), answered);
             }
             OUTBOX => {
                 let effect = wire::decode_effect(value)?;

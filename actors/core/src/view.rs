@@ -134,6 +134,17 @@ pub struct Cdr {
     /// The first steps that it led through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_path: Option<Vec<String>>,
+    pub transfers: Vec<Transfer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    pub at: String,
+    /// Who sent the caller on.
+    pub agent: String,
+    pub to: String,
+    /// `went_over, came_back, ended`.
+    pub outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

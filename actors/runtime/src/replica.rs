@@ -125,6 +125,8 @@ const NOT_FOUND: u8 = 1;
 const AGAIN: u8 = 2;
 const REFUSED: u8 = 3;
 const REPEATED: u8 = 4;
+const KEY_REUSED: u8 = 5;
+const FULL: u8 = 6;
 
 /// A byte that says what kind, then the sentence.
 fn encode_reply(reply: &Reply) -> Vec<u8> {
@@ -133,6 +135,8 @@ fn encode_reply(reply: &Reply) -> Vec<u8> {
         Reply::Rejected(Rejection::NotFound(what)) => (NOT_FOUND, what.clone()),
         Reply::Rejected(Rejection::TooEarly) => (AGAIN, String::new()),
         Reply::Rejected(Rejection::Repeated) => (REPEATED, String::new()),
+        Reply::Rejected(Rejection::KeyReused(key)) => (KEY_REUSED, key.clone()),
+        Reply::Rejected(Rejection::Full) => (FULL, String::new()),
         Reply::Rejected(other) => (REFUSED, other.to_string()),
     };
     let mut bytes = vec![kind];
@@ -148,6 +152,8 @@ pub fn decode_reply(bytes: &[u8]) -> Reply {
         Some(&NOT_FOUND) => Reply::Rejected(Rejection::NotFound(text())),
         Some(&AGAIN) => Reply::Rejected(Rejection::TooEarly),
         Some(&REPEATED) => Reply::Rejected(Rejection::Repeated),
+        Some(&KEY_REUSED) => Reply::Rejected(Rejection::KeyReused(text())),
+        Some(&FULL) => Reply::Rejected(Rejection::Full),
         Some(_) | None => Reply::Rejected(Rejection::Refused(text())),
     }
 }

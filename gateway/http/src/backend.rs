@@ -41,8 +41,24 @@ pub trait Backend: Send + Sync + 'static {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    SetAgentState { agent: String, state: AgentState, reason: Option<String> },
-    ReleaseCall { call: String },
+    SetAgentState {
+        agent: String,
+        state: AgentState,
+        reason: Option<String>,
+    },
+    ReleaseCall {
+        call: String,
+    },
+    /// Click-to-dial: rings the extension `from`, then dials `to` for it.
+    Originate {
+        from: String,
+        to: String,
+    },
+    /// Sends the caller of a connected call on.
+    TransferCall {
+        call: String,
+        to: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -67,10 +83,12 @@ impl AgentState {
 pub enum Executed {
     /// With the thing as it is now, where the command has one.
     Done(Option<Value>),
-    /// There is no such call or agent.
-    NotFound,
+    /// There is no such thing; what it is, where that is known.
+    NotFound(Option<String>),
     /// The state machine refused; the sentence says why.
     Refused(String),
+    /// The idempotency key was used for another request.
+    KeyReused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,9 @@ pub const PAGE_ITEMS_MAX: u32 = 1_000;
 /// The longest id, name or cursor that is looked up.
 pub const NAME_BYTES_MAX: usize = 256;
 
+/// The longest Idempotency-Key.
+pub const KEY_BYTES_MAX: usize = 256;
+
 /// How long a recording's other copy may take to begin to answer.
 pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
 

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::limits;
 
-/// Method, path, what it does, the answer's schema, further statuses, query parameters.
+/// Method, path, what it does, the answer's schema, further statuses, query parameters, and what a
+/// POST takes.
 struct Operation {
     method: &'static str,
     path: &'static str,
@@ -13,6 +14,7 @@ struct Operation {
     schema: &'static str,
     statuses: &'static [u16],
     params: &'static [&'static str],
+    takes: &'static str,
 }
 
 const fn read(
@@ -22,7 +24,7 @@ const fn read(
     statuses: &'static [u16],
     params: &'static [&'static str],
 ) -> Operation {
-    Operation { method: "get", path, summary, schema, statuses, params }
+    Operation { method: "get", path, summary, schema, statuses, params, takes: "" }
 }
 
 const LIST: &[u16] = &[200, 400, 401, 429, 503];
@@ -30,6 +32,15 @@ const ONE: &[u16] = &[200, 400, 401, 404, 429, 503];
 
 const OPERATIONS: &[Operation] = &[
     read("/v1/calls", "Live calls", "CallPage", LIST, &["state", "sip_call_id", "limit", "cursor"]),
+    Operation {
+        method: "post",
+        path: "/v1/calls",
+        summary: "Click-to-dial: ring the extension `from`, then dial `to` for it",
+        schema: "Call",
+        statuses: &[201, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "OriginateRequest",
+    },
     read("/v1/calls/{id}", "One live call", "Call", ONE, &[]),
     Operation {
         method: "delete",
@@ -38,6 +49,16 @@ const OPERATIONS: &[Operation] = &[
         schema: "",
         statuses: &[204, 400, 401, 404, 409, 429, 503],
         params: &[],
+        takes: "",
+    },
+    Operation {
+        method: "post",
+        path: "/v1/calls/{id}/transfer",
+        summary: "Send the caller of a connected call on to `to`; back where nobody takes it",
+        schema: "Call",
+        statuses: &[200, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "TransferRequest",
     },
     read(
         "/v1/calls/{id}/trace",
@@ -57,6 +78,7 @@ const OPERATIONS: &[Operation] = &[
         schema: "Agent",
         statuses: &[200, 400, 401, 404, 409, 413, 415, 422, 429, 503],
         params: &[],
+        takes: "AgentStateRequest",
     },
     read("/v1/trunks", "Trunks", "TrunkPage", LIST, &["limit", "cursor"]),
     read(
@@ -128,6 +150,14 @@ fn describe_operation(operation: &Operation) -> Value {
             "schema": {"type": "string", "minLength": 1, "maxLength": limits::NAME_BYTES_MAX},
         }));
     }
+    if operation.method == "post" {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header",
+            "description": "The same key brings the same answer for a day, and does nothing twice",
+            "schema": {"type": "string", "minLength": 1, "maxLength": limits::KEY_BYTES_MAX,
+                "pattern": "^[ -~]+$"},
+        }));
+    }
     for name in operation.params {
         let schema = match *name {
             "limit" => {
@@ -154,8 +184,9 @@ fn describe_operation(operation: &Operation) -> Value {
         described["security"] = json!([{"token": []}]);
     }
     if operation.method == "post" {
-        described["requestBody"] = json!({"required": true, "content": {"application/json": {
-            "schema": {"$ref": "#/components/schemas/AgentStateRequest"}}}});
+        let takes = format!("#/components/schemas/{}", operation.takes);
+        described["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": {"$ref": takes}}}});
     }
     described
 }
@@ -167,6 +198,13 @@ fn describe_response(operation: &Operation, status: u16) -> Value {
         (200 | 503, "text") => json!({"text/plain": {"schema": {"type": "string"}}}),
         (200, "any") => json!({"application/json": {"schema": {"type": "object"}}}),
         (200 | 206, "wav") => json!({"audio/wav": {}}),
+        (201, name) => {
+            return json!({
+                "description": "placed",
+                "headers": {"Location": {"schema": {"type": "string"}}},
+                "content": {"application/json": schema(name)},
+            });
+        }
         (200, name) => json!({"application/json": schema(name)}),
         (416, _) => return json!({"description": "no such range"}),
         _ => json!({"application/problem+json": schema("Problem")}),
@@ -239,6 +277,9 @@ fn schemas() -> Value {
             ("talk_ms", maybe_count()), ("queue", maybe()), ("agent", maybe()),
             ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
             ("takeovers", count()), ("recording", maybe()),
+            ("transfers", many(object(&[
+                ("at", time()), ("agent", text()), ("to", text()), ("outcome", text()),
+            ]))),
         ])
         .and("flow", text())
         .and("flow_path", many(text())),
@@ -269,6 +310,17 @@ fn schemas() -> Value {
                 "state": {"type": "string", "enum": ["ready", "not_ready", "logged_out"]},
                 "reason": {"type": ["string", "null"], "maxLength": limits::NAME_BYTES_MAX},
             },
+        },
+        "OriginateRequest": {
+            "type": "object", "required": ["from", "to"], "additionalProperties": false,
+            "properties": {
+                "from": {"type": "string", "maxLength": limits::NAME_BYTES_MAX},
+                "to": {"type": "string", "maxLength": limits::NAME_BYTES_MAX},
+            },
+        },
+        "TransferRequest": {
+            "type": "object", "required": ["to"], "additionalProperties": false,
+            "properties": {"to": {"type": "string", "maxLength": limits::NAME_BYTES_MAX}},
         },
         "Problem": object(&[
             ("type", text()), ("title", text()), ("status", count()), ("detail", text()),

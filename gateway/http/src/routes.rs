@@ -24,9 +24,10 @@ pub(crate) struct Api {
 pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
     let api = Api { backend, token, client: reqwest::Client::new() };
     let guarded = Router::new()
-        .route("/v1/calls", get(v1::calls))
+        .route("/v1/calls", get(v1::calls).post(v1::originate))
         .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
         .route("/v1/calls/{id}/trace", get(trace::of_call))
+        .route("/v1/calls/{id}/transfer", post(v1::transfer))
         .route("/v1/queues", get(v1::queues))
         .route("/v1/queues/{name}", get(v1::queue))
         .route("/v1/agents", get(v1::agents))

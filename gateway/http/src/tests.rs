@@ -37,7 +37,22 @@ impl Backend for Fake {
             Command::SetAgentState { agent, .. } if agent == "1002" => {
                 Executed::Refused("agent 1002 is not registered".into())
             }
-            Command::ReleaseCall { .. } | Command::SetAgentState { .. } => Executed::NotFound,
+            Command::TransferCall { call, to } if call == "c1" && to == "4001" => {
+                Executed::Done(Some(json!({"id": "c1"})))
+            }
+            Command::TransferCall { call, .. } if call == "c1" => {
+                Executed::Refused("call c1 is queued".into())
+            }
+            Command::Originate { from, .. } if from == "1001" => {
+                Executed::Done(Some(json!({"id": "c1"})))
+            }
+            Command::Originate { from, .. } if from == "1002" => Executed::KeyReused,
+            Command::Originate { from, .. } => {
+                Executed::NotFound(Some(format!("extension {from:?}")))
+            }
+            Command::ReleaseCall { .. }
+            | Command::SetAgentState { .. }
+            | Command::TransferCall { .. } => Executed::NotFound(None),
         })
     }
 
@@ -135,6 +150,50 @@ async fn trace_is_in_the_order_of_time_and_names_gateways_that_do_not_say() {
     assert_eq!(answer.status(), 404);
     let problem: Value = answer.json().await.expect("json");
     assert!(problem["detail"].as_str().is_some_and(|text| text.contains("c2")), "{problem}");
+}
+
+#[tokio::test]
+async fn call_that_is_placed_is_201_with_its_place() {
+    let base = api(true).await;
+    let post = async |body: Value, key: &str| {
+        reqwest::Client::new()
+            .post(format!("{base}/v1/calls"))
+            .bearer_auth("secret")
+            .header("idempotency-key", key)
+            .json(&body)
+            .send()
+            .await
+            .expect("answered")
+    };
+    let placed = post(json!({"from": "1001", "to": "4003"}), "k").await;
+    assert_eq!(placed.status(), 201);
+    assert_eq!(placed.headers()["location"], "/v1/calls/c1");
+    assert_eq!(placed.json::<Value>().await.expect("json"), json!({"id": "c1"}));
+    let reused = post(json!({"from": "1002", "to": "4003"}), "k").await;
+    assert_eq!(reused.status(), 422);
+    let missing = post(json!({"from": "1009", "to": "4003"}), "k").await;
+    assert_eq!(missing.status(), 404);
+    let problem: Value = missing.json().await.expect("json");
+    assert_eq!(problem["detail"], "there is no extension \"1009\"");
+    let long = "k".repeat(257);
+    assert_eq!(post(json!({"from": "1001", "to": "4003"}), &long).await.status(), 400);
+    assert_eq!(post(json!({"from": "1001"}), "k").await.status(), 422);
+}
+
+#[tokio::test]
+async fn transfer_shows_the_call_and_a_refusal_is_409() {
+    let base = api(true).await;
+    let post = async |call: &str, body: Value| {
+        let url = format!("{base}/v1/calls/{call}/transfer");
+        let client = reqwest::Client::new();
+        let answer = client.post(url).bearer_auth("secret").json(&body).send();
+        answer.await.expect("answered").status().as_u16()
+    };
+    assert_eq!(post("c1", json!({"to": "4001"})).await, 200);
+    assert_eq!(post("c1", json!({"to": "1002"})).await, 409);
+    assert_eq!(post("c2", json!({"to": "4001"})).await, 404);
+    assert_eq!(post("c1", json!({"to": "4".repeat(257)})).await, 400);
+    assert_eq!(post("c1", json!({"from": "1001"})).await, 422);
 }
 
 #[tokio::test]

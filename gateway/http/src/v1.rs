@@ -99,11 +99,103 @@ pub(crate) async fn release_call(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    match api.backend.execute(Command::ReleaseCall { call: id.clone() }, None).await? {
-        Executed::Done(_) => Ok(StatusCode::NO_CONTENT),
-        Executed::NotFound => Err(Problem::not_found("call", &id)),
+    executed(&api, Command::ReleaseCall { call: id.clone() }, None, ("call", &id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Done, with the thing as it was then; or the refusal. `of` is what is not there where the
+/// cluster does not say it better.
+async fn executed(
+    api: &Api,
+    command: Command,
+    key: Option<String>,
+    of: (&str, &str),
+) -> Result<Option<Value>, Problem> {
+    match api.backend.execute(command, key).await? {
+        Executed::Done(value) => Ok(value),
+        Executed::NotFound(Some(what)) => {
+            Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no {what}")))
+        }
+        Executed::NotFound(None) => Err(Problem::not_found(of.0, of.1)),
         Executed::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+        Executed::KeyReused => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this Idempotency-Key was used for another request before; take a new one",
+        )),
     }
+}
+
+/// The client's name for a request, by which it counts once.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=limits::KEY_BYTES_MAX).contains(&key.len()));
+    let key = key.ok_or_else(|| {
+        let most = limits::KEY_BYTES_MAX;
+        Problem::bad_request(format!("Idempotency-Key is 1 to {most} printable ASCII characters"))
+    })?;
+    Ok(Some(key.to_owned()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OriginateRequest {
+    from: String,
+    to: String,
+}
+
+/// Click-to-dial.
+pub(crate) async fn originate(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<Json<OriginateRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(OriginateRequest { from, to }) = body.map_err(unreadable)?;
+    short("from", &from)?;
+    short("to", &to)?;
+    let key = idempotency_key(&headers)?;
+    let command = Command::Originate { from: from.clone(), to };
+    let call = executed(&api, command, key, ("extension", &from)).await?;
+    // A key that was kept tells of the call as it was when it was placed.
+    let call = call.unwrap_or(Value::Null);
+    let mut response = (StatusCode::CREATED, Json(&call)).into_response();
+    let id = call.get("id").and_then(Value::as_str).unwrap_or_default();
+    if let Ok(location) = format!("/v1/calls/{id}").parse() {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TransferRequest {
+    to: String,
+}
+
+/// A blind transfer.
+pub(crate) async fn transfer(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<Json<TransferRequest>, JsonRejection>,
+) -> Answer {
+    let Json(TransferRequest { to }) = body.map_err(unreadable)?;
+    short("to", &to)?;
+    let key = idempotency_key(&headers)?;
+    let command = Command::TransferCall { call: id.clone(), to };
+    let call = executed(&api, command, key, ("call", &id)).await?;
+    Ok(Json(call.unwrap_or(Value::Null)))
+}
+
+fn unreadable(error: JsonRejection) -> Problem {
+    Problem::new(error.status(), error.body_text())
+}
+
+fn short(name: &str, text: &str) -> Result<(), Problem> {
+    if text.len() <= limits::NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let most = limits::NAME_BYTES_MAX;
+    Err(Problem::bad_request(format!("{name} is longer than {most} bytes")))
 }
 
 pub(crate) async fn queues(State(api): State<Api>, params: Params) -> Answer {
@@ -137,24 +229,14 @@ pub(crate) async fn set_agent_state(
     headers: HeaderMap,
     body: Result<Json<AgentStateRequest>, JsonRejection>,
 ) -> Answer {
-    let Json(body) = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-    if body.reason.as_ref().is_some_and(|reason| reason.len() > limits::NAME_BYTES_MAX) {
-        return Err(Problem::bad_request(format!(
-            "reason is longer than {} bytes",
-            limits::NAME_BYTES_MAX
-        )));
-    }
-    let key = headers
-        .get("idempotency-key")
-        .and_then(|value| value.to_str().ok())
-        .map(|key| key.chars().take(limits::NAME_BYTES_MAX).collect::<String>());
+    let Json(body) = body.map_err(unreadable)?;
+    short("reason", body.reason.as_deref().unwrap_or_default())?;
+    let key = idempotency_key(&headers)?;
     let command =
         Command::SetAgentState { agent: agent.clone(), state: body.state, reason: body.reason };
-    match api.backend.execute(command, key).await? {
-        Executed::Done(Some(value)) => Ok(Json(value)),
-        Executed::Done(None) => one(&api, "agent", agent).await,
-        Executed::NotFound => Err(Problem::not_found("agent", &agent)),
-        Executed::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+    match executed(&api, command, key, ("agent", &agent)).await? {
+        Some(value) => Ok(Json(value)),
+        None => one(&api, "agent", agent).await,
     }
 }
 

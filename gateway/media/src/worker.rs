@@ -470,7 +470,8 @@ impl Worker {
         let mut call = self.calls.remove(&plan.call).unwrap_or_default();
         // Recording stops before a leg goes, and begins when all are there.
         let before = call.recording.take();
-        if before.is_some() && before != plan.recording {
+        let goes_on = before.zip(plan.recording).is_some_and(|(old, new)| old.id == new.id);
+        if before.is_some() && !goes_on {
             self.stop_recording(&call.slots, before);
         }
         let old = std::mem::take(&mut call.slots);
@@ -504,7 +505,7 @@ impl Worker {
         }
         self.link(&call.slots);
         if let Some(recording) = plan.recording {
-            if before != plan.recording {
+            if !goes_on {
                 self.start_recording(plan.call, &call.slots, recording);
             } else {
                 self.tap_again(plan.call, &call.slots, recording);
@@ -549,7 +550,8 @@ impl Worker {
         }
     }
 
-    /// A leg of a recording that goes on has moved to another port: the new slot needs the tap.
+    /// A leg of a recording that goes on has moved to another port, or another leg is its right
+    /// channel by now: the new slot needs the tap, the old one has it no more.
     fn tap_again(&mut self, call: u64, slots: &[usize], recording: Recording) {
         let tapped = |slot: &Slot| slot.tap.clone();
         let Some(any) = slots.iter().find_map(|at| self.slots[*at].as_ref().and_then(tapped))
@@ -564,6 +566,8 @@ impl Worker {
                 slot.tap = Some(any.of(crate::record::Channel::Left));
             } else if slot.leg.leg == recording.right {
                 slot.tap = Some(any.of(crate::record::Channel::Right));
+            } else {
+                slot.tap = None;
             }
         }
     }

@@ -352,6 +352,37 @@ fn recording_goes_on_after_a_pause_and_marks_it() {
 }
 
 #[test]
+fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
+    const OTHER: u64 = 3;
+    const OTHER_HZ: u32 = 1600;
+    let bench = Bench::start();
+    let events = bench.engine.events();
+    let (caller, agent) = bench.talk(1, Some(9));
+    hears_packets(&caller, 60);
+    let with = |right| Some(Recording { id: 9, left: CALLER, right });
+    // The agent sends the caller on, and hangs up.
+    let caller_hears = |source| bench.leg(CALLER, &caller, source);
+    let legs = vec![caller_hears(Source::Ringback), bench.leg(AGENT, &agent, Source::Silence)];
+    bench.apply(2, legs, with(AGENT));
+    bench.apply(3, vec![caller_hears(Source::Music)], with(CALLER));
+    let other = bench.phone(Codec::Pcmu, bench.ports[2], OTHER_HZ);
+    let legs =
+        vec![caller_hears(Source::Leg(OTHER)), bench.leg(OTHER, &other, Source::Leg(CALLER))];
+    bench.apply(4, legs, with(OTHER));
+    hears(&caller, OTHER_HZ);
+    hears_packets(&other, 80);
+    bench.apply(5, Vec::new(), None);
+    let recorded = recorded(&events);
+    assert_eq!((recorded.recording, &recorded.gaps[..]), (9, &[][..]));
+    let (left, right) = channels(&recorded.path);
+    let share = |samples: &[i16], hz: u32| tandem_media::tones::share_at(samples, f64::from(hz));
+    assert!(share(&left[4000..left.len() - 4000], CALLER_HZ) > 0.8);
+    assert!(share(&right[2000..6000], AGENT_HZ) > 0.8);
+    assert!(share(&right[right.len() - 6000..right.len() - 2000], OTHER_HZ) > 0.8);
+    assert!(events.try_recv().is_err(), "one recording");
+}
+
+#[test]
 fn recording_that_a_crash_left_is_finished_when_nobody_goes_on_with_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let recordings = dir.path().join("recordings");

@@ -19,7 +19,7 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
     for (text, status, header) in [
         (phone.text("MESSAGE", "b", "", ""), 405, Some("Allow")),
         (phone.text("DANCE", "c", "", ""), 501, Some("Allow")),
-        (in_dialog(phone.text("REFER", "d", "", "")), 405, Some("Allow")),
+        (in_dialog(phone.text("SUBSCRIBE", "d", "", "")), 405, Some("Allow")),
         (invite.replace("INVITE sip:4003@demo", "INVITE gopher:4003"), 416, None),
         (phone.text("INVITE", "e", "Require: 100rel\r\n", ""), 420, Some("Unsupported")),
         (invite.replace("Max-Forwards: 70", "Max-Forwards: 0"), 483, None),
@@ -30,6 +30,8 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
         (invite.replace("call-a", &"c".repeat(400)), 400, None),
         (phone.text("BYE", "f", "", ""), 481, None),
         (phone.text("UPDATE", "g", "", ""), 481, None),
+        (phone.text("REFER", "i", "", ""), 481, None),
+        (phone.text("NOTIFY", "j", "", ""), 481, None),
         (phone.text("OPTIONS", "h", "Max-Forwards: 0\r\n", ""), 200, Some("Allow")),
         (invite.replace("1 INVITE", "1 BYE"), 400, None),
         (invite.replace("4003@demo SIP/2.0", "4003@demo SIP/7.0"), 505, None),

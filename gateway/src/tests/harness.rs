@@ -111,7 +111,7 @@ impl Link for Arc<Service> {
     ) -> Result<Reply<pb::ExecuteReply>, Status> {
         self.queries.lock().clone()?;
         let key = request.into_inner().idempotency_key;
-        Ok(Reply::new(pb::ExecuteReply { found: true, refusal: key, json: Vec::new() }))
+        Ok(Reply::new(pb::ExecuteReply { found: true, refusal: key, ..Default::default() }))
     }
 }
 

@@ -87,14 +87,25 @@ fn command(command: &Command) -> String {
         Command::Elected { node } => format!("{node} leads"),
         Command::Gateway(event) => self::event(event),
         Command::Due(deadline) => format!("due: {deadline:?}"),
-        Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
-            format!("operator: agent {agent} shall be {state:?}")
-        }
-        Command::Operator(OperatorCommand::ReleaseCall { call }) => {
-            format!("operator: call {call} shall end")
-        }
+        Command::Operator(of) => operator(of),
+        Command::Keyed(keyed) => format!("{} (key {})", operator(&keyed.command), keyed.key),
         Command::Quarantine { entity, reason } => format!("{entity} is quarantined: {reason}"),
         Command::Trim => "acknowledgements only".to_owned(),
+    }
+}
+
+fn operator(command: &OperatorCommand) -> String {
+    match command {
+        OperatorCommand::SetAgentState { agent, state } => {
+            format!("operator: agent {agent} shall be {state:?}")
+        }
+        OperatorCommand::ReleaseCall { call } => format!("operator: call {call} shall end"),
+        OperatorCommand::TransferCall { call, to } => {
+            format!("operator: call {call} shall go to {to}")
+        }
+        OperatorCommand::Originate { from, to } => {
+            format!("operator: extension {from} shall call {to}")
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! A node's answers to the link: events to the actors, reads from the leader's world,
 //! operators' commands to the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use serde_json::Value;
-use tandem_core::command::{Command, OperatorCommand, Origin, RequestedState};
+use tandem_core::answered::Outcome;
+use tandem_core::command::{Command, Keyed, OperatorCommand, Origin, RequestedState};
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{AgentId, CallId};
 use tandem_core::wire;
@@ -22,8 +22,6 @@ use super::sessions::Session;
 use super::shard::{Error, Records, Shard};
 use super::views;
 
-/// Idempotency keys that are remembered, with their answers.
-const KEYS_MAX: usize = 4_096;
 /// What a gateway is told to wait before it tries again.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -36,35 +34,6 @@ pub struct Desk {
     pub leading: watch::Receiver<Vec<pb::Leading>>,
     pub routing: watch::Receiver<Vec<pb::Routing>>,
     pub cluster: ClusterStatus,
-    pub answered: Mutex<Answered>,
-}
-
-/// Answers by idempotency key, the oldest forgotten first. They live as long as this node leads;
-/// beyond that the commands themselves are safe to repeat.
-#[derive(Default)]
-pub struct Answered {
-    by_key: BTreeMap<String, pb::ExecuteReply>,
-    order: VecDeque<String>,
-}
-
-impl Answered {
-    fn get(&self, key: &str) -> Option<pb::ExecuteReply> {
-        self.by_key.get(key).cloned()
-    }
-
-    fn put(&mut self, key: String, reply: pb::ExecuteReply) {
-        if key.is_empty() {
-            return;
-        }
-        if self.order.len() == KEYS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_key.remove(&oldest);
-        }
-        if self.by_key.insert(key.clone(), reply).is_none() {
-            self.order.push_back(key);
-        }
-    }
 }
 
 impl Desk {
@@ -196,65 +165,133 @@ impl Node for Desk {
         Ok(found.map(|json| bytes(&json)))
     }
 
-    async fn execute(
-        &self,
-        key: String,
-        command: pb::execute_request::Command,
-    ) -> Result<pb::ExecuteReply, Status> {
+    async fn execute(&self, request: pb::ExecuteRequest) -> Result<pb::ExecuteReply, Status> {
         self.leads()?;
-        if let Some(reply) = self.answered.lock().get(&key) {
+        let pb::ExecuteRequest { idempotency_key: key, command, keep_ms } = request;
+        let command = command.ok_or_else(|| Status::invalid_argument("a command is missing"))?;
+        let Some(command) = command_of(command)? else {
+            return Ok(pb::ExecuteReply::default());
+        };
+        if key.is_empty() {
+            return self.execute_unnamed(command).await;
+        }
+        // Committed and answered before: nothing is to be decided any more.
+        if let Some(reply) = self.answer_of(&key, &command) {
             return Ok(reply);
         }
-        let (command, agent) = match command {
-            pb::execute_request::Command::SetAgentState(asked) => {
-                let agent = AgentId::from(asked.agent);
-                let state = match asked.state.as_str() {
-                    "ready" => RequestedState::Ready,
-                    "not_ready" => RequestedState::NotReady { reason: asked.reason },
-                    "logged_out" => RequestedState::LoggedOut,
-                    other => {
-                        return Err(Status::invalid_argument(format!(
-                            "state is {other:?}; expected ready, not_ready or logged_out"
-                        )));
-                    }
-                };
-                (OperatorCommand::SetAgentState { agent: agent.clone(), state }, Some(agent))
-            }
-            pb::execute_request::Command::ReleaseCall(asked) => {
-                let Ok(call) = asked.call.parse::<CallId>() else {
-                    return Ok(pb::ExecuteReply::default());
-                };
-                (OperatorCommand::ReleaseCall { call }, None)
+        let keyed = Keyed { key: key.clone(), keep_ms, command: command.clone() };
+        match self.propose(Command::Keyed(keyed)).await? {
+            Reply::Rejected(Rejection::KeyReused(_)) => Ok(key_reused(&key)),
+            Reply::Rejected(Rejection::Full) => Err(full()),
+            Reply::Rejected(Rejection::Panicked(_)) => Err(broken()),
+            // What it came to is remembered with it.
+            Reply::Done | Reply::Rejected(_) => self.answer_of(&key, &command).ok_or_else(|| {
+                Status::unavailable("the answer was forgotten before it could be told")
+            }),
+        }
+    }
+}
+
+impl Desk {
+    async fn propose(&self, command: Command) -> Result<Reply, Status> {
+        self.shard.propose(command).await.map_err(|error| match error {
+            Error::NotLeading => Status::failed_precondition(error.to_string()),
+            Error::Overloaded => Status::resource_exhausted(format!("{RETRY_AFTER_S}")),
+        })
+    }
+
+    /// A gateway of an earlier build names no command; what it asks for may be done twice.
+    async fn execute_unnamed(&self, command: OperatorCommand) -> Result<pb::ExecuteReply, Status> {
+        let agent = match &command {
+            OperatorCommand::SetAgentState { agent, .. } => Some(agent.clone()),
+            OperatorCommand::ReleaseCall { .. } => None,
+            OperatorCommand::Originate { .. } | OperatorCommand::TransferCall { .. } => {
+                return Err(Status::invalid_argument("this command needs a key"));
             }
         };
-        let applied =
-            self.shard.propose(Command::Operator(command)).await.map_err(|error| match error {
-                Error::NotLeading => Status::failed_precondition(error.to_string()),
-                Error::Overloaded => Status::resource_exhausted(format!("{RETRY_AFTER_S}")),
-            })?;
-        let reply = match applied {
-            Reply::Done => pb::ExecuteReply {
+        match self.propose(Command::Operator(command)).await? {
+            Reply::Done => Ok(pb::ExecuteReply {
                 found: true,
-                refusal: String::new(),
                 json: agent.map(|agent| self.agent_json(&agent)).unwrap_or_default(),
-            },
-            Reply::Rejected(Rejection::NotFound(_)) => pb::ExecuteReply::default(),
-            Reply::Rejected(Rejection::Panicked(_)) => {
-                return Err(Status::internal(
-                    "the command broke a rule of the core; see the alarms",
-                ));
-            }
+                ..Default::default()
+            }),
+            Reply::Rejected(Rejection::NotFound(what)) => Ok(not_found(what)),
+            Reply::Rejected(Rejection::Full) => Err(full()),
+            Reply::Rejected(Rejection::Panicked(_)) => Err(broken()),
             Reply::Rejected(
                 rejection @ (Rejection::Illegal { .. }
                 | Rejection::Refused(_)
                 | Rejection::Repeated
+                | Rejection::KeyReused(_)
                 | Rejection::Stale
                 | Rejection::TooEarly),
-            ) => pb::ExecuteReply { found: true, refusal: rejection.to_string(), json: Vec::new() },
-        };
-        self.answered.lock().put(key, reply.clone());
-        Ok(reply)
+            ) => Ok(refused(rejection.to_string())),
+        }
     }
+
+    /// What this key was answered.
+    fn answer_of(&self, key: &str, command: &OperatorCommand) -> Option<pb::ExecuteReply> {
+        let known = self.read(|world| world.answered.get(key).cloned()).flatten()?;
+        if known.command != *command {
+            return Some(key_reused(key));
+        }
+        Some(match known.outcome {
+            Outcome::Done { json } => pb::ExecuteReply { found: true, json, ..Default::default() },
+            Outcome::NotFound { what } => not_found(what),
+            Outcome::Refused { sentence } => refused(sentence),
+        })
+    }
+}
+
+/// `None` where it names what can't be there.
+fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCommand>, Status> {
+    Ok(match command {
+        pb::execute_request::Command::SetAgentState(asked) => {
+            let agent = AgentId::from(asked.agent);
+            let state = match asked.state.as_str() {
+                "ready" => RequestedState::Ready,
+                "not_ready" => RequestedState::NotReady { reason: asked.reason },
+                "logged_out" => RequestedState::LoggedOut,
+                other => {
+                    return Err(Status::invalid_argument(format!(
+                        "state is {other:?}; expected ready, not_ready or logged_out"
+                    )));
+                }
+            };
+            Some(OperatorCommand::SetAgentState { agent, state })
+        }
+        pb::execute_request::Command::ReleaseCall(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::ReleaseCall { call })
+        }
+        pb::execute_request::Command::TransferCall(asked) => {
+            let call = asked.call.parse::<CallId>().ok();
+            call.map(|call| OperatorCommand::TransferCall { call, to: asked.to })
+        }
+        pb::execute_request::Command::Originate(asked) => {
+            Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })
+        }
+    })
+}
+
+fn refused(refusal: String) -> pb::ExecuteReply {
+    pb::ExecuteReply { found: true, refusal, ..Default::default() }
+}
+
+fn not_found(missing: String) -> pb::ExecuteReply {
+    pb::ExecuteReply { missing, ..Default::default() }
+}
+
+fn key_reused(key: &str) -> pb::ExecuteReply {
+    let refusal = Rejection::KeyReused(key.to_owned()).to_string();
+    pb::ExecuteReply { found: true, refusal, key_reused: true, ..Default::default() }
+}
+
+fn full() -> Status {
+    Status::resource_exhausted(format!("{RETRY_AFTER_S}"))
+}
+
+fn broken() -> Status {
+    Status::internal("the command broke a rule of the core; see the alarms")
 }
 
 fn bytes(json: &Value) -> Vec<u8> {

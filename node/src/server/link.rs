@@ -44,11 +44,7 @@ pub trait Node: Send + Sync + 'static {
         kind: &str,
         params: BTreeMap<String, String>,
     ) -> Result<Option<Vec<u8>>, Status>;
-    async fn execute(
-        &self,
-        key: String,
-        command: pb::execute_request::Command,
-    ) -> Result<pb::ExecuteReply, Status>;
+    async fn execute(&self, request: pb::ExecuteRequest) -> Result<pb::ExecuteReply, Status>;
 }
 
 pub struct LinkServer {
@@ -124,9 +120,7 @@ impl Link for LinkServer {
         &self,
         request: Request<pb::ExecuteRequest>,
     ) -> Result<Response<pb::ExecuteReply>, Status> {
-        let pb::ExecuteRequest { idempotency_key, command } = request.into_inner();
-        let command = command.ok_or_else(|| Status::invalid_argument("there is no command"))?;
-        Ok(Response::new(self.node.execute(idempotency_key, command).await?))
+        Ok(Response::new(self.node.execute(request.into_inner()).await?))
     }
 }
 

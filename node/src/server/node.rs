@@ -61,7 +61,6 @@ pub async fn serve(
         leading,
         routing,
         cluster,
-        answered: Default::default(),
     });
     let mut router = http::router(health(Arc::clone(&shard), meta), started.metrics.clone());
     if process.fault_injection {

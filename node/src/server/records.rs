@@ -301,6 +301,9 @@ mod tests {
             cause: String::new(),
             takeovers: 0,
             recording: None,
+            flow: None,
+            flow_path: None,
+            transfers: Vec::new(),
         })
     }
 

@@ -57,6 +57,7 @@ const FAMILIES: &[&str] = &[
     rows::GATEWAYS,
     rows::COUNTS,
     rows::REFUSED,
+    rows::ANSWERED,
     rows::OUTBOX,
     rows::WORLD,
     rows::CDRS,

@@ -43,6 +43,11 @@ pub(super) enum Command {
     Cancel {
         call_id: String,
     },
+    Refer {
+        call_id: String,
+        to: String,
+        done: oneshot::Sender<Result<u16>>,
+    },
     Answer {
         call_id: String,
     },
@@ -164,6 +169,7 @@ impl Agent {
                 self.end(&call_id, ended);
                 let _ = done.send(status.context("BYE was never answered"));
             }
+            Command::Refer { call_id, to, done } => self.send_refer(&call_id, &to, done).await,
             Command::Cancel { call_id } => self.send_cancel(&call_id).await,
             Command::Answer { call_id } => self.pick_up(&call_id).await,
             Command::SetIncoming(incoming) => self.options.incoming = incoming,

@@ -78,6 +78,8 @@ pub struct Call {
     pub invited_at: Instant,
     pub end: CallEnd,
     pub media: Option<Arc<Endpoint>>,
+    /// What came of a transfer that the phone asked for: statuses, in order (RFC 3420).
+    pub notified: Vec<u16>,
     pub(super) dialog: Option<Dialog>,
     pub(super) invite: Request,
     pub(super) local_tag: String,

@@ -100,6 +100,23 @@ impl Phone {
         answer.await?
     }
 
+    /// Asks that the other party of the call goes on to the number; the status of the REFER.
+    pub async fn refer(&self, call_id: &str, to: &str) -> Result<u16> {
+        let (done, answer) = oneshot::channel();
+        let (call_id, to) = (call_id.to_owned(), to.to_owned());
+        self.commands.send(Command::Refer { call_id, to, done }).ok().context("phone is gone")?;
+        answer.await?
+    }
+
+    /// The Call-ID of the last call that came in and is not over.
+    pub async fn called(&self, within: Duration) -> Result<String> {
+        self.until("a call", within, |calls| {
+            let live = calls.values().filter(|call| call.incoming && call.end == CallEnd::Live);
+            live.max_by_key(|call| call.invited_at).map(|call| call.call_id.clone())
+        })
+        .await
+    }
+
     pub fn cancel(&self, call_id: &str) -> Result<()> {
         let command = Command::Cancel { call_id: call_id.to_owned() };
         self.commands.send(command).ok().context("phone is gone")
@@ -137,6 +154,10 @@ impl Phone {
 
     pub fn with_calls<R>(&self, look: impl FnOnce(&BTreeMap<String, Call>) -> R) -> R {
         look(&self.shared.calls.lock())
+    }
+
+    pub fn with_calls_mut<R>(&self, change: impl FnOnce(&mut BTreeMap<String, Call>) -> R) -> R {
+        change(&mut self.shared.calls.lock())
     }
 
     /// Drops a call that is over, with its RTP socket.

@@ -8,7 +8,7 @@ use tandem_sip::{Method, Response};
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
-use super::{ending, inbound, media};
+use super::{ending, inbound, media, originate, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
@@ -39,9 +39,17 @@ pub fn on_answered(
     let now = draft.now;
     let Some(call) = draft.call(&id) else { return };
     let Some(role) = call.leg(leg_id).map(|leg| leg.role.clone()) else { return };
+    if let Role::Originator { agent, .. } = role {
+        originate::on_answered(draft, id, &agent);
+        return;
+    }
     let queue = match &call.state {
         State::Queued { queue } => Some(queue.clone()),
-        State::InFlow | State::Dialing { .. } | State::Connected { .. } | State::Ending => None,
+        State::Routing
+        | State::InFlow
+        | State::Dialing { .. }
+        | State::Connected { .. }
+        | State::Ending => None,
     };
     let (Role::Agent { agent, .. } | Role::Callee { agent, .. }) = role else { return };
     if let Some(queue) = queue.as_ref().and_then(|queue| draft.queue_mut(queue)) {
@@ -52,7 +60,10 @@ pub fn on_answered(
         let known = config.and_then(|c| c.queues.iter().find(|known| known.id == *queue));
         known.is_some_and(|known| known.record)
     });
-    let recording = record.then(|| draft.recording_id());
+    // A call that was transferred goes on with its recording.
+    let known = draft.call(&id).and_then(|call| call.recording);
+    let recording = known.or_else(|| record.then(|| draft.recording_id()));
+    transfer::on_reached(draft, id);
     if draft.call(&id).is_some_and(|call| call.answered_at.is_none()) {
         // The caller of an extension has waited for this.
         inbound::answer(draft, id);
@@ -60,12 +71,12 @@ pub fn on_answered(
     ivr::on_transferred(draft, id);
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Connected { leg: leg_id };
-        call.connected_at = Some(now);
+        call.connected_at.get_or_insert(now);
         call.agent = Some(agent.clone());
         call.recording = recording;
     }
     agent::on_connected(draft, &agent, id);
-    if let (Some(recording), Some(call)) = (recording, draft.call(&id)) {
+    if let (None, Some(recording), Some(call)) = (known, recording, draft.call(&id)) {
         let gateway = call.gateway.clone();
         draft.writes.manifests.push(Manifest {
             recording,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tandem_sip::Method;
 
-use super::leg::{Role, State as LegState};
-use super::media;
+use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
+use super::{media, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::State as ChannelState;
@@ -24,13 +24,18 @@ pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
     let side = match leg.role {
-        Role::Caller => Side::Caller,
+        Role::Caller | Role::Originator { .. } => Side::Caller,
         Role::Agent { .. } => Side::Agent,
         Role::Callee { .. } => Side::Callee,
     };
     if leg.state == LegState::Trying {
         // A BYE of an early dialog: the INVITE is owed its answer, too (RFC 3261 §15.1.2).
         end_unanswered(draft, id, 487, Disposition::Abandoned, side);
+        return;
+    }
+    if transfer::transferor(draft, id) == Some(leg_id) {
+        leg_released(draft, id, leg_id);
+        transfer::on_transferor_gone(draft, id);
         return;
     }
     // Where our own BYE is under way, the leg is no party to the call any more.
@@ -111,14 +116,22 @@ pub fn on_rtp_silence(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resul
     if !call.is_live() || !leg.is_up() || call.is_held() {
         return Err(illegal(draft, id, leg_id, "RTP silence"));
     }
+    if transfer::transferor(draft, id) == Some(leg_id) {
+        // The caller waits for somebody else by now.
+        send_bye(draft, id, leg_id);
+        transfer::on_transferor_gone(draft, id);
+        return Ok(());
+    }
     end(draft, id, Side::System, "rtp_silence", None);
     Ok(())
 }
 
-/// The call's own INVITE is refused with `status`.
+/// The call comes to nothing: a caller's own INVITE that waits for its answer is refused with
+/// `status`, one that is up already is hung up.
 pub fn end_unanswered(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by: Side) {
     refuse_caller(draft, id, status);
-    if let Some(caller) = draft.call_mut(&id).and_then(|call| call.legs.first_mut()) {
+    let trying = |leg: &&mut Leg| leg.is_caller() && leg.state == LegState::Trying;
+    if let Some(caller) = draft.call_mut(&id).and_then(|call| call.legs.iter_mut().find(trying)) {
         caller.state = LegState::Released;
     }
     end(draft, id, by, &status.to_string(), Some(how));
@@ -126,6 +139,7 @@ pub fn end_unanswered(draft: &mut Draft<'_>, id: CallId, status: u16, how: Dispo
 
 /// Ends the conversation: every leg is told, everything taken is given back, the record written.
 pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option<Disposition>) {
+    let transferor = transfer::on_end(draft, id);
     let Some(call) = draft.call(&id).cloned() else { return };
     if let State::Queued { queue } = &call.state
         && let Some(queue) = draft.queue_mut(queue)
@@ -138,6 +152,9 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
     media::plan(draft, id);
     for leg in &call.legs {
         match leg.state {
+            LegState::Active if transferor == Some(leg.id) => {
+                transfer::let_go(draft, id, leg.id, 487);
+            }
             LegState::Active => send_bye(draft, id, leg.id),
             // Its BYE waits for the ACK (RFC 3261 §15).
             LegState::Answered => wait_released(draft, id, leg.id),
@@ -183,9 +200,13 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
     let disposition = how.unwrap_or(match (&call.state, call.connected_at) {
         (State::Queued { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Queued { .. }, None) => Disposition::Failed,
+        // Somebody talked before it was transferred.
+        (_, Some(_)) => Disposition::Answered,
         // Whom a flow has answered has been answered, whoever rings now.
-        (State::Dialing { .. }, _) if call.answered_at.is_none() => Disposition::NoAnswer,
-        _ => Disposition::Answered,
+        (State::Dialing { .. }, None) if call.flow.is_some() => Disposition::Answered,
+        (State::Dialing { .. }, None) if by == Side::Caller => Disposition::Abandoned,
+        (State::Routing | State::Dialing { .. }, None) => Disposition::NoAnswer,
+        (State::InFlow | State::Connected { .. } | State::Ending, None) => Disposition::Answered,
     });
     let cdr = Cdr {
         call: call.id,
@@ -210,6 +231,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         recording: call.recording,
         flow: call.flow.as_ref().map(|run| run.flow.clone()),
         flow_path: path_of(draft, call),
+        transfers: call.transfers.clone(),
     };
     draft.writes.cdrs.push(cdr);
 }
@@ -236,6 +258,7 @@ pub fn send_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     };
     let bye = dialog.request(Method::Bye, via, None);
     leg.bye_branch = Some(bye.headers.branch().to_owned());
+    leg.refer = None;
     leg.state = LegState::Releasing;
     leg.release_at = Some(until);
     let leg = leg.clone();
@@ -256,6 +279,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         leg.state = LegState::Released;
         leg.release_at = None;
+        leg.refer = None;
     }
     sweep(draft, id);
 }
@@ -281,6 +305,13 @@ fn sweep(draft: &mut Draft<'_>, id: CallId) {
 pub fn on_release_over(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Result<(), Rejection> {
     let (_, leg) = find(draft, id, leg_id)?;
     match leg.release_at {
+        // Its NOTIFY was never answered.
+        Some(at)
+            if at <= draft.now && leg.state == LegState::Releasing && leg.bye_branch.is_none() =>
+        {
+            send_bye(draft, id, leg_id);
+            Ok(())
+        }
         Some(at) if at <= draft.now => {
             leg_released(draft, id, leg_id);
             Ok(())

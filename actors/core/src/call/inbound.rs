@@ -8,7 +8,7 @@ use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{ending, media, outbound};
+use super::{media, outbound};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -25,8 +25,8 @@ enum Caller {
     Trunk(TrunkId),
 }
 
-/// Where the number leads.
-enum Destination {
+/// Where a number leads.
+pub enum Destination {
     Queue(QueueId),
     Echo,
     Extension(AgentId),
@@ -34,7 +34,7 @@ enum Destination {
 }
 
 /// The SIP status that refuses, and how the record calls it.
-pub struct Refusal(u16, Disposition);
+pub struct Refusal(pub u16, pub Disposition);
 
 pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
     if let Some((id, leg)) = draft.world.leg_of_transaction(&invite.transaction) {
@@ -75,20 +75,13 @@ fn on_repeated(draft: &mut Draft<'_>, id: CallId, leg: LegId) {
 }
 
 fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refusal> {
-    let full = draft.world.calls.len() >= limits::CALLS_MAX
-        || draft.world.outbox.len() >= limits::OUTBOX_MAX;
-    if full {
+    if is_full(draft) {
         return Err(Refusal(503, Disposition::Rejected));
     }
     let caller = caller(draft, invite).ok_or(Refusal(403, Disposition::Rejected))?;
     let digits = invite.request.uri.user.clone().unwrap_or_default();
     let destination = look_up(draft, &digits).ok_or(Refusal(404, Disposition::Rejected))?;
-    if let Destination::Extension(callee) = &destination {
-        reachable(draft, callee)?;
-    }
-    if let Destination::Queue(queue) = &destination {
-        room(draft, queue)?;
-    }
+    takes(draft, &destination)?;
     if let Caller::Agent(id) = &caller
         && !draft.agent(id).is_some_and(agent::may_call)
     {
@@ -122,6 +115,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         media_version: 0,
         recording: None,
         flow: None,
+        transfers: Vec::new(),
     });
     if let Caller::Agent(agent) = caller {
         agent::on_originated(draft, &agent, id);
@@ -131,9 +125,18 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     }
     let trying = invite.request.respond(100, None, None);
     draft.respond(EntityId::Call(id), &invite.transaction, trying);
+    go_to(draft, id, destination);
+    Ok(())
+}
+
+/// The caller goes where the number leads; it was asked whether there is room.
+pub fn go_to(draft: &mut Draft<'_>, id: CallId, destination: Destination) {
     match destination {
         Destination::Echo => {
             answer(draft, id);
+            if let Some(call) = draft.call_mut(&id) {
+                call.state = State::InFlow;
+            }
             media::plan(draft, id);
         }
         Destination::Queue(queue) => {
@@ -143,7 +146,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         }
         Destination::Extension(callee) => {
             if !outbound::ring_extension(draft, id, &callee) {
-                ending::end_unanswered(draft, id, 503, Disposition::Rejected, Side::System);
+                outbound::unreached(draft, id, 503, Disposition::Rejected, Side::System);
             }
         }
         Destination::Flow(flow) => {
@@ -151,7 +154,20 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
             ivr::begin(draft, id, &flow);
         }
     }
-    Ok(())
+}
+
+/// May a call go there now?
+pub fn takes(draft: &Draft<'_>, destination: &Destination) -> Result<(), Refusal> {
+    match destination {
+        Destination::Extension(callee) => reachable(draft, callee),
+        Destination::Queue(queue) => room(draft, queue),
+        Destination::Echo | Destination::Flow(_) => Ok(()),
+    }
+}
+
+/// Has the shard room for no new call?
+pub fn is_full(draft: &Draft<'_>) -> bool {
+    draft.world.calls.len() >= limits::CALLS_MAX || draft.world.outbox.len() >= limits::OUTBOX_MAX
 }
 
 /// The call waits in a queue from now on.
@@ -163,7 +179,7 @@ pub fn join(draft: &mut Draft<'_>, id: CallId, queue: &QueueId) {
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Queued { queue: queue.clone() };
         call.queue = Some(queue.clone());
-        call.queued_at = Some(now);
+        call.queued_at.get_or_insert(now);
     }
 }
 
@@ -177,7 +193,7 @@ fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
 }
 
-fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
+pub fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
     let config = draft.config()?;
     if digits.is_empty() || digits.len() > limits::DIGITS_MAX {
         return None;
@@ -277,6 +293,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         transaction: Some(invite.transaction.clone()),
         local_tag,
         bye_branch: None,
+        refer: None,
         media: Media {
             port,
             ssrc: (draft.rng.next() >> 32) as u32,
@@ -295,7 +312,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
 /// 200 with our SDP to the caller; the channel is active.
 pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
-    let Some(leg) = call.caller() else { return };
+    let Some(leg) = call.caller().filter(|leg| leg.state == LegState::Trying) else { return };
     let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
     let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
@@ -354,6 +371,7 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         recording: None,
         flow: None,
         flow_path: Vec::new(),
+        transfers: Vec::new(),
     });
 }
 

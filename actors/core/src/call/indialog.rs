@@ -8,7 +8,7 @@ use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
-use super::{ending, media};
+use super::{ending, media, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
 use crate::draft::{ALLOW, CODECS, Draft};
@@ -43,12 +43,13 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
             response.headers.push_other("Allow", ALLOW);
             answer(draft, id, inbound, response);
         }
+        Method::Refer => transfer::on_refer(draft, id, leg_id, inbound),
+        // We have subscribed to nothing (RFC 6665 §8.3.2).
+        Method::Notify => answer(draft, id, inbound, inbound.request.respond(489, None, None)),
         Method::Ack
         | Method::Cancel
         | Method::Register
         | Method::Prack
-        | Method::Refer
-        | Method::Notify
         | Method::Subscribe
         | Method::Message
         | Method::Publish
@@ -146,7 +147,9 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
     leg.held = held;
     let agent = match &leg.role {
         Role::Caller => calling_agent,
-        Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent.clone()),
+        Role::Originator { agent, .. } | Role::Agent { agent, .. } | Role::Callee { agent, .. } => {
+            Some(agent.clone())
+        }
     };
     if let (Some(agent), true) = (agent, changed) {
         agent::on_held(draft, &agent, id, held);

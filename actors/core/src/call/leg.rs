@@ -33,6 +33,8 @@ pub struct Leg {
     pub dialog: Option<Arc<Dialog>>,
     /// The Via branch of the BYE that we sent.
     pub bye_branch: Option<String>,
+    /// What the peer is told of the transfer that it has asked for.
+    pub refer: Option<Refer>,
     pub media: Media,
     /// The peer holds: it wants to hear nothing (RFC 3264 §8.4).
     pub held: bool,
@@ -44,6 +46,9 @@ pub struct Leg {
 pub enum Role {
     /// Who called in.
     Caller,
+    /// An agent for whom we call (click-to-dial): the phone was rung first, and is the caller since
+    /// it answered.
+    Originator { agent: AgentId, offer: OfferId, ring_until: Millis },
     /// An agent to whom the queue offered the call.
     Agent { agent: AgentId, offer: OfferId, ring_until: Millis },
     /// A dialled extension.
@@ -75,6 +80,20 @@ pub enum State {
     Released,
 }
 
+/// The subscription that a REFER has made (RFC 3515 §2.4.4). One NOTIFY at a time is on its way, so
+/// that none overtakes another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refer {
+    /// The CSeq number of the REFER: the subscription's name (RFC 3515 §2.4.6).
+    pub id: u32,
+    /// The Via branch of the NOTIFY that waits for its answer.
+    pub branch: Option<String>,
+    /// That one tells how it ended: the subscription is over with it.
+    pub last: bool,
+    /// What is to be told then.
+    pub next: Option<u16>,
+}
+
 /// What the leg's RTP needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
@@ -93,14 +112,26 @@ impl Leg {
     pub fn agent(&self) -> Option<&AgentId> {
         match &self.role {
             Role::Caller => None,
-            Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent),
+            Role::Originator { agent, .. }
+            | Role::Agent { agent, .. }
+            | Role::Callee { agent, .. } => Some(agent),
         }
     }
 
     pub fn offer(&self) -> Option<OfferId> {
         match &self.role {
             Role::Caller => None,
-            Role::Agent { offer, .. } | Role::Callee { offer, .. } => Some(*offer),
+            Role::Originator { offer, .. }
+            | Role::Agent { offer, .. }
+            | Role::Callee { offer, .. } => Some(*offer),
+        }
+    }
+
+    /// The party for whom the call is made: it lasts as long as this one is there.
+    pub fn is_caller(&self) -> bool {
+        match self.role {
+            Role::Caller | Role::Originator { .. } => true,
+            Role::Agent { .. } | Role::Callee { .. } => false,
         }
     }
 
@@ -114,13 +145,19 @@ impl Leg {
         matches!(self.state, State::Answered | State::Active)
     }
 
+    /// The Via branches of what we have sent within the dialog and wait to be answered.
+    pub fn branches(&self) -> impl Iterator<Item = &String> {
+        let notify = self.refer.as_ref().and_then(|refer| refer.branch.as_ref());
+        self.bye_branch.iter().chain(notify)
+    }
+
     pub fn invite_branch(&self) -> &str {
         self.invite.headers.branch()
     }
 
     pub fn role_name(&self) -> &'static str {
         match self.role {
-            Role::Caller => "caller",
+            Role::Caller | Role::Originator { .. } => "caller",
             Role::Agent { .. } => "agent",
             Role::Callee { .. } => "callee",
         }
@@ -129,7 +166,7 @@ impl Leg {
     /// Who talks over the leg.
     pub fn side(&self) -> Side {
         match self.role {
-            Role::Caller => Side::Caller,
+            Role::Caller | Role::Originator { .. } => Side::Caller,
             Role::Agent { .. } => Side::Agent,
             Role::Callee { .. } => Side::Callee,
         }

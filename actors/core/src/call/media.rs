@@ -4,9 +4,11 @@ use tandem_sip::Millis;
 
 use super::leg::{Leg, Role};
 use super::state::{Call, State};
+use super::transfer;
 use crate::draft::Draft;
 use crate::effect::{Body, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
-use crate::ids::{CallId, EntityId};
+use crate::ids::{CallId, EntityId, LegId};
+use crate::ivr::state::State as RunState;
 
 /// Puts the plan that follows from the call's state into effect.
 pub fn plan(draft: &mut Draft<'_>, id: CallId) {
@@ -15,13 +17,17 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     call.media_version += 1;
     let connected = match call.state {
         State::Connected { leg } => Some(leg),
-        State::InFlow | State::Queued { .. } | State::Dialing { .. } | State::Ending => None,
+        State::Routing
+        | State::InFlow
+        | State::Queued { .. }
+        | State::Dialing { .. }
+        | State::Ending => None,
     };
     let caller = call.caller().map(|leg| leg.id);
     let mut legs = Vec::new();
     for leg in call.legs.iter().filter(|leg| call.is_live() && leg.media.port != 0) {
         let other = match (&leg.role, connected) {
-            (Role::Caller, other) => other,
+            (Role::Caller | Role::Originator { .. }, other) => other,
             (Role::Agent { .. } | Role::Callee { .. }, Some(this)) if this == leg.id => caller,
             (Role::Agent { .. } | Role::Callee { .. }, _) => None,
         };
@@ -30,13 +36,17 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
             (Some(other), _) if other.held => Source::Music,
             (Some(other), _) => Source::Leg(other.id),
             (None, State::InFlow) => in_flow(call, now),
-            (None, State::Queued { .. }) if leg.role == Role::Caller => Source::Music,
-            (None, State::Dialing { .. }) if leg.role == Role::Caller => Source::Ringback,
+            (None, State::Queued { .. }) if leg.is_caller() => Source::Music,
+            (None, State::Dialing { .. }) if leg.is_caller() => Source::Ringback,
             (None, _) => Source::Silence,
         };
         legs.push(media_leg(leg, source));
     }
-    let recording = match (call.recording, caller, connected) {
+    // While a transferred call goes on to somebody, its recording goes on with whoever is there.
+    let waits = transfer::pending(call).flatten();
+    let right = connected.or(waits).or(caller);
+    let is_served = |id: &LegId| legs.iter().any(|leg: &MediaLeg| leg.leg == *id);
+    let recording = match (call.recording, caller.filter(is_served), right.filter(is_served)) {
         (Some(id), Some(left), Some(right)) => Some(RecordingPlan { id, left, right }),
         _ => None,
     };
@@ -47,7 +57,9 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
 
 /// The prompt of the flow from where it is by now: a gateway that plays it already goes on.
 fn in_flow(call: &Call, now: Millis) -> Source {
-    let Some(run) = &call.flow else { return Source::Echo };
+    // A call that has left its flow may have been sent on to the echo.
+    let run = call.flow.as_ref().filter(|run| run.state != RunState::Over);
+    let Some(run) = run else { return Source::Echo };
     let Some((prompt, since)) = run.prompt() else { return Source::Silence };
     Source::Prompt(Prompt {
         prompt: prompt.clone(),

@@ -8,8 +8,10 @@ pub(crate) mod ending;
 pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;
+pub(crate) mod originate;
 pub(crate) mod outbound;
 pub mod refused;
+pub(crate) mod transfer;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
-use super::state::{Call, State};
-use super::{connect, ending};
+use super::state::{Call, Outcome, State};
+use super::{connect, ending, media, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -26,7 +26,8 @@ pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -
         .map_or(0, |queue| queue.ring_ms_max);
     let offer = OfferId(draft.rng.next());
     let role = Role::Agent { agent: to.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    if ring(draft, id, to, role).is_none() {
+    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    if ring(draft, id, to, role, &shown).is_none() {
         return false;
     }
     agent::on_offered(draft, to, id, offer);
@@ -41,19 +42,30 @@ pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) -> bo
     let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
     let offer = OfferId(draft.rng.next());
     let role = Role::Callee { agent: callee.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    let Some(leg) = ring(draft, id, callee, role) else { return false };
+    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    let Some(leg) = ring(draft, id, callee, role, &shown) else { return false };
     agent::on_offered(draft, callee, id, offer);
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Dialing { agent: callee.clone(), leg };
     }
+    // Who is not answered yet hears of the ringing from the own phone.
+    if draft.call(&id).and_then(Call::caller).is_some_and(Leg::is_up) {
+        media::plan(draft, id);
+    }
     true
 }
 
-/// Sends the INVITE of a new leg.
-fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<LegId> {
+/// Sends the INVITE of a new leg; the phone shows that `from` calls.
+pub fn ring(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    to: &AgentId,
+    role: Role,
+    from: &str,
+) -> Option<LegId> {
     let registration = draft.agent(to)?.registration.clone()?;
     let call = draft.call(&id)?;
-    let (anchor, from) = (call.gateway.clone(), call.from.clone());
+    let anchor = call.gateway.clone();
     let beside = call.caller().map(|leg| leg.media.codec);
     let (gateway, carrier) = (registration.gateway.clone(), registration.carrier);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
@@ -69,7 +81,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         session_version: 1,
     };
     let local_tag = draft.rng.hex();
-    let mut sender = address_of(&from, vip.ip())
+    let mut sender = address_of(from, vip.ip())
         .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &host(vip.ip()), None)));
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway, carrier);
@@ -98,6 +110,11 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     };
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
+    if let Some(by) = draft.call(&id).and_then(transferred_by) {
+        // RFC 3892 §2.1: who sent the caller on.
+        let by = NameAddr::new(Uri::sip(Some(&by.0), &host(vip.ip()), None));
+        invite.headers.push_other("Referred-By", &by.to_string());
+    }
     let leg = Leg {
         id: LegId(draft.rng.next()),
         role,
@@ -110,6 +127,7 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
         local_tag,
         dialog: None,
         bye_branch: None,
+        refer: None,
         media,
         held: false,
         release_at: None,
@@ -118,6 +136,14 @@ fn ring(draft: &mut Draft<'_>, id: CallId, to: &AgentId, role: Role) -> Option<L
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
     Some(leg_id)
+}
+
+/// Who sent on the call that goes to a new party.
+fn transferred_by(call: &Call) -> Option<&AgentId> {
+    match call.transfers.last() {
+        Some(last) if last.outcome != Outcome::Ended => Some(&last.agent),
+        Some(_) | None => None,
+    }
 }
 
 /// A response to a request of ours.
@@ -136,6 +162,10 @@ pub fn on_response(
         if response.status >= 200 {
             ending::leg_released(draft, id, leg_id);
         }
+        return Ok(());
+    }
+    if is_notify(leg, branch) {
+        transfer::on_notified(draft, id, leg_id, response.is_success());
         return Ok(());
     }
     // The answer to a CANCEL has the INVITE's branch and says nothing.
@@ -188,6 +218,10 @@ pub fn on_response(
             _,
         ) => Err(illegal(draft, id, leg_id, "response")),
     }
+}
+
+fn is_notify(leg: &Leg, branch: &str) -> bool {
+    leg.refer.as_ref().is_some_and(|refer| refer.branch.as_deref() == Some(branch))
 }
 
 fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16, dialing: bool) {
@@ -259,7 +293,7 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
             agent::on_missed(draft, &agent, offer, failure.reason());
             queue::on_offer_over(draft, id, offer);
         }
-        Role::Callee { agent, offer, .. } => {
+        Role::Callee { agent, offer, .. } | Role::Originator { agent, offer, .. } => {
             agent::on_withdrawn(draft, &agent, offer);
             if ivr::is_transferring(draft, id) {
                 ivr::on_transfer_failed(draft, id);
@@ -275,8 +309,17 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
                 }
                 Failure::Rejected { .. } => (480, Disposition::Rejected),
             };
-            ending::end_unanswered(draft, id, status, how, Side::Callee);
+            unreached(draft, id, status, how, Side::Callee);
         }
+    }
+}
+
+/// Nobody takes the call where it was to go: it comes back to whoever sent it on, or ends.
+pub fn unreached(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by: Side) {
+    if transfer::is_pending(draft, id) {
+        transfer::come_back(draft, id, status);
+    } else {
+        ending::end_unanswered(draft, id, status, how, by);
     }
 }
 
@@ -289,6 +332,10 @@ pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> 
     let (_, leg) = find(draft, id, leg_id)?;
     if leg.bye_branch.as_deref() == Some(branch) {
         ending::leg_released(draft, id, leg_id);
+        return Ok(());
+    }
+    if is_notify(leg, branch) {
+        transfer::on_notified(draft, id, leg_id, false);
         return Ok(());
     }
     let state = leg.state.clone();

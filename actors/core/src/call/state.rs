@@ -1,7 +1,7 @@
 use tandem_sip::Millis;
 use tandem_sip::sdp::Codec;
 
-use super::leg::{Leg, Role};
+use super::leg::Leg;
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
 use crate::ivr::state::Run;
 
@@ -33,20 +33,66 @@ pub struct Call {
     pub recording: Option<RecordingId>,
     /// The way through the flow that has the call, or had it.
     pub flow: Option<Run>,
+    /// In the order in which they were asked for; only the last may be under way.
+    pub transfers: Vec<Transfer>,
+}
+
+/// The caller was sent on to another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    pub at: Millis,
+    /// Who sent the caller on.
+    pub agent: AgentId,
+    pub to: String,
+    pub outcome: Outcome,
+}
+
+/// How a transfer ended: in one of three ways, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is under way; `leg` is of the one who waits for its end and has not hung up.
+    Pending {
+        leg: Option<LegId>,
+    },
+    WentOver,
+    /// Nobody took it, for this reason.
+    CameBack {
+        status: u16,
+    },
+    /// The call was over before.
+    Ended,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::WentOver => "went_over",
+            Self::CameBack { .. } => "came_back",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// The conversation.
 ///
 /// ```text
+/// originate ──▶ Routing
+///                  │ the phone answers
 /// INVITE ──queue──▶ Queued ──agent answers──▶ Connected ──hang-up──▶ Ending ──last leg──▶ (gone)
 ///    ├─────extension──▶ Dialing ──────────────────▲
 ///    ├─────echo──▶ InFlow ──hang-up──▶ Ending
 ///    └─────flow──▶ InFlow ──its queue, extension or hang-up──▶ Queued, Dialing, Ending
 ///                     ▲──────extension does not answer──────────────────┘
 /// ```
+///
+/// A call that is transferred goes from Connected to one of the others: see `transfer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The tenant's number has the call: a flow, or without one the echo.
+    /// We call for an agent, whose phone rings: where the call leads is looked up when it answers.
+    Routing,
+    /// The tenant's number has the call: the echo.
     InFlow,
     Queued {
         queue: QueueId,
@@ -73,7 +119,7 @@ impl Call {
     }
 
     pub fn caller(&self) -> Option<&Leg> {
-        self.legs.iter().find(|leg| leg.role == Role::Caller)
+        self.legs.iter().find(|leg| leg.is_caller())
     }
 
     /// The codec of the leg that this one talks with, or shall.
@@ -82,6 +128,7 @@ impl Call {
         let connected = match self.state {
             State::Connected { leg } if leg != id => self.leg(leg),
             State::Connected { .. }
+            | State::Routing
             | State::InFlow
             | State::Queued { .. }
             | State::Dialing { .. }
@@ -101,6 +148,7 @@ impl Call {
     /// The state's name as the API shows it.
     pub fn state_name(&self) -> &'static str {
         match self.state {
+            State::Routing => "routing",
             State::InFlow => "in_flow",
             State::Queued { .. } => "queued",
             State::Dialing { .. } => "dialing",

@@ -8,7 +8,6 @@ use tandem_sip::Millis;
 use super::flow::{Action, Choice, Flow, Gather, StepId};
 use super::keys::Digit;
 use super::state::{Run, State};
-use crate::call::leg::Role;
 use crate::call::state::State as CallState;
 use crate::call::{ending, inbound, media, outbound};
 use crate::cdr::Side;
@@ -278,8 +277,7 @@ fn go(draft: &mut Draft<'_>, id: CallId, flow: &Flow, mut to: StepId) {
                     to = *failed;
                     continue;
                 }
-                leave(draft, id, State::Transferring);
-                return media::plan(draft, id);
+                return leave(draft, id, State::Transferring);
             }
             Action::HangUp => break,
         }
@@ -338,7 +336,7 @@ fn keys_of<'d>(
     leg: LegId,
 ) -> Option<&'d mut super::keys::Keys> {
     let call = draft.call(&id).filter(|call| call.is_live())?;
-    let of_caller = call.leg(leg).is_some_and(|leg| leg.role == Role::Caller);
+    let of_caller = call.leg(leg).is_some_and(|leg| leg.is_caller());
     let wanted = call.flow.as_ref().is_some_and(|run| run.state != State::Over);
     if !of_caller || !wanted {
         return None;

@@ -40,6 +40,9 @@ enum Act {
     /// A key of the call's caller, so many behind the next.
     Press(usize, char, u64),
     PromptEnded(usize),
+    Originate(u16, &'static str),
+    Refer(usize, usize, &'static str),
+    Transfer(usize, &'static str),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -52,7 +55,13 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (1001_u16..=1008).prop_map(Act::Register),
         6 => number.clone().prop_map(Act::Call),
-        1 => ((1001_u16..=1008), number).prop_map(|(agent, to)| Act::AgentCalls(agent, to)),
+        1 => ((1001_u16..=1008), number.clone())
+            .prop_map(|(agent, to)| Act::AgentCalls(agent, to)),
+        2 => ((1001_u16..=1008), number.clone())
+            .prop_map(|(agent, to)| Act::Originate(agent, to)),
+        3 => (any::<usize>(), any::<usize>(), number.clone())
+            .prop_map(|(at, leg, to)| Act::Refer(at, leg, to)),
+        2 => (any::<usize>(), number).prop_map(|(at, to)| Act::Transfer(at, to)),
         4 => any::<usize>().prop_map(Act::Ack),
         8 => (any::<usize>(), status).prop_map(|(at, status)| Act::Answer(at, status)),
         3 => any::<usize>().prop_map(Act::Bye),
@@ -197,7 +206,7 @@ fn play(acts: &[Act]) -> Shard {
             Act::InviteAgain(at) => {
                 let leg = pick(*at).and_then(|call| shard.call(call).caller().cloned());
                 match leg {
-                    Some(leg) => {
+                    Some(leg) if leg.transaction.is_some() => {
                         shard
                             .event(GatewayEvent::Invite(Inbound {
                                 transaction: leg.transaction.expect("an inbound leg"),
@@ -209,7 +218,7 @@ fn play(acts: &[Act]) -> Shard {
                             }))
                             .1
                     }
-                    None => Vec::new(),
+                    Some(_) | None => Vec::new(),
                 }
             }
             Act::Silence(at, leg) => match pick(*at) {
@@ -252,10 +261,29 @@ fn play(acts: &[Act]) -> Shard {
                 }
                 None => Vec::new(),
             },
+            Act::Originate(from, to) => {
+                let (_, call, effects) = shard.originate(*from, to);
+                invited += usize::from(call.is_some());
+                effects
+            }
+            Act::Refer(at, leg, to) => match pick(*at) {
+                Some(call) => {
+                    let leg = leg % shard.call(call).legs.len();
+                    shard.refer(call, leg, 2 + turn as u32, to)
+                }
+                None => Vec::new(),
+            },
+            Act::Transfer(at, to) => match pick(*at) {
+                Some(call) => {
+                    let to = (*to).to_owned();
+                    let command = OperatorCommand::TransferCall { call, to };
+                    shard.operate(&format!("t{turn}"), command).1
+                }
+                None => Vec::new(),
+            },
             Act::PeersAnswer => {
                 let pending = std::mem::take(&mut pending);
-                shard.peers_answer(&pending);
-                Vec::new()
+                shard.peers_answer(&pending)
             }
         };
         pending.extend(effects);

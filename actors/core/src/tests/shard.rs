@@ -9,7 +9,7 @@ use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 use crate::agent::state::Agent;
 use crate::call::state::Call;
 use crate::command::{
-    Command, Envelope, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Register,
+    Command, Envelope, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Register,
     RequestedState, TransactionKey,
 };
 use crate::config::Config;
@@ -274,12 +274,13 @@ impl Shard {
         .1
     }
 
-    /// Every BYE and CANCEL among the effects is answered by its peer.
-    pub fn peers_answer(&mut self, effects: &[Effect]) {
+    /// Every BYE, NOTIFY and CANCEL among the effects is answered by its peer, and what comes of it.
+    pub fn peers_answer(&mut self, effects: &[Effect]) -> Vec<Effect> {
+        let mut more = Vec::new();
         for effect in effects {
             if let Body::Send { request, .. } = &effect.body {
                 let status = match request.method {
-                    Method::Bye => 200,
+                    Method::Bye | Method::Notify => 200,
                     // The INVITE that was cancelled.
                     Method::Cancel => 487,
                     _ => continue,
@@ -288,13 +289,15 @@ impl Shard {
                 if request.method == Method::Cancel {
                     response.headers.cseq.method = Method::Invite;
                 }
-                self.event(GatewayEvent::Response {
+                let (_, effects) = self.event(GatewayEvent::Response {
                     branch: request.headers.branch().to_owned(),
                     response: Box::new(response),
                     answer: None,
                 });
+                more.extend(effects);
             }
         }
+        more
     }
 
     pub fn agent(&self, id: u16) -> &Agent {
@@ -340,6 +343,28 @@ impl Shard {
         let call = self.invite(call_id, "4001").0.expect("a call");
         self.ack(call);
         call
+    }
+
+    pub fn operate(&mut self, key: &str, command: OperatorCommand) -> (Reply, Vec<Effect>) {
+        self.apply(Command::Keyed(Keyed { key: key.into(), keep_ms: 60_000, command }))
+    }
+
+    /// An operator has the extension call the number; the call, where it is placed.
+    pub fn originate(&mut self, from: u16, to: &str) -> (Reply, Option<CallId>, Vec<Effect>) {
+        let before: Vec<CallId> = self.leader.calls.keys().copied().collect();
+        let from = AgentId::from(from.to_string());
+        let key = format!("key{}", self.leader.index);
+        let (reply, effects) =
+            self.operate(&key, OperatorCommand::Originate { from, to: to.into() });
+        let new = self.leader.calls.keys().find(|id| !before.contains(id)).copied();
+        (reply, new, effects)
+    }
+
+    /// The phone of the leg at that place sends the caller on.
+    pub fn refer(&mut self, call: CallId, leg: usize, cseq: u32, to: &str) -> Vec<Effect> {
+        let mut refer = self.of_peer(call, leg, Method::Refer, cseq);
+        refer.headers.push_other("Refer-To", &format!("<sip:{to}@127.0.0.10>"));
+        self.in_dialog(refer, None)
     }
 
     pub fn agent_state(&self, id: u16) -> &'static str {

@@ -2,7 +2,7 @@ use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, narrow, need};
-use crate::command::{Command, Envelope, OperatorCommand, Origin, RequestedState};
+use crate::command::{Command, Envelope, Keyed, OperatorCommand, Origin, RequestedState};
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, LegId, OfferId};
@@ -20,7 +20,26 @@ impl Encode for Envelope {
             Command::Elected { node } => to.delimited(11, |to| to.text(1, node)),
             Command::Gateway(event) => to.message(12, event),
             Command::Due(deadline) => to.message(13, deadline),
-            Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
+            Command::Operator(command) => command.encode(to),
+            Command::Keyed(Keyed { key, keep_ms, command }) => to.delimited(20, |to| {
+                to.text(1, key);
+                to.uint(2, *keep_ms);
+                to.message(3, command);
+            }),
+            Command::Quarantine { entity, reason } => to.delimited(16, |to| {
+                to.message(1, entity);
+                to.text(2, reason);
+            }),
+            Command::Trim => to.delimited(17, |_| {}),
+        }
+    }
+}
+
+/// Numbered as in the envelope, where it stands without a message of its own.
+impl Encode for OperatorCommand {
+    fn encode(&self, to: &mut Writer) {
+        match self {
+            Self::SetAgentState { agent, state } => {
                 let (state, reason) = match state {
                     RequestedState::Ready => ("ready", ""),
                     RequestedState::NotReady { reason } => ("not_ready", reason.as_str()),
@@ -32,14 +51,51 @@ impl Encode for Envelope {
                     to.text(3, reason);
                 });
             }
-            Command::Operator(OperatorCommand::ReleaseCall { call }) => {
-                to.delimited(15, |to| to.fixed(1, call.0));
-            }
-            Command::Quarantine { entity, reason } => to.delimited(16, |to| {
-                to.message(1, entity);
-                to.text(2, reason);
+            Self::ReleaseCall { call } => to.delimited(15, |to| to.fixed(1, call.0)),
+            Self::TransferCall { call, to: number } => to.delimited(22, |to| {
+                to.fixed(1, call.0);
+                to.text(2, number);
             }),
-            Command::Trim => to.delimited(17, |_| {}),
+            Self::Originate { from, to: number } => to.delimited(21, |to| {
+                to.text(1, &from.0);
+                to.text(2, number);
+            }),
+        }
+    }
+}
+
+fn requested(set: proto::SetAgentState) -> Result<OperatorCommand, Error> {
+    let state = match set.state.as_str() {
+        "ready" => RequestedState::Ready,
+        "not_ready" => RequestedState::NotReady { reason: set.reason },
+        "logged_out" => RequestedState::LoggedOut,
+        other => return Err(Error::Unknown("agent state", other.to_owned())),
+    };
+    Ok(OperatorCommand::SetAgentState { agent: set.agent.into(), state })
+}
+
+fn release(release: &proto::ReleaseCall) -> OperatorCommand {
+    OperatorCommand::ReleaseCall { call: CallId(release.call) }
+}
+
+fn originate(originate: proto::Originate) -> OperatorCommand {
+    OperatorCommand::Originate { from: originate.from.into(), to: originate.to }
+}
+
+fn transfer(transfer: proto::TransferCall) -> OperatorCommand {
+    OperatorCommand::TransferCall { call: CallId(transfer.call), to: transfer.to }
+}
+
+impl TryFrom<proto::Operator> for OperatorCommand {
+    type Error = Error;
+
+    fn try_from(operator: proto::Operator) -> Result<Self, Error> {
+        use proto::operator::Command as From;
+        match need(operator.command, "operator.command")? {
+            From::SetAgentState(of) => requested(of),
+            From::ReleaseCall(of) => Ok(release(&of)),
+            From::Originate(of) => Ok(originate(of)),
+            From::TransferCall(of) => Ok(transfer(of)),
         }
     }
 }
@@ -62,19 +118,15 @@ impl TryFrom<proto::Envelope> for Envelope {
             From::Elected(elected) => Command::Elected { node: elected.node },
             From::Gateway(event) => Command::Gateway(event.try_into()?),
             From::Due(deadline) => Command::Due(deadline.try_into()?),
-            From::SetAgentState(set) => {
-                let state = match set.state.as_str() {
-                    "ready" => RequestedState::Ready,
-                    "not_ready" => RequestedState::NotReady { reason: set.reason },
-                    "logged_out" => RequestedState::LoggedOut,
-                    other => return Err(Error::Unknown("agent state", other.to_owned())),
-                };
-                let agent = set.agent.into();
-                Command::Operator(OperatorCommand::SetAgentState { agent, state })
-            }
-            From::ReleaseCall(release) => {
-                Command::Operator(OperatorCommand::ReleaseCall { call: CallId(release.call) })
-            }
+            From::SetAgentState(of) => Command::Operator(requested(of)?),
+            From::ReleaseCall(of) => Command::Operator(release(&of)),
+            From::Originate(of) => Command::Operator(originate(of)),
+            From::TransferCall(of) => Command::Operator(transfer(of)),
+            From::Keyed(keyed) => Command::Keyed(Keyed {
+                key: keyed.key,
+                keep_ms: keyed.keep_ms,
+                command: need(keyed.command, "keyed.command")?.try_into()?,
+            }),
             From::Quarantine(quarantine) => Command::Quarantine {
                 entity: need(quarantine.entity, "quarantine.entity")?.try_into()?,
                 reason: quarantine.reason,

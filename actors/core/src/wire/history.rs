@@ -1,7 +1,7 @@
 use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 
-use super::{Error, narrow, need};
+use super::{Error, narrow, need, transfers_from};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::command::{Gap, Quality};
 use crate::ids::{AgentId, CallId, FlowId, LegId, QueueId, RecordingId};
@@ -28,6 +28,7 @@ impl Encode for Cdr {
         to.some_fixed(17, self.recording.map(|recording| recording.0));
         to.some_text(20, self.flow.as_ref().map(|flow| &*flow.0));
         to.texts(21, self.flow_path.iter().map(|step| &**step));
+        to.messages(25, &self.transfers);
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         recording: cdr.recording.map(RecordingId),
         flow: cdr.flow.map(FlowId::from),
         flow_path: cdr.flow_path.into_iter().map(Into::into).collect(),
+        transfers: transfers_from(cdr.transfers)?,
     })
 }
 

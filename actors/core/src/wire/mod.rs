@@ -22,7 +22,9 @@ use crate::ids::{ChannelId, EntityId};
 use crate::proto;
 
 pub(crate) use history::{cdr_from, leg_quality_from, manifest_from};
-pub(crate) use row::{Counted, Invite, counts_from, invite_from, refused_from};
+pub(crate) use row::{
+    Counted, Invite, answered_from, counts_from, invite_from, refused_from, transfers_from,
+};
 
 /// Bytes that this build can't read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

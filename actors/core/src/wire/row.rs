@@ -9,9 +9,10 @@ use tandem_sip::{Millis, Request};
 
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
-use crate::call::leg::{Leg, Media, Role, State as LegState};
+use crate::answered::{self, Answered};
+use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::refused::Refused;
-use crate::call::state::{Call, State as CallState};
+use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId, QueueId, RecordingId};
@@ -22,6 +23,7 @@ impl Encode for Call {
     fn encode(&self, to: &mut Writer) {
         to.fixed(1, self.id.0);
         match &self.state {
+            CallState::Routing => to.flag(30, true),
             CallState::InFlow => to.flag(2, true),
             CallState::Queued { queue } => to.some_text(3, Some(&queue.0)),
             CallState::Dialing { agent, leg } => to.delimited(4, |to| {
@@ -47,6 +49,7 @@ impl Encode for Call {
         to.uint(20, self.media_version);
         to.some_fixed(21, self.recording.map(|recording| recording.0));
         to.some_message(22, self.flow.as_ref());
+        to.messages(31, &self.transfers);
     }
 }
 
@@ -74,6 +77,7 @@ impl Call {
     ) -> Result<Self, Error> {
         use proto::call::State as From;
         let state = match need(call.state, "call.state")? {
+            From::Routing(_) => CallState::Routing,
             From::InFlow(_) => CallState::InFlow,
             From::Queued(queue) => CallState::Queued { queue: queue.into() },
             From::Dialing(dialing) => {
@@ -105,6 +109,7 @@ impl Call {
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
             flow: call.flow.map(TryInto::try_into).transpose()?,
+            transfers: transfers_from(call.transfers)?,
         })
     }
 }
@@ -112,10 +117,11 @@ impl Call {
 impl Encode for Leg {
     fn encode(&self, to: &mut Writer) {
         to.fixed(1, self.id.0);
-        to.text(2, self.role_name());
+        to.text(2, role_name(&self.role));
         match &self.role {
             Role::Caller => {}
-            Role::Agent { agent, offer, ring_until }
+            Role::Originator { agent, offer, ring_until }
+            | Role::Agent { agent, offer, ring_until }
             | Role::Callee { agent, offer, ring_until } => {
                 to.text(3, &agent.0);
                 to.fixed(4, offer.0);
@@ -134,6 +140,17 @@ impl Encode for Leg {
         to.flag(16, self.held);
         to.some_uint(17, self.release_at.map(|at| at.0));
         put_carrier(to, 18, self.carrier);
+        to.some_message(30, self.refer.as_ref());
+    }
+}
+
+/// As the row has it; the API shows both kinds of callers as one.
+fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::Caller => "caller",
+        Role::Originator { .. } => "originator",
+        Role::Agent { .. } => "agent",
+        Role::Callee { .. } => "callee",
     }
 }
 
@@ -151,6 +168,7 @@ impl Leg {
         let ring_until = Millis(leg.ring_until);
         let role = match leg.role.as_str() {
             "caller" => Role::Caller,
+            "originator" => Role::Originator { agent, offer, ring_until },
             "agent" => Role::Agent { agent, offer, ring_until },
             "callee" => Role::Callee { agent, offer, ring_until },
             other => return Err(Error::Unknown("role", other.to_owned())),
@@ -179,11 +197,54 @@ impl Leg {
             local_tag: leg.local_tag,
             dialog: leg.dialog.map(Dialog::try_from).transpose()?.map(Arc::new),
             bye_branch: leg.bye_branch,
+            refer: leg.refer.map(refer_from).transpose()?,
             media: need(leg.media, "leg.media")?.try_into()?,
             held: leg.held,
             release_at: leg.release_at.map(Millis),
         })
     }
+}
+
+impl Encode for Refer {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.id);
+        to.some_text(2, self.branch.as_deref());
+        to.flag(3, self.last);
+        to.some_uint(4, self.next);
+    }
+}
+
+fn refer_from(refer: proto::Refer) -> Result<Refer, Error> {
+    let next = refer.next.map(|status| narrow(status, "refer.next")).transpose()?;
+    Ok(Refer { id: refer.id, branch: refer.branch, last: refer.last, next })
+}
+
+impl Encode for Transfer {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.at.0);
+        to.text(2, &self.agent.0);
+        to.text(3, &self.to);
+        to.text(4, self.outcome.as_str());
+        match self.outcome {
+            Outcome::Pending { leg } => to.some_fixed(5, leg.map(|leg| leg.0)),
+            Outcome::CameBack { status } => to.uint(6, status),
+            Outcome::WentOver | Outcome::Ended => {}
+        }
+    }
+}
+
+pub(crate) fn transfers_from(rows: Vec<proto::Transfer>) -> Result<Vec<Transfer>, Error> {
+    let transfer = |row: proto::Transfer| {
+        let outcome = match row.outcome.as_str() {
+            "pending" => Outcome::Pending { leg: row.leg.map(LegId) },
+            "went_over" => Outcome::WentOver,
+            "came_back" => Outcome::CameBack { status: narrow(row.status, "transfer.status")? },
+            "ended" => Outcome::Ended,
+            other => return Err(Error::Unknown("outcome of a transfer", other.to_owned())),
+        };
+        Ok(Transfer { at: Millis(row.at), agent: row.agent.into(), to: row.to, outcome })
+    };
+    rows.into_iter().map(transfer).collect()
 }
 
 impl Encode for Media {
@@ -419,6 +480,43 @@ pub(crate) fn refused_from(row: proto::Refused) -> Result<Refused, Error> {
         call: CallId(row.call),
         transaction: need(row.transaction, "refused.transaction")?.into(),
         until: Millis(row.until),
+    })
+}
+
+impl Encode for Answered {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.key);
+        to.uint(2, self.until.0);
+        to.message(3, &self.command);
+        match &self.outcome {
+            answered::Outcome::Done { json } => {
+                to.text(4, "done");
+                to.blob(6, json);
+            }
+            answered::Outcome::NotFound { what } => {
+                to.text(4, "not_found");
+                to.text(5, what);
+            }
+            answered::Outcome::Refused { sentence } => {
+                to.text(4, "refused");
+                to.text(5, sentence);
+            }
+        }
+    }
+}
+
+pub(crate) fn answered_from(row: proto::Answered) -> Result<Answered, Error> {
+    let outcome = match row.outcome.as_str() {
+        "done" => answered::Outcome::Done { json: row.json },
+        "not_found" => answered::Outcome::NotFound { what: row.sentence },
+        "refused" => answered::Outcome::Refused { sentence: row.sentence },
+        other => return Err(Error::Unknown("outcome", other.to_owned())),
+    };
+    Ok(Answered {
+        key: row.key,
+        until: Millis(row.until),
+        command: need(row.command, "answered.command")?.try_into()?,
+        outcome,
     })
 }
 

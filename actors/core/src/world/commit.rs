@@ -9,7 +9,7 @@ use super::indices::{EffectName, Effects, name};
 use super::{Meta, Rejection, Reply, World};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
-use crate::command::Envelope;
+use crate::command::{Command, Envelope};
 use crate::draft::{Ports, Writes};
 use crate::effect::{Body, Effect, EffectId};
 use crate::ids::EntityId;
@@ -44,6 +44,7 @@ impl World {
         }
         let effects = std::mem::take(&mut writes.effects);
         let refused = std::mem::take(&mut writes.refused);
+        let about = writes.about.take();
         rows.extend(writes.cdrs.iter().map(rows::cdr));
         rows.extend(writes.manifests.iter().map(rows::manifest));
         rows.extend(writes.qualities.iter().map(rows::quality));
@@ -68,6 +69,10 @@ impl World {
             self.remember_refused(refused, rows);
         }
         self.forget_old_refused(rows);
+        self.forget_old_answers(rows);
+        if let Command::Keyed(keyed) = &envelope.command {
+            self.remember_answer(keyed, reply, about.as_ref(), rows);
+        }
         rows.push(rows::world(self));
         (touched, effects)
     }
@@ -139,7 +144,7 @@ impl World {
         let EntityId::Call(call) = &effect.entity else { return false };
         let Some(call) = self.calls.get(call) else { return false };
         let name = Some(name(effect));
-        call.legs.iter().any(|leg| owed(leg) == name)
+        call.legs.iter().flat_map(owed).any(|owed| Some(owed) == name)
     }
 
     /// Puts an effect into the outbox; an earlier one of the same name need not be sent again.
@@ -179,10 +184,12 @@ impl Effects {
         old: &'a Call,
         new: Option<&'a Call>,
     ) -> impl Iterator<Item = EffectId> {
-        old.legs.iter().filter_map(move |leg| {
-            let name = owed(leg)?;
-            let still = new.and_then(|call| call.leg(leg.id)).and_then(owed);
-            if still == Some(name) { None } else { self.get(name) }
+        old.legs.iter().flat_map(move |leg| {
+            let still = new.and_then(|call| call.leg(leg.id));
+            let is_over = move |name: &EffectName<'_>| {
+                !still.into_iter().flat_map(owed).any(|still| still == *name)
+            };
+            owed(leg).filter(is_over).filter_map(|name| self.get(name))
         })
     }
 }
@@ -202,9 +209,15 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     }
 }
 
-/// The message of a leg whose transaction is open: a 200 until its ACK, a request until its answer
-/// (RFC 3261 §13.3.1.4, §17.1).
-fn owed(leg: &Leg) -> Option<EffectName<'_>> {
+/// The messages of a leg whose transactions are open: a 200 until its ACK, a request until its
+/// answer (RFC 3261 §13.3.1.4, §17.1).
+fn owed(leg: &Leg) -> impl Iterator<Item = EffectName<'_>> {
+    let notify = leg.refer.as_ref().and_then(|refer| refer.branch.as_ref());
+    let notify = notify.map(|branch| EffectName::Send(branch, &Method::Notify));
+    owed_by_state(leg).into_iter().chain(notify)
+}
+
+fn owed_by_state(leg: &Leg) -> Option<EffectName<'_>> {
     let sent = |method| Some(EffectName::Send(leg.invite_branch(), method));
     match leg.state {
         LegState::Answered => leg.transaction.as_ref().map(EffectName::Respond),

@@ -6,10 +6,10 @@ use super::Rejection;
 use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
-use crate::call::{ending, inbound, indialog, media, outbound};
+use crate::call::{ending, inbound, indialog, media, originate, outbound, transfer};
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
-use crate::command::{GatewayEvent, Login, Origin};
+use crate::command::{GatewayEvent, Login, OperatorCommand, Origin};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::draft::Draft;
@@ -128,6 +128,19 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     draft.writes.gateways.insert(origin.gateway.clone(), gateway);
     for call in calls {
         media::plan(draft, call);
+    }
+}
+
+pub(super) fn operator(draft: &mut Draft<'_>, command: &OperatorCommand) -> Result<(), Rejection> {
+    match command {
+        OperatorCommand::SetAgentState { agent, state } => {
+            agent::on_requested(draft, agent, state)?;
+            draft.writes.about = Some(EntityId::Agent(agent.clone()));
+            Ok(())
+        }
+        OperatorCommand::ReleaseCall { call } => ending::on_operator_release(draft, *call),
+        OperatorCommand::Originate { from, to } => originate::on_originate(draft, from, to),
+        OperatorCommand::TransferCall { call, to } => transfer::on_transfer(draft, *call, to),
     }
 }
 

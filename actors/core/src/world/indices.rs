@@ -28,6 +28,8 @@ pub(super) struct Indices {
     pub(super) flows: BTreeMap<SocketAddr, BTreeSet<AgentId>>,
     pub(super) deadlines: BTreeSet<(Millis, Deadline)>,
     pub(super) refused: BTreeSet<(Millis, TransactionKey)>,
+    /// Keys by when they are forgotten.
+    pub(super) answered: BTreeSet<(Millis, String)>,
     /// What a later effect of the same name replaces.
     pub(super) effects: Effects,
     /// Queues in which somebody waits.
@@ -137,6 +139,9 @@ impl World {
         for refused in self.refused.values() {
             indices.refused.insert((refused.until, refused.transaction.clone()));
         }
+        for answered in self.answered.values() {
+            indices.answered.insert((answered.until, answered.key.clone()));
+        }
         for effect in self.outbox.values() {
             indices.effects.insert(name(effect), effect.id);
         }
@@ -177,10 +182,10 @@ impl Indices {
                     None => drop(self.branches.remove(leg.invite_branch())),
                 }
             }
-            if let Some(branch) = &leg.bye_branch
-                && now.is_none_or(|now| now.bye_branch.as_ref() != Some(branch))
-            {
-                self.branches.remove(branch);
+            for branch in leg.branches() {
+                if now.is_none_or(|now| !now.branches().any(|still| still == branch)) {
+                    self.branches.remove(branch);
+                }
             }
         }
         let Some(new) = new else { return };
@@ -198,10 +203,10 @@ impl Indices {
                     }
                 }
             }
-            if let Some(branch) = &leg.bye_branch
-                && before.is_none_or(|before| before.bye_branch.as_ref() != Some(branch))
-            {
-                self.branches.insert(branch.clone(), place);
+            for branch in leg.branches() {
+                if before.is_none_or(|before| !before.branches().any(|known| known == branch)) {
+                    self.branches.insert(branch.clone(), place);
+                }
             }
         }
     }
@@ -311,12 +316,14 @@ fn call_deadlines<'a>(
 
 fn leg_deadlines(call: CallId, leg: &Leg) -> impl Iterator<Item = Due> + Clone + use<> {
     let ring_out = match &leg.role {
-        Role::Agent { offer, ring_until, .. } | Role::Callee { offer, ring_until, .. }
+        Role::Originator { offer, ring_until, .. }
+        | Role::Agent { offer, ring_until, .. }
+        | Role::Callee { offer, ring_until, .. }
             if leg.is_ringing() =>
         {
             Some((*ring_until, Deadline::RingOut { call, offer: *offer }))
         }
-        Role::Caller | Role::Agent { .. } | Role::Callee { .. } => None,
+        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => None,
     };
     let release = leg.release_at.map(|at| (at, Deadline::ReleaseOver { call, leg: leg.id }));
     ring_out.into_iter().chain(release)

@@ -2,6 +2,7 @@
 //! changed (`commit`) with the indices that follow from it (`indices`), and answers what the
 //! runtime asks (`ask`).
 
+mod answered;
 mod ask;
 mod commit;
 mod dispatch;
@@ -13,14 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tandem_sip::Millis;
 
-use crate::agent::machine as agent;
 use crate::agent::state::Agent;
+use crate::answered::Answered;
 use crate::call::ending;
-use crate::call::leg::{Role, State as LegState};
+use crate::call::leg::State as LegState;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
 use crate::channel::state::Channel;
-use crate::command::{Command, Envelope, OperatorCommand, TransactionKey};
+use crate::command::{Command, Envelope, TransactionKey};
 use crate::config::Config;
 use crate::draft::{Draft, Writes};
 use crate::effect::{Effect, EffectId};
@@ -60,6 +61,8 @@ pub struct World {
     pub gateways: BTreeMap<GatewayId, Gateway>,
     /// INVITEs that were refused a short while ago.
     pub refused: BTreeMap<TransactionKey, Refused>,
+    /// Operators' commands that were answered a while ago, by key.
+    pub answered: BTreeMap<String, Answered>,
     /// Effects that no gateway has said to be done.
     pub outbox: BTreeMap<EffectId, Effect>,
     indices: Indices,
@@ -75,8 +78,12 @@ pub enum Rejection {
     NotFound(String),
     #[error("{0}")]
     Refused(String),
-    #[error("the event has counted before")]
+    #[error("it has counted before")]
     Repeated,
+    #[error("the key {0:?} was used for another request before")]
+    KeyReused(String),
+    #[error("as many calls as the shard may have are live, or no port is free")]
+    Full,
     #[error("the event is of an earlier life of its gateway")]
     Stale,
     #[error("an earlier event of its gateway is missing")]
@@ -123,11 +130,10 @@ impl World {
                 dispatch::gateway_event(&mut draft, origin, event)?;
             }
             Command::Due(deadline) => dispatch::due(&mut draft, deadline)?,
-            Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
-                agent::on_requested(&mut draft, agent, state)?;
-            }
-            Command::Operator(OperatorCommand::ReleaseCall { call }) => {
-                ending::on_operator_release(&mut draft, *call)?;
+            Command::Operator(command) => dispatch::operator(&mut draft, command)?,
+            Command::Keyed(keyed) => {
+                self.check_key(keyed, draft.now)?;
+                dispatch::operator(&mut draft, &keyed.command)?;
             }
             Command::Quarantine { entity, reason } => {
                 dispatch::quarantine(&mut draft, entity, reason)
@@ -176,6 +182,6 @@ impl World {
 /// A leg that rang and is gone leaves a live call, so that calls stay small.
 fn drop_released_legs(draft: &mut Draft<'_>) {
     for call in draft.writes.calls.values_mut().flatten().filter(|call| call.is_live()) {
-        call.legs.retain(|leg| leg.role == Role::Caller || leg.state != LegState::Released);
+        call.legs.retain(|leg| leg.is_caller() || leg.state != LegState::Released);
     }
 }

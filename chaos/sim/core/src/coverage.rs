@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 12] = [
+pub const STATES: [&str; 13] = [
     "no call",
     "in flow",
     "waiting",
@@ -19,9 +19,10 @@ pub const STATES: [&str; 12] = [
     "prompt",
     "awaiting",
     "transfer",
+    "routing",
 ];
 
-pub const MARKS: [&str; 9] = [
+pub const MARKS: [&str; 15] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -31,6 +32,12 @@ pub const MARKS: [&str; 9] = [
     "a command panics",
     "a gateway without a lease is silent",
     "a stopped gateway is replaced",
+    "an operator asks again over a takeover",
+    "a key is refused for another request",
+    "a transfer goes over",
+    "a transfer comes back",
+    "a transfer ends with its call",
+    "a phone hears how its transfer ended",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -38,6 +38,7 @@ pub enum For {
     Replaced,
     PastCheck,
     Key,
+    Transfer,
 }
 
 #[derive(Debug)]

@@ -31,6 +31,11 @@ pub enum Event {
     },
     /// Agents at their desks look whether they are ready.
     Desk,
+    /// An operator asks for a call, once more where nobody has answered.
+    Place {
+        placed: usize,
+        attempt: u32,
+    },
 
     // Gateways and their streams to nodes.
     WakeGateway {

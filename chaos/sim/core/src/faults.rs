@@ -400,6 +400,7 @@ impl Simulation {
                 self.operate(Command::Operator(OperatorCommand::SetAgentState { agent, state }));
             }
         }
+        self.transfer_one();
         self.schedule.put(self.now + DESK_MS, Event::Desk);
     }
 }

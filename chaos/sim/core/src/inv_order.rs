@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tandem_core::call::state::State as CallState;
 use tandem_core::ids::{CallId, EntityId, OfferId};
 use tandem_core::queue::state::State;
 use tandem_sip::Millis;
@@ -59,10 +60,16 @@ impl Order {
             }
         }
         for entity in &step.applied.touched {
-            if let EntityId::Call(id) = entity
-                && !step.world.calls.contains_key(id)
-            {
-                self.places.remove(id);
+            if let EntityId::Call(id) = entity {
+                // One that is transferred may wait again, at a new place.
+                let waits = step
+                    .world
+                    .calls
+                    .get(id)
+                    .is_some_and(|call| matches!(call.state, CallState::Queued { .. }));
+                if !waits {
+                    self.places.remove(id);
+                }
             }
         }
         Ok(())

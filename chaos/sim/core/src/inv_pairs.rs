@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_core::call::leg::{Role, State as LegState};
+use tandem_core::call::leg::State as LegState;
 use tandem_core::ids::EntityId;
 
 use crate::violation::Checked;
@@ -19,10 +19,8 @@ pub fn after(step: &Step<'_>) -> Checked {
     }
     let mut talks = BTreeMap::new();
     for call in step.world.calls.values().filter(|call| call.is_live()) {
-        let mut up = call
-            .legs
-            .iter()
-            .filter(|leg| leg.state == LegState::Active && leg.role != Role::Caller);
+        let mut up =
+            call.legs.iter().filter(|leg| leg.state == LegState::Active && !leg.is_caller());
         let (first, second) = (up.next(), up.next());
         hold!(second.is_none(), "the caller of {} talks to two agents", call.id);
         if let Some(agent) = first.and_then(|leg| leg.agent()) {

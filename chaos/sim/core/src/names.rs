@@ -57,9 +57,18 @@ pub fn command(command: &Command) -> u64 {
         Command::Trim => 3,
         Command::Gateway(of) => event(of),
         Command::Due(due) => deadline(due),
-        Command::Operator(OperatorCommand::SetAgentState { agent, .. }) => of(&[4, text(&agent.0)]),
-        Command::Operator(OperatorCommand::ReleaseCall { call }) => of(&[5, call.0]),
+        Command::Operator(of) => operator(of),
+        Command::Keyed(keyed) => of(&[7, text(&keyed.key)]),
         Command::Quarantine { entity: id, .. } => of(&[6, entity(id)]),
+    }
+}
+
+fn operator(command: &OperatorCommand) -> u64 {
+    match command {
+        OperatorCommand::SetAgentState { agent, .. } => of(&[4, text(&agent.0)]),
+        OperatorCommand::ReleaseCall { call } => of(&[5, call.0]),
+        OperatorCommand::TransferCall { call, to } => of(&[9, call.0, text(to)]),
+        OperatorCommand::Originate { from, to } => of(&[8, text(&from.0), text(to)]),
     }
 }
 

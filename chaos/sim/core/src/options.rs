@@ -16,6 +16,7 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Only these of the planned faults and calls, by their numbers; all where it is none.
     pub keep_faults: Option<Vec<usize>>,
+    /// Those that operators place are counted on behind the callers'.
     pub keep_calls: Option<Vec<usize>>,
     /// These faults last so long and not as planned, milliseconds.
     pub shorter: BTreeMap<usize, u64>,

@@ -52,6 +52,18 @@ pub struct Press {
     pub key: char,
 }
 
+/// A call that an operator asks for.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub at: u64,
+    pub from: u16,
+    pub to: To,
+    /// Asks again so long after, whatever the answer was; with another body for the same key
+    /// where it is muddled.
+    pub again_after: Option<u64>,
+    pub muddled: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Call {
     pub at: u64,
@@ -119,6 +131,7 @@ pub struct Strike {
 pub struct Plan {
     pub settings: Settings,
     pub calls: Vec<Call>,
+    pub placed_calls: Vec<Placed>,
     pub strikes: Vec<Strike>,
     /// From here on nothing strikes, and what was broken is mended.
     pub heal_at: u64,
@@ -186,6 +199,7 @@ impl Fault {
 const HOUSE: u64 = 1;
 const CALLS: u64 = 2;
 const FAULTS: u64 = 3;
+const PLACED: u64 = 4;
 /// One caller every so often, on average.
 const ARRIVAL_MS: u64 = 450;
 const FIRST_CALL_MS: u64 = 1_200;
@@ -197,7 +211,8 @@ impl Plan {
         let settings = house(&mut Random::stream(seed, HOUSE));
         let calls = callers(&mut Random::stream(seed, CALLS), &settings, virtual_ms);
         let strikes = faults(&mut Random::stream(seed, FAULTS), &settings, virtual_ms);
-        Self { settings, calls, strikes, heal_at: virtual_ms * 7 / 10 }
+        let placed_calls = placed(&mut Random::stream(seed, PLACED), &settings, virtual_ms);
+        Self { settings, calls, placed_calls, strikes, heal_at: virtual_ms * 7 / 10 }
     }
 }
 
@@ -224,6 +239,27 @@ fn callers(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Cal
     let mut calls: Vec<Call> = (0..count).map(|_| caller(random, settings, last)).collect();
     calls.sort_by_key(|call| call.at);
     calls
+}
+
+/// One every so often, on average.
+const PLACED_MS: u64 = 5_000;
+
+fn placed(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Placed> {
+    let last = virtual_ms * 8 / 10;
+    let one = |random: &mut Random| Placed {
+        at: random.between(FIRST_CALL_MS, last.max(FIRST_CALL_MS)),
+        from: random.below(u64::from(settings.agents)) as u16,
+        to: match random.below(10) {
+            0..=2 => To::Echo,
+            3..=5 => To::Extension(random.below(u64::from(settings.agents)) as u16),
+            6 | 7 => To::Sales,
+            8 => To::Support,
+            _ => To::Nowhere,
+        },
+        again_after: random.percent(60).then(|| random.between(1, 4_000)),
+        muddled: random.percent(10),
+    };
+    (0..virtual_ms / PLACED_MS).map(|_| one(random)).collect()
 }
 
 fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {

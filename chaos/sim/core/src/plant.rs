@@ -89,6 +89,10 @@ plants! {
         "a gateway's new life plays a prompt from its beginning, not from where it is by now",
     ForgetInterDigit "forget-inter-digit-deadline"
         "a caller who has pressed some of several digits is waited for without an end",
+    ForgetKey "forget-key-on-leader-change"
+        "a new leader takes a repeated request for a new one",
+    KeepTransferor "keep-the-transferor"
+        "who has sent a caller on stays in the call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_core::agent::state::{Agent, State as AgentState};
 use tandem_core::call::leg::State as LegState;
-use tandem_core::call::state::{Call, State as CallState};
+use tandem_core::call::state::{Call, Outcome, State as CallState};
 use tandem_core::cdr::{Cdr, Disposition, Side};
 use tandem_core::command::{Command, Envelope, GatewayEvent};
 use tandem_core::deadline::Deadline;
@@ -95,6 +95,16 @@ pub fn decide(
             }
             Ok(writes)
         }
+        Some(Plant::ForgetKey) if world.calls.values().any(|call| call.takeovers > 0) => {
+            let mut forgetful = world.clone();
+            forgetful.answered.clear();
+            forgetful.handle(meta, envelope)
+        }
+        Some(Plant::KeepTransferor) => {
+            let mut writes = world.handle(meta, envelope)?;
+            keep_transferor(&mut writes, world);
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))
@@ -176,6 +186,7 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         recording: call.recording,
         flow: None,
         flow_path: Vec::new(),
+        transfers: call.transfers.clone(),
     }
 }
 
@@ -217,6 +228,30 @@ fn play_from_the_beginning(writes: &mut Writes) {
             }
         }
     }
+}
+
+/// Who has sent the caller on stays where it was.
+fn keep_transferor(writes: &mut Writes, world: &World) {
+    let mut kept = Vec::new();
+    for (id, call) in writes.calls.iter_mut() {
+        let (Some(call), Some(before)) = (call, world.calls.get(id)) else { continue };
+        let over = |call: &Call| {
+            call.transfers.iter().filter(|transfer| transfer.outcome == Outcome::WentOver).count()
+        };
+        if !call.is_live() || over(call) == over(before) {
+            continue;
+        }
+        for leg in call.legs.iter_mut().filter(|leg| leg.state == LegState::Releasing) {
+            if let Some(was) = before.leg(leg.id).filter(|was| was.state == LegState::Active) {
+                kept.extend(leg.bye_branch.clone());
+                *leg = was.clone();
+            }
+        }
+    }
+    writes.effects.retain(|effect| match &effect.body {
+        Body::Send { request, .. } => !kept.iter().any(|branch| branch == request.headers.branch()),
+        Body::Respond { .. } | Body::Media(_) => true,
+    });
 }
 
 fn with_everybody_ready(world: &World) -> World {

@@ -55,7 +55,7 @@ pub fn shrink(seed: u64, options: &Options) -> Option<Shrunk> {
     };
     let mut part = Part {
         faults: all(&options.keep_faults, plan.strikes.len()),
-        calls: all(&options.keep_calls, plan.calls.len()),
+        calls: all(&options.keep_calls, plan.calls.len() + plan.placed_calls.len()),
         shorter: options.shorter.clone(),
     };
     let mut runs = 0;

@@ -10,12 +10,14 @@ use tandem_core::config::{self, Config, Strategy, Target};
 use tandem_core::ids::{AgentId, QueueId, TrunkId};
 use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, Step as FlowStep, StepId};
 use tandem_core::ivr::keys::Digit;
+use tandem_core::ivr::state::State as RunState;
 use tandem_core::queue::state::State as EntryState;
 use tandem_core::{Applied, Meta};
 use tandem_sip::digest::ha1;
 
 use crate::consensus::{Consensus, NODES};
 use crate::coverage::Coverage;
+use crate::desk::Desk;
 use crate::draws::{Draws, For};
 use crate::event::{Damage, Event};
 use crate::gateway::Gateway;
@@ -42,6 +44,7 @@ pub struct Simulation {
     pub options: Options,
     pub settings: Settings,
     pub calls: Vec<plan::Call>,
+    pub placed_calls: Vec<plan::Placed>,
     pub strikes: Vec<Strike>,
     pub heal_at: u64,
     pub last_call_at: u64,
@@ -61,6 +64,7 @@ pub struct Simulation {
     pub gateway_ppm: [i64; GATEWAYS],
     pub peers: Vec<Peer>,
     pub addresses: BTreeMap<SocketAddr, usize>,
+    pub desk: Desk,
     pub rtp: BTreeMap<u16, (usize, usize)>,
     pub weather: Weather,
     pub damages: BTreeMap<usize, Damage>,
@@ -84,7 +88,7 @@ pub struct Simulation {
 impl Simulation {
     pub fn new(seed: u64, options: Options) -> Self {
         let plan = Plan::of(seed, options.virtual_ms);
-        let Plan { settings, calls, mut strikes, heal_at } = plan;
+        let Plan { settings, calls, placed_calls, mut strikes, heal_at } = plan;
         for (number, lasts_ms) in &options.shorter {
             if let Some(strike) = strikes.get_mut(*number) {
                 strike.lasts_ms = strike.lasts_ms.min(*lasts_ms);
@@ -95,8 +99,13 @@ impl Simulation {
             seed,
             settings,
             heal_at,
-            last_call_at: calls.last().map_or(0, |call| call.at),
+            last_call_at: calls
+                .last()
+                .map(|call| call.at)
+                .max(placed_calls.iter().map(|placed| placed.at).max())
+                .unwrap_or_default(),
             calls,
+            placed_calls,
             strikes,
             now: 0,
             schedule: Schedule::default(),
@@ -112,6 +121,7 @@ impl Simulation {
             gateway_ppm: [0; GATEWAYS],
             peers: Vec::new(),
             addresses: BTreeMap::new(),
+            desk: Desk::default(),
             rtp: BTreeMap::new(),
             weather: Weather::default(),
             damages: BTreeMap::new(),
@@ -157,6 +167,11 @@ impl Simulation {
         for (number, call) in self.calls.iter().enumerate() {
             if kept(&self.options.keep_calls, number) {
                 self.schedule.put(call.at, Event::Call(number));
+            }
+        }
+        for (number, placed) in self.placed_calls.iter().enumerate() {
+            if kept(&self.options.keep_calls, self.calls.len() + number) {
+                self.schedule.put(placed.at, Event::Place { placed: number, attempt: 1 });
             }
         }
         for (number, strike) in self.strikes.iter().enumerate() {
@@ -212,6 +227,7 @@ impl Simulation {
             Event::WakePeer { peer } => self.on_wake_peer(peer),
             Event::Packet { from, to, packet } => self.on_packet(from, to, &packet),
             Event::Desk => self.on_desk(),
+            Event::Place { placed, attempt } => self.place(placed, attempt),
             Event::WakeGateway { gateway, incarnation } => {
                 self.on_wake_gateway(gateway, incarnation);
             }
@@ -305,9 +321,11 @@ impl Simulation {
             states.insert(match &call.state {
                 CallState::InFlow => match &call.flow {
                     None => 1,
+                    Some(run) if run.state == RunState::Over => 1,
                     Some(run) if run.prompt().is_some() => 9,
                     Some(_) => 10,
                 },
+                CallState::Routing => 12,
                 CallState::Queued { queue } => {
                     let entry = front.queues.get(queue).and_then(|queue| queue.entry(call.id));
                     match entry.map(|entry| &entry.state) {
@@ -315,7 +333,11 @@ impl Simulation {
                         Some(EntryState::Waiting) | None => 2,
                     }
                 }
-                CallState::Dialing { .. } if call.flow.is_some() => 11,
+                CallState::Dialing { .. }
+                    if call.flow.as_ref().is_some_and(|run| run.state != RunState::Over) =>
+                {
+                    11
+                }
                 CallState::Dialing { .. } => 4,
                 CallState::Connected { .. } if call.is_held() => 7,
                 CallState::Connected { .. } => 6,

@@ -10,8 +10,9 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_flows, inv_offers, inv_order,
-    inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources, inv_time, inv_transitions,
+    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys, inv_offers,
+    inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources, inv_time,
+    inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -32,10 +33,12 @@ pub struct Watch {
     pub fence: inv_fence::Fences,
     pub flows: inv_flows::Flows,
     pub records: inv_records::Records,
+    keys: inv_keys::Keys,
     offers: inv_offers::Offers,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
     time: inv_time::Time,
+    transfers: inv_transfers::Transfers,
     transitions: inv_transitions::Transitions,
     /// The last entry that changed an entity; kept only for a planted bug.
     touched: BTreeMap<EntityId, u64>,
@@ -67,9 +70,11 @@ impl Watch {
         self.acknowledged.after(step);
         self.records.after(step).map_err(named("records"))?;
         self.qualities.after(step).map_err(named("quality"))?;
+        self.keys.after(step).map_err(named("keys"))?;
         self.offers.after(step).map_err(named("offers"))?;
         self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
+        self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
         inv_deadlines::after(step).map_err(named("deadlines"))?;
         inv_outbox::after(step).map_err(named("outbox"))?;

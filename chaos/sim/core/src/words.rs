@@ -9,14 +9,25 @@ pub fn command(command: &Command) -> String {
         Command::Elected { node } => format!("{node} is elected"),
         Command::Gateway(of) => event(of),
         Command::Due(deadline) => format!("{deadline:?} is due"),
-        Command::Operator(OperatorCommand::SetAgentState { agent, state }) => {
-            format!("agent {agent} asks for {state:?}")
-        }
-        Command::Operator(OperatorCommand::ReleaseCall { call }) => {
-            format!("an operator releases call {call}")
-        }
+        Command::Operator(of) => operator(of),
+        Command::Keyed(keyed) => format!("{} as {}", operator(&keyed.command), keyed.key),
         Command::Quarantine { entity, .. } => format!("{entity} is quarantined"),
         Command::Trim => "trim".into(),
+    }
+}
+
+fn operator(command: &OperatorCommand) -> String {
+    match command {
+        OperatorCommand::SetAgentState { agent, state } => {
+            format!("agent {agent} asks for {state:?}")
+        }
+        OperatorCommand::ReleaseCall { call } => format!("an operator releases call {call}"),
+        OperatorCommand::TransferCall { call, to } => {
+            format!("an operator sends call {call} to {to}")
+        }
+        OperatorCommand::Originate { from, to } => {
+            format!("an operator has {from} call {to}")
+        }
     }
 }
 

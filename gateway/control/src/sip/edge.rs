@@ -9,7 +9,7 @@ use tandem_sip::{Method, Request, Response};
 use super::stateless_tag;
 use crate::limits;
 
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY, REGISTER";
 const SDP: &str = "application/sdp";
 /// What a request may bring.
 const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
@@ -53,7 +53,8 @@ pub fn check(request: &Request) -> Result<(), Box<Response>> {
     check_extensions(request)?;
     check_accept(request)?;
     let outside = !request.is_in_dialog();
-    if outside && matches!(request.method, Method::Bye | Method::Update | Method::Info) {
+    let within = [Method::Bye, Method::Update, Method::Info, Method::Refer, Method::Notify];
+    if outside && within.contains(&request.method) {
         return Err(Box::new(answer(request, 481)));
     }
     Ok(())
@@ -75,14 +76,11 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
         | Method::Register
         | Method::Options
         | Method::Update
-        | Method::Info => return Ok(()),
-        // Known, and nothing that is done here (§8.2.1).
-        Method::Prack
+        | Method::Info
         | Method::Refer
-        | Method::Notify
-        | Method::Subscribe
-        | Method::Message
-        | Method::Publish => 405,
+        | Method::Notify => return Ok(()),
+        // Known, and nothing that is done here (§8.2.1).
+        Method::Prack | Method::Subscribe | Method::Message | Method::Publish => 405,
         // Not known at all (§21.5.2).
         Method::Other(_) => 501,
     };

@@ -23,7 +23,6 @@ async fn configured() -> (Desk, Arc<Solo>) {
         leading,
         routing,
         cluster: Arc::new(|| None),
-        answered: Mutex::default(),
     };
     assert_eq!(meta.get(meta::NONCE_KEY).unwrap().len(), 32);
     (desk, shard)
@@ -54,12 +53,16 @@ fn set_state(agent: &str, state: &str) -> pb::execute_request::Command {
     })
 }
 
+fn once(key: &str, command: pb::execute_request::Command) -> pb::ExecuteRequest {
+    pb::ExecuteRequest { idempotency_key: key.into(), keep_ms: 60_000, command: Some(command) }
+}
+
 #[tokio::test]
 async fn desk_refuses_reads_and_commands_when_another_leads() {
     let (desk, _shard) = configured().await;
     let refused = ask(&desk, "calls", &[]).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
-    let refused = desk.execute(String::new(), set_state("1001", "ready")).await.unwrap_err();
+    let refused = desk.execute(once("", set_state("1001", "ready"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
 }
 
@@ -98,29 +101,42 @@ async fn desk_says_what_is_wrong_when_a_parameter_is() {
 #[tokio::test]
 async fn desk_does_a_command_once_when_its_key_is_repeated() {
     let desk = leading().await;
-    let first = desk.execute("k".into(), set_state("1001", "not_ready")).await.unwrap();
-    let again = desk.execute("k".into(), set_state("1001", "ready")).await.unwrap();
-    assert_eq!(first, again);
+    let ask = |state: &str| desk.execute(once("k", set_state("1001", state)));
+    let first = ask("not_ready").await.unwrap();
+    let agent: Value = serde_json::from_slice(&first.json).unwrap();
+    assert_eq!((first.found, &agent["state"]), (true, &json!("not_ready")));
+    desk.execute(once("", set_state("1001", "logged_out"))).await.unwrap();
+    assert_eq!(ask("not_ready").await.unwrap(), first);
+    let other = ask("logged_out").await.unwrap();
+    assert!(other.key_reused, "{other:?}");
 }
 
 #[tokio::test]
 async fn desk_finds_nobody_when_the_agent_is_unknown() {
     let desk = leading().await;
-    let reply = desk.execute(String::new(), set_state("9999", "ready")).await.unwrap();
-    assert!(!reply.found);
+    let reply = desk.execute(once("", set_state("9999", "ready"))).await.unwrap();
+    assert_eq!((reply.found, reply.missing.as_str()), (false, "agent 9999"));
     let release = pb::execute_request::Command::ReleaseCall(pb::ReleaseCall { call: "x".into() });
-    assert!(!desk.execute(String::new(), release).await.unwrap().found);
-    let refused = desk.execute(String::new(), set_state("1001", "dancing")).await.unwrap_err();
+    assert!(!desk.execute(once("", release)).await.unwrap().found);
+    let refused = desk.execute(once("", set_state("1001", "dancing"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
 }
 
-#[test]
-fn answers_are_forgotten_in_order_when_there_are_many() {
-    let mut answered = Answered::default();
-    for key in 0..=KEYS_MAX {
-        answered.put(key.to_string(), pb::ExecuteReply { found: true, ..Default::default() });
-    }
-    assert_eq!(answered.get("0"), None);
-    assert!(answered.get("1").is_some());
-    assert_eq!(answered.by_key.len(), KEYS_MAX);
+#[tokio::test]
+async fn desk_refuses_to_place_a_call_without_a_phone_and_says_so_again() {
+    let desk = leading().await;
+    let place = |key: &str, from: &str| {
+        let originate = pb::Originate { from: from.into(), to: "4003".into() };
+        desk.execute(once(key, pb::execute_request::Command::Originate(originate)))
+    };
+    let refused = place("k", "1001").await.unwrap();
+    assert_eq!(refused.refusal, "extension 1001 has no registered phone");
+    assert_eq!(place("k", "1001").await.unwrap(), refused);
+    let missing = place("other", "1999").await.unwrap();
+    assert_eq!((missing.found, missing.missing.as_str()), (false, "extension \"1999\""));
+    // Without a key it might be placed twice.
+    assert_eq!(place("", "1001").await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    let transfer = pb::TransferCall { call: "01".into(), to: "4003".into() };
+    let transfer = once("t", pb::execute_request::Command::TransferCall(transfer));
+    assert!(!desk.execute(transfer).await.unwrap().found);
 }

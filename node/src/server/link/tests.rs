@@ -42,11 +42,7 @@ impl Node for Fake {
         Ok((kind == "calls").then(|| b"{}".to_vec()))
     }
 
-    async fn execute(
-        &self,
-        _key: String,
-        _command: pb::execute_request::Command,
-    ) -> Result<pb::ExecuteReply, Status> {
+    async fn execute(&self, _request: pb::ExecuteRequest) -> Result<pb::ExecuteReply, Status> {
         Ok(pb::ExecuteReply::default())
     }
 }

@@ -26,6 +26,15 @@ impl Agent {
                 self.end(&request.headers.call_id, Ended::ByPeer);
                 self.respond(&request, if known { 200 } else { 481 }, source).await;
             }
+            Method::Notify => {
+                self.check_cseq(&request);
+                self.respond(&request, 200, source).await;
+                let said = String::from_utf8_lossy(&request.body).into_owned();
+                let status = said.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+                if let Some(call) = self.shared.calls.lock().get_mut(&request.headers.call_id) {
+                    call.notified.extend(status);
+                }
+            }
             Method::Options | Method::Info | Method::Update => {
                 self.check_cseq(&request);
                 self.respond(&request, 200, source).await;
@@ -96,6 +105,7 @@ impl Agent {
             answer: None,
             repeat: None,
             acked: None,
+            notified: Vec::new(),
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
         match self.options.incoming {

@@ -31,6 +31,7 @@ impl Agent {
             repeat: None,
             remote_cseq: 0,
             acked: None,
+            notified: Vec::new(),
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
         self.send(&bytes, server).await;
@@ -74,6 +75,36 @@ impl Agent {
         tokio::spawn(async move {
             let response = answered.await.ok().flatten();
             let _ = commands.send(Command::FinalOfBye { call_id, response, done });
+        });
+    }
+
+    /// The other party shall go on to another number (RFC 3515).
+    pub(super) async fn send_refer(
+        &mut self,
+        call_id: &str,
+        to: &str,
+        done: oneshot::Sender<Result<u16>>,
+    ) {
+        let via = self.via();
+        let contact = bare(self.own_uri());
+        let target = bare(self.server_uri(Some(to)));
+        let request = {
+            let mut calls = self.shared.calls.lock();
+            let dialog = calls.get_mut(call_id).and_then(|call| call.dialog.as_mut());
+            dialog.map(|dialog| dialog.request(Method::Refer, via, Some(contact)))
+        };
+        let Some(mut request) = request else {
+            let _ = done.send(Err(anyhow::anyhow!("no such answered call")));
+            return;
+        };
+        request.headers.push_other("Refer-To", &target.to_string());
+        let server = self.options.server;
+        let (bytes, answered) = self.exchanges.begin(Instant::now(), &request, server);
+        self.send(&bytes, server).await;
+        tokio::spawn(async move {
+            let status = answered.await.ok().flatten().map(|response| response.status);
+            // Nobody may be waiting any more; that is the waiter's business.
+            let _ = done.send(status.context("REFER was never answered"));
         });
     }
 

@@ -5,8 +5,10 @@ mod connect;
 mod ending;
 mod inbound;
 mod indialog;
+mod originate;
 mod outbound;
 mod refused;
+mod transfer;
 
 use super::leg::{Leg, State};
 use crate::cdr::Cdr;

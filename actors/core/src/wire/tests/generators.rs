@@ -13,7 +13,7 @@ use super::values;
 use crate::call::leg::Media;
 use crate::cdr::Side;
 use crate::command::{
-    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Quality,
+    Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
 use crate::config::{self, Config, Number, Target, Trunk};
@@ -376,23 +376,31 @@ pub fn quality() -> impl Strategy<Value = Quality> {
     )
 }
 
-pub fn command() -> impl Strategy<Value = Command> {
+pub fn operator() -> impl Strategy<Value = OperatorCommand> {
     let state = prop_oneof![
         Just(RequestedState::Ready),
         text().prop_map(|reason| RequestedState::NotReady { reason }),
         Just(RequestedState::LoggedOut),
     ];
-    let operator = prop_oneof![
+    prop_oneof![
         (agent_id(), state)
             .prop_map(|(agent, state)| OperatorCommand::SetAgentState { agent, state }),
         call_id().prop_map(|call| OperatorCommand::ReleaseCall { call }),
-    ];
+        (agent_id(), text()).prop_map(|(from, to)| OperatorCommand::Originate { from, to }),
+        (call_id(), text()).prop_map(|(call, to)| OperatorCommand::TransferCall { call, to }),
+    ]
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    let keyed = (text(), any::<u64>(), operator())
+        .prop_map(|(key, keep_ms, command)| Command::Keyed(Keyed { key, keep_ms, command }));
     prop_oneof![
         1 => config().prop_map(|config| Command::Configure(Box::new(config))),
         1 => text().prop_map(|node| Command::Elected { node }),
         4 => event().prop_map(Command::Gateway),
         2 => deadline().prop_map(Command::Due),
-        2 => operator.prop_map(Command::Operator),
+        2 => operator().prop_map(Command::Operator),
+        1 => keyed,
         1 => (entity(), text()).prop_map(|(entity, reason)| Command::Quarantine { entity, reason }),
         1 => Just(Command::Trim),
     ]

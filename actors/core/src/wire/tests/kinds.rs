@@ -8,6 +8,7 @@ use prost::Message as _;
 use tandem_sip::Request;
 
 use crate::agent::state::Agent;
+use crate::answered::Answered;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
@@ -150,6 +151,10 @@ pub fn read_refused(bytes: &[u8]) -> Result<Refused, Error> {
     wire::refused_from(proto::Refused::decode(bytes)?)
 }
 
+pub fn read_answered(bytes: &[u8]) -> Result<Answered, Error> {
+    wire::answered_from(proto::Answered::decode(bytes)?)
+}
+
 macro_rules! kind {
     ($name:literal, $cases:ident, $write:expr, $read:expr) => {
         Box::new(Of { name: $name, cases: values::$cases(), write: $write, read: $read })
@@ -171,6 +176,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
         kind!("Counts", counts, write_counts, read_counts),
         kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),
+        kind!("Answered", answered, |v| row(rows::answered(&v.key, Some(v))), read_answered),
         kind!("Cdr", cdrs, |v| row(rows::cdr(v)), rows::decode_cdr),
         kind!("Manifest", manifests, |v| row(rows::manifest(v)), rows::decode_manifest),
         kind!("LegQuality", qualities, |v| row(rows::quality(v)), rows::decode_quality),

@@ -11,8 +11,8 @@ use super::generators::{
 };
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
-use crate::call::leg::{Leg, Role, State as LegState};
-use crate::call::state::{Call, State as CallState};
+use crate::call::leg::{Leg, Refer, Role, State as LegState};
+use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
@@ -24,6 +24,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let ring = || (agent_id(), offer_id(), millis());
     let role = prop_oneof![
         Just(Role::Caller),
+        ring().prop_map(|(agent, offer, ring_until)| Role::Originator { agent, offer, ring_until }),
         ring().prop_map(|(agent, offer, ring_until)| Role::Agent { agent, offer, ring_until }),
         ring().prop_map(|(agent, offer, ring_until)| Role::Callee { agent, offer, ring_until }),
     ];
@@ -41,11 +42,13 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     ]);
     let names = (leg_id(), gateway_id(), text(), option::of(text()));
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
-    let rest = (media(), any::<bool>(), option::of(millis()));
+    let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
+    let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
+    let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer));
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
-        let (media, held, release_at) = rest;
+        let (media, held, release_at, refer) = rest;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -59,6 +62,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             invite: invite.into(),
             local_tag,
             bye_branch,
+            refer,
             media,
             held,
             release_at,
@@ -66,8 +70,24 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     })
 }
 
+fn transfer() -> impl Strategy<Value = Transfer> {
+    let outcome = prop_oneof![
+        option::of(leg_id()).prop_map(|leg| Outcome::Pending { leg }),
+        Just(Outcome::WentOver),
+        any::<u16>().prop_map(|status| Outcome::CameBack { status }),
+        Just(Outcome::Ended),
+    ];
+    (millis(), agent_id(), text(), outcome).prop_map(|(at, agent, to, outcome)| Transfer {
+        at,
+        agent,
+        to,
+        outcome,
+    })
+}
+
 pub fn call() -> impl Strategy<Value = Call> {
     let state = prop_oneof![
+        Just(CallState::Routing),
         Just(CallState::InFlow),
         queue_id().prop_map(|queue| CallState::Queued { queue }),
         (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
@@ -83,13 +103,14 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), option::of(run()));
+    let moves = (option::of(run()), vec(transfer(), 0..3));
+    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, flow) = rest;
+            let (takeovers, media_version, recording, (flow, transfers)) = rest;
             Call {
                 id,
                 state,
@@ -109,6 +130,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 media_version,
                 recording,
                 flow,
+                transfers,
             }
         },
     )
@@ -275,6 +297,7 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             recording: call.recording,
             flow_path: call.flow.iter().map(|run| run.digits.as_str().into()).collect(),
             flow: call.flow.map(|run| run.flow),
+            transfers: call.transfers,
         },
     )
 }

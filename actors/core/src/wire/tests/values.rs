@@ -9,13 +9,14 @@ use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
 use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
 
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
-use crate::call::leg::{Leg, Media, Role, State as LegState};
+use crate::answered::{self, Answered};
+use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::refused::Refused;
-use crate::call::state::{Call, State as CallState};
+use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::{
-    Command, Envelope, Gap, GatewayEvent, Inbound, Login, OperatorCommand, Origin, Quality,
+    Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
 use crate::config::{self, Config, Number, Strategy, Target, Trunk, TrunkTls};
@@ -164,6 +165,27 @@ fn config() -> Config {
     configs().remove(0).1
 }
 
+fn originate() -> OperatorCommand {
+    OperatorCommand::Originate { from: agent_id(), to: "4001".into() }
+}
+
+fn transfer() -> OperatorCommand {
+    OperatorCommand::TransferCall { call: CALL, to: "1002".into() }
+}
+
+pub fn answered() -> Cases<Answered> {
+    let answered = |command, outcome| Answered { key: "k".into(), until: AT, command, outcome };
+    let json = br#"{"id":"1"}"#.to_vec();
+    let release = OperatorCommand::ReleaseCall { call: CALL };
+    let ready = OperatorCommand::SetAgentState { agent: agent_id(), state: RequestedState::Ready };
+    vec![
+        ("done", answered(originate(), answered::Outcome::Done { json })),
+        ("transfer", answered(transfer(), answered::Outcome::Done { json: Vec::new() })),
+        ("not_found", answered(release, answered::Outcome::NotFound { what: "call 1".into() })),
+        ("refused", answered(ready, answered::Outcome::Refused { sentence: "no phone".into() })),
+    ]
+}
+
 pub fn envelopes() -> Cases<Envelope> {
     let due = |deadline| Command::Due(deadline);
     let ask =
@@ -194,6 +216,9 @@ pub fn envelopes() -> Cases<Envelope> {
         ("quarantine_queue", quarantine(EntityId::Queue("support".into()))),
         ("quarantine_gateway", quarantine(EntityId::Gateway(gateway_id()))),
         ("trim", Command::Trim),
+        ("originate", Command::Operator(originate())),
+        ("transfer_call", Command::Operator(transfer())),
+        ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
         let origin = Origin { gateway: gateway_id(), incarnation: 2, sequence: 17 };
@@ -417,6 +442,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         local_tag: "t".into(),
         dialog: Some(Dialog::as_uas(&request(), "t").expect("a dialog").into()),
         bye_branch: None,
+        refer: None,
         media: Media {
             port: 20_000,
             ssrc: 0x5512_c0de,
@@ -441,6 +467,18 @@ fn outbound(id: LegId, state: LegState) -> Leg {
     leg
 }
 
+fn transfers() -> Vec<Transfer> {
+    [
+        Outcome::WentOver,
+        Outcome::CameBack { status: 486 },
+        Outcome::Ended,
+        Outcome::Pending { leg: None },
+        Outcome::Pending { leg: Some(OTHER_LEG) },
+    ]
+    .map(|outcome| Transfer { at: AT, agent: agent_id(), to: "1002".into(), outcome })
+    .into()
+}
+
 pub fn calls() -> Cases<Call> {
     let agent = agent_id();
     let call = |state, legs| Call {
@@ -462,6 +500,7 @@ pub fn calls() -> Cases<Call> {
         media_version: 1,
         recording: None,
         flow: None,
+        transfers: Vec::new(),
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -475,6 +514,10 @@ pub fn calls() -> Cases<Call> {
         CallState::Dialing { agent: agent.clone(), leg: OTHER_LEG },
         vec![inbound(LEG, LegState::Trying), callee, outbound(LegId(3), LegState::Proceeding)],
     );
+    let mut originator = outbound(OTHER_LEG, LegState::Alerting);
+    originator.role = Role::Originator { agent: agent.clone(), offer: OFFER, ring_until: AT };
+    let mut routing = call(CallState::Routing, vec![originator]);
+    (routing.channel, routing.calling_agent) = (None, Some(agent.clone()));
     let mut up = outbound(OTHER_LEG, LegState::Active);
     up.dialog = Some(Dialog::as_uac(&request(), &response()).expect("a dialog").into());
     (up.held, up.carrier) = (true, connection());
@@ -483,15 +526,35 @@ pub fn calls() -> Cases<Call> {
         queued_at: Some(AT.after(2)),
         connected_at: Some(AT.after(3)),
         queue: Some("support".into()),
-        agent: Some(agent),
+        agent: Some(agent.clone()),
         takeovers: 2,
         media_version: 5,
         recording: Some(RECORDING),
-        ..call(CallState::Connected { leg: OTHER_LEG }, vec![inbound(LEG, LegState::Active), up])
+        ..call(
+            CallState::Connected { leg: OTHER_LEG },
+            vec![inbound(LEG, LegState::Active), up.clone()],
+        )
     };
     let mut releasing = inbound(LEG, LegState::Releasing);
     (releasing.bye_branch, releasing.release_at) = (Some("z9hG4bKc".into()), Some(AT));
     releasing.media.port = 0;
+    let mut transferor = up.clone();
+    transferor.refer = Some(Refer { id: 7, branch: None, last: false, next: None });
+    let mut let_go = up.clone();
+    (let_go.id, let_go.state, let_go.media.port) = (LegId(5), LegState::Releasing, 0);
+    let_go.release_at = Some(AT);
+    let_go.refer =
+        Some(Refer { id: 7, branch: Some("z9hG4bKn".into()), last: true, next: Some(200) });
+    let mut target = outbound(LegId(6), LegState::Alerting);
+    target.role = Role::Callee { agent: agent.clone(), offer: OFFER, ring_until: AT };
+    let transferred = Call {
+        transfers: transfers(),
+        agent: Some(agent.clone()),
+        ..call(
+            CallState::Dialing { agent: agent.clone(), leg: LegId(6) },
+            vec![inbound(LEG, LegState::Active), transferor, let_go, target],
+        )
+    };
     let ending = call(
         CallState::Ending,
         vec![
@@ -539,6 +602,8 @@ pub fn calls() -> Cases<Call> {
         ("collecting", by_info),
         ("transferring", Call { flow: Some(run(RunState::Transferring)), ..dialing }),
         ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
+        ("routing", routing),
+        ("transferred", transferred),
     ]
 }
 
@@ -646,6 +711,7 @@ pub fn cdrs() -> Cases<Cdr> {
         recording: None,
         flow: None,
         flow_path: Vec::new(),
+        transfers: Vec::new(),
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -656,6 +722,7 @@ pub fn cdrs() -> Cases<Cdr> {
         agent: Some(agent_id()),
         takeovers: 2,
         recording: Some(RECORDING),
+        transfers: transfers()[..3].to_vec(),
         ..bare(Disposition::Answered, Side::Agent)
     };
     let led = Cdr {

@@ -264,6 +264,7 @@ impl Simulation {
                     && !self.options.has(Plant::EventBeforeLogin);
                 self.accept(n, &gateway, life, sequence, early);
             }
+            Proposed::Asked { placed } => self.on_placed(n, placed, reply),
             Proposed::Other => {}
         }
     }
@@ -330,14 +331,17 @@ impl Simulation {
 
     /// A desk's or operator's command, to whoever serves.
     pub fn operate(&mut self, command: Command) {
-        let serving = (0..NODES).find(|n| {
+        if let Some(n) = self.serving() {
+            self.propose(n, None, command, Proposed::Other);
+        }
+    }
+
+    pub fn serving(&self) -> Option<usize> {
+        (0..NODES).find(|n| {
             self.nodes[*n].is_up()
                 && self.nodes[*n].tree.is_some()
                 && self.consensus.leader == Some(*n)
-        });
-        if let Some(n) = serving {
-            self.propose(n, None, command, Proposed::Other);
-        }
+        })
     }
 
     pub fn gateway_named(&self, name: &GatewayId) -> Option<usize> {

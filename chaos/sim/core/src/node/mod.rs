@@ -66,6 +66,10 @@ pub enum Proposed {
         sequence: u64,
         new_call: bool,
     },
+    /// An operator waits.
+    Asked {
+        placed: usize,
+    },
     /// Nobody waits for the reply.
     Other,
 }

@@ -11,9 +11,10 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
 use super::Step;
 use super::endpoint::rtp_port_of_caller;
 use super::line::{Line, State};
+use crate::desk::digits;
 use crate::event::Event;
 use crate::packet::Packet;
-use crate::plan::{self, To};
+use crate::plan;
 use crate::simulation::Simulation;
 use crate::transactions::{Client, with_audio};
 
@@ -27,15 +28,7 @@ impl Simulation {
         if !self.peers[p].alive || self.peers[p].is_busy() {
             return;
         }
-        let digits = match call.to {
-            To::Support => "4001".to_owned(),
-            To::Sales => "4002".to_owned(),
-            To::Echo => "4003".to_owned(),
-            To::Extension(agent) => (1_001 + u32::from(agent)).to_string(),
-            To::Nowhere => "4999".to_owned(),
-            To::Flow => "4000".to_owned(),
-            To::Notice => "4004".to_owned(),
-        };
+        let digits = digits(call.to);
         let vip = self.gateways[self.peers[p].home].vip;
         let peer = &mut self.peers[p];
         let host = peer.address.ip().to_string();
@@ -201,7 +194,7 @@ impl Simulation {
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Press(key) => self.press(p, l, key),
-            Step::Ring | Step::Answer | Step::Refuse(_) | Step::Register => {}
+            Step::Ring | Step::Answer | Step::Refuse(_) | Step::Refer(_) | Step::Register => {}
         }
     }
 

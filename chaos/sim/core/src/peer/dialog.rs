@@ -9,7 +9,9 @@ use tandem_sip::{Method, NameAddr, Request, Response, Uri};
 
 use super::Step;
 use super::line::State;
+use crate::desk::digits;
 use crate::packet::Packet;
+use crate::plan::To;
 use crate::simulation::Simulation;
 use crate::transactions::{Client, Server};
 
@@ -24,6 +26,24 @@ impl Simulation {
         let Some(dialog) = &mut line.dialog else { return };
         let bye = Rc::new(dialog.request(Method::Bye, via, None));
         self.send_from_line(p, l, bye, None);
+    }
+
+    /// The caller shall go on to another number (RFC 3515).
+    pub fn refer(&mut self, p: usize, l: usize, to: To) {
+        let via = self.peers[p].via();
+        let address = self.peers[p].address;
+        let line = &mut self.peers[p].lines[l];
+        if line.state != State::Up {
+            return;
+        }
+        let contact = Uri::sip(Some("p"), &address.ip().to_string(), Some(address.port()));
+        let Some(dialog) = &mut line.dialog else { return };
+        let mut refer = dialog.request(Method::Refer, via, Some(NameAddr::new(contact)));
+        refer.headers.push_other("Refer-To", &format!("<sip:{}@demo.tandem>", digits(to)));
+        if line.rtp_port.is_multiple_of(10) {
+            refer.headers.push_other("Refer-Sub", "false");
+        }
+        self.send_from_line(p, l, Rc::new(refer), None);
     }
 
     /// A re-INVITE that holds, or that takes the call back.
@@ -153,8 +173,33 @@ impl Simulation {
             }
         }
         self.answer_on_line(p, l, key, packet, request, 200);
+        if request.method == Method::Notify {
+            self.on_notified(p, l, request);
+        }
         if request.method == Method::Bye {
             self.peers[p].lines[l].state = State::Over;
+        }
+    }
+
+    /// How the transfer ended: some phones hang up by themselves then, some wait for the BYE.
+    fn on_notified(&mut self, p: usize, l: usize, request: &Request) {
+        let said = String::from_utf8_lossy(&request.body).into_owned();
+        let status = said.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3));
+        let Some(status) = status.and_then(|status| status.parse::<u16>().ok()) else {
+            let what = format!("{} is notified of {said:?}", self.peers[p].name());
+            self.fail("peers", what);
+            return;
+        };
+        if status < 200 {
+            // A phone that trusts hangs up before it knows.
+            if self.peers[p].lines[l].rtp_port.is_multiple_of(14) {
+                self.plan_step(p, l, 5, Step::HangUp);
+            }
+            return;
+        }
+        self.coverage.mark("a phone hears how its transfer ended");
+        if status < 300 && self.peers[p].lines[l].rtp_port.is_multiple_of(4) {
+            self.plan_step(p, l, 2, Step::HangUp);
         }
     }
 

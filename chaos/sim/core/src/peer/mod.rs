@@ -20,6 +20,8 @@ use tandem_sip::{Param, Transport, Via};
 use line::Line;
 use registration::Registration;
 
+use crate::plan::To;
+
 /// A planned act of a user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -35,6 +37,8 @@ pub enum Step {
     Hold,
     Retrieve,
     Press(char),
+    /// Sends the caller on.
+    Refer(To),
     Register,
 }
 

@@ -12,6 +12,7 @@ use super::line::{Line, State};
 use crate::draws::For;
 use crate::names;
 use crate::packet::Packet;
+use crate::plan::To;
 use crate::simulation::Simulation;
 use crate::transactions::Server;
 
@@ -98,6 +99,7 @@ impl Simulation {
                 self.answer_invite(p, l, status);
             }
             Step::HangUp => self.hang_up(p, l),
+            Step::Refer(to) => self.refer(p, l, to),
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Ring
@@ -175,6 +177,16 @@ impl Simulation {
         self.plan_step(p, l, talk_ms, Step::HangUp);
         if random.percent(25) {
             self.plan_step(p, l, random.below(talk_ms), Step::Hold);
+        }
+        if random.percent(25) {
+            let to = match random.below(10) {
+                0 | 1 => To::Support,
+                2 => To::Sales,
+                3 => To::Echo,
+                4 => To::Nowhere,
+                _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
+            };
+            self.plan_step(p, l, random.below(talk_ms), Step::Refer(to));
         }
     }
 }

@@ -1,0 +1,64 @@
+//! A transfer ends in one of three ways, once: it went over, it came back, or the call ended; and
+//! the record says which.
+
+use std::collections::BTreeMap;
+
+use tandem_core::call::state::{Call, Outcome, Transfer};
+use tandem_core::ids::{CallId, EntityId};
+use tandem_core::rows::CDRS;
+
+use crate::coverage::Coverage;
+use crate::violation::Checked;
+use crate::watch::Step;
+
+#[derive(Debug, Default)]
+pub struct Transfers {
+    known: BTreeMap<CallId, Vec<Transfer>>,
+}
+
+fn is_pending(transfer: &Transfer) -> bool {
+    matches!(transfer.outcome, Outcome::Pending { .. })
+}
+
+impl Transfers {
+    pub fn after(&mut self, step: &Step<'_>, coverage: &mut Coverage) -> Checked {
+        for entity in &step.applied.touched {
+            let EntityId::Call(id) = entity else { continue };
+            match step.world.calls.get(id) {
+                Some(call) => self.call(call, coverage)?,
+                None => drop(self.known.remove(id)),
+            }
+        }
+        for row in step.applied.rows.iter().filter(|row| row.family == CDRS) {
+            let Some(cdr) = crate::inv_records::decoded(row) else { continue };
+            let open = cdr.transfers.iter().any(is_pending);
+            hold!(!open, "call {} is recorded with a transfer that has no end", cdr.call);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Call, coverage: &mut Coverage) -> Checked {
+        let before = self.known.insert(call.id, call.transfers.clone()).unwrap_or_default();
+        let fewer = call.transfers.len() < before.len();
+        hold!(!fewer, "call {} has forgotten a transfer", call.id);
+        for (then, now) in before.iter().zip(&call.transfers) {
+            let same = (then.at, &then.agent, &then.to) == (now.at, &now.agent, &now.to);
+            hold!(same, "a transfer of call {} has become another", call.id);
+            let decided_again = !is_pending(then) && then.outcome != now.outcome;
+            hold!(!decided_again, "a transfer of call {} ends for the second time", call.id);
+        }
+        let ended = call
+            .transfers
+            .iter()
+            .enumerate()
+            .filter(|(at, now)| !is_pending(now) && before.get(*at).is_none_or(is_pending));
+        for (_, transfer) in ended {
+            coverage.mark(match transfer.outcome {
+                Outcome::WentOver => "a transfer goes over",
+                Outcome::CameBack { .. } => "a transfer comes back",
+                Outcome::Ended | Outcome::Pending { .. } => "a transfer ends with its call",
+            });
+        }
+        Ok(())
+    }
+}
