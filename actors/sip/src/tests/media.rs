@@ -1,9 +1,7 @@
 //! What SDP says, and what two sides agree on.
 
 use super::SDP;
-use crate::sdp::{
-    Audio, Codec, Direction, Error, Payload, negotiate, negotiate_beside, offer,
-};
+use crate::sdp::{Audio, Codec, Direction, Error, Payload, negotiate, negotiate_beside, offer};
 
 fn edited(from: &str, to: &str) -> Result<Audio, Error> {
     assert!(SDP.contains(from), "{from}");
