@@ -123,7 +123,8 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         if let Some(dialog) = &mut leg.dialog {
             Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
         }
-        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() {
+        let as_safe = inbound.carrier.is_secure() || !leg.carrier.is_secure();
+        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() && as_safe {
             // A phone behind a NAT has lost its connection and opened another.
             (leg.peer, leg.carrier) = (inbound.source, inbound.carrier);
         }

@@ -54,15 +54,6 @@ struct Doors {
     reports: mpsc::Sender<Undelivered>,
 }
 
-impl Kind {
-    fn transport(&self) -> Transport {
-        match self {
-            Self::Tcp => Transport::Tcp,
-            Self::Tls(_) => Transport::Tls,
-        }
-    }
-}
-
 impl Listener {
     pub(super) fn new(ports: Vec<Port>, shared: Arc<Shared>, opens: mpsc::Receiver<Open>) -> Self {
         Self { ports, shared, opens }

@@ -63,6 +63,17 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
     let reinvite = shard.of_peer(call, 1, Method::Invite, 2);
     shard.in_dialog_over(reinvite, None, over(8));
     assert_eq!(leg(&shard, call, 1).carrier, over(8));
+
+    // Nobody talks a leg out of TLS.
+    let secure = |number| Carrier::Tls { connection: Some(ConnectionId(number)) };
+    let mut shard = Shard::new();
+    shard.register_over(1001, secure(7));
+    let call = shard.talk("c1");
+    for (cseq, from, to) in [(2, over(8), secure(7)), (3, secure(9), secure(9))] {
+        let reinvite = shard.of_peer(call, 1, Method::Invite, cseq);
+        shard.in_dialog_over(reinvite, None, from);
+        assert_eq!(leg(&shard, call, 1).carrier, to, "{from:?}");
+    }
 }
 
 #[test]
