@@ -49,6 +49,7 @@ async fn calls_over_tls_live_through_the_death_of_the_leader() -> Result<()> {
     house.agent_is("1001", "ready").await?;
     agent.set_incoming(Incoming::Ring)?;
     let given_up = plain.dial("4001")?;
+    plain.answered(&given_up, WITHIN).await?;
     house.agent_is("1001", "reserved").await?;
     assert_eq!(plain.hang_up(&given_up).await?, 200);
     agent

@@ -63,8 +63,6 @@ pub struct Tls {
 pub(crate) struct Current {
     /// Asks for a certificate, and takes any: what it is worth is judged afterwards.
     pub server: Arc<ServerConfig>,
-    /// Asks browsers for none: they would bother their users.
-    pub web_server: Arc<ServerConfig>,
     /// None where there are no roots.
     verified: Option<Arc<ClientConfig>>,
     unverified: Arc<ClientConfig>,
@@ -245,7 +243,6 @@ fn load(files: &Files) -> Result<Current, Error> {
     };
     Ok(Current {
         server: server(clients.as_ref()).map_err(unusable)?,
-        web_server: server(None).map_err(unusable)?,
         verified: roots.as_ref().map(|roots| client(Some(roots))).transpose().map_err(unusable)?,
         unverified: client(None).map_err(unusable)?,
         clients,

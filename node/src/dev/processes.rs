@@ -14,6 +14,7 @@ use crate::config::{Cluster, Role};
 pub struct Processes {
     pub sip: Vec<Vip>,
     /// Who vouches for the gateways' SIP certificates: for a phone to trust.
+    #[serde(default)]
     pub sip_ca_file: PathBuf,
     pub api: Vec<String>,
     pub token_file: PathBuf,
@@ -25,6 +26,7 @@ pub struct Vip {
     pub vip: String,
     pub serving: String,
     /// Where the same gateway serves TLS.
+    #[serde(default)]
     pub tls: String,
 }
 
