@@ -5,8 +5,5 @@ mod edge;
 mod harness;
 mod leaders;
 mod load;
-mod mutants;
-#[path = "../../../actors/sip/src/tests/mutate.rs"]
-mod mutate;
 mod outbound;
 mod tcp;
