@@ -18,7 +18,26 @@ PACKAGES := libclang-dev clang g++ sip-tester nftables iproute2
 # Simulated runs of the core: two halves, for two cores.
 SIM_SEEDS ?= 0..2500 2500..5000
 
-.PHONY: demo build test check fix ci bench clean tools
+# Peers that are not ours: baresip of this Debian, and Asterisk, which Debian 12 lacks, in a Debian 11 outside
+# of the checkout.
+PEER_PACKAGES := baresip-core debootstrap
+ASTERISK_ROOT ?= /var/tmp/tandem-peers/bullseye
+
+# Installs those of the Debian packages $(1) that this machine lacks.
+define install
+	missing=""; \
+	for package in $(1); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "== installing what this machine lacks:$$missing"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq; \
+	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+.PHONY: demo build test check fix ci bench interop peers clean tools
 
 demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
@@ -46,18 +65,23 @@ ci: check test
 bench: build ## measures, asserts nothing
 	@$(BIN)/tandem-bench $(BENCH_FLAGS)
 
+interop: build peers ## phones and a PBX that are not ours: a table of what works; INTEROP_FLAGS="--seconds 60" listens longer
+	@as_root=""; [ "$$(id -u)" = 0 ] || as_root="sudo -E"; \
+	$$as_root $(BIN)/tandem-interop --asterisk $(ASTERISK_ROOT) $(INTEROP_FLAGS)
+
+peers:
+	@$(call install,$(PEER_PACKAGES))
+	@as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	if [ ! -e $(ASTERISK_ROOT)/usr/sbin/asterisk ]; then \
+	  echo "== Debian 11 with Asterisk into $(ASTERISK_ROOT) (some minutes)"; \
+	  $$as_root rm -rf --one-file-system $(ASTERISK_ROOT).new; mkdir -p $(dir $(ASTERISK_ROOT)); \
+	  $$as_root debootstrap --variant=minbase --include=asterisk bullseye $(ASTERISK_ROOT).new http://deb.debian.org/debian >/dev/null; \
+	  $$as_root mv $(ASTERISK_ROOT).new $(ASTERISK_ROOT); \
+	fi
+
 clean:
 	cargo clean
 
 tools:
-	@missing=""; \
-	for package in $(PACKAGES); do \
-	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-	  echo "== installing what this machine lacks:$$missing"; \
-	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
-	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq; \
-	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	fi
+	@$(call install,$(PACKAGES))
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (https://rustup.rs), then run this again"; exit 1; }

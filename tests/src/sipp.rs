@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -20,11 +21,22 @@ pub struct Load {
     pub talk_ms: u32,
 }
 
+/// One call by a scenario of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario<'a> {
+    pub file: &'a Path,
+    pub number: &'a str,
+    pub tcp: bool,
+    /// Its own; those behind it are for media.
+    pub port: u16,
+}
+
 /// Dropping it ends it.
 pub struct Sipp {
     child: Child,
     /// Removed with it.
-    _scenario: tempfile::TempPath,
+    _scenario: Option<tempfile::TempPath>,
+    errors: Option<tempfile::TempPath>,
 }
 
 impl Sipp {
@@ -44,7 +56,34 @@ impl Sipp {
             .stderr(Stdio::null())
             .spawn()
             .context("start sipp (Debian: sip-tester)")?;
-        Ok(Self { child, _scenario: scenario })
+        Ok(Self { child, _scenario: Some(scenario), errors: None })
+    }
+
+    /// Plays a scenario once.
+    pub fn play(vip: SocketAddr, scenario: &Scenario<'_>) -> Result<Self> {
+        let errors = tempfile::Builder::new().suffix(".log").tempfile()?.into_temp_path();
+        let child = Command::new("sipp")
+            .arg(vip.to_string())
+            .arg("-sf")
+            .arg(scenario.file)
+            .args(["-s", scenario.number, "-i", "127.0.0.1", "-nostdin", "-m", "1"])
+            .args(["-t", if scenario.tcp { "t1" } else { "u1" }])
+            .args(["-p", &scenario.port.to_string(), "-mp", &(scenario.port + 2).to_string()])
+            .args(["-recv_timeout", "10000", "-timeout", "30s", "-timeout_error", "-trace_err"])
+            .arg("-error_file")
+            .arg(&errors)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start sipp (Debian: sip-tester)")?;
+        Ok(Self { child, _scenario: None, errors: Some(errors) })
+    }
+
+    /// What it has written of what went wrong.
+    pub fn errors(&self) -> String {
+        let text = self.errors.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        text.unwrap_or_default()
     }
 
     /// It exits 0 only if every call went by its scenario.

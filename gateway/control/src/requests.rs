@@ -334,7 +334,12 @@ impl Control {
                 return;
             }
         }
-        let answered = self.servers.respond(now, &key, &edge::answer(&request, 200));
+        // Its tag is that of the INVITE's answers (§9.2), where there was one.
+        let mut answer = edge::answer(&request, 200);
+        if let Some(tag) = self.servers.tag_of(&invite) {
+            answer.headers.to.set_tag(tag);
+        }
+        let answered = self.servers.respond(now, &key, &answer);
         if let Some(transmit) = answered.transmit {
             count_response(200);
             self.transmit(transmit);

@@ -432,18 +432,6 @@ impl Phone {
         }
     }
 
-    /// How many messages have come; each can be read.
-    pub fn drain(&self) -> usize {
-        let mut buffer = vec![0; 65_536];
-        let mut messages = 0;
-        while let Ok((length, from)) = self.socket.try_recv_from(&mut buffer) {
-            assert_eq!(from, self.server);
-            tandem_sip::parse(&buffer[..length]).expect("SIP");
-            messages += 1;
-        }
-        messages
-    }
-
     /// Sends and waits for the answer's status.
     pub async fn ask(&self, text: &str) -> Response {
         self.send(text).await;

@@ -1,5 +1,5 @@
 //! Messages spoiled on purpose: what networks, bad peers and enemies do to a datagram. The same
-//! seed gives the same mutants. The tests of the gateway and of its control use this file.
+//! seed gives the same mutants. The tests of the gateway's control use this file.
 
 /// Numbers without a source of randomness: the same in each run (SplitMix64).
 pub struct Numbers(pub u64);

@@ -32,6 +32,8 @@ struct Server {
     ack: Option<AckName>,
     /// Of an INVITE that begins a call.
     call: Option<CallName>,
+    /// The To tag of an INVITE's answers.
+    tag: Option<String>,
     armed: Option<Millis>,
 }
 
@@ -124,6 +126,7 @@ impl Servers {
                 request: None,
                 ack: None,
                 call: None,
+                tag: None,
                 armed: None,
             },
         );
@@ -164,6 +167,11 @@ impl Servers {
         }
     }
 
+    /// The To tag of what was answered to the INVITE.
+    pub fn tag_of(&self, invite: &Key) -> Option<&str> {
+        self.by_id.get(self.ids.get(invite)?)?.tag.as_deref()
+    }
+
     /// Nothing was said to this request yet, so nothing was promised.
     pub fn is_silent(&self, key: &Key) -> bool {
         self.ids.get(key).and_then(|id| self.by_id.get(id)).is_some_and(|server| server.silent)
@@ -189,6 +197,11 @@ impl Servers {
             }
         };
         let Some(server) = self.by_id.get_mut(&id) else { return Answered::default() };
+        if let (None, Machine::Invite(_), Some(tag)) =
+            (&server.tag, &server.machine, response.headers.to_tag())
+        {
+            server.tag = Some(tag.to_owned());
+        }
         let way = &server.way;
         let outputs = match &mut server.machine {
             Machine::Invite(machine) => machine.handle_response(now, response),

@@ -1,6 +1,7 @@
 //! What the edge refuses by itself, and why it says so.
 
 use tandem_core::demo::demo_config;
+use tandem_sip::dialog::cancel_for;
 use tandem_sip::{Message, Request, Response, digest, parse};
 
 use super::{Bench, invite};
@@ -86,6 +87,23 @@ fn caller_who_takes_no_sdp_is_not_acceptable() {
         let request = with("a", &format!("Accept: {accept}\r\n"), "");
         assert_eq!(answer(&mut bench, &request).map(|it| it.status), status, "{accept}");
     }
+}
+
+/// RFC 3261 §9.2: SIPp sends its next request to the tag that it has heard last.
+#[test]
+fn cancel_is_answered_with_the_tag_of_its_invite() {
+    let mut bench = Bench::led();
+    bench.send(&invite("a"));
+    bench.respond(1, &invite("a"), 180);
+    bench.outputs();
+    let found = answer(&mut bench, &cancel_for(&invite("a"))).unwrap();
+    assert_eq!((found.status, found.headers.to_tag()), (200, Some("t")));
+    // Nothing was said to this one yet.
+    bench.send(&invite("b"));
+    bench.outputs();
+    let found = answer(&mut bench, &cancel_for(&invite("b"))).unwrap();
+    assert_eq!(found.status, 200);
+    assert!(found.headers.to_tag().is_some_and(|tag| tag.len() == 16));
 }
 
 /// RFC 3261 §8.2.2.2
