@@ -266,6 +266,8 @@ mod tests {
             cause: String::new(),
             takeovers: 0,
             recording: None,
+            flow: None,
+            flow_path: None,
         })
     }
 

@@ -6,7 +6,6 @@ mod keys;
 
 use super::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use super::keys::Digit;
-use super::state::State;
 use crate::command::GatewayEvent;
 use crate::effect::{Body, Effect, Prompt, Source};
 use crate::ids::{CallId, LegId};
