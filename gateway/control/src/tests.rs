@@ -48,7 +48,8 @@ impl Bench {
 
     fn route(&mut self) {
         self.control.on_session(self.now, NODE);
-        let routing = Routing { shard: SHARD, config: demo_config(), nonce_key: vec![1; 32] };
+        let routing =
+            Routing { shard: SHARD, config: demo_config().into(), nonce_key: vec![1; 32] };
         self.control.on_down(self.now, NODE, Down::Routing(routing));
         self.lead(1);
     }
