@@ -262,7 +262,7 @@ fn read(body: pb::down::Body) -> Option<Down> {
         pb::down::Body::Routing(routing) => match wire::decode_config(&routing.config) {
             Ok(config) => Some(Down::Routing(Routing {
                 shard: routing.shard,
-                config,
+                config: config.into(),
                 nonce_key: routing.nonce_key,
             })),
             Err(error) => {

@@ -42,7 +42,7 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Routing {
     pub shard: u32,
-    pub config: Config,
+    pub config: Box<Config>,
     /// The key of the digest nonces: the same on every gateway. Never logged.
     pub nonce_key: Vec<u8>,
 }

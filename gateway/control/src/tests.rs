@@ -61,7 +61,7 @@ impl Bench {
     }
 
     fn configure(&mut self, config: Config) {
-        let routing = Routing { shard: SHARD, config, nonce_key: vec![1; 32] };
+        let routing = Routing { shard: SHARD, config: config.into(), nonce_key: vec![1; 32] };
         self.control.on_down(self.now, NODE, Down::Routing(routing));
     }
 

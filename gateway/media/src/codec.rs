@@ -204,7 +204,7 @@ const _: () = assert!(TAPS == SAMPLES_PER_MS as usize, "a millisecond of delay, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tones::{self, share_at};
+    use crate::tones::{self, Piece as _, share_at};
 
     /// A second of a tone through encoder and decoder, in packets.
     fn through(codec: Codec, hz: u32, packet: usize) -> Vec<i16> {

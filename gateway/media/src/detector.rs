@@ -199,6 +199,8 @@ fn power(block: &[f32], hz: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use crate::tones::Piece as _;
+
     use super::*;
     use crate::random::Random;
 

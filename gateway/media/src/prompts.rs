@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn decoded(clip: &Clip) -> Vec<i16> {
-        clip.ulaw.iter().map(|code| g711::linear(Codec::Pcmu)[usize::from(*code)]).collect()
+        clip.ulaw.iter().map(|code| g711::linear(Law::Mu)[usize::from(*code)]).collect()
     }
 
     #[test]
@@ -274,10 +274,10 @@ mod tests {
     fn clip_is_silent_behind_its_end() {
         let clip = Clip::new(&[8_000; 200]);
         let mut out = [0; 160];
-        clip.fill(Codec::Pcma, 100, &mut out);
+        clip.fill(Law::A, 100, &mut out);
         assert!(out[..100].iter().all(|code| *code == out[0]) && out[0] != 0xd5);
         assert!(out[100..].iter().all(|code| *code == 0xd5));
-        clip.fill(Codec::Pcmu, u64::MAX, &mut out);
+        clip.fill(Law::Mu, u64::MAX, &mut out);
         assert_eq!(out, [0xff; 160]);
     }
 }

@@ -699,7 +699,7 @@ fn key_of_a_phone_without_telephone_event_is_heard_in_its_tones() {
         peer.send(sequence, 0, &codes);
     }
     let event = bench.engine.events().recv_timeout(WITHIN).expect("a key");
-    let Event::Dtmf { call: CALL, leg: CALLER, digit: '5', duration_ms } = event else {
+    let Event::Dtmf { call: CALL, leg: CALLER, digit: '5', duration_ms, number: 1 } = event else {
         panic!("{event:?}")
     };
     assert!((125..=165).contains(&duration_ms), "{duration_ms}");

@@ -60,6 +60,7 @@ impl Bench {
             telephone_event: Some(101),
             ssrc: 9,
             source,
+            role: "caller",
         };
         let plan = Plan { call: CALL, version: self.version, legs: vec![leg], recording: None };
         self.engine.apply(plan).expect("a good plan");

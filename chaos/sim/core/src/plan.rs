@@ -200,6 +200,7 @@ const HOUSE: u64 = 1;
 const CALLS: u64 = 2;
 const FAULTS: u64 = 3;
 const PLACED: u64 = 4;
+const REFUSED: u64 = 5;
 /// One caller every so often, on average.
 const ARRIVAL_MS: u64 = 450;
 const FIRST_CALL_MS: u64 = 1_200;
@@ -209,9 +210,11 @@ const KEYS: [char; 12] = ['0', '0', '0', '1', '2', '3', '4', '4', '5', '9', '#',
 impl Plan {
     pub fn of(seed: u64, virtual_ms: u64) -> Self {
         let settings = house(&mut Random::stream(seed, HOUSE));
-        let calls = callers(&mut Random::stream(seed, CALLS), &settings, virtual_ms);
+        let mut calls = callers(&mut Random::stream(seed, CALLS), &settings, virtual_ms);
         let strikes = faults(&mut Random::stream(seed, FAULTS), &settings, virtual_ms);
         let placed_calls = placed(&mut Random::stream(seed, PLACED), &settings, virtual_ms);
+        calls.extend(refused_in_the_last_moment(&mut Random::stream(seed, REFUSED), &strikes));
+        calls.sort_by_key(|call| call.at);
         Self { settings, calls, placed_calls, strikes, heal_at: virtual_ms * 7 / 10 }
     }
 }
@@ -298,6 +301,33 @@ fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {
         keys: if matches!(to, To::Flow | To::Notice) { keys(random) } else { Vec::new() },
         by_info: random.percent(15),
     }
+}
+
+/// Callers whose refusal a gateway may die with: its next life is asked again.
+fn refused_in_the_last_moment(random: &mut Random, strikes: &[Strike]) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for strike in strikes {
+        let Fault::KillGateway { gateway } = strike.fault else { continue };
+        let before = random.between(1, 120);
+        if strike.at < FIRST_CALL_MS + before || !random.percent(30) {
+            continue;
+        }
+        calls.push(Call {
+            at: strike.at - before,
+            gateway,
+            from: From::Carrier { tcp: false },
+            to: To::Nowhere,
+            cancel_after: 20_000,
+            talk_ms: 1_000,
+            ack_after: Some(0),
+            hold: None,
+            vanish_after: None,
+            offerless: false,
+            keys: Vec::new(),
+            by_info: false,
+        });
+    }
+    calls
 }
 
 /// Some press nothing, some what the menu offers, some several keys faster than anybody hears them.

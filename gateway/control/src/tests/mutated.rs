@@ -157,7 +157,7 @@ impl World {
                     }
                 }
             },
-            GatewayEvent::Request(inbound) => {
+            GatewayEvent::Request(inbound) | GatewayEvent::Info { inbound, .. } => {
                 let response = match call_of(inbound.source) {
                     Some(call) => {
                         self.news[call].push_back(inbound.request.method.to_string());
@@ -183,7 +183,10 @@ impl World {
             | GatewayEvent::ClientTimeout { .. }
             | GatewayEvent::AckTimeout { .. }
             | GatewayEvent::RtpSilence { .. }
-            | GatewayEvent::Recorded(_) => {}
+            | GatewayEvent::Recorded(_)
+            | GatewayEvent::Quality(_)
+            | GatewayEvent::Digit { .. }
+            | GatewayEvent::PromptEnded { .. } => {}
         }
     }
 

@@ -65,7 +65,7 @@ impl Simulation {
             Down::Routing => {
                 let routing = link::Routing {
                     shard: SHARD,
-                    config: crate::simulation::house(&self.settings),
+                    config: crate::simulation::house(&self.settings).into(),
                     nonce_key: NONCE_KEY.to_vec(),
                 };
                 let control = &mut self.gateways[g].state.control;
