@@ -18,9 +18,9 @@ impl Encode for Config {
         to.uint(8, self.acw_ms);
         to.uint(9, self.no_answer_ms);
         to.uint(10, self.call_ms_max);
-        to.flag(40, self.tls_unverified);
         to.messages(11, self.flows.iter().map(|flow| &**flow));
         to.messages(12, self.retired.iter().map(|flow| &**flow));
+        to.flag(40, self.tls_unverified);
     }
 }
 

@@ -106,13 +106,13 @@ impl Encode for MediaLeg {
         to.uint(7, self.ssrc);
         to.text(8, source);
         to.fixed(9, source_leg);
-        to.some_text(15, self.role.map(Side::as_str));
         if let Source::Prompt(prompt) = &self.source {
             to.text(10, &prompt.prompt.0);
             to.uint(11, prompt.play);
             to.uint(12, prompt.offset_ms);
             to.flag(13, prompt.barge_in);
         }
+        to.some_text(15, self.role.map(Side::as_str));
     }
 }
 
