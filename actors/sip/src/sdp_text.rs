@@ -230,16 +230,16 @@ impl Audio {
     }
 }
 
-/// The first of the offer's codecs that is among `ours`: the offerer's preference counts.
+/// The first of the offer's codecs that is among `ours`: the offerer's preference counts (RFC 3264
+/// §6.1), but G.711 goes before what is wider. Music, prompts and recordings have no more than it,
+/// and the other leg seldom has.
 ///
 /// # Errors
 /// [`Error::NoCommonCodec`].
 pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
-    let payload = offer
-        .payloads
-        .iter()
-        .find(|payload| ours.contains(&payload.codec))
-        .ok_or(Error::NoCommonCodec)?;
+    let shared = || offer.payloads.iter().filter(|payload| ours.contains(&payload.codec));
+    let of_telephones = shared().find(|payload| payload.codec != Codec::G722);
+    let payload = of_telephones.or_else(|| shared().next()).ok_or(Error::NoCommonCodec)?;
     Ok(Agreed {
         codec: payload.codec,
         payload: payload.number,
