@@ -144,10 +144,10 @@ impl Tracer {
         let orders = self.orders.clone();
         let gone = || std::io::Error::other("the trace's writer is gone");
         // The queue may be full, and whoever asks may wait.
-        tokio::task::spawn_blocking(move || orders.send(Order::Flush(reply)))
-            .await
-            .map_err(std::io::Error::other)?
-            .map_err(|_| gone())?;
+        let asked = tokio::task::spawn_blocking(move || orders.send(Order::Flush(reply)).is_ok());
+        if !asked.await.map_err(std::io::Error::other)? {
+            return Err(gone());
+        }
         let segments = answer.await.map_err(|_| gone())??;
         tokio::task::spawn_blocking(move || segments::search(&segments, call))
             .await

@@ -298,7 +298,7 @@ fn gateways_new_life_goes_on_in_the_prompt_where_it_is_by_now() {
     led.shard.log_in(ports);
     let plan = led.shard.leader.outbox.values().last().cloned().unwrap();
     assert_eq!(
-        (prompt(&[plan.clone()]).offset_ms, prompt(&[plan]).play),
+        (prompt(std::slice::from_ref(&plan)).offset_ms, prompt(std::slice::from_ref(&plan)).play),
         (1_700 + ENTRIES_MS, first)
     );
     // Its keys are counted from 1 again.
