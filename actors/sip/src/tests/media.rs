@@ -31,15 +31,17 @@ fn offered_payload_type_is_kept() {
 }
 
 #[test]
-fn codec_of_the_other_leg_goes_before_the_offerers_first() {
+fn codec_of_the_other_leg_goes_before_g_711_and_that_before_what_is_wider() {
     // G.722 with its clock of 8 kHz (RFC 3551 §4.5.2), once by its static number alone.
     for formats in ["9 8 96\r\na=rtpmap:9 G722/8000\r\n", "9 8 96\r\n"] {
         let offer = edited("18 8 0 96\r\na=rtpmap:8 PCMA/8000/1\r\n", formats).unwrap();
         let ours = [Codec::Pcmu, Codec::Pcma, Codec::G722];
         let of = |beside| negotiate_beside(&offer, &ours, beside).map(|a| (a.codec, a.payload));
-        assert_eq!(of(None), Ok((Codec::G722, 9)));
-        assert_eq!(of(Some(Codec::Pcma)), Ok((Codec::Pcma, 8)));
-        assert_eq!(of(Some(Codec::Pcmu)), Ok((Codec::G722, 9)), "which it does not offer");
+        assert_eq!(of(None), Ok((Codec::Pcma, 8)));
+        assert_eq!(of(Some(Codec::G722)), Ok((Codec::G722, 9)));
+        assert_eq!(of(Some(Codec::Pcmu)), Ok((Codec::Pcma, 8)), "which it does not offer");
+        let wide = negotiate(&offer, &[Codec::G722]);
+        assert_eq!(wide.map(|agreed| agreed.payload), Ok(9), "there is no other");
         let narrow = negotiate_beside(&offer, &[Codec::Pcma], Some(Codec::G722));
         assert_eq!(narrow.map(|agreed| agreed.codec), Ok(Codec::Pcma), "which we don't have");
     }
