@@ -77,6 +77,8 @@ pub struct Manifest {
 pub struct LegQuality {
     /// Who carried the leg: after a takeover there are two rows of it.
     pub gateway: GatewayId,
+    /// And in which of its lives: a later one may have carried the leg for a moment.
+    pub incarnation: u64,
     pub quality: Quality,
 }
 
@@ -85,6 +87,7 @@ impl LegQuality {
     pub fn key(&self) -> Vec<u8> {
         let mut key = self.quality.call.0.to_be_bytes().to_vec();
         key.extend(self.quality.leg.0.to_be_bytes());
+        key.extend(self.incarnation.to_be_bytes());
         key.extend(self.gateway.0.as_bytes());
         key
     }

@@ -62,7 +62,8 @@ pub fn cdr(row: &[u8]) -> Option<view::Cdr> {
 
 /// A row of the family of qualities.
 pub fn quality(row: &[u8]) -> Option<Value> {
-    let LegQuality { gateway, quality } = rows::decode_quality(row).inspect_err(unreadable).ok()?;
+    let known = rows::decode_quality(row).inspect_err(unreadable).ok()?;
+    let LegQuality { gateway, quality, .. } = known;
     let ms = |us: u32| f64::from(us) / 1_000.0;
     Some(json!({
         "role": quality.role.map(Side::as_str),

@@ -145,12 +145,14 @@ impl Encode for LegQuality {
     fn encode(&self, to: &mut Writer) {
         to.text(1, &self.gateway.0);
         to.message(2, &self.quality);
+        to.uint(3, self.incarnation);
     }
 }
 
 pub(crate) fn leg_quality_from(row: proto::LegQuality) -> Result<LegQuality, Error> {
     Ok(LegQuality {
         gateway: row.gateway.into(),
+        incarnation: row.incarnation,
         quality: need(row.quality, "leg_quality.quality")?.try_into()?,
     })
 }

@@ -91,8 +91,9 @@ pub(super) fn gateway_event(
         }
         GatewayEvent::Quality(quality) => {
             // History: the call may be long over, its record written.
-            let (gateway, quality) = (origin.gateway.clone(), quality.clone());
-            draft.writes.qualities.push(LegQuality { gateway, quality });
+            let Origin { gateway, incarnation, .. } = origin.clone();
+            let quality = quality.clone();
+            draft.writes.qualities.push(LegQuality { gateway, incarnation, quality });
             Ok(())
         }
         GatewayEvent::Digit { call, leg, number, digit, .. } => {

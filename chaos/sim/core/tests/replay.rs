@@ -138,6 +138,8 @@ fn seeds_that_once_failed_pass() {
         5_310,
         // The answer to a caller who was refused came before there was a way to undo it.
         11_974, 17_479,
+        // A new life of a gateway told anew of a leg that the last one had told of.
+        4_632,
         // The check itself: the one node that had applied an entry was killed as it was told.
         53_147,
     ];

@@ -285,7 +285,8 @@ fn quality_of_a_leg_stands_beside_the_record_that_did_not_wait_for_it() {
         let (reply, effects) = shard.event(GatewayEvent::Quality(of(leg, role)));
         assert_eq!((reply, effects), (Reply::Done, Vec::new()));
         let gateway = GatewayId::from(GATEWAY);
-        let expected = LegQuality { gateway, quality: of(leg, role) };
+        let incarnation = shard.leader.gateways[&gateway].incarnation;
+        let expected = LegQuality { gateway, incarnation, quality: of(leg, role) };
         let row = &shard.rows[&(rows::QUALITIES, expected.key())];
         assert_eq!(rows::decode_quality(row), Ok(expected));
     }

@@ -94,10 +94,11 @@ proptest! {
         manifest in manifest(),
         gateway in gateway_id(),
         quality in quality(),
+        incarnation: u64,
     ) {
         prop_assert_eq!(rows::decode_cdr(&value(rows::cdr(&cdr))), Ok(cdr));
         prop_assert_eq!(rows::decode_manifest(&value(rows::manifest(&manifest))), Ok(manifest));
-        let quality = LegQuality { gateway, quality };
+        let quality = LegQuality { gateway, incarnation, quality };
         prop_assert_eq!(rows::decode_quality(&value(rows::quality(&quality))), Ok(quality));
     }
 

@@ -367,7 +367,7 @@ fn bare_quality() -> Quality {
 }
 
 pub fn qualities() -> Cases<LegQuality> {
-    let of = |quality| LegQuality { gateway: gateway_id(), quality };
+    let of = |quality| LegQuality { gateway: gateway_id(), incarnation: 3, quality };
     vec![("quality", of(quality())), ("bare", of(bare_quality()))]
 }
 
