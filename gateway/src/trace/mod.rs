@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tandem_core::command::GatewayEvent;
 use tandem_core::effect::{Body as EffectBody, Effect, MediaPlan, Source};
 use tandem_core::ids::{CallId, EntityId};
-use tandem_sip::{Flow, Message, Method, Way};
+use tandem_sip::{Flow, Message, Way};
 use tokio::sync::oneshot;
 
 use record::{Body, Direction, Record};
@@ -67,7 +67,7 @@ impl Tracer {
 
     pub fn received(&self, flow: &Flow, message: &Message) {
         let headers = message.headers();
-        if !is_of_a_call(&headers.cseq.method) {
+        if !is_of_a_call(headers.cseq.method.as_str()) {
             return;
         }
         self.note(None, || Body::Sip {
@@ -76,14 +76,14 @@ impl Tracer {
             local: flow.local,
             peer: flow.remote,
             call_id: headers.call_id.clone(),
-            bytes: mask::message(&message.to_bytes()),
+            bytes: message.to_bytes(),
         });
     }
 
     /// What left, or was handed to a connection.
     pub fn sent(&self, local: std::net::SocketAddr, way: &Way, bytes: &[u8]) {
         let Some((method, call_id)) = record::names_of(bytes) else { return };
-        if matches!(method, "REGISTER" | "OPTIONS") {
+        if !is_of_a_call(method) {
             return;
         }
         self.note(None, || Body::Sip {
@@ -92,7 +92,7 @@ impl Tracer {
             local,
             peer: way.to,
             call_id: call_id.to_owned(),
-            bytes: mask::message(bytes),
+            bytes: bytes.to_vec(),
         });
     }
 
@@ -163,8 +163,8 @@ impl Tracer {
 }
 
 /// Registrations and capability queries are no calls.
-fn is_of_a_call(method: &Method) -> bool {
-    !matches!(method, Method::Register | Method::Options)
+fn is_of_a_call(method: &str) -> bool {
+    !matches!(method, "REGISTER" | "OPTIONS")
 }
 
 fn words_of(plan: &MediaPlan) -> String {

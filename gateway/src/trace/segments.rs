@@ -58,7 +58,6 @@ pub fn list(dir: &Path) -> io::Result<Vec<Segment>> {
 pub fn search(segments: &[Segment], call: CallId) -> io::Result<Vec<Record>> {
     let mut dialogs = BTreeSet::new();
     let mut lived: Option<(u64, u64)> = None;
-    let mut found = Vec::new();
     for segment in segments {
         let Some(bytes) = contents(segment)? else { continue };
         for (names, body) in frames(&bytes).filter(|(names, _)| names.call == call.0) {
@@ -66,10 +65,10 @@ pub fn search(segments: &[Segment], call: CallId) -> io::Result<Vec<Record>> {
             dialogs.extend(record.call_id().map(dialog_hash));
             let (first, last) = lived.unwrap_or((names.at_us, names.at_us));
             lived = Some((first.min(names.at_us), last.max(names.at_us)));
-            found.push(record);
         }
     }
-    let Some((first, last)) = lived else { return Ok(found) };
+    let Some((first, last)) = lived else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
     let window = first.saturating_sub(MARGIN_US)..=last.saturating_add(MARGIN_US);
     for (at, segment) in segments.iter().enumerate() {
         let next_ms = segments.get(at + 1).map_or(u64::MAX, |next| next.begun_ms);
@@ -79,10 +78,13 @@ pub fn search(segments: &[Segment], call: CallId) -> io::Result<Vec<Record>> {
         }
         let Some(bytes) = contents(segment)? else { continue };
         let said = frames(&bytes).filter(|(names, _)| {
-            names.call == 0 && dialogs.contains(&names.dialog) && window.contains(&names.at_us)
+            let of_call = names.call == call.0;
+            let of_dialog = names.call == 0 && dialogs.contains(&names.dialog);
+            (of_call || of_dialog) && window.contains(&names.at_us)
         });
         found.extend(said.filter_map(|(names, body)| read(names, body)));
     }
+    // What happened within one microsecond stays as it was written.
     found.sort_by_key(|record| record.at_us);
     found.truncate(RECORDS_OF_A_CALL_MAX);
     Ok(found)

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
-use super::Options;
-use super::record::Record;
+use super::record::{Body, Record};
 use super::segments::{self, SEGMENT_BYTES_MAX, Segment};
+use super::{Options, mask};
 
 /// What is buffered reaches the file after so long, or when there is so much of it.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -47,7 +47,11 @@ impl Writer {
         loop {
             let wait = if self.buffer.is_empty() { Duration::from_secs(60) } else { FLUSH_AFTER };
             match inbox.recv_timeout(wait) {
-                Ok(Order::Note(record)) => {
+                Ok(Order::Note(mut record)) => {
+                    // Here, and not where it was seen: the control task has better things to do.
+                    if let Body::Sip { bytes, .. } = &mut record.body {
+                        *bytes = mask::message(bytes);
+                    }
                     record.append(&mut self.buffer);
                     if self.buffer.len() >= BUFFER_BYTES_MAX {
                         self.write();

@@ -95,27 +95,11 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let gateway = invite.transaction.gateway.clone();
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let leg = caller_leg(draft, invite, agreed, port);
-    let from = &invite.request.headers.from;
+    let from = invite.request.headers.from.uri.user.clone().unwrap_or_default();
     draft.put_call(Call {
-        id,
-        state: State::InFlow,
-        gateway,
-        from: from.uri.user.clone().unwrap_or_default(),
-        to: digits,
         channel,
-        calling_agent: None,
         legs: vec![leg],
-        started_at: draft.now,
-        answered_at: None,
-        queued_at: None,
-        connected_at: None,
-        queue: None,
-        agent: None,
-        takeovers: 0,
-        media_version: 0,
-        recording: None,
-        flow: None,
-        transfers: Vec::new(),
+        ..Call::new(id, State::InFlow, gateway, from, digits, draft.now)
     });
     if let Caller::Agent(agent) = caller {
         agent::on_originated(draft, &agent, id);

@@ -33,25 +33,8 @@ pub fn on_originate(draft: &mut Draft<'_>, from: &AgentId, to: &str) -> Result<(
     }
     let id = CallId(draft.rng.next());
     draft.put_call(Call {
-        id,
-        state: State::Routing,
-        gateway,
-        from: from.to_string(),
-        to: to.to_owned(),
-        channel: None,
         calling_agent: Some(from.clone()),
-        legs: Vec::new(),
-        started_at: draft.now,
-        answered_at: None,
-        queued_at: None,
-        connected_at: None,
-        queue: None,
-        agent: None,
-        takeovers: 0,
-        media_version: 0,
-        recording: None,
-        flow: None,
-        transfers: Vec::new(),
+        ..Call::new(id, State::Routing, gateway, from.to_string(), to.to_owned(), draft.now)
     });
     let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
     let offer = OfferId(draft.rng.next());

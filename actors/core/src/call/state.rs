@@ -110,6 +110,38 @@ pub enum State {
 }
 
 impl Call {
+    /// Of whom nothing is known yet but where it comes from and where it shall lead.
+    pub fn new(
+        id: CallId,
+        state: State,
+        gateway: GatewayId,
+        from: String,
+        to: String,
+        started_at: Millis,
+    ) -> Self {
+        Self {
+            id,
+            state,
+            gateway,
+            from,
+            to,
+            channel: None,
+            calling_agent: None,
+            legs: Vec::new(),
+            started_at,
+            answered_at: None,
+            queued_at: None,
+            connected_at: None,
+            queue: None,
+            agent: None,
+            takeovers: 0,
+            media_version: 0,
+            recording: None,
+            flow: None,
+            transfers: Vec::new(),
+        }
+    }
+
     pub fn leg(&self, id: LegId) -> Option<&Leg> {
         self.legs.iter().find(|leg| leg.id == id)
     }
