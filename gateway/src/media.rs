@@ -108,6 +108,11 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
             Source::Prompt(prompt) => tandem_media::Source::Prompt(prompt_of(prompt, engine)),
         },
         role: leg.role.map_or("", Side::as_str),
+        keys: leg.keys.as_ref().map(|keys| tandem_media::Keys {
+            suite: keys.suite,
+            ours: keys.ours.clone(),
+            theirs: keys.theirs.clone(),
+        }),
     }
 }
 
@@ -116,7 +121,7 @@ fn prompt_of(prompt: &Prompt, engine: &Engine) -> tandem_media::Prompt {
     let clip = engine.prompt(&prompt.prompt.0);
     if clip.is_none() {
         metrics::counter!("tandem_media_prompts_missing_total").increment(1);
-        tracing::error!(prompt = %prompt.prompt, "TD0305 a prompt is missing: its flow goes on without it");
+        tracing::error!(prompt = %prompt.prompt, "TD0307 a prompt is missing: its flow goes on without it");
     }
     let Prompt { play, offset_ms, barge_in, .. } = *prompt;
     tandem_media::Prompt { clip, play, offset_ms, barge_in }

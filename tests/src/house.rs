@@ -59,6 +59,21 @@ impl House {
 
     /// A phone that talks TLS to the `at`-th service address.
     pub async fn phone_over_tls(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        self.start_over_tls(user, at, incoming, false).await
+    }
+
+    /// A caller over TLS who talks over SRTP alone.
+    pub async fn caller_over_srtp(&self, user: &str, at: usize) -> Result<Phone> {
+        self.start_over_tls(user, at, Incoming::Reject { status: 486 }, true).await
+    }
+
+    async fn start_over_tls(
+        &self,
+        user: &str,
+        at: usize,
+        incoming: Incoming,
+        srtp: bool,
+    ) -> Result<Phone> {
         let processes = self.cluster.processes()?;
         let options = Options {
             user: user.to_owned(),
@@ -67,6 +82,7 @@ impl House {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             incoming,
             tone_hz: 440,
+            srtp,
         };
         let over = Over::Tls { roots: processes.sip_ca_file };
         Phone::start_over(&over, options, Arc::clone(&self.pool)).await
@@ -81,6 +97,7 @@ impl House {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             incoming,
             tone_hz: 440,
+            srtp: false,
         };
         Phone::start(options, Arc::clone(&self.pool)).await
     }
@@ -94,6 +111,7 @@ impl House {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             incoming: Incoming::Reject { status: 486 },
             tone_hz: 440,
+            srtp: false,
         };
         Phone::start(options, Arc::clone(&self.pool)).await
     }

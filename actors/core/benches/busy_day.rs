@@ -20,7 +20,7 @@ use tandem_core::deadline::Deadline;
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{AgentId, GatewayId, QueueId, TrunkId};
 use tandem_core::{Meta, Reply, World};
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
 /// As the simulator has it: what is measured is the machine, not the system's allocator.
@@ -332,6 +332,7 @@ fn config(queues: usize, agents: usize) -> Config {
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
         tls_unverified: false,
+        srtp: Default::default(),
         flows: Vec::new(),
         retired: Vec::new(),
     }
@@ -435,5 +436,8 @@ fn audio(port: u16) -> Audio {
         ptime_ms: Some(20),
         session_id: 1,
         session_version: 1,
+        crypto: Vec::new(),
+        secure: false,
+        beside: Beside::default(),
     }
 }

@@ -25,10 +25,69 @@ pub struct Config {
     pub call_ms_max: u64,
     /// Whoever answers a TLS connection of ours, phones above all, need not prove who it is.
     pub tls_unverified: bool,
+    pub srtp: Srtp,
     /// The newest version of each.
     pub flows: Vec<Arc<Flow>>,
     /// Versions that live calls began with. The shard keeps them; nobody configures them.
     pub retired: Vec<Arc<Flow>>,
+}
+
+/// SRTP (RFC 3711) with keys in SDP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Srtp {
+    /// What we offer to whom we call over TLS. Who calls gets what it asks for.
+    pub offer: OfferSrtp,
+    pub secret: Secret,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfferSrtp {
+    #[default]
+    Never,
+    /// A key that the peer may use, or leave (RFC 8643).
+    Welcome,
+    /// `RTP/SAVP`: a phone that can't do it can't be called.
+    Required,
+}
+
+impl OfferSrtp {
+    pub const ALL: [Self; 3] = [Self::Never, Self::Welcome, Self::Required];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Welcome => "welcome",
+            Self::Required => "required",
+        }
+    }
+}
+
+impl std::str::FromStr for OfferSrtp {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|offer| offer.as_str() == name).ok_or(())
+    }
+}
+
+/// What our keys follow from. Nobody configures it: whoever leads the meta shard draws it once.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 impl Config {

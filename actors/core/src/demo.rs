@@ -51,6 +51,7 @@ pub fn demo_config() -> Config {
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
         tls_unverified: false,
+        srtp: Default::default(),
         flows: vec![Arc::new(main_flow()), Arc::new(notice_flow())],
         retired: Vec::new(),
     }

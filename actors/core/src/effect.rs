@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tandem_sip::{Carrier, Request, Response, sdp::Codec};
+use tandem_sip::sdp::Codec;
+use tandem_sip::srtp::{Key, Suite};
+use tandem_sip::{Carrier, Request, Response};
 
 use crate::cdr::Side;
 use crate::command::TransactionKey;
@@ -63,6 +65,16 @@ pub struct MediaLeg {
     pub source: Source,
     /// Whose leg it is, for reports; none in a plan of before roles were told.
     pub role: Option<Side>,
+    /// None: in the clear.
+    pub keys: Option<MediaKeys>,
+}
+
+/// SRTP (RFC 3711): what we send is protected by the one, what the peer sends by the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaKeys {
+    pub suite: Suite,
+    pub ours: Key,
+    pub theirs: Key,
 }
 
 /// What the peer of a leg hears.

@@ -1,7 +1,7 @@
 //! SIP as values and sans-IO machines: no socket, no clock, no randomness.
 //!
 //! Read in this order: [`message`] and [`uri`] are the values, [`parse`] and [`text`] their two
-//! directions, [`sdp`] what an audio description says, [`offer_answer`] whose turn it is,
+//! directions, [`sdp`] what an audio description says, [`srtp`] its keys, [`offer_answer`] whose turn it is,
 //! [`dialog`] what outlives a transaction, [`transaction`] the machines of RFC 3261 §17,
 //! [`digest`] who may register, [`wire`] how all of it is written down.
 
@@ -16,6 +16,7 @@ pub mod protobuf;
 mod scan;
 mod sdp_text;
 mod sdp_value;
+pub mod srtp;
 mod text;
 pub mod time;
 pub mod transaction;
@@ -35,7 +36,7 @@ pub mod proto {
 /// Audio descriptions (RFC 8866) and offer/answer (RFC 3264).
 pub mod sdp {
     pub use crate::sdp_text::{Agreed, Error, TELEPHONE_EVENT, negotiate, negotiate_beside, offer};
-    pub use crate::sdp_value::{Audio, Codec, Direction, Payload};
+    pub use crate::sdp_value::{Audio, Beside, Codec, Direction, Payload, Section};
 }
 
 pub use flow::{Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, tls_port};

@@ -83,7 +83,7 @@ impl Writer {
 
     pub fn some_text(&mut self, field: u32, value: Option<&str>) {
         if let Some(value) = value {
-            self.some_blob(field, value.as_bytes());
+            self.some_blob(field, Some(value.as_bytes()));
         }
     }
 
@@ -130,11 +130,12 @@ impl Writer {
 
     pub fn blob(&mut self, field: u32, value: &[u8]) {
         if !value.is_empty() {
-            self.some_blob(field, value);
+            self.some_blob(field, Some(value));
         }
     }
 
-    fn some_blob(&mut self, field: u32, value: &[u8]) {
+    pub fn some_blob(&mut self, field: u32, value: Option<&[u8]>) {
+        let Some(value) = value else { return };
         self.key(field, Kind::Length);
         self.varint(value.len() as u64);
         self.bytes.extend_from_slice(value);

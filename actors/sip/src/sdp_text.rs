@@ -3,11 +3,19 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::sdp_value::{Audio, Codec, Direction, Payload};
+use crate::sdp_value::{Audio, Beside, Codec, Direction, Payload, Section};
+use crate::srtp::Crypto;
 use crate::text::host;
 
 /// Payload types of one audio section that are looked at.
 const PAYLOADS_MAX: usize = 64;
+/// Sections of one description, and keys of one section, that are looked at.
+const SECTIONS_MAX: usize = 8;
+const CRYPTO_MAX: usize = 8;
+/// A word of an `m=` line that is repeated.
+const WORD_BYTES_MAX: usize = 32;
+const AVP: &str = "RTP/AVP";
+const SAVP: &str = "RTP/SAVP";
 /// What our descriptions fit in without growing.
 const TEXT_BYTES_USUAL: usize = 320;
 const PTIME_MS_DEFAULT: u16 = 20;
@@ -18,8 +26,12 @@ pub const TELEPHONE_EVENT: u8 = 101;
 pub enum Error {
     #[error("the SDP can't be read: {0}")]
     Syntax(String),
-    #[error("the SDP has no audio section over RTP/AVP")]
+    #[error("the SDP has no audio section over RTP/AVP, or over RTP/SAVP with a key of ours")]
     NoAudio,
+    #[error(
+        "the SDP has more than {SECTIONS_MAX} sections, or one whose first line can't be repeated"
+    )]
+    Sections,
     #[error("the SDP names no address for its audio")]
     NoAddress,
     #[error("the SDP's address {0:?} is no IP address; host names are not looked up")]
@@ -29,7 +41,7 @@ pub enum Error {
 }
 
 /// What an offer and our preferences agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreed {
     pub codec: Codec,
     /// The payload type that the peer named.
@@ -39,10 +51,15 @@ pub struct Agreed {
     pub remote: Option<SocketAddr>,
     /// Ours, the mirror of the peer's.
     pub direction: Direction,
+    /// The peer's key, where the media is protected.
+    pub crypto: Option<Crypto>,
+    /// Whether the peer would not talk without one.
+    pub secure: bool,
+    pub beside: Beside,
 }
 
 impl Agreed {
-    /// Our answer, at `address` and `port`.
+    /// Our answer in the clear, at `address` and `port`.
     pub fn answer(&self, address: IpAddr, port: u16, session_id: u64) -> Audio {
         Audio {
             address,
@@ -53,6 +70,9 @@ impl Agreed {
             ptime_ms: Some(PTIME_MS_DEFAULT),
             session_id,
             session_version: 1,
+            crypto: Vec::new(),
+            secure: false,
+            beside: self.beside.clone(),
         }
     }
 }
@@ -71,6 +91,9 @@ pub fn offer(address: IpAddr, port: u16, codecs: &[Codec], session_id: u64) -> A
         ptime_ms: Some(PTIME_MS_DEFAULT),
         session_id,
         session_version: 1,
+        crypto: Vec::new(),
+        secure: false,
+        beside: Beside::default(),
     }
 }
 
@@ -115,18 +138,25 @@ impl Direction {
 }
 
 impl Audio {
-    /// Reads the first audio section over RTP/AVP.
+    /// Reads the first audio section that we can use: over RTP/AVP, or over RTP/SAVP with a key of a
+    /// kind that we know. One that is refused or disabled is taken where there is no other.
     ///
     /// # Errors
     /// What is missing or can't be read.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let session = sdp_types::Session::parse(body)
             .map_err(|error| Error::Syntax(error.to_string().chars().take(128).collect()))?;
-        let media = session
-            .medias
-            .iter()
-            .find(|media| media.media == "audio" && media.proto == "RTP/AVP")
-            .ok_or(Error::NoAudio)?;
+        let medias = &session.medias;
+        let usable = |media: &&sdp_types::Media| is_usable(media);
+        let open = medias.iter().position(|media| media.port != 0 && usable(&media));
+        let at = open.or_else(|| medias.iter().position(|media| usable(&media)));
+        let at = at.ok_or(Error::NoAudio)?;
+        let media = &medias[at];
+        let beside =
+            Beside { before: sections(&medias[..at])?, after: sections(&medias[at + 1..])? };
+        if medias.len() > SECTIONS_MAX {
+            return Err(Error::Sections);
+        }
         let connection = media.connections.first().or(session.connection.as_ref());
         let connection = connection.ok_or(Error::NoAddress)?;
         let text = connection.connection_address.split('/').next().unwrap_or_default();
@@ -178,6 +208,9 @@ impl Audio {
             ptime_ms: attribute("ptime").and_then(|value| value.trim().parse().ok()),
             session_id: session.origin.sess_id.parse().unwrap_or(0),
             session_version: session.origin.sess_version,
+            crypto: keys(media).collect(),
+            secure: media.proto == SAVP,
+            beside,
         })
     }
 
@@ -191,7 +224,10 @@ impl Audio {
         for part in [" IN ", family, " ", &address, "\r\ns=-\r\nc=IN ", family, " ", &address] {
             text.push_str(part);
         }
-        let _ = write!(text, "\r\nt=0 0\r\nm=audio {} RTP/AVP", self.port);
+        text.push_str("\r\nt=0 0\r\n");
+        refuse(&mut text, &self.beside.before);
+        let protocol = if self.secure { SAVP } else { AVP };
+        let _ = write!(text, "m=audio {} {protocol}", self.port);
         for payload in &self.payloads {
             let _ = write!(text, " {}", payload.number);
         }
@@ -209,10 +245,14 @@ impl Audio {
             let _ =
                 write!(text, "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n");
         }
+        for crypto in &self.crypto {
+            let _ = write!(text, "a=crypto:{crypto}\r\n");
+        }
         let ptime = self.ptime_ms.unwrap_or(PTIME_MS_DEFAULT);
         let _ = write!(text, "a=ptime:{ptime}\r\na=");
         text.push_str(self.direction.as_str());
         text.push_str("\r\n");
+        refuse(&mut text, &self.beside.after);
         text.into_bytes()
     }
 
@@ -246,6 +286,9 @@ pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
         telephone_event: offer.telephone_event,
         remote: offer.remote(),
         direction: offer.direction.mirror(),
+        crypto: offer.crypto.first().cloned(),
+        secure: offer.secure,
+        beside: offer.beside.clone(),
     })
 }
 
@@ -268,6 +311,41 @@ pub fn negotiate_beside(
         Some(payload) => Agreed { codec: payload.codec, payload: payload.number, ..agreed },
         None => agreed,
     })
+}
+
+fn is_usable(media: &sdp_types::Media) -> bool {
+    media.media == "audio"
+        && (media.proto == AVP || media.proto == SAVP && keys(media).next().is_some())
+}
+
+/// The keys of a section that are of a kind that we know.
+fn keys(media: &sdp_types::Media) -> impl Iterator<Item = Crypto> {
+    let lines = media.attributes.iter().filter(|attribute| attribute.attribute == "crypto");
+    let values = lines.filter_map(|attribute| attribute.value.as_deref());
+    values.take(CRYPTO_MAX).filter_map(Crypto::parse)
+}
+
+fn sections(medias: &[sdp_types::Media]) -> Result<Vec<Section>, Error> {
+    let section = |media: &sdp_types::Media| {
+        let word = |word: &str| {
+            let fits = (1..=WORD_BYTES_MAX).contains(&word.len());
+            let plain = fits && word.bytes().all(|byte| byte.is_ascii_graphic());
+            plain.then(|| word.to_owned()).ok_or(Error::Sections)
+        };
+        Ok(Section {
+            media: word(&media.media)?,
+            protocol: word(&media.proto)?,
+            format: word(media.fmt.split_ascii_whitespace().next().unwrap_or_default())?,
+        })
+    };
+    medias.iter().map(section).collect()
+}
+
+/// Port 0 refuses a section (RFC 3264 §6).
+fn refuse(text: &mut String, sections: &[Section]) {
+    for Section { media, protocol, format } in sections {
+        let _ = write!(text, "m={media} 0 {protocol} {format}\r\n");
+    }
 }
 
 fn rtpmap(attributes: &[sdp_types::Attribute], number: u8) -> Option<String> {

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::srtp::Crypto;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
     /// G.711 μ-law, static payload type 0.
@@ -45,4 +47,28 @@ pub struct Audio {
     /// `o=` session id and version (RFC 8866 §5.2).
     pub session_id: u64,
     pub session_version: u64,
+    /// Keys for SRTP (RFC 4568), the preferred one first; one in an answer.
+    pub crypto: Vec<Crypto>,
+    /// `RTP/SAVP`: in the clear nothing is said. Without it a key is an offer that the peer may
+    /// leave (RFC 8643).
+    pub secure: bool,
+    /// The other sections of the description.
+    pub beside: Beside,
+}
+
+/// The sections that stand beside the audio and are of no use to us. Each answer refuses them in
+/// their places, and they keep those for as long as the session lasts (RFC 3264 §6, §8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Beside {
+    pub before: Vec<Section>,
+    pub after: Vec<Section>,
+}
+
+/// What an `m=` line says of a section, but its port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Section {
+    pub media: String,
+    pub protocol: String,
+    /// The first of its formats; a refused section names one, whichever (RFC 3264 §6).
+    pub format: String,
 }

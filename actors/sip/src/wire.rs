@@ -7,7 +7,8 @@ use crate::dialog::Dialog;
 use crate::message::{CSeq, Header, Headers, Method, Request, Response, Transport, Via};
 use crate::proto;
 use crate::protobuf::{Encode, Writer};
-use crate::sdp::{Audio, Codec, Direction, Payload};
+use crate::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
+use crate::srtp::{Crypto, Key, Suite};
 use crate::uri::{NameAddr, Param, Scheme, Uri};
 
 /// An encoding that this build can't read.
@@ -302,6 +303,54 @@ impl Encode for Audio {
         to.some_uint(6, self.ptime_ms);
         to.uint(7, self.session_id);
         to.uint(8, self.session_version);
+        to.messages(9, &self.crypto);
+        to.flag(10, self.secure);
+        to.messages(11, &self.beside.before);
+        to.messages(12, &self.beside.after);
+    }
+}
+
+impl Encode for Crypto {
+    fn encode(&self, to: &mut Writer) {
+        to.uint(1, self.tag);
+        to.text(2, self.suite.name());
+        to.blob(3, self.key.bytes());
+    }
+}
+
+impl TryFrom<proto::Crypto> for Crypto {
+    type Error = Error;
+
+    fn try_from(crypto: proto::Crypto) -> Result<Self, Error> {
+        let suite = suite(&crypto.suite)?;
+        Ok(Self { tag: crypto.tag, suite, key: key(suite, crypto.key)? })
+    }
+}
+
+/// # Errors
+/// A suite that this build does not know.
+pub fn suite(name: &str) -> Result<Suite, Error> {
+    Suite::of_name(name).ok_or_else(|| Error::Unknown("suite", name.to_owned()))
+}
+
+/// # Errors
+/// A key that is not of the suite's length.
+pub fn key(suite: Suite, bytes: Vec<u8>) -> Result<Key, Error> {
+    Key::new(suite, bytes).map_err(|_| Error::Range("key"))
+}
+
+impl Encode for Section {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.media);
+        to.text(2, &self.protocol);
+        to.text(3, &self.format);
+    }
+}
+
+impl From<proto::Section> for Section {
+    fn from(section: proto::Section) -> Self {
+        let proto::Section { media, protocol, format } = section;
+        Self { media, protocol, format }
     }
 }
 
@@ -333,6 +382,12 @@ impl TryFrom<proto::Audio> for Audio {
             ptime_ms: narrow_some(audio.ptime_ms, "audio.ptime_ms")?,
             session_id: audio.session_id,
             session_version: audio.session_version,
+            crypto: audio.crypto.into_iter().map(Crypto::try_from).collect::<Result<_, _>>()?,
+            secure: audio.secure,
+            beside: Beside {
+                before: audio.before.into_iter().map(Section::from).collect(),
+                after: audio.after.into_iter().map(Section::from).collect(),
+            },
         })
     }
 }

@@ -92,6 +92,7 @@ fn plan(call: u64, pair: &[Endpoint; 2], ports: &[u16], recorded: bool) -> Plan 
         ssrc: u32::from(ports[at]),
         source,
         role: "",
+        keys: None,
     };
     Plan {
         call,

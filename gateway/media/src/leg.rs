@@ -16,6 +16,7 @@ use crate::rtcp::packets::REPORT_BYTES_MAX;
 use crate::rtcp::reception::Reception;
 use crate::rtcp::{Moment, Session};
 use crate::rtp::{RtpPacket, Window};
+use crate::srtp::Armour;
 use crate::stats::{Dropped, LegState};
 use crate::stream::{Outgoing, TAKEOVER_AHEAD_PACKETS};
 use crate::sys;
@@ -38,6 +39,7 @@ pub struct Slot {
     pub call: u64,
     pub leg: Leg,
     pub pair: Arc<Pair>,
+    pub armour: Armour,
     /// Where packets really come from. Latched to once; a source that SDP names goes before one
     /// that it doesn't.
     pub latched: Option<SocketAddr>,
@@ -111,6 +113,7 @@ impl Slot {
             control: Session::new(call, leg.leg, leg.ssrc),
             ended_play: None,
             presses: 0,
+            armour: Armour::new(leg.keys.as_ref()),
             leg,
             pair,
             latched: None,
@@ -145,6 +148,7 @@ impl Slot {
         if leg.telephone_event.is_some() != self.leg.telephone_event.is_some() {
             self.detector = detector_of(&leg);
         }
+        self.armour.update(leg.keys.as_ref());
         if !leg.source.goes_on_as(self.leg.source) {
             self.outgoing.on_source_changed();
             self.position = first_position(leg.source);
@@ -264,8 +268,7 @@ impl Slot {
         if !self.accepts_control(from) {
             return Err(Dropped::ControlStranger);
         }
-        let moment = self.moment(now_ns);
-        self.control.on_datagram(datagram, &moment).map_err(|_| Dropped::ControlMalformed)?;
+        self.on_control_beside(datagram, now_ns)?;
         self.control_latched = Some(from);
         Ok(())
     }
@@ -273,6 +276,7 @@ impl Slot {
     /// RTCP that came to the port for RTP, from the leg's own peer (RFC 5761).
     pub fn on_control_beside(&mut self, datagram: &[u8], now_ns: u64) -> Result<(), Dropped> {
         let moment = self.moment(now_ns);
+        let datagram = self.armour.open_control(datagram)?;
         self.control.on_datagram(datagram, &moment).map_err(|_| Dropped::ControlMalformed)
     }
 
@@ -282,7 +286,8 @@ impl Slot {
         let moment = self.moment(now_ns);
         let bytes = self.control.report(&moment, &mut self.reception, random, &mut out);
         let Some(target) = self.control_target() else { return Ok(false) };
-        let sent = self.pair.rtcp.send_to(&out[..bytes], target);
+        let sealed = self.armour.seal_control(&out[..bytes])?;
+        let sent = self.pair.rtcp.send_to(sealed, target);
         sent.map(|_| true).map_err(|_| Dropped::Send)
     }
 
@@ -292,8 +297,10 @@ impl Slot {
         let mut out = [0; REPORT_BYTES_MAX];
         let moment = self.moment(now_ns);
         let bytes = self.control.goodbye(&moment, &mut self.reception, &mut out);
-        if let (Some(bytes), Some(target)) = (bytes, self.control_target()) {
-            let _ = self.pair.rtcp.send_to(&out[..bytes], target);
+        if let (Some(bytes), Some(target)) = (bytes, self.control_target())
+            && let Ok(sealed) = self.armour.seal_control(&out[..bytes])
+        {
+            let _ = self.pair.rtcp.send_to(sealed, target);
         }
     }
 }

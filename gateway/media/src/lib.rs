@@ -28,6 +28,7 @@ mod random;
 pub mod record;
 mod rtcp;
 mod rtp;
+mod srtp;
 pub mod stats;
 mod stream;
 mod sys;
@@ -39,7 +40,7 @@ mod tests;
 
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Recorded};
-pub use plan::{Leg, Plan, Prompt, Recording, Source};
+pub use plan::{Keys, Leg, Plan, Prompt, Recording, Source};
 pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;
 pub use stats::{LegState, Stats};

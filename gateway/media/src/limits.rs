@@ -84,3 +84,9 @@ pub const PROMPTS_SAMPLES_MAX: usize = 2 * 3600 * 8000;
 const _: () = assert!(CATCH_UP_PACKETS_MAX >= 1);
 const _: () = assert!(RECORDER_WINDOW_FRAMES > 2 * CHUNK_FRAMES);
 const _: () = assert!(RECORDER_LATE_MS_MAX > RECORDER_SKEW_MS_MAX);
+
+/// What SRTP and SRTCP may add to a packet (`SRTP_MAX_SRTCP_TRAILER_LEN` of libsrtp).
+pub const SRTP_TRAILER_BYTES_MAX: usize = 16 + 128 + 4;
+
+/// SSRCs of one peer that SRTP remembers: of its RTP and RTCP, now and before.
+pub const SRTP_SOURCES_MAX: usize = 4;

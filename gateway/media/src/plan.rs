@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tandem_sip::sdp::Codec;
+use tandem_sip::srtp::{Key, Suite};
 
 use crate::limits::LEGS_PER_PLAN_MAX;
 use crate::prompts::PromptRef;
@@ -31,6 +32,18 @@ pub struct Leg {
     pub source: Source,
     /// Whose leg it is, as its [`Quality`](crate::Quality) says again; nothing else depends on it.
     pub role: &'static str,
+    /// None: in the clear.
+    pub keys: Option<Keys>,
+}
+
+/// Of SRTP (RFC 3711).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    pub suite: Suite,
+    /// Protects what we send.
+    pub ours: Key,
+    /// Protects what the peer sends.
+    pub theirs: Key,
 }
 
 /// What the peer of a leg hears.

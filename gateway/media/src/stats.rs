@@ -15,6 +15,8 @@ pub enum Dropped {
     Duplicate,
     /// Outside the window of sequence numbers.
     Astray,
+    /// Protected by no key of the peer's (RFC 3711), or not at all where it should be.
+    Unauthentic,
     /// The kernel did not take what we sent.
     Send,
     /// RTCP that is not from the leg's peer.
@@ -57,6 +59,7 @@ counters! {
     dropped_payload => "tandem_media_dropped_payload_total",
     dropped_duplicate => "tandem_media_dropped_duplicate_total",
     dropped_astray => "tandem_media_dropped_astray_total",
+    dropped_unauthentic => "tandem_media_dropped_unauthentic_total",
     dropped_send => "tandem_media_dropped_send_total",
     rtcp_in => "tandem_media_rtcp_in_total",
     rtcp_out => "tandem_media_rtcp_out_total",
@@ -90,6 +93,7 @@ impl Counters {
             Dropped::Payload => &self.dropped_payload,
             Dropped::Duplicate => &self.dropped_duplicate,
             Dropped::Astray => &self.dropped_astray,
+            Dropped::Unauthentic => &self.dropped_unauthentic,
             Dropped::Send => &self.dropped_send,
             Dropped::ControlStranger => &self.rtcp_dropped_stranger,
             Dropped::ControlMalformed => &self.rtcp_dropped_malformed,
@@ -104,6 +108,7 @@ impl Totals {
             + self.dropped_payload
             + self.dropped_duplicate
             + self.dropped_astray
+            + self.dropped_unauthentic
             + self.dropped_send
     }
 }

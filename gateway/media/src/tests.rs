@@ -31,6 +31,7 @@ fn leg(leg: u64, port: u16, source: Source) -> Leg {
         ssrc: leg as u32,
         source,
         role: "",
+        keys: None,
     }
 }
 

@@ -197,8 +197,15 @@ impl Worker {
         if is_rtcp(datagram) {
             return self.counters.control(slot.on_control_beside(datagram, now_ns));
         }
-        let packet = match RtpPacket::parse(datagram) {
-            Ok(packet) if bytes <= DATAGRAM_BYTES_MAX && !packet.payload().is_empty() => packet,
+        if bytes > DATAGRAM_BYTES_MAX {
+            return self.counters.dropped(Dropped::Malformed);
+        }
+        let bytes = match slot.armour.open(&mut buffers.received, bytes) {
+            Ok(bytes) => bytes,
+            Err(why) => return self.counters.dropped(why),
+        };
+        let packet = match RtpPacket::parse(&buffers.received[..bytes]) {
+            Ok(packet) if !packet.payload().is_empty() => packet,
             Ok(_) | Err(_) => return self.counters.dropped(Dropped::Malformed),
         };
         let kind = match slot.kind(&packet) {
@@ -666,7 +673,11 @@ impl Worker {
 fn send(slot: &mut Slot, header: &Header, packet: &mut [u8], counters: &Counters) {
     let Some(target) = slot.target() else { return };
     header.write(packet);
-    match slot.pair.rtp.send_to(packet, target) {
+    let sealed = match slot.armour.seal(packet) {
+        Ok(sealed) => sealed,
+        Err(why) => return counters.dropped(why),
+    };
+    match slot.pair.rtp.send_to(sealed, target) {
         Ok(_) => {
             slot.sent += 1;
             slot.control.on_sent(packet.len() - HEADER_BYTES);

@@ -63,6 +63,7 @@ impl Bench {
             ssrc: 0x1000 + leg as u32,
             source,
             role: if leg == CALLER { "caller" } else { "agent" },
+            keys: None,
         }
     }
 

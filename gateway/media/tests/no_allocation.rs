@@ -51,6 +51,7 @@ fn recorded_relay_allocates_nothing_per_packet() {
             ssrc: 1,
             source,
             role: "",
+            keys: None,
         };
         let call = call as u64;
         let prompt =

@@ -61,6 +61,7 @@ impl Bench {
             ssrc: 9,
             source,
             role: "caller",
+            keys: None,
         };
         let plan = Plan { call: CALL, version: self.version, legs: vec![leg], recording: None };
         self.engine.apply(plan).expect("a good plan");

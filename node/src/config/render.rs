@@ -97,6 +97,7 @@ fn tables_of(config: &Config) -> Table {
     tenant.insert("no_answer_ms".into(), millis(config.no_answer_ms));
     tenant.insert("call_ms_max".into(), millis(config.call_ms_max));
     tenant.insert("tls_verify".into(), (!config.tls_unverified).into());
+    tenant.insert("srtp".into(), config.srtp.offer.as_str().into());
     let mut root = Table::new();
     root.insert("tenant".into(), Value::Table(tenant));
     root.insert("trunk".into(), rows(trunks.collect()));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
+use tandem_core::config::{Agent, Config, Number, Queue, Srtp, Strategy, Target, Trunk, TrunkTls};
 use tandem_core::ivr::flow::Flow;
 
 use super::flow::{self, Known};
@@ -29,6 +29,9 @@ const RING_MS_DEFAULT: u64 = 20_000;
 const WAITING_DEFAULT: u64 = 1_000;
 
 pub const A_NAME: &str = "a name of 1 to 64 letters, digits, '-', '_' or '.'";
+
+/// SRTP that phones are offered.
+const OFFER_SRTP: &str = "\"never\", \"welcome\" or \"required\"";
 
 /// `None` where the file says nothing of a tenant. Mistakes are noted by the reader. `prompts` are
 /// the names of those that can be played, where the file can know them.
@@ -69,6 +72,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
     let no_answer_ms = millis("no_answer_ms", RING_MS_MAX, NO_ANSWER_MS_DEFAULT);
     let call_ms_max = millis("call_ms_max", DAY_MS, CALL_MS_MAX_DEFAULT);
     let tls_verify = tenant.bool("tls_verify", "true or false").unwrap_or(true);
+    let offer = tenant.parsed("srtp", OFFER_SRTP).map(|offer| offer.value).unwrap_or_default();
     tenant.finish();
     let realm = realm.map(|realm| realm.value).unwrap_or_default();
     let rows = read_rows(root, &realm, prompts);
@@ -84,6 +88,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
         no_answer_ms,
         call_ms_max,
         tls_unverified: !tls_verify,
+        srtp: Srtp { offer, ..Srtp::default() },
         flows: rows.flows,
         retired: Vec::new(),
     })

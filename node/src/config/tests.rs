@@ -178,3 +178,17 @@ fn config_takes_prompts_of_a_folder_and_refuses_one_that_is_not_there() {
     let text = format!("{}{}", folder(&dir.path().join("absent")), with_flow(MENU));
     assert!(mistakes(&text)[0].starts_with("2: prompts.folder: is no use"));
 }
+
+#[test]
+fn srtp_is_offered_as_the_file_says_and_never_by_itself() {
+    use tandem_core::config::OfferSrtp;
+    let with = |line: &str| TENANT.replace("acw_ms = 3000", line);
+    let offer = |line: &str| parse(&with(line)).unwrap().tenant.unwrap().srtp.offer;
+    assert_eq!(offer(""), OfferSrtp::Never);
+    assert_eq!(offer("srtp = \"welcome\""), OfferSrtp::Welcome);
+    assert_eq!(offer("srtp = \"required\""), OfferSrtp::Required);
+    assert_eq!(
+        mistakes(&with("srtp = \"always\"")),
+        ["5: tenant.srtp: is \"always\"; expected \"never\", \"welcome\" or \"required\""]
+    );
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use tandem_core::config::Config;
+use tandem_core::config::{Config, Secret, Srtp};
 use tandem_core::wire;
 use tandem_gateway::link::pb;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub const CONFIG: &str = "tenant/config";
 /// 32 random bytes. Never logged.
 pub const NONCE_KEY: &str = "nonce_key";
-const NONCE_KEY_BYTES: usize = 32;
+const SECRET_BYTES: usize = 32;
 
 /// The meta shard's keys and values.
 #[async_trait]
@@ -45,21 +45,34 @@ pub async fn keep(meta: Arc<dyn Meta>, given: Config) {
 
 async fn write(meta: &dyn Meta, given: &Config) -> Result<()> {
     if meta.get(NONCE_KEY).is_none() {
-        let key: [u8; NONCE_KEY_BYTES] = rand::random();
+        let key: [u8; SECRET_BYTES] = rand::random();
         meta.put(NONCE_KEY, key.to_vec()).await.context("the nonce key")?;
     }
     let stored = meta.get(CONFIG).and_then(|bytes| wire::decode_config(&bytes).ok());
-    if let Some(wanted) = wanted(stored.as_ref(), given) {
+    if let Some(wanted) = wanted(stored.as_ref(), given, fresh_secret) {
         tracing::info!(version = wanted.version, tenant = %wanted.tenant, "configuration changed");
         meta.put(CONFIG, wire::encode_config(&wanted)).await.context("the configuration")?;
     }
     Ok(())
 }
 
-/// The configuration that has to be stored, where it is another than the stored one.
-fn wanted(stored: Option<&Config>, given: &Config) -> Option<Config> {
+fn fresh_secret() -> Secret {
+    let secret: [u8; SECRET_BYTES] = rand::random();
+    Secret::new(secret.to_vec())
+}
+
+/// The configuration that has to be stored, where it is another than the stored one. Its secret is
+/// drawn once: keys of live calls follow from it.
+fn wanted(
+    stored: Option<&Config>,
+    given: &Config,
+    draw: impl FnOnce() -> Secret,
+) -> Option<Config> {
     let version = stored.map_or(1, |stored| stored.version);
-    let mut wanted = Config { version, ..given.clone() };
+    let known = stored.map(|stored| stored.srtp.secret.clone());
+    let secret = known.filter(|secret| !secret.bytes().is_empty()).unwrap_or_else(draw);
+    let srtp = Srtp { secret, ..given.srtp };
+    let mut wanted = Config { version, srtp, ..given.clone() };
     match stored {
         Some(stored) if *stored == wanted => None,
         Some(_) => {
@@ -92,19 +105,35 @@ pub fn config(meta: &dyn Meta) -> Option<Config> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn configuration_is_stored_once_when_it_stays_the_same() {
-        let given = tandem_core::demo::demo_config();
-        let first = wanted(None, &given).unwrap();
-        assert_eq!(first.version, 1);
-        assert_eq!(wanted(Some(&first), &given), None);
+    fn seven() -> Secret {
+        Secret::new(vec![7; SECRET_BYTES])
+    }
+
+    fn never() -> Secret {
+        panic!("a secret is drawn once")
     }
 
     #[test]
-    fn configuration_gets_a_new_version_when_the_file_was_changed() {
+    fn configuration_is_stored_once_when_it_stays_the_same() {
         let given = tandem_core::demo::demo_config();
-        let stored = Config { version: 4, ..given.clone() };
+        let first = wanted(None, &given, seven).unwrap();
+        assert_eq!((first.version, &first.srtp.secret), (1, &seven()));
+        assert_eq!(wanted(Some(&first), &given, never), None);
+    }
+
+    #[test]
+    fn configuration_gets_a_new_version_and_keeps_its_secret_when_the_file_was_changed() {
+        let given = tandem_core::demo::demo_config();
+        let stored = Config { version: 4, ..wanted(None, &given, seven).unwrap() };
         let changed = Config { acw_ms: 5_000, ..given };
-        assert_eq!(wanted(Some(&stored), &changed).unwrap().version, 5);
+        let next = wanted(Some(&stored), &changed, never).unwrap();
+        assert_eq!((next.version, next.srtp.secret), (5, seven()));
+    }
+
+    #[test]
+    fn configuration_of_before_there_was_a_secret_gets_one() {
+        let given = tandem_core::demo::demo_config();
+        let next = wanted(Some(&given), &given, seven).unwrap();
+        assert_eq!(next.srtp.secret, seven());
     }
 }

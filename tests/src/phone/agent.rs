@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tandem_media::Keys;
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_sip::dialog::Dialog;
-use tandem_sip::sdp::{self, Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{self, Audio, Beside, Codec, Direction, Payload};
+use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{
     CSeq, Headers, Message, Method, NameAddr, Param, Request, Response, Scheme, Uri, Via,
 };
@@ -321,6 +323,20 @@ impl Agent {
             ptime_ms: Some(20),
             session_id: u64::from(endpoint.port()),
             session_version: 1,
+            crypto: Vec::new(),
+            secure: false,
+            beside: Beside::default(),
+        }
+    }
+
+    /// What the phone offers in a call of its own.
+    fn offer(&self, endpoint: &Endpoint) -> Audio {
+        let suite = Suite::AesCm128HmacSha1_80;
+        let crypto = self.options.srtp.then(|| Crypto { tag: 1, suite, key: fresh_key(suite) });
+        Audio {
+            crypto: crypto.into_iter().collect(),
+            secure: self.options.srtp,
+            ..self.audio(endpoint)
         }
     }
 
@@ -328,7 +344,12 @@ impl Agent {
         self.pool.open(self.address.ip()).map(Arc::new).ok()
     }
 
-    fn talk(&self, endpoint: &Endpoint, audio: &Audio) {
+    /// Talks as the two descriptions say.
+    fn talk(&self, endpoint: &Endpoint, own: &Audio, audio: &Audio) {
+        if let Some((ours, theirs)) = own.crypto.first().zip(audio.crypto.first()) {
+            let (ours, suite) = (ours.key.clone(), theirs.suite);
+            endpoint.protect(&Keys { suite, ours, theirs: theirs.key.clone() });
+        }
         let codec = audio.payloads.first().map_or(Codec::Pcmu, |payload| payload.codec);
         endpoint.talk(SocketAddr::new(audio.address, audio.port), codec, self.options.tone_hz);
     }
@@ -365,4 +386,8 @@ fn sip_uri(user: Option<&str>, host: IpAddr, port: Option<u16>) -> Uri {
         params: Vec::new(),
         headers: None,
     }
+}
+
+fn fresh_key(suite: Suite) -> Key {
+    Key::derive(&rand::random::<[u8; 32]>(), suite, b"phone")
 }

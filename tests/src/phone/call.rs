@@ -20,6 +20,8 @@ pub struct Options {
     pub incoming: Incoming,
     /// What the phone plays, so that a listener can tell who is heard.
     pub tone_hz: u32,
+    /// Calls with SRTP and not without. A key that is offered is used by any phone.
+    pub srtp: bool,
 }
 
 /// What the phone does with a call that comes in.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
-use tandem_sip::sdp::{Agreed, Audio, Codec, Direction, negotiate};
+use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound};
+use super::{media, outbound, protection};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -88,13 +88,20 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         return Err(Refusal(403, Disposition::Rejected));
     }
     let agreed = agree(invite.offer.as_ref())?;
+    let leg = LegId(draft.rng.next());
+    let protection = match &invite.offer {
+        Some(offer) => protection::of_offer(draft, leg, offer, None)
+            .map_err(|_| Refusal(488, Disposition::Rejected))?,
+        None => protection::offered(draft, leg, invite.carrier),
+    };
     let channel = match &caller {
         Caller::Trunk(trunk) => Some(seize(draft, id, trunk)?),
         Caller::Agent(_) => None,
     };
     let gateway = invite.transaction.gateway.clone();
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
-    let leg = caller_leg(draft, invite, agreed, port);
+    let mut leg = caller_leg(draft, invite, leg, agreed, port);
+    leg.media.protection = protection;
     let from = invite.request.headers.from.uri.user.clone().unwrap_or_default();
     draft.put_call(Call {
         channel,
@@ -228,6 +235,9 @@ fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
             telephone_event: Some(101),
             remote: None,
             direction: Direction::SendRecv,
+            crypto: None,
+            secure: false,
+            beside: Beside::default(),
         }),
     }
 }
@@ -256,7 +266,13 @@ fn seize(draft: &mut Draft<'_>, call: CallId, trunk: &TrunkId) -> Result<Channel
     Ok(idle)
 }
 
-fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16) -> Leg {
+fn caller_leg(
+    draft: &mut Draft<'_>,
+    invite: &Inbound,
+    id: LegId,
+    agreed: Agreed,
+    port: u16,
+) -> Leg {
     let local_tag = draft.rng.hex();
     let mut request = Arc::clone(&invite.request);
     if !request.body.is_empty() {
@@ -266,7 +282,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
     let contact = request.headers.contact.first();
     let carrier = contact.map_or(invite.carrier, |contact| invite.carrier.towards(&contact.uri));
     Leg {
-        id: LegId(draft.rng.next()),
+        id,
         role: Role::Caller,
         state: LegState::Trying,
         gateway: invite.transaction.gateway.clone(),
@@ -287,6 +303,8 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
             telephone_event: agreed.telephone_event,
             session_id: draft.rng.next() >> 1,
             session_version: 1,
+            protection: None,
+            beside: agreed.beside,
         },
         held: false,
         release_at: None,

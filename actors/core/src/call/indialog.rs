@@ -8,7 +8,7 @@ use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
-use super::{ending, media, transfer};
+use super::{ending, media, protection, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
 use crate::draft::{ALLOW, CODECS, Draft};
@@ -105,6 +105,14 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
             answer(draft, id, inbound, inbound.request.respond(488, None, None));
             return;
         };
+        let Ok(protection) =
+            protection::of_offer(draft, leg_id, offer, leg.media.protection.as_ref())
+        else {
+            answer(draft, id, inbound, inbound.request.respond(488, None, None));
+            return;
+        };
+        media.protection = protection;
+        media.beside = agreed.beside;
         held = offer.is_hold();
         direction = agreed.direction;
         media.codec = agreed.codec;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request};
 
+use super::protection::Protection;
 use crate::cdr::Side;
 use crate::command::TransactionKey;
 use crate::ids::{AgentId, GatewayId, LegId, OfferId};
@@ -106,6 +107,10 @@ pub struct Media {
     pub telephone_event: Option<u8>,
     pub session_id: u64,
     pub session_version: u64,
+    /// None: in the clear.
+    pub protection: Option<Protection>,
+    /// What else the peer's description holds.
+    pub beside: Beside,
 }
 
 impl Leg {
@@ -188,6 +193,11 @@ impl Leg {
 }
 
 impl Media {
+    /// The peer's key is not known yet: nothing may be sent.
+    pub fn awaits_keys(&self) -> bool {
+        self.protection.as_ref().is_some_and(|keys| keys.theirs.is_none())
+    }
+
     /// Our description of this leg's audio.
     pub fn describe(&self, address: std::net::IpAddr, direction: Direction) -> Audio {
         Audio {
@@ -199,6 +209,9 @@ impl Media {
             ptime_ms: Some(20),
             session_id: self.session_id,
             session_version: self.session_version,
+            crypto: self.protection.iter().map(Protection::line).collect(),
+            secure: self.protection.as_ref().is_some_and(|keys| keys.required),
+            beside: self.beside.clone(),
         }
     }
 }

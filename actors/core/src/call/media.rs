@@ -3,10 +3,11 @@
 use tandem_sip::Millis;
 
 use super::leg::{Leg, Role};
+use super::protection::Protection;
 use super::state::{Call, State};
 use super::transfer;
 use crate::draft::Draft;
-use crate::effect::{Body, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{Body, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, EntityId, LegId};
 use crate::ivr::state::State as RunState;
 
@@ -76,12 +77,21 @@ fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
         remote: leg
             .media
             .remote
-            .filter(|_| !leg.held && (leg.is_up() || leg.transaction.is_some())),
+            .filter(|_| !leg.held && (leg.is_up() || leg.transaction.is_some()))
+            .filter(|_| !leg.media.awaits_keys()),
         codec: leg.media.codec,
         payload: leg.media.payload,
         telephone_event: leg.media.telephone_event,
         ssrc: leg.media.ssrc,
         source,
         role: Some(leg.side()),
+        keys: leg.media.protection.as_ref().and_then(keys),
     }
+}
+
+/// None until both are known: nothing is sent before.
+fn keys(protection: &Protection) -> Option<MediaKeys> {
+    let Protection { suite, ours, theirs, .. } = protection;
+    let theirs = theirs.clone()?;
+    Some(MediaKeys { suite: *suite, ours: ours.clone(), theirs })
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate_beside};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, negotiate_beside};
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, transfer};
+use super::{connect, ending, media, protection, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -70,6 +70,7 @@ pub fn ring(
     let (gateway, carrier) = (registration.gateway.clone(), registration.carrier);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
+    let leg_id = LegId(draft.rng.next());
     let media = Media {
         port,
         ssrc: (draft.rng.next() >> 32) as u32,
@@ -79,6 +80,8 @@ pub fn ring(
         telephone_event: Some(101),
         session_id: draft.rng.next() >> 1,
         session_version: 1,
+        protection: protection::offered(draft, leg_id, carrier),
+        beside: Beside::default(),
     };
     let local_tag = draft.rng.hex();
     let mut sender = address_of(from, vip.ip())
@@ -116,7 +119,7 @@ pub fn ring(
         invite.headers.push_other("Referred-By", &by.to_string());
     }
     let leg = Leg {
-        id: LegId(draft.rng.next()),
+        id: leg_id,
         role,
         state: LegState::Calling,
         gateway,
@@ -132,7 +135,6 @@ pub fn ring(
         held: false,
         release_at: None,
     };
-    let leg_id = leg.id;
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
     Some(leg_id)
@@ -394,6 +396,10 @@ fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
 /// The media that the peer's answer describes; `beside` is the codec of the leg that it talks with.
 pub fn take_answer(media: &mut Media, answer: &Audio, beside: Option<Codec>) -> bool {
     let Ok(agreed) = negotiate_beside(answer, &CODECS, beside) else { return false };
+    let Ok(protection) = protection::of_answer(media.protection.clone(), answer) else {
+        return false;
+    };
+    media.protection = protection;
     media.remote = agreed.remote;
     media.codec = agreed.codec;
     media.payload = agreed.payload;

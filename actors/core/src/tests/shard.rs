@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
 use crate::agent::state::Agent;
@@ -425,6 +425,9 @@ pub fn audio(port: u16) -> Audio {
         ptime_ms: Some(20),
         session_id: 1,
         session_version: 1,
+        crypto: Vec::new(),
+        secure: false,
+        beside: Beside::default(),
     }
 }
 

@@ -2,7 +2,9 @@ use tandem_sip::protobuf::{Encode, Writer};
 
 use super::flow::flow_from;
 use super::{Error, narrow, need, parse};
-use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
+use crate::config::{
+    Agent, Config, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
+};
 use crate::ids::AgentId;
 use crate::proto;
 
@@ -21,7 +23,18 @@ impl Encode for Config {
         to.messages(11, self.flows.iter().map(|flow| &**flow));
         to.messages(12, self.retired.iter().map(|flow| &**flow));
         to.flag(40, self.tls_unverified);
+        if self.srtp.offer != OfferSrtp::Never {
+            to.text(41, self.srtp.offer.as_str());
+        }
+        to.blob(42, self.srtp.secret.bytes());
     }
+}
+
+fn offer_srtp_from(name: &str) -> Result<OfferSrtp, Error> {
+    if name.is_empty() {
+        return Ok(OfferSrtp::Never);
+    }
+    name.parse().map_err(|()| Error::Unknown("srtp", name.to_owned()))
 }
 
 impl Encode for Trunk {
@@ -124,6 +137,10 @@ impl TryFrom<proto::Config> for Config {
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,
             tls_unverified: config.tls_unverified,
+            srtp: Srtp {
+                offer: offer_srtp_from(&config.offer_srtp)?,
+                secret: Secret::new(config.srtp_secret),
+            },
             flows: config.flows.into_iter().map(flow_from).collect::<Result<_, _>>()?,
             retired: config.retired.into_iter().map(flow_from).collect::<Result<_, _>>()?,
         })

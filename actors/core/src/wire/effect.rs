@@ -5,7 +5,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::history::side_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::cdr::Side;
-use crate::effect::{Body, Effect, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{Body, Effect, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
@@ -113,6 +113,13 @@ impl Encode for MediaLeg {
             to.flag(13, prompt.barge_in);
         }
         to.some_text(15, self.role.map(Side::as_str));
+        if let Some(keys) = &self.keys {
+            to.delimited(16, |to| {
+                to.text(1, keys.suite.name());
+                to.blob(2, keys.ours.bytes());
+                to.blob(3, keys.theirs.bytes());
+            });
+        }
     }
 }
 
@@ -145,6 +152,13 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             ssrc: leg.ssrc,
             source,
             role: leg.role.as_deref().map(side_from).transpose()?,
+            keys: leg.keys.map(keys_from).transpose()?,
         })
     }
+}
+
+fn keys_from(keys: proto::MediaKeys) -> Result<MediaKeys, Error> {
+    let suite = tandem_sip::wire::suite(&keys.suite)?;
+    let key = |bytes| tandem_sip::wire::key(suite, bytes);
+    Ok(MediaKeys { suite, ours: key(keys.ours)?, theirs: key(keys.theirs)? })
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::sdp::{Beside, Section};
+use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
+use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -257,7 +260,30 @@ impl Encode for Media {
         to.some_uint(6, self.telephone_event);
         to.uint(7, self.session_id);
         to.uint(8, self.session_version);
+        if let Some(keys) = &self.protection {
+            to.delimited(9, |to| {
+                to.uint(1, keys.tag);
+                to.text(2, keys.suite.name());
+                to.blob(3, keys.ours.bytes());
+                to.some_blob(4, keys.theirs.as_ref().map(Key::bytes));
+                to.flag(5, keys.required);
+            });
+        }
+        to.messages(10, &self.beside.before);
+        to.messages(11, &self.beside.after);
     }
+}
+
+fn protection_from(row: proto::Protection) -> Result<Protection, Error> {
+    let suite = tandem_sip::wire::suite(&row.suite)?;
+    let key = |bytes| tandem_sip::wire::key(suite, bytes);
+    Ok(Protection {
+        tag: row.tag,
+        suite,
+        ours: key(row.ours)?,
+        theirs: row.theirs.map(key).transpose()?,
+        required: row.required,
+    })
 }
 
 impl TryFrom<proto::LegMedia> for Media {
@@ -274,6 +300,11 @@ impl TryFrom<proto::LegMedia> for Media {
             telephone_event: telephone_event.transpose()?,
             session_id: media.session_id,
             session_version: media.session_version,
+            protection: media.protection.map(protection_from).transpose()?,
+            beside: Beside {
+                before: media.before.into_iter().map(Section::from).collect(),
+                after: media.after.into_iter().map(Section::from).collect(),
+            },
         })
     }
 }

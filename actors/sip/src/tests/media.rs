@@ -97,3 +97,52 @@ fn offer_of_ours_is_written_as_expected() {
     "#]]
     .assert_eq(&String::from_utf8(offer.compose()).unwrap().replace("\r\n", "\n"));
 }
+
+#[test]
+fn answer_refuses_the_sections_beside_the_audio_in_their_places() {
+    let text = "v=0\r\no=- 5 6 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=video 5000 RTP/AVP 31 32\r\na=sendrecv\r\nm=audio 4000 RTP/AVP 8\r\nm=image 6000 udptl t38\r\n";
+    let offer = Audio::parse(text.as_bytes()).unwrap();
+    let agreed = negotiate(&offer, &[Codec::Pcma]).unwrap();
+    let answer = agreed.answer([127, 0, 0, 9].into(), 4_100, 77).compose();
+    let answer = String::from_utf8(answer).unwrap();
+    let sections: Vec<&str> = answer.lines().filter(|line| line.starts_with("m=")).collect();
+    let expected = ["m=video 0 RTP/AVP 31", "m=audio 4100 RTP/AVP 8", "m=image 0 udptl t38"];
+    assert_eq!(sections, expected, "{answer}");
+}
+
+#[test]
+fn more_sections_than_are_answered_are_refused() {
+    let text = edited("", "").unwrap().compose();
+    let mut text = String::from_utf8(text).unwrap();
+    text.push_str(&"m=video 0 RTP/AVP 31\r\n".repeat(8));
+    assert_eq!(Audio::parse(text.as_bytes()), Err(Error::Sections));
+}
+
+const KEY: &str =
+    "a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\r\n";
+
+#[test]
+fn protected_section_is_taken_where_it_has_a_key_of_ours() {
+    let head = "v=0\r\no=- 5 6 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n";
+    let section =
+        |port: u16, protocol: &str, keys: &str| format!("m=audio {port} {protocol} 8\r\n{keys}");
+    let unknown = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:AAAA\r\n";
+    let parse =
+        |sections: &[String]| Audio::parse(format!("{head}{}", sections.concat()).as_bytes());
+    let both = [section(4_000, "RTP/SAVP", KEY), section(5_000, "RTP/AVP", "")];
+    let audio = parse(&both).unwrap();
+    assert_eq!((audio.port, audio.secure, audio.crypto[0].tag), (4_000, true, 4));
+    assert_eq!((audio.beside.before.len(), audio.beside.after.len()), (0, 1));
+    // The order is the peer's; a section that was refused before is none to talk over.
+    let other_way = [section(5_000, "RTP/AVP", ""), section(4_000, "RTP/SAVP", KEY)];
+    assert_eq!(parse(&other_way).map(|audio| audio.port), Ok(5_000));
+    let refused = [section(0, "RTP/AVP", ""), section(4_000, "RTP/SAVP", KEY)];
+    assert_eq!(parse(&refused).map(|audio| audio.port), Ok(4_000));
+    let keyless = [section(4_000, "RTP/SAVP", unknown), section(5_000, "RTP/AVP", "")];
+    assert_eq!(parse(&keyless).map(|audio| (audio.port, audio.secure)), Ok((5_000, false)));
+    assert_eq!(parse(&[section(4_000, "RTP/SAVP", unknown)]), Err(Error::NoAudio));
+    // RFC 8643: a key that may be used, and need not.
+    let welcome = parse(&[section(4_000, "RTP/AVP", &format!("{unknown}{KEY}"))]).unwrap();
+    assert_eq!((welcome.secure, welcome.crypto.len()), (false, 1));
+}

@@ -7,7 +7,8 @@ use prost::Message as _;
 
 use crate::message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 use crate::protobuf::Encode as _;
-use crate::sdp::{Audio, Codec, Direction, Payload};
+use crate::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
+use crate::srtp::{Crypto, Key, Suite};
 use crate::uri::{NameAddr, Param, Scheme, Uri};
 use crate::{parse, proto};
 
@@ -147,25 +148,51 @@ fn audio() -> impl Strategy<Value = Audio> {
         Just(Direction::Inactive)
     ];
     (
-        (any::<std::net::IpAddr>(), any::<u16>(), codecs, option::of(98_u8..=127)),
+        // A section that nobody refused is taken before one that somebody did.
+        (any::<std::net::IpAddr>(), 1..=u16::MAX, codecs, option::of(98_u8..=127)),
         (directions, 10_u16..100, any::<u64>(), any::<u64>()),
+        (vec(crypto(), 0..3), any::<bool>(), vec(section(), 0..4), vec(section(), 0..4)),
     )
-        .prop_map(|((address, port, codecs, telephone_event), rest)| {
-            let (direction, ptime_ms, session_id, session_version) = rest;
-            Audio {
-                address,
-                port,
-                payloads: codecs
-                    .into_iter()
-                    .map(|(number, codec)| Payload { number, codec })
-                    .collect(),
-                telephone_event,
-                direction,
-                ptime_ms: Some(ptime_ms),
-                session_id,
-                session_version,
-            }
-        })
+        .prop_map(
+            |((address, port, codecs, telephone_event), rest, (crypto, secure, before, after))| {
+                let (direction, ptime_ms, session_id, session_version) = rest;
+                Audio {
+                    address,
+                    port,
+                    payloads: codecs
+                        .into_iter()
+                        .map(|(number, codec)| Payload { number, codec })
+                        .collect(),
+                    telephone_event,
+                    direction,
+                    ptime_ms: Some(ptime_ms),
+                    session_id,
+                    session_version,
+                    secure: secure && !crypto.is_empty(),
+                    crypto,
+                    beside: Beside { before, after },
+                }
+            },
+        )
+}
+
+fn crypto() -> impl Strategy<Value = Crypto> {
+    let suite = proptest::sample::select(Suite::ALL.to_vec());
+    (1_u32..1_000, suite, any::<[u8; 8]>()).prop_map(|(tag, suite, secret)| Crypto {
+        tag,
+        suite,
+        key: Key::derive(&secret, suite, b""),
+    })
+}
+
+fn section() -> impl Strategy<Value = Section> {
+    let media = "(video|application|image|audio)";
+    let protocol = "(UDP/TLS/RTP/SAVPF|udptl|RTP/AVPF)";
+    (media, protocol, "[0-9]{1,3}").prop_map(|(media, protocol, format)| Section {
+        media,
+        protocol,
+        format,
+    })
 }
 
 /// Pieces that parsers stumble over.

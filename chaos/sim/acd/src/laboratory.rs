@@ -495,6 +495,7 @@ fn config(scenario: &Scenario) -> Config {
         no_answer_ms: RING_MS_MAX,
         call_ms_max: CALL_MS_MAX,
         tls_unverified: false,
+        srtp: Default::default(),
         flows: Vec::new(),
         retired: Vec::new(),
     }

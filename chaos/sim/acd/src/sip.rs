@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tandem_core::command::{GatewayEvent, Inbound, Login, Register, TransactionKey};
 use tandem_core::ids::{AgentId, GatewayId};
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{
     CSeq, Carrier, Headers, Method, NameAddr, Param, Request, Response, Transport, Uri, Via,
 };
@@ -195,5 +195,8 @@ fn audio(address: IpAddr) -> Audio {
         ptime_ms: Some(20),
         session_id: 1,
         session_version: 1,
+        crypto: Vec::new(),
+        secure: false,
+        beside: Beside::default(),
     }
 }

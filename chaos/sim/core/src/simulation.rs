@@ -421,6 +421,7 @@ pub fn house(settings: &Settings) -> Config {
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,
         tls_unverified: false,
+        srtp: Default::default(),
         flows: flows().map(Arc::new).into(),
         retired: Vec::new(),
     }

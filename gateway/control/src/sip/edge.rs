@@ -214,7 +214,7 @@ pub fn take_offer(request: &mut Request) -> Result<Option<Audio>, Box<Response>>
 fn unusable(request: &Request, error: &SdpError) -> Response {
     let (status, code) = match error {
         SdpError::Syntax(_) => (400, 399),
-        SdpError::NoAudio => (488, 304),
+        SdpError::NoAudio | SdpError::Sections => (488, 304),
         SdpError::NoAddress | SdpError::Address(_) => (488, 301),
         SdpError::NoCommonCodec => (488, 305),
     };

@@ -23,6 +23,8 @@ pub struct Heard {
     pub duplicates: u64,
     /// No RTP, or far outside the sequence.
     pub odd: u64,
+    /// Not protected by the peer's key.
+    pub unauthentic: u64,
     /// How often a sequence began: another SSRC, or a confirmed jump.
     pub streams: u64,
     pub markers: u64,
@@ -78,6 +80,10 @@ impl Listening {
             spacing_us_max: spacing_ns / NS_PER_US,
             ..self.heard
         }
+    }
+
+    pub fn on_unauthentic(&mut self) {
+        self.heard.unauthentic += 1;
     }
 
     pub fn on_datagram(&mut self, datagram: &[u8], at_ns: u64) {

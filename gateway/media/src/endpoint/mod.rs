@@ -27,6 +27,8 @@ pub use listening::Heard;
 pub use pool::EndpointPool;
 use pool::{Line, Shared};
 
+use crate::plan::Keys;
+use crate::srtp::Armour;
 use crate::{sys, tones};
 
 /// What endpoints use for telephone-event, sent and received.
@@ -61,6 +63,11 @@ impl Endpoint {
     pub fn talk(&self, remote: SocketAddr, codec: Codec, tone_hz: u32) {
         let tone = self.shared.tone(tone_hz);
         self.line.state.lock().talking.talk(remote, codec, tone);
+    }
+
+    /// From now on what is sent is protected (SRTP), and nothing else is heard.
+    pub fn protect(&self, keys: &Keys) {
+        self.line.state.lock().armour = Armour::new(Some(keys));
     }
 
     /// Sends nothing any more.

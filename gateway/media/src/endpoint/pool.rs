@@ -14,6 +14,7 @@ use super::listening::Listening;
 use super::talking::{PACKET_BYTES, Talking};
 use super::{Endpoint, Error};
 use crate::limits::DATAGRAM_BYTES_MAX;
+use crate::srtp::Armour;
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
 use crate::tones::{self, Loop};
 
@@ -53,6 +54,7 @@ pub struct Line {
 pub struct State {
     pub talking: Talking,
     pub listening: Listening,
+    pub armour: Armour,
 }
 
 impl EndpointPool {
@@ -116,7 +118,11 @@ impl Shared {
         let line = Arc::new(Line {
             address: socket.local_addr()?,
             socket,
-            state: Mutex::new(State { talking: Talking::new(ssrc), listening: Listening::new() }),
+            state: Mutex::new(State {
+                talking: Talking::new(ssrc),
+                listening: Listening::new(),
+                armour: Armour::Clear,
+            }),
         });
         let mut lines = self.lines.lock();
         let at = lines.iter().position(Option::is_none).unwrap_or(lines.len());
@@ -179,11 +185,13 @@ fn run(shared: &Shared) {
 fn talk(lines: &[Option<Arc<Line>>], phase: usize) {
     let mut packet = [0; PACKET_BYTES];
     for line in lines.iter().skip(phase).step_by(PHASES).flatten() {
-        let mut state = line.state.lock();
-        let next = state.talking.next(sys::realtime_ns(), &mut packet);
-        if let Some((bytes, remote)) = next {
+        let State { talking, armour, .. } = &mut *line.state.lock();
+        let next = talking.next(sys::realtime_ns(), &mut packet);
+        if let Some((bytes, remote)) = next
+            && let Ok(sealed) = armour.seal(&packet[..bytes])
+        {
             // What the kernel doesn't take shows as loss where it is measured.
-            let _ = line.socket.send_to(&packet[..bytes], remote);
+            let _ = line.socket.send_to(sealed, remote);
         }
     }
 }
@@ -191,7 +199,10 @@ fn talk(lines: &[Option<Arc<Line>>], phase: usize) {
 fn listen(line: &Line) {
     let mut datagram = [0; DATAGRAM_BYTES_MAX];
     if let Ok((bytes, at_ns)) = sys::receive_stamped(&line.socket, &mut datagram) {
-        let datagram = &datagram[..bytes.min(DATAGRAM_BYTES_MAX)];
-        line.state.lock().listening.on_datagram(datagram, at_ns);
+        let State { listening, armour, .. } = &mut *line.state.lock();
+        match armour.open(&mut datagram, bytes.min(DATAGRAM_BYTES_MAX)) {
+            Ok(bytes) => listening.on_datagram(&datagram[..bytes], at_ns),
+            Err(_) => listening.on_unauthentic(),
+        }
     }
 }

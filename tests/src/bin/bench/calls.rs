@@ -37,6 +37,7 @@ pub async fn run(dir: &Path) -> Result<()> {
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         incoming: Incoming::Reject { status: 486 },
         tone_hz: 440,
+        srtp: false,
     };
     let phone = Arc::new(Phone::start(options, pool).await?);
     let usage = Usage::begin(pids(&cluster)?)?;

@@ -53,6 +53,7 @@ pub async fn run(dir: &Path) -> Result<()> {
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         incoming,
         tone_hz: 440,
+        srtp: false,
     };
     let mut agents = Vec::new();
     for n in 0..CONVERSATIONS {

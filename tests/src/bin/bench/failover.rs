@@ -56,6 +56,7 @@ async fn calls_come_and_go(processes: Processes) -> Result<()> {
         bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
         incoming: Incoming::Reject { status: 486 },
         tone_hz: 440,
+        srtp: false,
     };
     let phone = Arc::new(Phone::start(options, pool).await?);
     let mut every = tokio::time::interval(Duration::from_secs(1) / CALLS_A_SECOND);

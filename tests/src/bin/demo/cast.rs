@@ -74,6 +74,7 @@ impl Cast {
                 bind: LOCAL,
                 incoming,
                 tone_hz: 300 + 50 * (number - 1000),
+                srtp: false,
             };
             let phone = Phone::start(options, Arc::clone(&pool)).await?;
             let status = phone.register(REGISTER_S).await?;
@@ -114,6 +115,7 @@ impl Cast {
             bind: LOCAL,
             incoming: Incoming::Reject { status: 486 },
             tone_hz: 1000 + 50 * u32::try_from(n)?,
+            srtp: false,
         };
         let phone = Phone::start(options, Arc::clone(&self.pool)).await?;
         let call_id = phone.dial(number)?;

@@ -3,6 +3,7 @@
 
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -22,6 +23,50 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const SIP_PORT: u16 = 45_060;
 const CONTROL_PORT: u16 = 45_070;
 
+/// How baresip reaches the cluster.
+pub enum Way {
+    Udp,
+    Tcp,
+    /// TLS with these roots, and SRTP alone.
+    TlsSrtp {
+        roots: PathBuf,
+    },
+}
+
+impl Way {
+    fn transport(&self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::TlsSrtp { .. } => "tls",
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::TlsSrtp { .. } => "tls, srtp",
+        }
+    }
+
+    fn config(&self) -> String {
+        match self {
+            Self::Udp | Self::Tcp => String::new(),
+            Self::TlsSrtp { roots } => {
+                format!("sip_cafile {}\nsip_verify_server yes\nmodule srtp.so\n", roots.display())
+            }
+        }
+    }
+
+    fn account(&self) -> &'static str {
+        match self {
+            Self::Udp | Self::Tcp => "",
+            Self::TlsSrtp { .. } => ";mediaenc=srtp-mand",
+        }
+    }
+}
+
 /// A running baresip. Dropping it ends it.
 struct Baresip {
     child: Child,
@@ -31,9 +76,10 @@ struct Baresip {
 }
 
 impl Baresip {
-    fn start(server: SocketAddr, transport: &str) -> Result<Self> {
+    fn start(server: SocketAddr, way: &Way) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let config = format!(
+        let transport = way.transport();
+        let mut config = format!(
             "poll_method epoll\nsip_listen 127.0.0.1:{SIP_PORT}\nnet_interface 127.0.0.1\n\
              call_local_timeout 60\ncall_max_calls 4\n\
              audio_source ausine,{TONE_HZ}\naudio_player aubridge,nobody\naudio_alert aubridge,nobody\n\
@@ -42,10 +88,12 @@ impl Baresip {
              module_path /usr/lib/baresip/modules\nmodule g711.so\nmodule ausine.so\nmodule aubridge.so\n\
              module_tmp uuid.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n"
         );
+        config.push_str(&way.config());
         std::fs::write(dir.path().join("config"), config)?;
         let account = format!(
             "<sip:{AGENT}@{server};transport={transport}>;auth_user={AGENT};auth_pass=tandem-{AGENT};\
-             outbound=\"sip:{server};transport={transport}\";answermode=auto;regint=300;audio_codecs=PCMU,PCMA\n"
+             outbound=\"sip:{server};transport={transport}\";answermode=auto;regint=300;audio_codecs=PCMU,PCMA{}\n",
+            way.account()
         );
         std::fs::write(dir.path().join("accounts"), account)?;
         std::fs::write(dir.path().join("contacts"), "")?;
@@ -122,9 +170,15 @@ fn read_netstring(reader: &mut impl std::io::BufRead) -> Option<serde_json::Valu
     serde_json::from_slice(&text[..length]).ok()
 }
 
-pub async fn try_all(house: &House, transport: &str, talk: Duration, report: &mut Report) {
-    let peer = format!("baresip, {transport}");
-    let mut baresip = match Baresip::start(house.vips[0], transport) {
+pub async fn try_all(
+    house: &House,
+    server: SocketAddr,
+    way: &Way,
+    talk: Duration,
+    report: &mut Report,
+) {
+    let peer = format!("baresip, {}", way.name());
+    let mut baresip = match Baresip::start(server, way) {
         Ok(baresip) => baresip,
         Err(error) => {
             report.note(&peer, "registers", Err(error));

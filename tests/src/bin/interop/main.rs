@@ -15,10 +15,36 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
 
+use baresip::Way;
 use report::Report;
 
 /// Third octets of the clusters' addresses.
 const BLOCK: u8 = 71;
+const PROTECTED_BLOCK: u8 = 72;
+
+/// Phones over TLS must talk over SRTP.
+const PROTECTED: &str = r#"
+[tenant]
+name = "demo"
+realm = "demo.tandem"
+srtp = "required"
+
+[[trunk]]
+name = "carrier"
+channels = 30
+
+[[agent]]
+id = "1001"
+password = "tandem-1001"
+
+[[agent]]
+id = "1002"
+password = "tandem-1002"
+
+[[number]]
+digits = "4003"
+echo = true
+"#;
 
 struct Flags {
     /// The root of a Debian with Asterisk; none: it is left out.
@@ -71,14 +97,20 @@ fn main() -> ExitCode {
 async fn interop(flags: &Flags) -> Result<bool> {
     let house = House::open(BLOCK).await?;
     let mut report = Report::default();
-    for transport in ["udp", "tcp"] {
-        baresip::try_all(&house, transport, flags.talk, &mut report).await;
+    for way in [Way::Udp, Way::Tcp] {
+        baresip::try_all(&house, house.vips[0], &way, flags.talk, &mut report).await;
     }
     match &flags.asterisk {
         Some(root) => asterisk::try_all(&house, root, flags.talk, &mut report).await,
         None => println!("Asterisk is left out: no --asterisk ROOT"),
     }
-    report.print();
     house.cluster.stop()?;
+    let house = House::open_with(PROTECTED_BLOCK, PROTECTED).await?;
+    let processes = house.cluster.processes()?;
+    let way = Way::TlsSrtp { roots: processes.sip_ca_file };
+    let server = processes.sip[0].tls.parse()?;
+    baresip::try_all(&house, server, &way, flags.talk, &mut report).await;
+    house.cluster.stop()?;
+    report.print();
     Ok(report.all_work())
 }

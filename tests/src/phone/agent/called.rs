@@ -161,7 +161,13 @@ impl Agent {
         let mut answer = self.audio(&endpoint);
         answer.payloads = vec![Payload { number: agreed.payload, codec: agreed.codec }];
         answer.telephone_event = agreed.telephone_event;
-        self.talk(&endpoint, &Audio { payloads: answer.payloads.clone(), ..offer });
+        answer.secure = offer.secure;
+        answer.crypto = offer.crypto.first().cloned().into_iter().collect();
+        for line in &mut answer.crypto {
+            line.key = fresh_key(line.suite);
+        }
+        let theirs = Audio { payloads: answer.payloads.clone(), ..offer };
+        self.talk(&endpoint, &answer, &theirs);
         let mut response = call.invite.respond(200, None, Some(&call.local_tag));
         response.headers.contact = vec![bare(self.own_uri())];
         response.headers.content_type = Some("application/sdp".into());
@@ -180,6 +186,16 @@ impl Agent {
         Some((bytes, branch(&call.invite)))
     }
 
+    /// What the phone has said of the call's audio before.
+    fn described(&self, call: &Call, endpoint: &Endpoint) -> Audio {
+        let answer = call.answer.as_deref().filter(|_| call.incoming).map(tandem_sip::parse);
+        let body = match answer {
+            Some(Ok(Message::Response(answer))) => answer.body,
+            Some(_) | None => call.invite.body.clone(),
+        };
+        Audio::parse(&body).unwrap_or_else(|_| self.audio(endpoint))
+    }
+
     /// Hold, retrieve or refresh: the same media again.
     async fn on_reinvite(&mut self, request: Request, source: SocketAddr) {
         let answer = {
@@ -189,7 +205,7 @@ impl Agent {
                 let mut response = request.respond(200, None, Some(&call.local_tag));
                 response.headers.contact = vec![bare(self.own_uri())];
                 response.headers.content_type = Some("application/sdp".into());
-                response.body = self.audio(endpoint).compose();
+                response.body = self.described(call, endpoint).compose();
                 Some(response.to_bytes())
             })
         };

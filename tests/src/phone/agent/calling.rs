@@ -10,7 +10,7 @@ impl Agent {
         let media = self.open_media();
         if let Some(endpoint) = &media {
             request.headers.content_type = Some("application/sdp".into());
-            request.body = self.audio(endpoint).compose();
+            request.body = self.offer(endpoint).compose();
         }
         let now = Instant::now();
         let server = self.options.server;
@@ -172,8 +172,9 @@ impl Agent {
         let ack = dialog.ack(call.invite.headers.cseq.number, via).to_bytes();
         call.dialog = Some(dialog);
         call.acked = Some(ack.clone());
-        if let (Ok(audio), Some(endpoint)) = (Audio::parse(&response.body), &call.media) {
-            self.talk(endpoint, &audio);
+        let descriptions = (Audio::parse(&call.invite.body), Audio::parse(&response.body));
+        if let ((Ok(own), Ok(audio)), Some(endpoint)) = (descriptions, &call.media) {
+            self.talk(endpoint, &own, &audio);
         }
         Some(ack)
     }

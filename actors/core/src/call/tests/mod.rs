@@ -7,6 +7,7 @@ mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
+mod protection;
 mod refused;
 mod transfer;
 

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
+use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
 
 use super::values;
 use crate::call::leg::Media;
+use crate::call::protection::Protection;
 use crate::cdr::Side;
 use crate::command::{
     Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
-use crate::config::{self, Config, Number, Target, Trunk};
+use crate::config::{self, Config, Number, OfferSrtp, Secret, Srtp, Target, Trunk};
 use crate::deadline::Deadline;
-use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{
+    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
+};
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, FlowId, GatewayId, LegId, OfferId, PromptId, QueueId,
     RecordingId,
@@ -117,8 +121,12 @@ pub fn audio() -> impl Strategy<Value = Audio> {
     ]);
     let payload = (0_u8..128, codec()).prop_map(|(number, codec)| Payload { number, codec });
     let media = (address(), vec(payload, 0..3), option::of(96_u8..128), option::of(any::<u16>()));
-    (media, directions, any::<u64>(), any::<u64>()).prop_map(
-        |((at, payloads, telephone_event, ptime_ms), direction, session_id, session_version)| {
+    let session = (any::<u64>(), any::<u64>());
+    let crypto =
+        (any::<u32>(), suite_and_key()).prop_map(|(tag, (suite, key))| Crypto { tag, suite, key });
+    (media, directions, session, vec(crypto, 0..3), any::<bool>(), beside()).prop_map(
+        |(media, direction, (session_id, session_version), crypto, secure, beside)| {
+            let (at, payloads, telephone_event, ptime_ms) = media;
             Audio {
                 address: at.ip(),
                 port: at.port(),
@@ -128,9 +136,30 @@ pub fn audio() -> impl Strategy<Value = Audio> {
                 ptime_ms,
                 session_id,
                 session_version,
+                crypto,
+                secure,
+                beside,
             }
         },
     )
+}
+
+fn suite_and_key() -> impl Strategy<Value = (Suite, Key)> {
+    let suite = prop::sample::select(Suite::ALL.to_vec());
+    (suite, any::<u64>())
+        .prop_map(|(suite, name)| (suite, Key::derive(b"secret", suite, &name.to_be_bytes())))
+}
+
+fn beside() -> impl Strategy<Value = Beside> {
+    let section = || {
+        (text(), text(), text()).prop_map(|(media, protocol, format)| Section {
+            media,
+            protocol,
+            format,
+        })
+    };
+    (vec(section(), 0..2), vec(section(), 0..2))
+        .prop_map(|(before, after)| Beside { before, after })
 }
 
 pub fn transaction() -> impl Strategy<Value = TransactionKey> {
@@ -187,8 +216,11 @@ pub fn config() -> impl Strategy<Value = Config> {
     let flows = (vec(flow(), 0..3), vec(flow(), 0..2));
     let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3), flows);
     let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
-    let rest = (lists, text(), text(), bounds, any::<bool>());
-    rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified)| {
+    let offers = vec![OfferSrtp::Never, OfferSrtp::Welcome, OfferSrtp::Required];
+    let srtp = (prop::sample::select(offers), vec(any::<u8>(), 0..4))
+        .prop_map(|(offer, secret)| Srtp { offer, secret: Secret::new(secret) });
+    let rest = (lists, text(), text(), bounds, any::<bool>(), srtp);
+    rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified, srtp)| {
         let (trunks, queues, agents, numbers, (flows, retired)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
@@ -203,6 +235,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             no_answer_ms,
             call_ms_max,
             tls_unverified,
+            srtp,
             flows,
             retired,
         }
@@ -435,7 +468,13 @@ pub fn effect() -> impl Strategy<Value = Effect> {
             },
         ),
     ];
-    let leg = (leg_id(), media(), source, role()).prop_map(|(leg, media, source, role)| MediaLeg {
+    let keys = (suite_and_key(), any::<u64>()).prop_map(|((suite, ours), name)| MediaKeys {
+        suite,
+        ours,
+        theirs: Key::derive(b"other", suite, &name.to_be_bytes()),
+    });
+    let leg = (leg_id(), media(), source, role(), option::of(keys));
+    let leg = leg.prop_map(|(leg, media, source, role, keys)| MediaLeg {
         leg,
         port: media.port,
         remote: media.remote,
@@ -445,6 +484,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         ssrc: media.ssrc,
         source,
         role,
+        keys,
     });
     let recording = (recording_id(), leg_id(), leg_id())
         .prop_map(|(id, left, right)| RecordingPlan { id, left, right });
@@ -469,8 +509,19 @@ pub fn effect() -> impl Strategy<Value = Effect> {
 
 pub fn media() -> impl Strategy<Value = Media> {
     let numbers = any::<(u16, u32, u8, u64, u64)>();
-    (numbers, option::of(address()), codec(), option::of(any::<u8>())).prop_map(
-        |((port, ssrc, payload, session_id, session_version), remote, codec, telephone_event)| {
+    let protection = (any::<u32>(), suite_and_key(), any::<bool>(), any::<bool>()).prop_map(
+        |(tag, (suite, ours), answered, required)| Protection {
+            tag,
+            suite,
+            theirs: answered.then(|| Key::derive(b"other", suite, ours.bytes())),
+            ours,
+            required,
+        },
+    );
+    let description = (codec(), option::of(any::<u8>()), option::of(protection), beside());
+    (numbers, option::of(address()), description).prop_map(
+        |((port, ssrc, payload, session_id, session_version), remote, description)| {
+            let (codec, telephone_event, protection, beside) = description;
             Media {
                 port,
                 ssrc,
@@ -480,6 +531,8 @@ pub fn media() -> impl Strategy<Value = Media> {
                 telephone_event,
                 session_id,
                 session_version,
+                protection,
+                beside,
             }
         },
     )

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
+use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
 
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
+use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
@@ -19,9 +21,13 @@ use crate::command::{
     Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
-use crate::config::{self, Config, Number, Strategy, Target, Trunk, TrunkTls};
+use crate::config::{
+    self, Config, Number, OfferSrtp, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
+};
 use crate::deadline::Deadline;
-use crate::effect::{Body, Effect, EffectId, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{
+    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
+};
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId};
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
@@ -82,7 +88,36 @@ pub fn audio() -> Audio {
         ptime_ms: Some(20),
         session_id: 5,
         session_version: 6,
+        crypto: Vec::new(),
+        secure: false,
+        beside: Beside::default(),
     }
+}
+
+/// With keys, and with sections that nobody takes.
+fn protected_audio() -> Audio {
+    let line = |tag, suite| Crypto { tag, suite, key: key(suite) };
+    let suites = [Suite::AesCm256HmacSha1_80, Suite::AesCm128HmacSha1_32];
+    Audio {
+        crypto: suites.into_iter().zip(1..).map(|(suite, tag)| line(tag, suite)).collect(),
+        secure: true,
+        beside: beside(),
+        ..audio()
+    }
+}
+
+fn key(suite: Suite) -> Key {
+    Key::derive(b"secret", suite, b"leg")
+}
+
+fn beside() -> Beside {
+    let section = |media: &str, protocol: &str, format: &str| Section {
+        media: media.into(),
+        protocol: protocol.into(),
+        format: format.into(),
+    };
+    let video = section("video", "RTP/AVP", "31");
+    Beside { before: vec![video], after: vec![section("image", "udptl", "t38")] }
 }
 
 pub fn transaction() -> TransactionKey {
@@ -124,12 +159,21 @@ pub fn configs() -> Cases<Config> {
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
         tls_unverified: false,
+        srtp: Default::default(),
         flows: vec![flow().into()],
         retired: vec![Flow { version: 2, ..flow() }.into()],
     };
     let mut tls = Config { tls_unverified: true, ..config.clone() };
     tls.trunks[0].tls = TrunkTls { client_name: Some("sbc.example.net".into()), unverified: true };
-    vec![("config", config), ("config_tls", tls)]
+    let srtp = |offer| Srtp { offer, secret: Secret::new(vec![7; 32]) };
+    let welcome = Config { srtp: srtp(OfferSrtp::Welcome), ..config.clone() };
+    let required = Config { srtp: srtp(OfferSrtp::Required), ..config.clone() };
+    vec![
+        ("config", config),
+        ("config_tls", tls),
+        ("config_srtp_welcome", welcome),
+        ("config_srtp_required", required),
+    ]
 }
 
 /// A step of each kind.
@@ -271,6 +315,10 @@ pub fn events() -> Cases<GatewayEvent> {
                 ..inbound()
             }),
         ),
+        (
+            "invite_protected",
+            GatewayEvent::Invite(Inbound { offer: Some(protected_audio()), ..inbound() }),
+        ),
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
@@ -382,6 +430,7 @@ pub fn effects() -> Cases<Effect> {
         ssrc: 0x5512_c0de,
         source,
         role: None,
+        keys: None,
     };
     let mut silent = leg(1, Source::Silence);
     (silent.remote, silent.telephone_event) = (None, None);
@@ -405,6 +454,12 @@ pub fn effects() -> Cases<Effect> {
         recording: None,
         ..plan.clone()
     };
+    let suite = Suite::AesCm128HmacSha1_80;
+    let keys = MediaKeys { suite, ours: key(suite), theirs: Key::derive(b"other", suite, b"leg") };
+    let protected = MediaPlan {
+        legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
+        ..roles.clone()
+    };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let send = |carrier| Body::Send { request: request().into(), destination, carrier };
     let bodies = vec![
@@ -414,6 +469,7 @@ pub fn effects() -> Cases<Effect> {
         ("send_connection", send(connection())),
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
+        ("media_with_keys", Body::Media(protected)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };
@@ -452,6 +508,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
             telephone_event: Some(101),
             session_id: 5,
             session_version: 6,
+            protection: None,
+            beside: Beside::default(),
         },
         held: false,
         release_at: None,
@@ -555,6 +613,16 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), transferor, let_go, target],
         )
     };
+    let suite = Suite::AesCm128HmacSha1_80;
+    let keys =
+        |theirs, required| Some(Protection { tag: 4, suite, ours: key(suite), theirs, required });
+    let mut protected = inbound(LEG, LegState::Active);
+    protected.media.beside = beside();
+    protected.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
+    let mut offered = outbound(OTHER_LEG, LegState::Alerting);
+    offered.media.protection = keys(None, true);
+    let queue = CallState::Queued { queue: "support".into() };
+    let protected = call(queue, vec![protected, offered]);
     let ending = call(
         CallState::Ending,
         vec![
@@ -604,6 +672,7 @@ pub fn calls() -> Cases<Call> {
         ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
         ("routing", routing),
         ("transferred", transferred),
+        ("protected", protected),
     ]
 }
 

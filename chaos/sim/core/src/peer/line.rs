@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tandem_sip::Request;
 use tandem_sip::dialog::Dialog;
-use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::transaction::Key;
 
 use crate::packet::Packet;
@@ -124,6 +124,9 @@ impl Line {
             ptime_ms: Some(20),
             session_id: u64::from(self.rtp_port),
             session_version: 1 + u64::from(self.held),
+            crypto: Vec::new(),
+            secure: false,
+            beside: Beside::default(),
         }
     }
 }
