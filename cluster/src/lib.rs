@@ -286,7 +286,7 @@ fn serve(
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     runtime.spawn(async move {
         if let Err(error) = server.serve_with_incoming(incoming).await {
-            tracing::error!(%error, "TD0304 the voters' service has ended");
+            tracing::error!(%error, "TD0403 the voters' service has ended");
         }
     });
     Ok(())

@@ -75,7 +75,7 @@ impl Machine for MetaMachine {
     fn apply(&mut self, entry: Applied<'_>) -> Outcome {
         let Ok(put) = Put::decode(entry.command) else {
             // Every replica sees the same bytes and does the same: nothing.
-            tracing::error!(index = entry.index, "TD0303 an entry of the meta shard can't be read");
+            tracing::error!(index = entry.index, "TD0402 an entry of the meta shard can't be read");
             return Outcome::default();
         };
         let change = Change {

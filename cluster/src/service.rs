@@ -198,7 +198,7 @@ async fn stand_instead(
     // A pre-vote is refused while a leader is heard of; a transfer says that there is none.
     let pre_vote = !asked.leadership_transfer;
     if let Err(error) = raft.trigger().elect(pre_vote).await {
-        tracing::error!(%error, "TD0302 a group has stopped");
+        tracing::error!(%error, "TD0401 a group has stopped");
     }
 }
 
@@ -236,7 +236,7 @@ async fn elect(raft: &Raft, me: NodeId, dead: NodeId, candidate: NodeId) {
         let to = if stands { me } else { candidate };
         let request = TransferLeaderRequest::new(vote, to, None);
         if let Err(error) = raft.handle_transfer_leader(request).await {
-            tracing::error!(%error, "TD0302 a group has stopped");
+            tracing::error!(%error, "TD0401 a group has stopped");
             return;
         }
         last_seen = Some(vote);

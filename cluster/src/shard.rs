@@ -228,6 +228,6 @@ async fn hand_over(raft: &Raft, nodes: &[NodeId]) {
     if let Some(to) = caught_up
         && let Err(error) = raft.trigger().transfer_leader(*to).await
     {
-        tracing::error!(%error, "TD0302 a group has stopped");
+        tracing::error!(%error, "TD0401 a group has stopped");
     }
 }

@@ -224,7 +224,7 @@ impl ShardRuntime {
                     supervisors.insert(kind, supervisor);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "TD0104 a supervisor can't be started");
+                    tracing::error!(%error, "TD0105 a supervisor can't be started");
                     return;
                 }
             }

@@ -93,7 +93,7 @@ impl Control {
 
     fn on_routing(&mut self, now: Millis, routing: &Routing) {
         let Some(registrar) = Registrar::new(&routing.config, &routing.nonce_key) else {
-            tracing::error!("TD0302 the routing has no key for nonces");
+            tracing::error!("TD0309 the routing has no key for nonces");
             return;
         };
         let (tenant, version) = (&routing.config.tenant, routing.config.version);

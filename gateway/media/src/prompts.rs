@@ -79,7 +79,7 @@ impl Prompts {
             let file = std::fs::File::open(&path).map_err(unreadable)?;
             match read(&name, std::io::BufReader::new(file)) {
                 Ok(samples) => prompts.add(&name, samples)?,
-                Err(error) => tracing::error!(%error, "TD0306 a prompt is left out"),
+                Err(error) => tracing::error!(%error, "TD0308 a prompt is left out"),
             }
         }
         Ok(prompts)

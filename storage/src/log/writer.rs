@@ -91,7 +91,7 @@ impl Writer {
             // What a failed sync left on the disk is not known: nothing more is promised.
             let path = self.disk.path("");
             let why = format!("the log at {} can't be written: {error}", path.display());
-            tracing::error!(code = "TD0301", "{why}");
+            tracing::error!(code = "TD0206", "{why}");
             metrics::counter!("tandem_log_failures_total").increment(1);
             self.failed = Some((error.kind(), why.clone()));
             self.shared.health.send_replace(Health::Failed(why));
