@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, Inbound, Register};
 use tandem_core::ids::AgentId;
+use tandem_sip::reason::Q850;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Method, Millis, Request, Response, Way};
 
@@ -328,7 +329,9 @@ impl Control {
         }
         if pending {
             let transaction = self.transaction(&invite);
-            if self.try_raise(GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
+            let q850 = Q850::of_reason(&request.headers);
+            let event = GatewayEvent::Cancel { transaction, q850 };
+            if self.try_raise(event, About::Existing) == Err(Full) {
                 self.servers.forget(&key);
                 self.lose(flow, &request);
                 return;

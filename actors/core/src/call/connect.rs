@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tandem_sip::reason::COMPLETED_ELSEWHERE;
 use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
@@ -121,6 +122,7 @@ pub fn take_down_fork(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response
     let via = draft.via(&leg.gateway, leg.carrier);
     draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     let via = draft.via(&leg.gateway, leg.carrier);
-    let bye = dialog.request(Method::Bye, via, None);
+    let mut bye = dialog.request(Method::Bye, via, None);
+    bye.headers.push_other("Reason", COMPLETED_ELSEWHERE);
     draft.send(id, &leg, bye);
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Agreed, Audio, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound};
+use super::{media, outbound, reason};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -356,15 +357,17 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         flow: None,
         flow_path: Vec::new(),
         transfers: Vec::new(),
+        q850: Q850::of_status(status),
     });
 }
 
-/// A final refusal; 503 says when to come back.
+/// A final refusal, with its cause (RFC 6432); 503 says when to come back.
 pub fn refusal(invite: &tandem_sip::Request, status: u16, tag: &str) -> Response {
     let mut response = invite.respond(status, None, Some(tag));
     if status == 503 {
         response.headers.push_other("Retry-After", &limits::RETRY_AFTER_S.to_string());
     }
+    reason::put(&mut response, Q850::of_status(status));
     response
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Refused;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, negotiate_beside};
 use tandem_sip::{Method, Response};
 
@@ -35,6 +36,7 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
     match inbound.request.method {
         Method::Bye => {
             answer(draft, id, inbound, inbound.request.respond(200, None, None));
+            draft.said = Q850::of_reason(headers);
             ending::on_bye(draft, id, leg_id);
         }
         Method::Invite | Method::Update => on_offer(draft, id, leg_id, inbound),

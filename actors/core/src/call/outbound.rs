@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload, negotiate_beside};
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, transfer};
+use super::{connect, ending, media, reason, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -185,6 +186,7 @@ pub fn on_response(
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
+            draft.said = Q850::of_reason(&response.headers);
             ending::leg_released(draft, id, leg_id);
             on_failed(draft, id, leg_id, Failure::of_status(status));
             Ok(())
@@ -296,6 +298,8 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
         Role::Callee { agent, offer, .. } | Role::Originator { agent, offer, .. } => {
             agent::on_withdrawn(draft, &agent, offer);
             if ivr::is_transferring(draft, id) {
+                // The flow goes on: what ends the call then is the flow's own.
+                draft.said = None;
                 ivr::on_transfer_failed(draft, id);
                 return;
             }
@@ -388,7 +392,9 @@ fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     leg.state = LegState::Cancelling { sent: true };
     let leg = leg.clone();
-    draft.send(id, &leg, cancel_for(&leg.invite));
+    let mut cancel = cancel_for(&leg.invite);
+    cancel.headers.push_other("Reason", &reason::of_cancel(draft, id));
+    draft.send(id, &leg, cancel);
 }
 
 /// The media that the peer's answer describes; `beside` is the codec of the leg that it talks with.
@@ -403,9 +409,11 @@ pub fn take_answer(media: &mut Media, answer: &Audio, beside: Option<Codec>) -> 
 
 /// A failure response to the caller's own INVITE.
 pub fn refuse_caller(draft: &mut Draft<'_>, id: CallId, status: u16) {
-    let Some(caller) = draft.call(&id).and_then(Call::caller) else { return };
+    let Some(call) = draft.call(&id) else { return };
+    let Some(caller) = call.caller() else { return };
     let Some(transaction) = caller.transaction.clone() else { return };
-    let response = refusal(&caller.invite, status, &caller.local_tag);
+    let mut response = refusal(&caller.invite, status, &caller.local_tag);
+    reason::put(&mut response, draft.said.or(call.q850));
     draft.refuse(id, &transaction, response);
 }
 

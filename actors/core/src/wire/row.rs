@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::reason::Q850;
 use tandem_sip::{Millis, Request};
 
-use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
+use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
@@ -50,6 +51,7 @@ impl Encode for Call {
         to.some_fixed(21, self.recording.map(|recording| recording.0));
         to.some_message(22, self.flow.as_ref());
         to.messages(31, &self.transfers);
+        to.some_uint(32, self.q850.map(Q850::get));
     }
 }
 
@@ -110,6 +112,7 @@ impl Call {
             recording: call.recording.map(RecordingId),
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
+            q850: q850_from(call.q850, "call.q850")?,
         })
     }
 }

@@ -75,7 +75,10 @@ pub(super) fn gateway_event(
             indialog::on_request(draft, request);
             Ok(())
         }
-        GatewayEvent::Cancel { transaction } => ending::on_cancel(draft, transaction),
+        GatewayEvent::Cancel { transaction, q850 } => {
+            draft.said = *q850;
+            ending::on_cancel(draft, transaction)
+        }
         GatewayEvent::Ack { call_id, local_tag, answer, .. } => {
             indialog::on_ack(draft, call_id, local_tag, answer.as_ref())
         }

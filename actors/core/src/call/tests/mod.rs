@@ -7,6 +7,7 @@ mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
+mod reason;
 mod refused;
 mod transfer;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
 use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
 
@@ -328,7 +329,8 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         inbound().prop_map(GatewayEvent::Invite),
         register,
         inbound().prop_map(GatewayEvent::Request),
-        transaction().prop_map(|transaction| GatewayEvent::Cancel { transaction }),
+        (transaction(), q850())
+            .prop_map(|(transaction, q850)| GatewayEvent::Cancel { transaction, q850 }),
         ack,
         response,
         text().prop_map(|branch| GatewayEvent::ClientTimeout { branch }),
@@ -483,4 +485,8 @@ pub fn media() -> impl Strategy<Value = Media> {
             }
         },
     )
+}
+
+pub fn q850() -> impl Strategy<Value = Option<Q850>> {
+    any::<u8>().prop_map(Q850::new)
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::generators::{
     address, agent_id, call_id, carrier, channel_id, digit, flow_id, gaps, gateway_id, leg_id,
-    media, millis, offer_id, prompt_id, queue_id, recording_id, request, step_id, text,
+    media, millis, offer_id, prompt_id, q850, queue_id, recording_id, request, step_id, text,
     transaction,
 };
 use super::values;
@@ -103,14 +103,14 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let moves = (option::of(run()), vec(transfer(), 0..3));
+    let moves = (option::of(run()), vec(transfer(), 0..3), q850());
     let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, (flow, transfers)) = rest;
+            let (takeovers, media_version, recording, (flow, transfers, q850)) = rest;
             Call {
                 id,
                 state,
@@ -131,6 +131,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 recording,
                 flow,
                 transfers,
+                q850,
             }
         },
     )
@@ -298,6 +299,7 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             flow_path: call.flow.iter().map(|run| run.digits.as_str().into()).collect(),
             flow: call.flow.map(|run| run.flow),
             transfers: call.transfers,
+            q850: call.q850,
         },
     )
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
 use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
 
@@ -274,7 +275,8 @@ pub fn events() -> Cases<GatewayEvent> {
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
-        ("cancel", GatewayEvent::Cancel { transaction: transaction() }),
+        ("cancel", GatewayEvent::Cancel { transaction: transaction(), q850: None }),
+        ("cancel_reason", GatewayEvent::Cancel { transaction: transaction(), q850: Q850::new(16) }),
         (
             "ack",
             GatewayEvent::Ack {
@@ -501,6 +503,7 @@ pub fn calls() -> Cases<Call> {
         recording: None,
         flow: None,
         transfers: Vec::new(),
+        q850: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -555,7 +558,7 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), transferor, let_go, target],
         )
     };
-    let ending = call(
+    let mut ending = call(
         CallState::Ending,
         vec![
             releasing,
@@ -564,6 +567,7 @@ pub fn calls() -> Cases<Call> {
             outbound(LegId(4), LegState::Released),
         ],
     );
+    ending.q850 = Q850::new(17);
     let run = |state| Run {
         version: 3,
         step: StepId(4),
@@ -712,6 +716,7 @@ pub fn cdrs() -> Cases<Cdr> {
         flow: None,
         flow_path: Vec::new(),
         transfers: Vec::new(),
+        q850: None,
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -723,6 +728,7 @@ pub fn cdrs() -> Cases<Cdr> {
         takeovers: 2,
         recording: Some(RECORDING),
         transfers: transfers()[..3].to_vec(),
+        q850: Q850::new(16),
         ..bare(Disposition::Answered, Side::Agent)
     };
     let led = Cdr {
