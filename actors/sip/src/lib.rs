@@ -17,6 +17,7 @@ pub mod reason;
 mod scan;
 mod sdp_text;
 mod sdp_value;
+pub mod session_expires;
 mod text;
 pub mod time;
 pub mod transaction;

@@ -7,7 +7,7 @@ use tandem_sip::Method;
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
-use super::{media, reason, transfer};
+use super::{media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::State as ChannelState;
@@ -22,6 +22,7 @@ pub const NORMAL: &str = "normal_clearing";
 pub const NO_ACK: &str = "no_ack";
 pub const TOO_LONG: &str = "too_long";
 pub const RTP_SILENCE: &str = "rtp_silence";
+pub const SESSION_EXPIRED: &str = "session_expired";
 
 /// The peer of a leg hung up; its 200 is on its way.
 pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
@@ -292,6 +293,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.state = LegState::Released;
         leg.release_at = None;
         leg.refer = None;
+        leg.timer = None;
     }
     sweep(draft, id);
 }
@@ -336,9 +338,11 @@ pub fn on_release_over(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resu
 pub fn on_elected(draft: &mut Draft<'_>) {
     let live: Vec<CallId> =
         draft.world.calls.values().filter(|call| call.is_live()).map(|call| call.id).collect();
+    let now = draft.now;
     for id in live {
         if let Some(call) = draft.call_mut(&id) {
             call.takeovers += 1;
+            session_timer::on_elected(call, now);
         }
     }
 }

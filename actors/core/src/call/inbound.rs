@@ -9,7 +9,7 @@ use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound, reason};
+use super::{media, outbound, reason, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -291,6 +291,8 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         },
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     }
 }
 
@@ -301,10 +303,15 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
     let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
+    let timer = session_timer::answered(draft, leg);
+    // Without an offer in the INVITE ours is in the 200.
+    let offers = leg.invite.headers.content_type.is_none();
+    let offer_until = offers.then(|| now.after(limits::OFFER_MS_MAX));
     if let Some(call) = draft.call_mut(&id) {
         call.answered_at = Some(now);
         if let Some(leg) = call.leg_mut(leg_id) {
             leg.state = LegState::Answered;
+            (leg.timer, leg.offer_until) = (timer, offer_until);
         }
     }
     if let Some(channel) = channel.and_then(|channel| draft.channel_mut(&channel)) {
@@ -319,6 +326,7 @@ fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
     let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
     response.headers.contact = vec![draft.contact_for(&leg.invite, &leg.gateway, leg.carrier)];
     response.headers.push_other("Allow", ALLOW);
+    session_timer::put_answer(draft, &leg.invite, &mut response);
     response.headers.content_type = Some("application/sdp".into());
     response.body = leg.media.describe(address, Direction::SendRecv).compose();
     response

@@ -1,10 +1,12 @@
 //! A call joins legs: the conversation, and each party's connection within it.
 
 pub mod leg;
+pub mod session_timer;
 pub mod state;
 
 pub(crate) mod connect;
 pub(crate) mod ending;
+pub(crate) mod glare;
 pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;

@@ -10,7 +10,7 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, reason, transfer};
+use super::{connect, ending, media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -111,6 +111,7 @@ pub fn ring(
     };
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
+    session_timer::put_offer(draft, &mut invite);
     if let Some(by) = draft.call(&id).and_then(transferred_by) {
         // RFC 3892 §2.1: who sent the caller on.
         let by = NameAddr::new(Uri::sip(Some(&by.0), &host(vip.ip()), None));
@@ -132,6 +133,8 @@ pub fn ring(
         media,
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     };
     let leg_id = leg.id;
     draft.send(id, &leg, Arc::clone(&leg.invite));
@@ -169,6 +172,10 @@ pub fn on_response(
         transfer::on_notified(draft, id, leg_id, response.is_success());
         return Ok(());
     }
+    if session_timer::is_refresh(leg, branch) {
+        session_timer::on_response(draft, id, leg_id, response, answer);
+        return Ok(());
+    }
     // The answer to a CANCEL has the INVITE's branch and says nothing.
     if response.headers.cseq.method != Method::Invite {
         return Ok(());
@@ -183,6 +190,11 @@ pub fn on_response(
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 200..=299) => {
             connect::on_answered(draft, id, leg_id, response, answer);
+            Ok(())
+        }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, 422)
+            if session_timer::on_too_small(draft, id, leg_id, response) =>
+        {
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
@@ -340,6 +352,10 @@ pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> 
     }
     if is_notify(leg, branch) {
         transfer::on_notified(draft, id, leg_id, false);
+        return Ok(());
+    }
+    if session_timer::is_refresh(leg, branch) {
+        session_timer::on_timeout(draft, id, leg_id);
         return Ok(());
     }
     let state = leg.state.clone();

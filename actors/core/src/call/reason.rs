@@ -15,7 +15,7 @@ use crate::ids::CallId;
 pub fn of_cause(cause: &str) -> Option<Q850> {
     match cause {
         ending::NORMAL => Some(Q850::NORMAL),
-        ending::NO_ACK => Some(Q850::TIMER_EXPIRED),
+        ending::NO_ACK | ending::SESSION_EXPIRED => Some(Q850::TIMER_EXPIRED),
         ending::TOO_LONG => Some(Q850::NORMAL),
         ending::RTP_SILENCE => Some(Q850::TEMPORARY_FAILURE),
         status => status.parse().ok().and_then(Q850::of_status),

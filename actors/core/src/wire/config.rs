@@ -4,6 +4,7 @@ use super::flow::flow_from;
 use super::{Error, narrow, need, parse};
 use crate::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk, TrunkTls};
 use crate::ids::AgentId;
+use crate::limits;
 use crate::proto;
 
 impl Encode for Config {
@@ -21,6 +22,7 @@ impl Encode for Config {
         to.messages(11, self.flows.iter().map(|flow| &**flow));
         to.messages(12, self.retired.iter().map(|flow| &**flow));
         to.flag(40, self.tls_unverified);
+        to.some_uint(41, Some(self.session_expires_s));
     }
 }
 
@@ -123,6 +125,9 @@ impl TryFrom<proto::Config> for Config {
             acw_ms: config.acw_ms,
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,
+            session_expires_s: config
+                .session_expires_s
+                .unwrap_or(limits::SESSION_EXPIRES_S_DEFAULT),
             tls_unverified: config.tls_unverified,
             flows: config.flows.into_iter().map(flow_from).collect::<Result<_, _>>()?,
             retired: config.retired.into_iter().map(flow_from).collect::<Result<_, _>>()?,

@@ -10,6 +10,7 @@ mod history;
 mod row;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use prost::Message as _;
 use tandem_sip::protobuf::{Encode, Writer};

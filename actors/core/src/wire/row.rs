@@ -8,6 +8,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
 use tandem_sip::{Millis, Request};
 
+use super::timer::timer_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
@@ -144,6 +145,8 @@ impl Encode for Leg {
         to.some_uint(17, self.release_at.map(|at| at.0));
         put_carrier(to, 18, self.carrier);
         to.some_message(30, self.refer.as_ref());
+        to.some_message(31, self.timer.as_ref());
+        to.some_uint(32, self.offer_until.map(|at| at.0));
     }
 }
 
@@ -204,6 +207,8 @@ impl Leg {
             media: need(leg.media, "leg.media")?.try_into()?,
             held: leg.held,
             release_at: leg.release_at.map(Millis),
+            timer: leg.timer.map(timer_from).transpose()?,
+            offer_until: leg.offer_until.map(Millis),
         })
     }
 }

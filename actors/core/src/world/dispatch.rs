@@ -6,7 +6,7 @@ use super::Rejection;
 use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
-use crate::call::{ending, inbound, indialog, media, originate, outbound, transfer};
+use crate::call::{ending, inbound, indialog, media, originate, outbound, session_timer, transfer};
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
 use crate::command::{GatewayEvent, Login, OperatorCommand, Origin};
@@ -166,6 +166,7 @@ pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Reje
         }
         Deadline::ReleaseOver { call, leg } => ending::on_release_over(draft, *call, *leg),
         Deadline::TooLong { call } => ending::on_too_long(draft, *call),
+        Deadline::SessionTimer { call, leg } => session_timer::on_due(draft, *call, *leg),
         Deadline::FlowWait { call, turn } => ivr::on_wait_over(draft, *call, *turn),
     }
 }

@@ -81,6 +81,7 @@ fn deadline(deadline: &Deadline) -> u64 {
         Deadline::ReleaseOver { .. } => 15,
         Deadline::TooLong { .. } => 16,
         Deadline::FlowWait { .. } => 17,
+        Deadline::SessionTimer { .. } => 18,
     };
     of(&[kind, entity(&deadline.entity())])
 }

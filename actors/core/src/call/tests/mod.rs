@@ -3,12 +3,14 @@
 mod codecs;
 mod connect;
 mod ending;
+mod glare;
 mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
 mod reason;
 mod refused;
+mod session_timer;
 mod transfer;
 
 use super::leg::{Leg, State};

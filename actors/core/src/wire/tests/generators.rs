@@ -188,8 +188,8 @@ pub fn config() -> impl Strategy<Value = Config> {
     let flows = (vec(flow(), 0..3), vec(flow(), 0..2));
     let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3), flows);
     let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
-    let rest = (lists, text(), text(), bounds, any::<bool>());
-    rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified)| {
+    let rest = (lists, text(), text(), bounds, any::<(bool, u32)>());
+    rest.prop_map(|(lists, tenant, realm, bounds, (tls_unverified, session_expires_s))| {
         let (trunks, queues, agents, numbers, (flows, retired)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
@@ -203,6 +203,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             acw_ms,
             no_answer_ms,
             call_ms_max,
+            session_expires_s,
             tls_unverified,
             flows,
             retired,
@@ -276,6 +277,7 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
             .prop_map(|(agent, since_index)| Deadline::RegistrationExpired { agent, since_index }),
         channel_id().prop_map(|channel| Deadline::GuardOver { channel }),
         (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::ReleaseOver { call, leg }),
+        (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::SessionTimer { call, leg }),
         call_id().prop_map(|call| Deadline::TooLong { call }),
         (call_id(), any::<u64>()).prop_map(|(call, turn)| Deadline::FlowWait { call, turn }),
     ]

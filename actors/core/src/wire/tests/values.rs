@@ -13,6 +13,7 @@ use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::refused::Refused;
+use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -124,6 +125,7 @@ pub fn configs() -> Cases<Config> {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
+        session_expires_s: 1_800,
         tls_unverified: false,
         flows: vec![flow().into()],
         retired: vec![Flow { version: 2, ..flow() }.into()],
@@ -206,6 +208,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("guard_over", due(Deadline::GuardOver { channel: channel_id() })),
         ("release_over", due(Deadline::ReleaseOver { call: CALL, leg: LEG })),
         ("too_long", due(Deadline::TooLong { call: CALL })),
+        ("session_timer", due(Deadline::SessionTimer { call: CALL, leg: LEG })),
         ("flow_wait", due(Deadline::FlowWait { call: CALL, turn: 5 })),
         ("set_ready", ask(RequestedState::Ready)),
         ("set_not_ready", ask(RequestedState::NotReady { reason: "lunch".into() })),
@@ -457,6 +460,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         },
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     }
 }
 
@@ -594,7 +599,28 @@ pub fn calls() -> Cases<Call> {
         }),
         ..echo.clone()
     };
+    let refresh = Refresh { branch: "z9hG4bKr".into(), invite: true, cseq: 3, answered: true };
+    let ours = SessionTimer {
+        interval_s: 1_800,
+        refresher: Refresher::We,
+        expires_at: AT.after(1_800_000),
+        refresh_at: Some(AT.after(900_000)),
+        refresh: Some(refresh),
+        update: true,
+    };
+    let theirs = SessionTimer {
+        refresher: Refresher::Peer,
+        refresh_at: None,
+        refresh: None,
+        update: false,
+        ..ours.clone()
+    };
+    let mut timed = connected.clone();
+    timed.legs[0].timer = Some(theirs);
+    timed.legs[0].offer_until = Some(AT.after(32_000));
+    timed.legs[1].timer = Some(ours);
     vec![
+        ("timed", timed),
         ("in_flow", echo.clone()),
         ("queued", queued.clone()),
         ("dialing", dialing.clone()),
