@@ -331,6 +331,7 @@ fn config(queues: usize, agents: usize) -> Config {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,
+        session_expires_s: 1_800,
         tls_unverified: false,
         srtp: Default::default(),
         flows: Vec::new(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::Millis;
+use tandem_sip::reason::Q850;
 
 use crate::call::state::Transfer;
 use crate::command::{Gap, Quality};
@@ -34,6 +35,8 @@ pub struct Cdr {
     pub flow_path: Vec<Arc<str>>,
     /// At most [`TRANSFERS_MAX`](crate::limits::TRANSFERS_MAX).
     pub transfers: Vec<Transfer>,
+    /// What a peer has given as the cause, or what `cause` stands for.
+    pub q850: Option<Q850>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tandem_sip::reason::Q850;
 use tandem_sip::{Carrier, Millis, Request, Response, sdp};
 
 use crate::cdr::Side;
@@ -75,8 +76,9 @@ pub enum GatewayEvent {
     Register(Register),
     /// Any other request on a dialog of ours, and requests that match none.
     Request(Inbound),
-    /// A CANCEL; its own 200 was sent by the gateway. `transaction` names the INVITE's.
-    Cancel { transaction: TransactionKey },
+    /// A CANCEL; its own 200 was sent by the gateway. `transaction` names the INVITE's, `q850` is
+    /// what it gave as its cause.
+    Cancel { transaction: TransactionKey, q850: Option<Q850> },
     /// The ACK of a 2xx.
     Ack { call_id: String, local_tag: String, cseq: u32, answer: Option<sdp::Audio> },
     /// A response to a request that an effect sent. `branch` is of the topmost Via.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
+use crate::limits;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -23,6 +24,8 @@ pub struct Config {
     pub no_answer_ms: u64,
     /// The longest call.
     pub call_ms_max: u64,
+    /// The session interval that our INVITEs ask for (RFC 4028), seconds; 0 for none.
+    pub session_expires_s: u32,
     /// Whoever answers a TLS connection of ours, phones above all, need not prove who it is.
     pub tls_unverified: bool,
     pub srtp: Srtp,
@@ -91,6 +94,14 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Config {
+    /// The least session interval that is taken; nobody need ask for more than we do.
+    pub fn session_expires_s_min(&self) -> u32 {
+        match self.session_expires_s {
+            0 => limits::SESSION_EXPIRES_S_MIN,
+            asked => asked.min(limits::SESSION_EXPIRES_S_MIN),
+        }
+    }
+
     /// Where a new call begins.
     pub fn newest_flow(&self, name: &FlowId) -> Option<&Arc<Flow>> {
         self.flows.iter().find(|flow| flow.name == *name)

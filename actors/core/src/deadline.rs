@@ -22,6 +22,8 @@ pub enum Deadline {
     TooLong { call: CallId },
     /// What a flow waits for did not come: a digit, or the end of a prompt. `turn` names which.
     FlowWait { call: CallId, turn: u64 },
+    /// A leg's session is to be refreshed, or was not (RFC 4028).
+    SessionTimer { call: CallId, leg: LegId },
 }
 
 impl Deadline {
@@ -31,6 +33,7 @@ impl Deadline {
             Self::RingOut { call, .. }
             | Self::ReleaseOver { call, .. }
             | Self::TooLong { call }
+            | Self::SessionTimer { call, .. }
             | Self::FlowWait { call, .. } => EntityId::Call(*call),
             Self::AcwOver { agent, .. } | Self::RegistrationExpired { agent, .. } => {
                 EntityId::Agent(agent.clone())

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::Codec;
 use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Scheme, Uri, Via, host};
 
@@ -42,6 +43,8 @@ pub struct Draft<'a> {
     /// The world's time with this command: it never goes back.
     pub now: Millis,
     pub rng: Rng,
+    /// The cause that the message gave which this command is about.
+    pub said: Option<Q850>,
     pub writes: Writes,
 }
 
@@ -115,6 +118,7 @@ impl<'a> Draft<'a> {
             meta,
             now: world.at.max(meta.at),
             rng: Rng::new(meta.seed),
+            said: None,
             writes: Writes::default(),
         }
     }

@@ -30,6 +30,23 @@ pub const KEY_BYTES_MAX: usize = 512;
 pub const TRANSFERS_MAX: usize = 32;
 /// What is said of how long a REFER's subscription lasts, seconds: longer than anything rings.
 pub const REFER_S: u64 = 300;
+/// The session interval that our INVITEs ask for, seconds, where nothing else is configured.
+pub const SESSION_EXPIRES_S_DEFAULT: u32 = 1_800;
+/// The least that is taken (RFC 4028 §5); less is answered 422.
+pub const SESSION_EXPIRES_S_MIN: u32 = 90;
+/// The most that a peer's 422 can talk us into: a day.
+pub const SESSION_EXPIRES_S_MAX: u32 = 86_400;
+/// So long before its end a session that was not refreshed is hung up, or a third of it (RFC 4028
+/// §10).
+pub const SESSION_EARLY_MS_MAX: u64 = 32_000;
+/// So long at least a session lasts after an election.
+pub const SESSION_GRACE_MS: u64 = 10_000;
+/// A refresh that was refused for the time being is tried again no sooner.
+pub const REFRESH_AGAIN_MS_MIN: u64 = 2_000;
+/// How long an offer of ours waits for the answer in an ACK: the 2xx is repeated for so long.
+pub const OFFER_MS_MAX: u64 = 64 * tandem_sip::transaction::T1_MS;
+/// The longest `Retry-After` of an offer that meets another, seconds (RFC 3261 §14.2).
+pub const GLARE_RETRY_S_MAX: u64 = 10;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 /// The longest dialled number or name that is looked up.

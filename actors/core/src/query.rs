@@ -1,6 +1,7 @@
 //! What the API shows, projected from the world.
 
 use tandem_sip::Millis;
+use tandem_sip::reason::Q850;
 
 use crate::agent::state::State as AgentState;
 use crate::call::state::{Call, State as CallState, Transfer};
@@ -204,6 +205,7 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
         disposition: cdr.disposition.as_str().to_owned(),
         hung_up_by: cdr.hung_up_by.as_str().to_owned(),
         cause: cdr.cause.clone(),
+        q850: cdr.q850.map(Q850::get),
         takeovers: cdr.takeovers,
         recording: cdr.recording.map(|recording| recording.to_string()),
         flow: cdr.flow.as_ref().map(ToString::to_string),

@@ -125,6 +125,9 @@ pub struct Cdr {
     pub hung_up_by: String,
     /// The SIP status or Q.850-like word that ended it, for instance `normal_clearing`, `404`.
     pub cause: String,
+    /// The cause of ITU-T Q.850 that a peer gave, or that stands for `cause`.
+    #[serde(default)]
+    pub q850: Option<u8>,
     /// Leader changes that the call lived through.
     pub takeovers: u32,
     pub recording: Option<String>,

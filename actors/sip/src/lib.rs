@@ -3,7 +3,7 @@
 //! Read in this order: [`message`] and [`uri`] are the values, [`parse`] and [`text`] their two
 //! directions, [`sdp`] what an audio description says, [`srtp`] its keys, [`offer_answer`] whose turn it is,
 //! [`dialog`] what outlives a transaction, [`transaction`] the machines of RFC 3261 §17,
-//! [`digest`] who may register, [`wire`] how all of it is written down.
+//! [`digest`] who may register, [`reason`] why calls end, [`wire`] how all of it is written down.
 
 pub mod dialog;
 pub mod digest;
@@ -13,9 +13,11 @@ pub mod multipart;
 pub mod offer_answer;
 mod parse;
 pub mod protobuf;
+pub mod reason;
 mod scan;
 mod sdp_text;
 mod sdp_value;
+pub mod session_expires;
 pub mod srtp;
 mod text;
 pub mod time;

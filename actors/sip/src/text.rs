@@ -203,6 +203,13 @@ impl Headers {
             .map(|header| header.value.as_str())
     }
 
+    /// The values of a list header that is kept as it came, all its lines together.
+    pub fn list<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h str> {
+        let lines = self.other.iter().filter(move |header| is_named(&header.name, name));
+        let values = lines.flat_map(|header| header.value.split(','));
+        values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
     pub fn push_other(&mut self, name: &str, value: &str) {
         self.other.push(Header { name: name.to_owned(), value: value.to_owned() });
     }
@@ -405,6 +412,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        422 => "Session Interval Too Small",
         423 => "Interval Too Brief",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",

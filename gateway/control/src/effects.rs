@@ -93,7 +93,7 @@ impl Control {
             }
             return;
         }
-        let cancel = GatewayEvent::Cancel { transaction: transaction.clone() };
+        let cancel = GatewayEvent::Cancel { transaction: transaction.clone(), q850: None };
         self.raise(cancel, About::Existing);
         let no_ack = GatewayEvent::AckTimeout { transaction: transaction.clone() };
         self.raise(no_ack, About::Existing);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, Inbound, Register};
+use tandem_core::config::Config;
 use tandem_core::ids::AgentId;
+use tandem_core::limits::SESSION_EXPIRES_S_MIN;
+use tandem_sip::reason::Q850;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Method, Millis, Request, Response, Way};
 
@@ -38,7 +41,8 @@ impl Control {
             self.on_cancel(now, flow, key, request);
             return;
         }
-        if let Err(refusal) = edge::check(&request) {
+        let session_s_min = self.session_s_min();
+        if let Err(refusal) = edge::check(&request, session_s_min) {
             self.answer(flow, &refusal);
             return;
         }
@@ -56,6 +60,11 @@ impl Control {
             (_, false) => self.on_new_call(now, flow, key, request),
             (_, true) => self.on_in_dialog(now, flow, key, request),
         }
+    }
+
+    fn session_s_min(&self) -> u32 {
+        let config = self.tenant.as_ref().map(|tenant| &tenant.config);
+        config.map_or(SESSION_EXPIRES_S_MIN, Config::session_expires_s_min)
     }
 
     /// An answer that keeps no state: a repeated request gets it anew.
@@ -328,7 +337,9 @@ impl Control {
         }
         if pending {
             let transaction = self.transaction(&invite);
-            if self.try_raise(GatewayEvent::Cancel { transaction }, About::Existing) == Err(Full) {
+            let q850 = Q850::of_reason(&request.headers);
+            let event = GatewayEvent::Cancel { transaction, q850 };
+            if self.try_raise(event, About::Existing) == Err(Full) {
                 self.servers.forget(&key);
                 self.lose(flow, &request);
                 return;

@@ -276,7 +276,7 @@ fn schemas() -> Value {
             ("connected_at", maybe_time()), ("ended_at", time()), ("wait_ms", maybe_count()),
             ("talk_ms", maybe_count()), ("queue", maybe()), ("agent", maybe()),
             ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
-            ("takeovers", count()), ("recording", maybe()),
+            ("q850", maybe_count()), ("takeovers", count()), ("recording", maybe()),
             ("transfers", many(object(&[
                 ("at", time()), ("agent", text()), ("to", text()), ("outcome", text()),
             ]))),

@@ -67,14 +67,15 @@ async fn ok_is_repeated_until_its_ack_which_is_reported_once() {
 async fn cancel_is_answered_at_once_and_reported() {
     let (gateway, mut node) = Gateway::with_leader().await;
     let phone = Phone::new(&gateway).await;
-    let cancel = phone.text("CANCEL", "a", "", "");
+    let cancel = phone.text("CANCEL", "a", "", "Reason: Q.850;cause=16\r\n");
     assert_eq!(phone.ask(&cancel).await.status, 481);
     phone.send(&phone.invite("a")).await;
     let invite = node.invite().await;
     let answer = phone.ask(&cancel).await;
     assert_eq!((answer.status, answer.headers.cseq.method.as_str()), (200, "CANCEL"));
     let event = node.event().await;
-    assert_eq!(event, GatewayEvent::Cancel { transaction: invite.transaction.clone() });
+    let transaction = invite.transaction.clone();
+    assert_eq!(event, GatewayEvent::Cancel { transaction, q850: Q850::new(16) });
     assert_eq!(phone.ask(&cancel).await, answer);
     node.quiet().await;
     let terminated = invite.request.respond(487, None, Some("ours"));

@@ -96,6 +96,7 @@ fn tables_of(config: &Config) -> Table {
     tenant.insert("acw_ms".into(), millis(config.acw_ms));
     tenant.insert("no_answer_ms".into(), millis(config.no_answer_ms));
     tenant.insert("call_ms_max".into(), millis(config.call_ms_max));
+    tenant.insert("session_expires_s".into(), i64::from(config.session_expires_s).into());
     tenant.insert("tls_verify".into(), (!config.tls_unverified).into());
     tenant.insert("srtp".into(), config.srtp.offer.as_str().into());
     let mut root = Table::new();

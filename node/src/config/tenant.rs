@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use tandem_core::config::{Agent, Config, Number, Queue, Srtp, Strategy, Target, Trunk, TrunkTls};
 use tandem_core::ivr::flow::Flow;
+use tandem_core::limits::{
+    SESSION_EXPIRES_S_DEFAULT, SESSION_EXPIRES_S_MAX, SESSION_EXPIRES_S_MIN,
+};
 
 use super::flow::{self, Known};
 use super::reader::{Placed, Reader};
@@ -71,6 +74,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
     let acw_ms = millis("acw_ms", DAY_MS, ACW_MS_DEFAULT);
     let no_answer_ms = millis("no_answer_ms", RING_MS_MAX, NO_ANSWER_MS_DEFAULT);
     let call_ms_max = millis("call_ms_max", DAY_MS, CALL_MS_MAX_DEFAULT);
+    let session_expires_s = session_expires(&tenant);
     let tls_verify = tenant.bool("tls_verify", "true or false").unwrap_or(true);
     let offer = tenant.parsed("srtp", OFFER_SRTP).map(|offer| offer.value).unwrap_or_default();
     tenant.finish();
@@ -87,11 +91,23 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
         acw_ms,
         no_answer_ms,
         call_ms_max,
+        session_expires_s,
         tls_unverified: !tls_verify,
         srtp: Srtp { offer, ..Srtp::default() },
         flows: rows.flows,
         retired: Vec::new(),
     })
+}
+
+/// Seconds (RFC 4028); 0 asks for no timer.
+fn session_expires(tenant: &Reader<'_, '_>) -> u32 {
+    const EXPECTED: &str = "seconds: an integer from 90 to 86400, or 0 for no session timer";
+    let seconds = tenant.integer("session_expires_s", 0..=SESSION_EXPIRES_S_MAX.into(), EXPECTED);
+    let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+    if let Some(seconds @ 1..SESSION_EXPIRES_S_MIN) = seconds {
+        tenant.mistake("session_expires_s", tenant.at(), format!("is {seconds}"), EXPECTED);
+    }
+    seconds.unwrap_or(SESSION_EXPIRES_S_DEFAULT)
 }
 
 struct Rows {

@@ -126,7 +126,9 @@ fn event(event: &GatewayEvent) -> String {
             let request = &inbound.request;
             format!("{}, Call-ID {}", request.method, request.headers.call_id)
         }
-        GatewayEvent::Cancel { transaction } => format!("CANCEL of branch {}", transaction.branch),
+        GatewayEvent::Cancel { transaction, .. } => {
+            format!("CANCEL of branch {}", transaction.branch)
+        }
         GatewayEvent::Ack { call_id, .. } => format!("ACK, Call-ID {call_id}"),
         GatewayEvent::Response { branch, response, .. } => {
             let headers = &response.headers;

@@ -299,6 +299,7 @@ mod tests {
             disposition: String::new(),
             hung_up_by: String::new(),
             cause: String::new(),
+            q850: None,
             takeovers: 0,
             recording: None,
             flow: None,

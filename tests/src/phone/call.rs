@@ -82,6 +82,8 @@ pub struct Call {
     pub media: Option<Arc<Endpoint>>,
     /// What came of a transfer that the phone asked for: statuses, in order (RFC 3420).
     pub notified: Vec<u16>,
+    /// The requests that came to it, in order.
+    pub heard: Vec<Request>,
     pub(super) dialog: Option<Dialog>,
     pub(super) invite: Request,
     pub(super) local_tag: String,

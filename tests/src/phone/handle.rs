@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use tandem_media::endpoint::EndpointPool;
+use tandem_sip::{Method, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,6 +20,10 @@ use super::line::{Line, Over};
 pub(super) struct Shared {
     pub calls: Mutex<BTreeMap<String, Call>>,
     pub violations: Mutex<Vec<Violation>>,
+    /// What the phone adds to its answers and to its BYE.
+    pub headers: Mutex<Vec<(String, String)>>,
+    /// What it answers to a method within a dialog, where that is no 200.
+    pub denied: Mutex<Vec<(Method, u16)>>,
     pub changed: watch::Sender<u64>,
 }
 
@@ -54,6 +59,8 @@ impl Phone {
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
             violations: Mutex::default(),
+            headers: Mutex::default(),
+            denied: Mutex::default(),
             changed: watch::channel(0).0,
         });
         let agent = Agent {
@@ -98,6 +105,32 @@ impl Phone {
             .ok()
             .context("phone is gone")?;
         answer.await?
+    }
+
+    /// From now on its answers and its BYE have these headers, too.
+    pub fn say(&self, headers: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        *self.shared.headers.lock() = headers.iter().map(owned).collect();
+    }
+
+    /// From now on requests of that method within a dialog are answered so.
+    pub fn deny(&self, method: Method, status: u16) {
+        self.shared.denied.lock().push((method, status));
+    }
+
+    /// Waits for the `nth` request of a method that comes to a call, from 0.
+    pub async fn heard(
+        &self,
+        call_id: &str,
+        method: &Method,
+        nth: usize,
+        within: Duration,
+    ) -> Result<Request> {
+        self.until(&format!("{method} {nth}"), within, |calls| {
+            let heard = &calls.get(call_id)?.heard;
+            heard.iter().filter(|request| request.method == *method).nth(nth).cloned()
+        })
+        .await
     }
 
     /// Asks that the other party of the call goes on to the number; the status of the REFER.

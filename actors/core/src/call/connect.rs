@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use tandem_sip::reason::COMPLETED_ELSEWHERE;
 use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
-use super::{ending, inbound, media, originate, transfer};
+use super::{ending, inbound, media, originate, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
@@ -100,7 +101,9 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
     if let Some(dialog) = &dialog {
         draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     }
+    let timer = session_timer::accepted(draft, response);
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.timer = timer;
         leg.dialog = dialog.map(Arc::new);
         leg.state = LegState::Active;
         leg.release_at = None;
@@ -121,6 +124,7 @@ pub fn take_down_fork(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response
     let via = draft.via(&leg.gateway, leg.carrier);
     draft.send(id, &leg, dialog.ack(leg.invite.headers.cseq.number, via));
     let via = draft.via(&leg.gateway, leg.carrier);
-    let bye = dialog.request(Method::Bye, via, None);
+    let mut bye = dialog.request(Method::Bye, via, None);
+    bye.headers.push_other("Reason", COMPLETED_ELSEWHERE);
     draft.send(id, &leg, bye);
 }

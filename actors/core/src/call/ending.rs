@@ -7,7 +7,7 @@ use tandem_sip::Method;
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
-use super::{media, transfer};
+use super::{media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::State as ChannelState;
@@ -17,7 +17,12 @@ use crate::ids::{CallId, ChannelId, GatewayId, LegId};
 use crate::limits;
 use crate::world::Rejection;
 
+/// What a record gives as the cause, where it is no SIP status.
 pub const NORMAL: &str = "normal_clearing";
+pub const NO_ACK: &str = "no_ack";
+pub const TOO_LONG: &str = "too_long";
+pub const RTP_SILENCE: &str = "rtp_silence";
+pub const SESSION_EXPIRED: &str = "session_expired";
 
 /// The peer of a leg hung up; its 200 is on its way.
 pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
@@ -80,9 +85,12 @@ pub fn on_ack_timeout(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(),
         return Err(illegal(draft, id, leg_id, "missing ACK"));
     }
     let live = call.is_live();
+    if let Some(call) = draft.call_mut(&id).filter(|_| live) {
+        call.q850 = reason::of_cause(NO_ACK);
+    }
     send_bye(draft, id, leg_id);
     if live {
-        end(draft, id, Side::System, "no_ack", Some(Disposition::Failed));
+        end(draft, id, Side::System, NO_ACK, Some(Disposition::Failed));
     }
     Ok(())
 }
@@ -106,7 +114,7 @@ pub fn on_too_long(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
     if !due {
         return Err(Rejection::NotFound(format!("call {id} that is too long")));
     }
-    end(draft, id, Side::System, "too_long", None);
+    end(draft, id, Side::System, TOO_LONG, None);
     Ok(())
 }
 
@@ -122,7 +130,7 @@ pub fn on_rtp_silence(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resul
         transfer::on_transferor_gone(draft, id);
         return Ok(());
     }
-    end(draft, id, Side::System, "rtp_silence", None);
+    end(draft, id, Side::System, RTP_SILENCE, None);
     Ok(())
 }
 
@@ -146,8 +154,10 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
     {
         queue.leave(id);
     }
+    let q850 = draft.said.take().or_else(|| reason::of_cause(cause));
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Ending;
+        call.q850 = q850;
     }
     media::plan(draft, id);
     for leg in &call.legs {
@@ -178,7 +188,7 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
     if let Some(channel) = &call.channel {
         release_channel(draft, channel);
     }
-    record(draft, &call, by, cause, how);
+    record(draft, &Call { q850, ..call }, by, cause, how);
     sweep(draft, id);
 }
 
@@ -232,6 +242,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         flow: call.flow.as_ref().map(|run| run.flow.clone()),
         flow_path: path_of(draft, call),
         transfers: call.transfers.clone(),
+        q850: call.q850,
     };
     draft.writes.cdrs.push(cdr);
 }
@@ -250,13 +261,15 @@ pub fn send_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
     let via = draft.via(&gateway, carrier);
     let until = draft.now.after(limits::RELEASE_MS_MAX);
+    let why = reason::of_bye(draft, id);
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     let Some(dialog) = leg.dialog.as_mut().map(Arc::make_mut) else {
         // Without a Contact of the peer there is nobody to tell.
         leg_released(draft, id, leg_id);
         return;
     };
-    let bye = dialog.request(Method::Bye, via, None);
+    let mut bye = dialog.request(Method::Bye, via, None);
+    bye.headers.push_other("Reason", &why);
     leg.bye_branch = Some(bye.headers.branch().to_owned());
     leg.refer = None;
     leg.state = LegState::Releasing;
@@ -280,6 +293,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.state = LegState::Released;
         leg.release_at = None;
         leg.refer = None;
+        leg.timer = None;
     }
     sweep(draft, id);
 }
@@ -324,9 +338,11 @@ pub fn on_release_over(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resu
 pub fn on_elected(draft: &mut Draft<'_>) {
     let live: Vec<CallId> =
         draft.world.calls.values().filter(|call| call.is_live()).map(|call| call.id).collect();
+    let now = draft.now;
     for id in live {
         if let Some(call) = draft.call_mut(&id) {
             call.takeovers += 1;
+            session_timer::on_elected(call, now);
         }
     }
 }

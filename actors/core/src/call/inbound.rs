@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
 
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound, protection};
+use super::{media, outbound, protection, reason, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -308,6 +309,8 @@ fn caller_leg(
         },
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     }
 }
 
@@ -318,10 +321,15 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
     let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
+    let timer = session_timer::answered(draft, leg);
+    // Without an offer in the INVITE ours is in the 200.
+    let offers = leg.invite.headers.content_type.is_none();
+    let offer_until = offers.then(|| now.after(limits::OFFER_MS_MAX));
     if let Some(call) = draft.call_mut(&id) {
         call.answered_at = Some(now);
         if let Some(leg) = call.leg_mut(leg_id) {
             leg.state = LegState::Answered;
+            (leg.timer, leg.offer_until) = (timer, offer_until);
         }
     }
     if let Some(channel) = channel.and_then(|channel| draft.channel_mut(&channel)) {
@@ -336,6 +344,7 @@ fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
     let mut response = leg.invite.respond(200, None, Some(&leg.local_tag));
     response.headers.contact = vec![draft.contact_for(&leg.invite, &leg.gateway, leg.carrier)];
     response.headers.push_other("Allow", ALLOW);
+    session_timer::put_answer(draft, &leg.invite, &mut response);
     response.headers.content_type = Some("application/sdp".into());
     response.body = leg.media.describe(address, Direction::SendRecv).compose();
     response
@@ -374,15 +383,17 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         flow: None,
         flow_path: Vec::new(),
         transfers: Vec::new(),
+        q850: Q850::of_status(status),
     });
 }
 
-/// A final refusal; 503 says when to come back.
+/// A final refusal, with its cause (RFC 6432); 503 says when to come back.
 pub fn refusal(invite: &tandem_sip::Request, status: u16, tag: &str) -> Response {
     let mut response = invite.respond(status, None, Some(tag));
     if status == 503 {
         response.headers.push_other("Retry-After", &limits::RETRY_AFTER_S.to_string());
     }
+    reason::put(&mut response, Q850::of_status(status));
     response
 }
 

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::Refused;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, negotiate_beside};
 use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
-use super::{ending, media, protection, transfer};
+use super::{ending, glare, media, protection, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
 use crate::draft::{ALLOW, CODECS, Draft};
 use crate::ids::{CallId, EntityId, LegId};
+use crate::limits;
 use crate::world::Rejection;
 
 /// The leg whose dialog has taken it.
@@ -35,6 +37,7 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
     match inbound.request.method {
         Method::Bye => {
             answer(draft, id, inbound, inbound.request.respond(200, None, None));
+            draft.said = Q850::of_reason(headers);
             ending::on_bye(draft, id, leg_id);
         }
         Method::Invite | Method::Update => on_offer(draft, id, leg_id, inbound),
@@ -91,8 +94,20 @@ fn answer(draft: &mut Draft<'_>, id: CallId, inbound: &Inbound, response: Respon
 /// A re-INVITE or UPDATE: hold, retrieve, moved media, or a refresh (RFC 3261 §14, RFC 3311).
 fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound) {
     let Ok((call, leg)) = find(draft, id, leg_id) else { return };
-    if !leg.is_up() || !call.is_live() {
+    let early = leg.state == LegState::Trying;
+    if !(leg.is_up() || early) || !call.is_live() {
         answer(draft, id, inbound, inbound.request.respond(481, None, None));
+        return;
+    }
+    let leg = leg.clone();
+    if let Some(refusal) = glare::refusal(draft, &leg, &inbound.request, inbound.offer.is_some()) {
+        answer(draft, id, inbound, refusal);
+        return;
+    }
+    let Ok((call, leg)) = find(draft, id, leg_id) else { return };
+    if early {
+        // An UPDATE that changes nothing, before our answer (RFC 3311 §5.2).
+        answer(draft, id, inbound, inbound.request.respond(200, None, None));
         return;
     }
     let beside = call.codec_beside(leg_id);
@@ -130,8 +145,12 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         response.headers.content_type = Some("application/sdp".into());
         response.body = media.describe(draft.vip(&anchor).ip(), direction).compose();
     }
+    session_timer::on_refreshed(draft, id, leg_id, &inbound.request, &mut response);
+    let offers = describes && inbound.offer.is_none();
+    let offer_until = offers.then(|| draft.now.after(limits::OFFER_MS_MAX));
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         leg.media = media;
+        leg.offer_until = offer_until.or(leg.offer_until);
         if let Some(dialog) = &mut leg.dialog {
             Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
         }
@@ -165,7 +184,7 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
 }
 
 /// The answer to an offer of ours that a re-INVITE without one got.
-fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, audio: &Audio) {
+pub(super) fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, audio: &Audio) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
     let (before, mut media) = ((leg.media.clone(), leg.held), leg.media.clone());
@@ -198,7 +217,11 @@ pub fn on_ack(
         .ok_or_else(|| Rejection::NotFound(format!("dialog {call_id}")))?;
     let (call, leg) = find(draft, id, leg_id)?;
     let (live, beside) = (call.is_live(), call.codec_beside(leg_id));
-    match leg.state {
+    let (state, offered) = (leg.state.clone(), leg.offer_until.is_some());
+    if let Some(leg) = draft.call_mut(&id).filter(|_| offered).and_then(|c| c.leg_mut(leg_id)) {
+        leg.offer_until = None;
+    }
+    match state {
         LegState::Answered => {
             let took =
                 draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {

@@ -8,6 +8,7 @@ use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request};
 
 use super::protection::Protection;
+use super::session_timer::SessionTimer;
 use crate::cdr::Side;
 use crate::command::TransactionKey;
 use crate::ids::{AgentId, GatewayId, LegId, OfferId};
@@ -41,6 +42,10 @@ pub struct Leg {
     pub held: bool,
     /// When an unanswered release is given up.
     pub release_at: Option<Millis>,
+    /// When the session must be refreshed.
+    pub timer: Option<SessionTimer>,
+    /// An offer of ours in a 2xx waits for the answer in its ACK, until then at most.
+    pub offer_until: Option<Millis>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +158,8 @@ impl Leg {
     /// The Via branches of what we have sent within the dialog and wait to be answered.
     pub fn branches(&self) -> impl Iterator<Item = &String> {
         let notify = self.refer.as_ref().and_then(|refer| refer.branch.as_ref());
-        self.bye_branch.iter().chain(notify)
+        let refresh = self.timer.as_ref().and_then(|timer| timer.refresh.as_ref());
+        self.bye_branch.iter().chain(notify).chain(refresh.map(|refresh| &refresh.branch))
     }
 
     pub fn invite_branch(&self) -> &str {

@@ -2,15 +2,18 @@
 
 pub mod leg;
 pub mod protection;
+pub mod session_timer;
 pub mod state;
 
 pub(crate) mod connect;
 pub(crate) mod ending;
+pub(crate) mod glare;
 pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
+pub(crate) mod reason;
 pub mod refused;
 pub(crate) mod transfer;
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, negotiate_beside};
 use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, protection, transfer};
+use super::{connect, ending, media, protection, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -113,6 +114,7 @@ pub fn ring(
     };
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
+    session_timer::put_offer(draft, &mut invite);
     if let Some(by) = draft.call(&id).and_then(transferred_by) {
         // RFC 3892 §2.1: who sent the caller on.
         let by = NameAddr::new(Uri::sip(Some(&by.0), &host(vip.ip()), None));
@@ -134,6 +136,8 @@ pub fn ring(
         media,
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
@@ -170,6 +174,10 @@ pub fn on_response(
         transfer::on_notified(draft, id, leg_id, response.is_success());
         return Ok(());
     }
+    if session_timer::is_refresh(leg, branch) {
+        session_timer::on_response(draft, id, leg_id, response, answer);
+        return Ok(());
+    }
     // The answer to a CANCEL has the INVITE's branch and says nothing.
     if response.headers.cseq.method != Method::Invite {
         return Ok(());
@@ -186,7 +194,13 @@ pub fn on_response(
             connect::on_answered(draft, id, leg_id, response, answer);
             Ok(())
         }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, 422)
+            if session_timer::on_too_small(draft, id, leg_id, response) =>
+        {
+            Ok(())
+        }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
+            draft.said = Q850::of_reason(&response.headers);
             ending::leg_released(draft, id, leg_id);
             on_failed(draft, id, leg_id, Failure::of_status(status));
             Ok(())
@@ -298,6 +312,8 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
         Role::Callee { agent, offer, .. } | Role::Originator { agent, offer, .. } => {
             agent::on_withdrawn(draft, &agent, offer);
             if ivr::is_transferring(draft, id) {
+                // The flow goes on: what ends the call then is the flow's own.
+                draft.said = None;
                 ivr::on_transfer_failed(draft, id);
                 return;
             }
@@ -338,6 +354,10 @@ pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> 
     }
     if is_notify(leg, branch) {
         transfer::on_notified(draft, id, leg_id, false);
+        return Ok(());
+    }
+    if session_timer::is_refresh(leg, branch) {
+        session_timer::on_timeout(draft, id, leg_id);
         return Ok(());
     }
     let state = leg.state.clone();
@@ -390,7 +410,9 @@ fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     leg.state = LegState::Cancelling { sent: true };
     let leg = leg.clone();
-    draft.send(id, &leg, cancel_for(&leg.invite));
+    let mut cancel = cancel_for(&leg.invite);
+    cancel.headers.push_other("Reason", &reason::of_cancel(draft, id));
+    draft.send(id, &leg, cancel);
 }
 
 /// The media that the peer's answer describes; `beside` is the codec of the leg that it talks with.
@@ -409,9 +431,11 @@ pub fn take_answer(media: &mut Media, answer: &Audio, beside: Option<Codec>) -> 
 
 /// A failure response to the caller's own INVITE.
 pub fn refuse_caller(draft: &mut Draft<'_>, id: CallId, status: u16) {
-    let Some(caller) = draft.call(&id).and_then(Call::caller) else { return };
+    let Some(call) = draft.call(&id) else { return };
+    let Some(caller) = call.caller() else { return };
     let Some(transaction) = caller.transaction.clone() else { return };
-    let response = refusal(&caller.invite, status, &caller.local_tag);
+    let mut response = refusal(&caller.invite, status, &caller.local_tag);
+    reason::put(&mut response, draft.said.or(call.q850));
     draft.refuse(id, &transaction, response);
 }
 

@@ -1,4 +1,5 @@
 use tandem_sip::Millis;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::Codec;
 
 use super::leg::Leg;
@@ -35,6 +36,8 @@ pub struct Call {
     pub flow: Option<Run>,
     /// In the order in which they were asked for; only the last may be under way.
     pub transfers: Vec<Transfer>,
+    /// Why it ends: set when it does, for those of its legs that are told later.
+    pub q850: Option<Q850>,
 }
 
 /// The caller was sent on to another number.
@@ -139,6 +142,7 @@ impl Call {
             recording: None,
             flow: None,
             transfers: Vec::new(),
+            q850: None,
         }
     }
 

@@ -61,7 +61,7 @@ fn seized_channel_is_idle_again_when_the_call_is_refused_or_cancelled() {
     shard.register(1001);
     let call = shard.invite("c1", "1001").0.unwrap();
     let transaction = shard.call(call).caller().unwrap().transaction.clone().unwrap();
-    shard.event(GatewayEvent::Cancel { transaction });
+    shard.event(GatewayEvent::Cancel { transaction, q850: None });
     assert_eq!(channel(&shard, 1), None);
 
     let call = shard.invite("c2", "1001").0.unwrap();

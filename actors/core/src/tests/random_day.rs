@@ -127,7 +127,9 @@ fn play(acts: &[Act]) -> Shard {
             Act::Cancel(at) => {
                 let leg = pick(*at).and_then(|call| shard.leader.calls[&call].caller().cloned());
                 match leg.and_then(|leg| leg.transaction) {
-                    Some(transaction) => shard.event(GatewayEvent::Cancel { transaction }).1,
+                    Some(transaction) => {
+                        shard.event(GatewayEvent::Cancel { transaction, q850: None }).1
+                    }
                     None => Vec::new(),
                 }
             }

@@ -6,6 +6,7 @@ use crate::config::{
     Agent, Config, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
 };
 use crate::ids::AgentId;
+use crate::limits;
 use crate::proto;
 
 impl Encode for Config {
@@ -27,6 +28,7 @@ impl Encode for Config {
             to.text(41, self.srtp.offer.as_str());
         }
         to.blob(42, self.srtp.secret.bytes());
+        to.some_uint(43, Some(self.session_expires_s));
     }
 }
 
@@ -136,6 +138,9 @@ impl TryFrom<proto::Config> for Config {
             acw_ms: config.acw_ms,
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,
+            session_expires_s: config
+                .session_expires_s
+                .unwrap_or(limits::SESSION_EXPIRES_S_DEFAULT),
             tls_unverified: config.tls_unverified,
             srtp: Srtp {
                 offer: offer_srtp_from(&config.offer_srtp)?,

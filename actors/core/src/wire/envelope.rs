@@ -182,6 +182,7 @@ impl Encode for Deadline {
             Self::RegistrationExpired { agent, since_index } => since(to, 3, agent, *since_index),
             Self::GuardOver { channel } => to.message(4, channel),
             Self::ReleaseOver { call, leg } => pair(5, call.0, leg.0),
+            Self::SessionTimer { call, leg } => pair(8, call.0, leg.0),
             Self::TooLong { call } => to.some_fixed(6, Some(call.0)),
             Self::FlowWait { call, turn } => to.delimited(7, |to| {
                 to.fixed(1, call.0);
@@ -213,6 +214,9 @@ impl TryFrom<proto::Deadline> for Deadline {
             Kind::GuardOver(id) => Self::GuardOver { channel: id.try_into()? },
             Kind::ReleaseOver(of) => {
                 Self::ReleaseOver { call: CallId(of.call), leg: LegId(of.leg) }
+            }
+            Kind::SessionTimer(of) => {
+                Self::SessionTimer { call: CallId(of.call), leg: LegId(of.leg) }
             }
             Kind::TooLong(call) => Self::TooLong { call: CallId(call) },
             Kind::FlowWait(of) => Self::FlowWait { call: CallId(of.call), turn: of.turn },

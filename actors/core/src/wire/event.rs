@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::reason::Q850;
 
 use super::flow::digit_from;
-use super::{Error, carrier_from, narrow, need, parse, put_carrier};
+use super::{Error, carrier_from, narrow, need, parse, put_carrier, q850_from};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
@@ -15,7 +16,10 @@ impl Encode for GatewayEvent {
             Self::Invite(inbound) => to.message(2, inbound),
             Self::Register(register) => to.message(3, register),
             Self::Request(inbound) => to.message(4, inbound),
-            Self::Cancel { transaction } => to.message(5, transaction),
+            Self::Cancel { transaction, q850 } => {
+                to.message(5, transaction);
+                to.some_uint(21, q850.map(Q850::get));
+            }
             Self::Ack { call_id, local_tag, cseq, answer } => to.delimited(6, |to| {
                 to.text(1, call_id);
                 to.text(2, local_tag);
@@ -111,7 +115,10 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 carrier: carrier_from(register.carrier)?,
             }),
             Event::Request(inbound) => Self::Request(inbound.try_into()?),
-            Event::Cancel(key) => Self::Cancel { transaction: key.into() },
+            Event::Cancel(key) => Self::Cancel {
+                transaction: key.into(),
+                q850: q850_from(event.cancel_q850, "gateway_event.cancel_q850")?,
+            },
             Event::Ack(ack) => Self::Ack {
                 call_id: ack.call_id,
                 local_tag: ack.local_tag,

@@ -1,7 +1,8 @@
 use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::reason::Q850;
 
-use super::{Error, narrow, need, transfers_from};
+use super::{Error, narrow, need, q850_from, transfers_from};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::command::{Gap, Quality};
 use crate::ids::{AgentId, CallId, FlowId, LegId, QueueId, RecordingId};
@@ -29,6 +30,7 @@ impl Encode for Cdr {
         to.some_text(20, self.flow.as_ref().map(|flow| &*flow.0));
         to.texts(21, self.flow_path.iter().map(|step| &**step));
         to.messages(25, &self.transfers);
+        to.some_uint(26, self.q850.map(Q850::get));
     }
 }
 
@@ -73,6 +75,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         flow: cdr.flow.map(FlowId::from),
         flow_path: cdr.flow_path.into_iter().map(Into::into).collect(),
         transfers: transfers_from(cdr.transfers)?,
+        q850: q850_from(cdr.q850, "cdr.q850")?,
     })
 }
 

@@ -10,9 +10,11 @@ mod history;
 mod row;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use prost::Message as _;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::reason::Q850;
 use tandem_sip::{Carrier, ConnectionId};
 
 use crate::command::{Envelope, GatewayEvent};
@@ -80,6 +82,12 @@ fn parse_some<T: std::str::FromStr>(
 }
 
 /// UDP is written as nothing: so it was before there was another.
+/// A cause beyond what Q.850 has is an encoding of somebody else's.
+fn q850_from(cause: Option<u32>, name: &'static str) -> Result<Option<Q850>, Error> {
+    let read = |cause| u8::try_from(cause).ok().and_then(Q850::new).ok_or(Error::Range(name));
+    cause.map(read).transpose()
+}
+
 fn put_carrier(to: &mut Writer, field: u32, carrier: Carrier) {
     if let Some(transport) = carrier.uri_param() {
         to.delimited(field, |to| {

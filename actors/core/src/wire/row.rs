@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Beside, Section};
 use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
-use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
+use super::timer::timer_from;
+use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
@@ -53,6 +55,7 @@ impl Encode for Call {
         to.some_fixed(21, self.recording.map(|recording| recording.0));
         to.some_message(22, self.flow.as_ref());
         to.messages(31, &self.transfers);
+        to.some_uint(32, self.q850.map(Q850::get));
     }
 }
 
@@ -113,6 +116,7 @@ impl Call {
             recording: call.recording.map(RecordingId),
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
+            q850: q850_from(call.q850, "call.q850")?,
         })
     }
 }
@@ -144,6 +148,8 @@ impl Encode for Leg {
         to.some_uint(17, self.release_at.map(|at| at.0));
         put_carrier(to, 18, self.carrier);
         to.some_message(30, self.refer.as_ref());
+        to.some_message(31, self.timer.as_ref());
+        to.some_uint(32, self.offer_until.map(|at| at.0));
     }
 }
 
@@ -204,6 +210,8 @@ impl Leg {
             media: need(leg.media, "leg.media")?.try_into()?,
             held: leg.held,
             release_at: leg.release_at.map(Millis),
+            timer: leg.timer.map(timer_from).transpose()?,
+            offer_until: leg.offer_until.map(Millis),
         })
     }
 }

@@ -22,7 +22,7 @@ impl World {
                 let tag = headers.to_tag().unwrap_or_default();
                 call(self.leg_of_dialog(&headers.call_id, tag).as_ref())
             }
-            GatewayEvent::Cancel { transaction } | GatewayEvent::AckTimeout { transaction } => {
+            GatewayEvent::Cancel { transaction, .. } | GatewayEvent::AckTimeout { transaction } => {
                 call(self.indices.transactions.get(transaction))
             }
             GatewayEvent::Ack { call_id, local_tag, .. } => {

@@ -166,14 +166,18 @@ impl World {
     }
 }
 
-/// INVITEs come and go with their legs.
+/// INVITEs come and go with their legs; one that was refused may be tried once more.
 fn keep_invites(old: Option<&Call>, new: Option<&Call>, rows: &mut Vec<RowChange>) {
     fn legs(call: Option<&Call>) -> &[Leg] {
         call.map_or(&[], |call| &call.legs)
     }
     let is_in =
         |call: Option<&Call>, leg: &Leg| call.is_some_and(|call| call.leg(leg.id).is_some());
-    rows.extend(legs(new).iter().filter(|leg| !is_in(old, leg)).map(rows::invite));
+    let is_same = |leg: &Leg| {
+        let before = old.and_then(|call| call.leg(leg.id));
+        before.is_some_and(|before| before.invite_branch() == leg.invite_branch())
+    };
+    rows.extend(legs(new).iter().filter(|leg| !is_same(leg)).map(rows::invite));
     rows.extend(legs(old).iter().filter(|leg| !is_in(new, leg)).map(|leg| rows::no_invite(leg.id)));
 }
 
@@ -214,7 +218,10 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
 fn owed(leg: &Leg) -> impl Iterator<Item = EffectName<'_>> {
     let notify = leg.refer.as_ref().and_then(|refer| refer.branch.as_ref());
     let notify = notify.map(|branch| EffectName::Send(branch, &Method::Notify));
-    owed_by_state(leg).into_iter().chain(notify)
+    let timer = leg.timer.as_ref().filter(|_| leg.state == LegState::Active);
+    let refresh = timer.and_then(|timer| timer.under_way());
+    let refresh = refresh.map(|refresh| EffectName::Send(&refresh.branch, refresh.method()));
+    owed_by_state(leg).into_iter().chain(notify).chain(refresh)
 }
 
 fn owed_by_state(leg: &Leg) -> Option<EffectName<'_>> {

@@ -6,7 +6,7 @@ use super::Rejection;
 use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
-use crate::call::{ending, inbound, indialog, media, originate, outbound, transfer};
+use crate::call::{ending, inbound, indialog, media, originate, outbound, session_timer, transfer};
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
 use crate::command::{GatewayEvent, Login, OperatorCommand, Origin};
@@ -75,7 +75,10 @@ pub(super) fn gateway_event(
             indialog::on_request(draft, request);
             Ok(())
         }
-        GatewayEvent::Cancel { transaction } => ending::on_cancel(draft, transaction),
+        GatewayEvent::Cancel { transaction, q850 } => {
+            draft.said = *q850;
+            ending::on_cancel(draft, transaction)
+        }
         GatewayEvent::Ack { call_id, local_tag, answer, .. } => {
             indialog::on_ack(draft, call_id, local_tag, answer.as_ref())
         }
@@ -163,6 +166,7 @@ pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Reje
         }
         Deadline::ReleaseOver { call, leg } => ending::on_release_over(draft, *call, *leg),
         Deadline::TooLong { call } => ending::on_too_long(draft, *call),
+        Deadline::SessionTimer { call, leg } => session_timer::on_due(draft, *call, *leg),
         Deadline::FlowWait { call, turn } => ivr::on_wait_over(draft, *call, *turn),
     }
 }

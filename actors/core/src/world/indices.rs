@@ -7,7 +7,7 @@ use tandem_sip::{Method, Millis};
 
 use super::World;
 use crate::agent::state::{Agent, State as AgentState};
-use crate::call::leg::{Leg, Role};
+use crate::call::leg::{Leg, Role, State as LegState};
 use crate::call::state::Call;
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::TransactionKey;
@@ -181,6 +181,9 @@ impl Indices {
                     Some(transaction) => drop(self.transactions.remove(transaction)),
                     None => drop(self.branches.remove(leg.invite_branch())),
                 }
+            } else if now.is_some_and(|now| now.invite_branch() != leg.invite_branch()) {
+                // It was tried once more, in another transaction.
+                self.branches.remove(leg.invite_branch());
             }
             for branch in leg.branches() {
                 if now.is_none_or(|now| !now.branches().any(|still| still == branch)) {
@@ -194,14 +197,13 @@ impl Indices {
             let before = old.and_then(|call| call.leg(leg.id));
             if before.is_none() {
                 self.dialogs.insert(leg.local_tag.clone(), place);
-                match &leg.transaction {
-                    Some(transaction) => {
-                        self.transactions.insert(transaction.clone(), place);
-                    }
-                    None => {
-                        self.branches.insert(leg.invite_branch().to_owned(), place);
-                    }
+                if let Some(transaction) = &leg.transaction {
+                    self.transactions.insert(transaction.clone(), place);
                 }
+            }
+            let tried = before.is_some_and(|it| it.invite_branch() == leg.invite_branch());
+            if leg.transaction.is_none() && !tried {
+                self.branches.insert(leg.invite_branch().to_owned(), place);
             }
             for branch in leg.branches() {
                 if before.is_none_or(|before| !before.branches().any(|known| known == branch)) {
@@ -326,7 +328,9 @@ fn leg_deadlines(call: CallId, leg: &Leg) -> impl Iterator<Item = Due> + Clone +
         Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => None,
     };
     let release = leg.release_at.map(|at| (at, Deadline::ReleaseOver { call, leg: leg.id }));
-    ring_out.into_iter().chain(release)
+    let timer = leg.timer.as_ref().filter(|_| leg.state == LegState::Active);
+    let timer = timer.map(|timer| (timer.due_at(), Deadline::SessionTimer { call, leg: leg.id }));
+    ring_out.into_iter().chain(release).chain(timer)
 }
 
 fn agent_deadlines(agent: Option<&Agent>) -> impl Iterator<Item = Due> + Clone + '_ {

@@ -494,6 +494,7 @@ fn config(scenario: &Scenario) -> Config {
         acw_ms: milliseconds(scenario.after_call_work_s),
         no_answer_ms: RING_MS_MAX,
         call_ms_max: CALL_MS_MAX,
+        session_expires_s: 0,
         tls_unverified: false,
         srtp: Default::default(),
         flows: Vec::new(),

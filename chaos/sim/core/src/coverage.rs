@@ -22,7 +22,7 @@ pub const STATES: [&str; 13] = [
     "routing",
 ];
 
-pub const MARKS: [&str; 15] = [
+pub const MARKS: [&str; 16] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -38,6 +38,7 @@ pub const MARKS: [&str; 15] = [
     "a transfer comes back",
     "a transfer ends with its call",
     "a phone hears how its transfer ended",
+    "a session is refreshed",
 ];
 
 #[derive(Clone, Debug, Default)]

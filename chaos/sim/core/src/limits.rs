@@ -69,3 +69,6 @@ pub const ENCODE_EVERY: u64 = 16;
 pub const SHRINK_RUNS_MAX: usize = 600;
 /// No planned fault is shorter, and none is shortened beyond it.
 pub const FAULT_MS_MIN: u64 = 20;
+
+/// The interval of session timers: so short that a talk is refreshed.
+pub const SESSION_S: u32 = 12;

@@ -81,6 +81,7 @@ fn deadline(deadline: &Deadline) -> u64 {
         Deadline::ReleaseOver { .. } => 15,
         Deadline::TooLong { .. } => 16,
         Deadline::FlowWait { .. } => 17,
+        Deadline::SessionTimer { .. } => 18,
     };
     of(&[kind, entity(&deadline.entity())])
 }
@@ -91,7 +92,7 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::Invite(invite) => of(&[22, message(&invite.request.headers, 0)]),
         GatewayEvent::Register(register) => of(&[23, text(&register.agent.0)]),
         GatewayEvent::Request(inbound) => of(&[24, message(&inbound.request.headers, 0)]),
-        GatewayEvent::Cancel { transaction } => of(&[25, text(&transaction.branch)]),
+        GatewayEvent::Cancel { transaction, .. } => of(&[25, text(&transaction.branch)]),
         GatewayEvent::Ack { call_id, cseq, .. } => of(&[26, text(call_id), u64::from(*cseq)]),
         GatewayEvent::Response { response, .. } => {
             of(&[27, message(&response.headers, response.status)])

@@ -187,6 +187,7 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         flow: None,
         flow_path: Vec::new(),
         transfers: call.transfers.clone(),
+        q850: call.q850,
     }
 }
 

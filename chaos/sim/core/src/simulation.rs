@@ -420,6 +420,7 @@ pub fn house(settings: &Settings) -> Config {
         acw_ms: settings.acw_ms,
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,
+        session_expires_s: limits::SESSION_S,
         tls_unverified: false,
         srtp: Default::default(),
         flows: flows().map(Arc::new).into(),

@@ -48,7 +48,7 @@ pub fn event(event: &GatewayEvent) -> String {
             let headers = &inbound.request.headers;
             format!("{} of {}", headers.cseq, short(&headers.call_id))
         }
-        GatewayEvent::Cancel { transaction } => format!("CANCEL of {}", transaction.branch),
+        GatewayEvent::Cancel { transaction, .. } => format!("CANCEL of {}", transaction.branch),
         GatewayEvent::Ack { call_id, cseq, .. } => format!("ACK {cseq} of {}", short(call_id)),
         GatewayEvent::Response { response, .. } => {
             let headers = &response.headers;

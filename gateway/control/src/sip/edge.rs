@@ -3,6 +3,7 @@
 
 use tandem_sip::multipart::{self, Found};
 use tandem_sip::sdp::{Audio, Error as SdpError};
+use tandem_sip::session_expires::{self, SessionExpires};
 use tandem_sip::uri::Scheme;
 use tandem_sip::{Method, Request, Response};
 
@@ -10,6 +11,8 @@ use super::stateless_tag;
 use crate::limits;
 
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY, REGISTER";
+/// Extensions that a request may require.
+const SUPPORTED: [&str; 1] = [session_expires::OPTION];
 const SDP: &str = "application/sdp";
 /// What a request may bring.
 const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
@@ -33,7 +36,7 @@ pub fn capabilities(request: &Request) -> Response {
     response.headers.push_other("Accept", ACCEPT);
     response.headers.push_other("Accept-Encoding", "identity");
     response.headers.push_other("Accept-Language", "en");
-    response.headers.push_other("Supported", "");
+    response.headers.push_other("Supported", &SUPPORTED.join(", "));
     response
 }
 
@@ -42,7 +45,7 @@ pub fn capabilities(request: &Request) -> Response {
 ///
 /// # Errors
 /// The refusal.
-pub fn check(request: &Request) -> Result<(), Box<Response>> {
+pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>> {
     check_method(request)?;
     check_uri(request)?;
     check_names(request)?;
@@ -52,6 +55,7 @@ pub fn check(request: &Request) -> Result<(), Box<Response>> {
     }
     check_extensions(request)?;
     check_accept(request)?;
+    check_session(request, session_s_min)?;
     let outside = !request.is_in_dialog();
     let within = [Method::Bye, Method::Update, Method::Info, Method::Refer, Method::Notify];
     if outside && within.contains(&request.method) {
@@ -130,12 +134,28 @@ fn check_names(request: &Request) -> Result<(), Box<Response>> {
 }
 
 fn check_extensions(request: &Request) -> Result<(), Box<Response>> {
-    let wanted: Vec<&str> = values(request, "Require").collect();
-    if wanted.is_empty() {
+    let known = |option: &&str| SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(option));
+    let unknown: Vec<&str> = request.headers.list("Require").filter(|it| !known(it)).collect();
+    if unknown.is_empty() {
         return Ok(());
     }
     let mut response = answer(request, 420);
-    response.headers.push_other("Unsupported", &wanted.join(", "));
+    response.headers.push_other("Unsupported", &unknown.join(", "));
+    Err(Box::new(response))
+}
+
+/// A session whose time is too short for us (RFC 4028 §9). One that does not know timers would not
+/// know the answer either.
+fn check_session(request: &Request, least_s: u32) -> Result<(), Box<Response>> {
+    let headers = &request.headers;
+    let asked = SessionExpires::of(headers)
+        .filter(|_| matches!(request.method, Method::Invite | Method::Update));
+    if asked.is_none_or(|asked| asked.interval_s >= least_s) || !session_expires::is_known(headers)
+    {
+        return Ok(());
+    }
+    let mut response = answer(request, 422);
+    response.headers.push_other("Min-SE", &least_s.to_string());
     Err(Box::new(response))
 }
 
@@ -145,7 +165,7 @@ fn check_accept(request: &Request) -> Result<(), Box<Response>> {
     if !named || !matches!(request.method, Method::Invite | Method::Update) {
         return Ok(());
     }
-    let takes_sdp = values(request, "Accept").any(|range| {
+    let takes_sdp = request.headers.list("Accept").any(|range| {
         let range = range.split(';').next().unwrap_or_default().trim();
         [SDP, "application/*", "*/*"].iter().any(|known| range.eq_ignore_ascii_case(known))
     });
@@ -155,12 +175,6 @@ fn check_accept(request: &Request) -> Result<(), Box<Response>> {
     let mut response = answer(request, 406);
     response.headers.push_other("Warning", "399 tandem \"Accept does not name application/sdp\"");
     Err(Box::new(response))
-}
-
-/// The values of a list header, all its lines together.
-fn values<'a>(request: &'a Request, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let lines = request.headers.other.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
-    lines.flat_map(|it| it.value.split(',')).map(str::trim).filter(|value| !value.is_empty())
 }
 
 /// Takes the SDP out of a request that may offer media, alone or among other parts (RFC 5621).

@@ -12,6 +12,15 @@ impl Agent {
             self.send(&bytes, source).await;
             return;
         }
+        if let Some(call) = self.shared.calls.lock().get_mut(&request.headers.call_id) {
+            call.heard.push(request.clone());
+        }
+        let denied = self.shared.denied.lock().iter().find(|(m, _)| *m == request.method).cloned();
+        if let Some((_, status)) = denied.filter(|_| request.is_in_dialog()) {
+            self.check_cseq(&request);
+            self.respond(&request, status, source).await;
+            return;
+        }
         match request.method {
             Method::Invite => self.on_invite(request, source).await,
             Method::Ack => {
@@ -57,6 +66,12 @@ impl Agent {
         }
     }
 
+    pub(super) fn put_headers(&self, headers: &mut Headers) {
+        for (name, value) in self.shared.headers.lock().iter() {
+            headers.push_other(name, value);
+        }
+    }
+
     async fn respond(&mut self, request: &Request, status: u16, to: SocketAddr) {
         let tag = self
             .shared
@@ -65,7 +80,8 @@ impl Agent {
             .get(&request.headers.call_id)
             .map(|call| call.local_tag.clone())
             .filter(|tag| !tag.is_empty());
-        let response = request.respond(status, None, tag.as_deref());
+        let mut response = request.respond(status, None, tag.as_deref());
+        self.put_headers(&mut response.headers);
         let bytes = response.to_bytes();
         self.answers.insert((branch(request), request.method.to_string()), bytes.clone());
         self.send(&bytes, to).await;
@@ -106,6 +122,7 @@ impl Agent {
             repeat: None,
             acked: None,
             notified: Vec::new(),
+            heard: vec![request.clone()],
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
         match self.options.incoming {
@@ -126,6 +143,7 @@ impl Agent {
         let made = self.shared.calls.lock().get(call_id).map(|call| {
             let mut response = call.invite.respond(status, None, Some(&call.local_tag));
             response.headers.contact = vec![bare(self.own_uri())];
+            self.put_headers(&mut response.headers);
             (response.to_bytes(), branch(&call.invite))
         });
         if let Some((bytes, branch)) = made {
@@ -172,6 +190,7 @@ impl Agent {
         response.headers.contact = vec![bare(self.own_uri())];
         response.headers.content_type = Some("application/sdp".into());
         response.body = answer.compose();
+        self.put_headers(&mut response.headers);
         let bytes = response.to_bytes();
         let now = Instant::now();
         call.dialog = Dialog::as_uas(&call.invite, &call.local_tag).ok();
@@ -206,6 +225,7 @@ impl Agent {
                 response.headers.contact = vec![bare(self.own_uri())];
                 response.headers.content_type = Some("application/sdp".into());
                 response.body = self.described(call, endpoint).compose();
+                self.put_headers(&mut response.headers);
                 Some(response.to_bytes())
             })
         };

@@ -32,6 +32,7 @@ impl Agent {
             remote_cseq: 0,
             acked: None,
             notified: Vec::new(),
+            heard: Vec::new(),
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
         self.send(&bytes, server).await;
@@ -64,10 +65,11 @@ impl Agent {
             let dialog = calls.get_mut(&call_id).and_then(|call| call.dialog.as_mut());
             dialog.map(|dialog| dialog.request(Method::Bye, via, None))
         };
-        let Some(request) = request else {
+        let Some(mut request) = request else {
             let _ = done.send(Err(anyhow::anyhow!("no such answered call")));
             return;
         };
+        self.put_headers(&mut request.headers);
         let server = self.options.server;
         let (bytes, answered) = self.exchanges.begin(Instant::now(), &request, server);
         self.send(&bytes, server).await;

@@ -92,7 +92,7 @@ fn cancel_ends_a_call_that_is_not_answered() {
     let invite = shard.ringing(call).unwrap();
     shard.answer(&invite, 180);
     let transaction = transaction(&shard, call);
-    let (_, effects) = shard.event(GatewayEvent::Cancel { transaction });
+    let (_, effects) = shard.event(GatewayEvent::Cancel { transaction, q850: None });
     assert_eq!(words(&effects), ["487", "media []", "CANCEL"]);
     assert_eq!(record(&shard), ("abandoned", "caller", "487"));
     assert_eq!(shard.agent_state(1001), "ready");
@@ -107,14 +107,14 @@ fn cancel_that_comes_too_late_changes_nothing() {
     let call = shard.invite("c1", "4001").0.unwrap();
     for state in ["answered", "active"] {
         let transaction = transaction(&shard, call);
-        let (reply, effects) = shard.event(GatewayEvent::Cancel { transaction });
+        let (reply, effects) = shard.event(GatewayEvent::Cancel { transaction, q850: None });
         assert!(is_illegal(&reply, state), "{reply:?}");
         assert!(effects.is_empty());
         shard.ack(call);
     }
     let mut unknown = transaction(&shard, call);
     unknown.branch = "z9hG4bKother".into();
-    let (reply, _) = shard.event(GatewayEvent::Cancel { transaction: unknown });
+    let (reply, _) = shard.event(GatewayEvent::Cancel { transaction: unknown, q850: None });
     assert!(is_not_found(&reply), "{reply:?}");
     assert_eq!(shard.call(call).state_name(), "queued");
 }

@@ -209,6 +209,6 @@ fn repeated_invite_that_a_new_life_of_the_gateway_sees_makes_no_second_call() {
     shard.answer(&ringing, 180);
     assert_eq!(words(&shard.invite("c2", "1001").1), ["180"]);
     let transaction = transaction(&shard, call);
-    shard.event(GatewayEvent::Cancel { transaction });
+    shard.event(GatewayEvent::Cancel { transaction, q850: None });
     assert!(shard.cdrs.len() == 2 && shard.leader.channels.is_empty());
 }

@@ -53,7 +53,7 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
     let (mut shard, call) = connected();
     let over = |number| Carrier::Tcp { connection: Some(ConnectionId(number)) };
     let reinvite = shard.of_peer(call, 0, Method::Invite, 2);
-    shard.in_dialog_over(reinvite, None, over(8));
+    shard.in_dialog_over(reinvite, Some(audio(4_000)), over(8));
     // A request that was only too long for a datagram moves nothing.
     assert_eq!(leg(&shard, call, 0).carrier, Carrier::Udp);
 
@@ -61,7 +61,7 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
     shard.register_over(1001, over(7));
     let call = shard.talk("c1");
     let reinvite = shard.of_peer(call, 1, Method::Invite, 2);
-    shard.in_dialog_over(reinvite, None, over(8));
+    shard.in_dialog_over(reinvite, Some(audio(4_000)), over(8));
     assert_eq!(leg(&shard, call, 1).carrier, over(8));
 
     // Nobody talks a leg out of TLS.
@@ -71,7 +71,7 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
     let call = shard.talk("c1");
     for (cseq, from, to) in [(2, over(8), secure(7)), (3, secure(9), secure(9))] {
         let reinvite = shard.of_peer(call, 1, Method::Invite, cseq);
-        shard.in_dialog_over(reinvite, None, from);
+        shard.in_dialog_over(reinvite, Some(audio(4_000)), from);
         assert_eq!(leg(&shard, call, 1).carrier, to, "{from:?}");
     }
 }

@@ -3,12 +3,15 @@
 mod codecs;
 mod connect;
 mod ending;
+mod glare;
 mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
 mod protection;
+mod reason;
 mod refused;
+mod session_timer;
 mod transfer;
 
 use super::leg::{Leg, State};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
 use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
@@ -219,8 +220,8 @@ pub fn config() -> impl Strategy<Value = Config> {
     let offers = vec![OfferSrtp::Never, OfferSrtp::Welcome, OfferSrtp::Required];
     let srtp = (prop::sample::select(offers), vec(any::<u8>(), 0..4))
         .prop_map(|(offer, secret)| Srtp { offer, secret: Secret::new(secret) });
-    let rest = (lists, text(), text(), bounds, any::<bool>(), srtp);
-    rest.prop_map(|(lists, tenant, realm, bounds, tls_unverified, srtp)| {
+    let rest = (lists, text(), text(), bounds, any::<(bool, u32)>(), srtp);
+    rest.prop_map(|(lists, tenant, realm, bounds, (tls_unverified, session_expires_s), srtp)| {
         let (trunks, queues, agents, numbers, (flows, retired)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
@@ -234,6 +235,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             acw_ms,
             no_answer_ms,
             call_ms_max,
+            session_expires_s,
             tls_unverified,
             srtp,
             flows,
@@ -308,6 +310,7 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
             .prop_map(|(agent, since_index)| Deadline::RegistrationExpired { agent, since_index }),
         channel_id().prop_map(|channel| Deadline::GuardOver { channel }),
         (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::ReleaseOver { call, leg }),
+        (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::SessionTimer { call, leg }),
         call_id().prop_map(|call| Deadline::TooLong { call }),
         (call_id(), any::<u64>()).prop_map(|(call, turn)| Deadline::FlowWait { call, turn }),
     ]
@@ -361,7 +364,8 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         inbound().prop_map(GatewayEvent::Invite),
         register,
         inbound().prop_map(GatewayEvent::Request),
-        transaction().prop_map(|transaction| GatewayEvent::Cancel { transaction }),
+        (transaction(), q850())
+            .prop_map(|(transaction, q850)| GatewayEvent::Cancel { transaction, q850 }),
         ack,
         response,
         text().prop_map(|branch| GatewayEvent::ClientTimeout { branch }),
@@ -536,4 +540,8 @@ pub fn media() -> impl Strategy<Value = Media> {
             }
         },
     )
+}
+
+pub fn q850() -> impl Strategy<Value = Option<Q850>> {
+    any::<u8>().prop_map(Q850::new)
 }

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 
 use super::generators::{
     address, agent_id, call_id, carrier, channel_id, digit, flow_id, gaps, gateway_id, leg_id,
-    media, millis, offer_id, prompt_id, queue_id, recording_id, request, step_id, text,
+    media, millis, offer_id, prompt_id, q850, queue_id, recording_id, request, step_id, text,
     transaction,
 };
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Refer, Role, State as LegState};
+use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -44,11 +45,12 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
     let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
-    let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer));
+    let timer = (option::of(timer()), option::of(millis()));
+    let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
-        let (media, held, release_at, refer) = rest;
+        let (media, held, release_at, refer, (timer, offer_until)) = rest;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -66,8 +68,27 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             media,
             held,
             release_at,
+            timer,
+            offer_until,
         }
     })
+}
+
+fn timer() -> impl Strategy<Value = SessionTimer> {
+    let refresher = prop::sample::select(vec![Refresher::We, Refresher::Peer]);
+    let refresh = (text(), any::<(bool, u32, bool)>())
+        .prop_map(|(branch, (invite, cseq, answered))| Refresh { branch, invite, cseq, answered });
+    let moments = (millis(), option::of(millis()));
+    (any::<(u32, bool)>(), refresher, moments, option::of(refresh)).prop_map(
+        |((interval_s, update), refresher, (expires_at, refresh_at), refresh)| SessionTimer {
+            interval_s,
+            refresher,
+            expires_at,
+            refresh_at,
+            refresh,
+            update,
+        },
+    )
 }
 
 fn transfer() -> impl Strategy<Value = Transfer> {
@@ -103,14 +124,14 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let moves = (option::of(run()), vec(transfer(), 0..3));
+    let moves = (option::of(run()), vec(transfer(), 0..3), q850());
     let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, (flow, transfers)) = rest;
+            let (takeovers, media_version, recording, (flow, transfers, q850)) = rest;
             Call {
                 id,
                 state,
@@ -131,6 +152,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 recording,
                 flow,
                 transfers,
+                q850,
             }
         },
     )
@@ -298,6 +320,7 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             flow_path: call.flow.iter().map(|run| run.digits.as_str().into()).collect(),
             flow: call.flow.map(|run| run.flow),
             transfers: call.transfers,
+            q850: call.q850,
         },
     )
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
+use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
 use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
@@ -14,6 +15,7 @@ use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
+use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -158,6 +160,7 @@ pub fn configs() -> Cases<Config> {
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
+        session_expires_s: 1_800,
         tls_unverified: false,
         srtp: Default::default(),
         flows: vec![flow().into()],
@@ -249,6 +252,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("guard_over", due(Deadline::GuardOver { channel: channel_id() })),
         ("release_over", due(Deadline::ReleaseOver { call: CALL, leg: LEG })),
         ("too_long", due(Deadline::TooLong { call: CALL })),
+        ("session_timer", due(Deadline::SessionTimer { call: CALL, leg: LEG })),
         ("flow_wait", due(Deadline::FlowWait { call: CALL, turn: 5 })),
         ("set_ready", ask(RequestedState::Ready)),
         ("set_not_ready", ask(RequestedState::NotReady { reason: "lunch".into() })),
@@ -322,7 +326,8 @@ pub fn events() -> Cases<GatewayEvent> {
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
-        ("cancel", GatewayEvent::Cancel { transaction: transaction() }),
+        ("cancel", GatewayEvent::Cancel { transaction: transaction(), q850: None }),
+        ("cancel_reason", GatewayEvent::Cancel { transaction: transaction(), q850: Q850::new(16) }),
         (
             "ack",
             GatewayEvent::Ack {
@@ -513,6 +518,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         },
         held: false,
         release_at: None,
+        timer: None,
+        offer_until: None,
     }
 }
 
@@ -559,6 +566,7 @@ pub fn calls() -> Cases<Call> {
         recording: None,
         flow: None,
         transfers: Vec::new(),
+        q850: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -623,7 +631,7 @@ pub fn calls() -> Cases<Call> {
     offered.media.protection = keys(None, true);
     let queue = CallState::Queued { queue: "support".into() };
     let protected = call(queue, vec![protected, offered]);
-    let ending = call(
+    let mut ending = call(
         CallState::Ending,
         vec![
             releasing,
@@ -632,6 +640,7 @@ pub fn calls() -> Cases<Call> {
             outbound(LegId(4), LegState::Released),
         ],
     );
+    ending.q850 = Q850::new(17);
     let run = |state| Run {
         version: 3,
         step: StepId(4),
@@ -658,7 +667,28 @@ pub fn calls() -> Cases<Call> {
         }),
         ..echo.clone()
     };
+    let refresh = Refresh { branch: "z9hG4bKr".into(), invite: true, cseq: 3, answered: true };
+    let ours = SessionTimer {
+        interval_s: 1_800,
+        refresher: Refresher::We,
+        expires_at: AT.after(1_800_000),
+        refresh_at: Some(AT.after(900_000)),
+        refresh: Some(refresh),
+        update: true,
+    };
+    let theirs = SessionTimer {
+        refresher: Refresher::Peer,
+        refresh_at: None,
+        refresh: None,
+        update: false,
+        ..ours.clone()
+    };
+    let mut timed = connected.clone();
+    timed.legs[0].timer = Some(theirs);
+    timed.legs[0].offer_until = Some(AT.after(32_000));
+    timed.legs[1].timer = Some(ours);
     vec![
+        ("timed", timed),
         ("in_flow", echo.clone()),
         ("queued", queued.clone()),
         ("dialing", dialing.clone()),
@@ -781,6 +811,7 @@ pub fn cdrs() -> Cases<Cdr> {
         flow: None,
         flow_path: Vec::new(),
         transfers: Vec::new(),
+        q850: None,
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -792,6 +823,7 @@ pub fn cdrs() -> Cases<Cdr> {
         takeovers: 2,
         recording: Some(RECORDING),
         transfers: transfers()[..3].to_vec(),
+        q850: Q850::new(16),
         ..bare(Disposition::Answered, Side::Agent)
     };
     let led = Cdr {

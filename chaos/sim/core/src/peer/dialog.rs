@@ -9,6 +9,7 @@ use tandem_sip::{Method, NameAddr, Request, Response, Uri};
 
 use super::Step;
 use super::line::State;
+use super::phone::session_expires;
 use crate::desk::digits;
 use crate::packet::Packet;
 use crate::plan::To;
@@ -160,6 +161,11 @@ impl Simulation {
                 self.answer_on_line(p, l, key, packet, request, 481);
                 return;
             }
+            // A NOTIFY has overtaken it; it is sent anew.
+            Err(Refused::CseqTooLow) if request.method == Method::Update => {
+                self.answer_on_line(p, l, key, packet, request, 500);
+                return;
+            }
             Err(Refused::CseqTooLow) => {
                 let what = format!(
                     "{} gets {} {} of {} after a higher CSeq",
@@ -215,7 +221,12 @@ impl Simulation {
         let now = self.now_ms();
         let mut server = Server::new(false, self.peers[p].reliable);
         let tag = self.peers[p].lines[l].tag.clone();
-        let response = Rc::new(request.respond(status, None, Some(&tag)));
+        let mut response = request.respond(status, None, Some(&tag));
+        if status == 200 && request.headers.other("Session-Expires").is_some() {
+            response.headers.push_other("Session-Expires", &session_expires());
+            self.coverage.mark("a session is refreshed");
+        }
+        let response = Rc::new(response);
         let answer = server.respond(now, &response, None);
         self.peers[p].lines[l].servers.push((key.clone(), server, packet.digest));
         if let Some(answer) = answer {

@@ -10,11 +10,17 @@ use tandem_sip::{NameAddr, Request, Uri};
 use super::Step;
 use super::line::{Line, State};
 use crate::draws::For;
+use crate::limits;
 use crate::names;
 use crate::packet::Packet;
 use crate::plan::To;
 use crate::simulation::Simulation;
 use crate::transactions::Server;
+
+/// What a phone says of its session.
+pub fn session_expires() -> String {
+    format!("{};refresher=uac", limits::SESSION_S)
+}
 
 const RINGS_MS_MAX: u64 = 60_000;
 
@@ -126,6 +132,11 @@ impl Simulation {
         }
         if (200..300).contains(&status) {
             audio = Some(line.audio(address.ip(), Direction::SendRecv));
+            if line.rtp_port.is_multiple_of(4) {
+                // We shall refresh the session (RFC 4028 §9).
+                response.headers.push_other("Allow", "INVITE, ACK, CANCEL, BYE, UPDATE");
+                response.headers.push_other("Session-Expires", &session_expires());
+            }
             line.dialog = Dialog::as_uas(&line.invite, &line.tag).ok();
             line.state = State::Answered;
             line.answered_at = self.now;
