@@ -7,6 +7,7 @@ use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Agreed, Audio, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
 
+use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
 use super::{media, outbound, reason, session_timer};
@@ -96,10 +97,13 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let gateway = invite.transaction.gateway.clone();
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let leg = caller_leg(draft, invite, agreed, port);
-    let from = invite.request.headers.from.uri.user.clone().unwrap_or_default();
+    let Identity { shown: from, asserted, diverted_from } =
+        identity::of(&invite.request.headers, channel.is_some());
     draft.put_call(Call {
         channel,
         legs: vec![leg],
+        asserted,
+        diverted_from,
         ..Call::new(id, State::InFlow, gateway, from, digits, draft.now)
     });
     if let Caller::Agent(agent) = caller {
@@ -293,6 +297,7 @@ fn caller_leg(draft: &mut Draft<'_>, invite: &Inbound, agreed: Agreed, port: u16
         release_at: None,
         timer: None,
         offer_until: None,
+        redirected: false,
     }
 }
 
@@ -344,10 +349,12 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
     let response = refusal(&invite.request, status, &tag);
     draft.refuse(id, &invite.transaction, response);
     let headers = &invite.request.headers;
+    let trusted = matches!(caller(draft, invite), Some(Caller::Trunk(_)));
+    let identity = identity::of(headers, trusted);
     draft.writes.cdrs.push(Cdr {
         call: id,
         sip_call_id: headers.call_id.clone(),
-        from: headers.from.uri.user.clone().unwrap_or_default(),
+        from: identity.shown,
         to: invite.request.uri.user.clone().unwrap_or_default(),
         channel: None,
         started_at: draft.now,
@@ -366,6 +373,8 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         flow_path: Vec::new(),
         transfers: Vec::new(),
         q850: Q850::of_status(status),
+        asserted: identity.asserted,
+        diverted_from: identity.diverted_from,
     });
 }
 
