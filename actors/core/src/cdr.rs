@@ -37,6 +37,9 @@ pub struct Cdr {
     pub transfers: Vec<Transfer>,
     /// What a peer has given as the cause, or what `cause` stands for.
     pub q850: Option<Q850>,
+    /// As in the call.
+    pub asserted: Option<String>,
+    pub diverted_from: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

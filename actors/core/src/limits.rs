@@ -49,6 +49,8 @@ pub const OFFER_MS_MAX: u64 = 64 * tandem_sip::transaction::T1_MS;
 pub const GLARE_RETRY_S_MAX: u64 = 10;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
+/// Entries of a History-Info that are read.
+pub const HISTORY_MAX: usize = 32;
 /// The longest dialled number or name that is looked up.
 pub const DIGITS_MAX: usize = 64;
 

@@ -69,6 +69,7 @@ fn show_call(world: &World, call: &Call) -> view::Call {
                 state: leg.state_name().to_owned(),
             })
             .collect(),
+        diverted_from: call.diverted_from.clone(),
         flow: call.flow.as_ref().and_then(|run| show_run(world, run)),
     }
 }
@@ -214,6 +215,8 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
             .as_ref()
             .map(|_| cdr.flow_path.iter().map(|step| step.to_string()).collect()),
         transfers: cdr.transfers.iter().map(show_transfer).collect(),
+        asserted_from: cdr.asserted.clone(),
+        diverted_from: cdr.diverted_from.clone(),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Call {
     pub answered_at: Option<String>,
     pub connected_at: Option<String>,
     pub legs: Vec<Leg>,
+    /// The number that sent the call on to ours last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverted_from: Option<String>,
     /// Where a caller in a flow is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
@@ -138,6 +141,11 @@ pub struct Cdr {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_path: Option<Vec<String>>,
     pub transfers: Vec<Transfer>,
+    /// The number that the carrier asserts (RFC 3325), where the caller's own may be another or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserted_from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverted_from: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

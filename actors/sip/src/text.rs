@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 use crate::scan;
-use crate::uri::Param;
+use crate::uri::{NameAddr, Param};
 use crate::uri_text::find;
 
 impl Method {
@@ -208,6 +208,14 @@ impl Headers {
         let lines = self.other.iter().filter(move |header| is_named(&header.name, name));
         let values = lines.flat_map(|header| header.value.split(','));
         values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The addresses of a list header that is kept as it came; one that can't be read is passed
+    /// over.
+    pub fn addresses<'h>(&'h self, name: &'h str) -> impl Iterator<Item = NameAddr> + 'h {
+        let lines = self.other.iter().filter(move |header| is_named(&header.name, name));
+        let values = lines.flat_map(|header| scan::split(&header.value, ','));
+        values.filter_map(|value| value.parse().ok())
     }
 
     pub fn push_other(&mut self, name: &str, value: &str) {

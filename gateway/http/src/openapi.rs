@@ -247,7 +247,8 @@ fn schemas() -> Value {
             ("answered_at", maybe_time()), ("connected_at", maybe_time()),
             ("legs", many(of("Leg"))),
         ])
-        .and("flow", of("Flow")),
+        .and("flow", of("Flow"))
+        .and("diverted_from", text()),
         "Flow": object(&[
             ("name", text()), ("version", count()), ("step", text()), ("prompt", maybe()),
             ("digits", text()), ("tries", count()),
@@ -282,7 +283,9 @@ fn schemas() -> Value {
             ]))),
         ])
         .and("flow", text())
-        .and("flow_path", many(text())),
+        .and("flow_path", many(text()))
+        .and("asserted_from", text())
+        .and("diverted_from", text()),
         "Quality": object(&[
             ("role", maybe()), ("gateway", text()), ("codec", text()), ("packets_sent", count()),
             ("packets_received", count()), ("packets_lost", count()), ("packets_late", count()),

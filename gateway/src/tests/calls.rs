@@ -4,6 +4,7 @@ use tandem_core::command::GatewayEvent;
 use tandem_core::effect::{Body, MediaPlan};
 use tandem_core::ids::CallId;
 use tandem_sip::digest;
+use tandem_sip::reason::Q850;
 use tokio::time::Instant;
 
 use super::harness::{Gateway, Phone, parse};

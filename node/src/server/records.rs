@@ -305,6 +305,8 @@ mod tests {
             flow: None,
             flow_path: None,
             transfers: Vec::new(),
+            asserted_from: None,
+            diverted_from: None,
         })
     }
 

@@ -80,6 +80,8 @@ pub(super) struct Agent {
     pub(super) exchanges: Exchanges,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) register_cseq: u32,
+    /// Where it sends its calls.
+    pub(super) moved: Option<NameAddr>,
     /// When an incoming call is to be picked up.
     pub(super) answer_at: BTreeMap<String, Instant>,
     /// Branches of INVITEs that came in, by Call-ID.

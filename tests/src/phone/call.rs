@@ -35,6 +35,10 @@ pub enum Incoming {
     Reject {
         status: u16,
     },
+    /// Sends it to another extension (302).
+    Move {
+        to: u16,
+    },
 }
 
 /// How a call ended, seen from the phone.

@@ -20,7 +20,7 @@ use super::line::{Line, Over};
 pub(super) struct Shared {
     pub calls: Mutex<BTreeMap<String, Call>>,
     pub violations: Mutex<Vec<Violation>>,
-    /// What the phone adds to its answers and to its BYE.
+    /// What the phone adds to its INVITE, its answers and its BYE.
     pub headers: Mutex<Vec<(String, String)>>,
     /// What it answers to a method within a dialog, where that is no 200.
     pub denied: Mutex<Vec<(Method, u16)>>,
@@ -72,6 +72,7 @@ impl Phone {
             exchanges: Exchanges::new(reliable),
             commands: commands.clone(),
             register_cseq: 0,
+            moved: None,
             answer_at: BTreeMap::new(),
             seen_branches: BTreeSet::new(),
             answers: BTreeMap::new(),
@@ -107,7 +108,7 @@ impl Phone {
         answer.await?
     }
 
-    /// From now on its answers and its BYE have these headers, too.
+    /// From now on its INVITE, its answers and its BYE have these headers, too.
     pub fn say(&self, headers: &[(&str, &str)]) {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         *self.shared.headers.lock() = headers.iter().map(owned).collect();

@@ -243,6 +243,8 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         flow_path: path_of(draft, call),
         transfers: call.transfers.clone(),
         q850: call.q850,
+        asserted: call.asserted.clone(),
+        diverted_from: call.diverted_from.clone(),
     };
     draft.writes.cdrs.push(cdr);
 }

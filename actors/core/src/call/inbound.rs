@@ -7,6 +7,7 @@ use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate};
 use tandem_sip::{Response, UriError};
 
+use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
 use super::{media, outbound, protection, reason, session_timer};
@@ -103,10 +104,13 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let mut leg = caller_leg(draft, invite, leg, agreed, port);
     leg.media.protection = protection;
-    let from = invite.request.headers.from.uri.user.clone().unwrap_or_default();
+    let Identity { shown: from, asserted, diverted_from } =
+        identity::of(&invite.request.headers, channel.is_some());
     draft.put_call(Call {
         channel,
         legs: vec![leg],
+        asserted,
+        diverted_from,
         ..Call::new(id, State::InFlow, gateway, from, digits, draft.now)
     });
     if let Caller::Agent(agent) = caller {
@@ -311,6 +315,7 @@ fn caller_leg(
         release_at: None,
         timer: None,
         offer_until: None,
+        redirected: false,
     }
 }
 
@@ -362,10 +367,12 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
     let response = refusal(&invite.request, status, &tag);
     draft.refuse(id, &invite.transaction, response);
     let headers = &invite.request.headers;
+    let trusted = matches!(caller(draft, invite), Some(Caller::Trunk(_)));
+    let identity = identity::of(headers, trusted);
     draft.writes.cdrs.push(Cdr {
         call: id,
         sip_call_id: headers.call_id.clone(),
-        from: headers.from.uri.user.clone().unwrap_or_default(),
+        from: identity.shown,
         to: invite.request.uri.user.clone().unwrap_or_default(),
         channel: None,
         started_at: draft.now,
@@ -384,6 +391,8 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         flow_path: Vec::new(),
         transfers: Vec::new(),
         q850: Q850::of_status(status),
+        asserted: identity.asserted,
+        diverted_from: identity.diverted_from,
     });
 }
 

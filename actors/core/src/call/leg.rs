@@ -46,6 +46,8 @@ pub struct Leg {
     pub timer: Option<SessionTimer>,
     /// An offer of ours in a 2xx waits for the answer in its ACK, until then at most.
     pub offer_until: Option<Millis>,
+    /// Another phone has sent the call here (302): this one may not send it further.
+    pub redirected: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,12 +8,14 @@ pub mod state;
 pub(crate) mod connect;
 pub(crate) mod ending;
 pub(crate) mod glare;
+pub(crate) mod identity;
 pub(crate) mod inbound;
 pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
 pub(crate) mod reason;
+pub(crate) mod redirect;
 pub mod refused;
 pub(crate) mod transfer;
 

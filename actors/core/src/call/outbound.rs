@@ -10,7 +10,7 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, protection, reason, session_timer, transfer};
+use super::{connect, ending, media, protection, reason, redirect, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -138,6 +138,7 @@ pub fn ring(
         release_at: None,
         timer: None,
         offer_until: None,
+        redirected: false,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
@@ -196,6 +197,11 @@ pub fn on_response(
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 422)
             if session_timer::on_too_small(draft, id, leg_id, response) =>
+        {
+            Ok(())
+        }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, 302)
+            if redirect::on_redirected(draft, id, leg_id, response) =>
         {
             Ok(())
         }

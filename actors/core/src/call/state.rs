@@ -38,6 +38,11 @@ pub struct Call {
     pub transfers: Vec<Transfer>,
     /// Why it ends: set when it does, for those of its legs that are told later.
     pub q850: Option<Q850>,
+    /// Who calls, as the carrier asserts it: kept from agents where the caller wants it so, and then
+    /// `from` is no number.
+    pub asserted: Option<String>,
+    /// The number that sent the call on to ours last.
+    pub diverted_from: Option<String>,
 }
 
 /// The caller was sent on to another number.
@@ -143,6 +148,8 @@ impl Call {
             flow: None,
             transfers: Vec::new(),
             q850: None,
+            asserted: None,
+            diverted_from: None,
         }
     }
 

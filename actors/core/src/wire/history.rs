@@ -31,6 +31,8 @@ impl Encode for Cdr {
         to.texts(21, self.flow_path.iter().map(|step| &**step));
         to.messages(25, &self.transfers);
         to.some_uint(26, self.q850.map(Q850::get));
+        to.some_text(27, self.asserted.as_deref());
+        to.some_text(28, self.diverted_from.as_deref());
     }
 }
 
@@ -76,6 +78,8 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         flow_path: cdr.flow_path.into_iter().map(Into::into).collect(),
         transfers: transfers_from(cdr.transfers)?,
         q850: q850_from(cdr.q850, "cdr.q850")?,
+        asserted: cdr.asserted,
+        diverted_from: cdr.diverted_from,
     })
 }
 

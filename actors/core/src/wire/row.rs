@@ -56,6 +56,8 @@ impl Encode for Call {
         to.some_message(22, self.flow.as_ref());
         to.messages(31, &self.transfers);
         to.some_uint(32, self.q850.map(Q850::get));
+        to.some_text(33, self.asserted.as_deref());
+        to.some_text(34, self.diverted_from.as_deref());
     }
 }
 
@@ -117,6 +119,8 @@ impl Call {
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
             q850: q850_from(call.q850, "call.q850")?,
+            asserted: call.asserted,
+            diverted_from: call.diverted_from,
         })
     }
 }
@@ -150,6 +154,7 @@ impl Encode for Leg {
         to.some_message(30, self.refer.as_ref());
         to.some_message(31, self.timer.as_ref());
         to.some_uint(32, self.offer_until.map(|at| at.0));
+        to.flag(33, self.redirected);
     }
 }
 
@@ -212,6 +217,7 @@ impl Leg {
             release_at: leg.release_at.map(Millis),
             timer: leg.timer.map(timer_from).transpose()?,
             offer_until: leg.offer_until.map(Millis),
+            redirected: leg.redirected,
         })
     }
 }

@@ -188,6 +188,8 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         flow_path: Vec::new(),
         transfers: call.transfers.clone(),
         q850: call.q850,
+        asserted: call.asserted.clone(),
+        diverted_from: call.diverted_from.clone(),
     }
 }
 

@@ -135,6 +135,11 @@ impl Agent {
                 self.respond_invite(&call_id, status, source).await;
                 self.end(&call_id, Ended::Refused { status });
             }
+            Incoming::Move { to } => {
+                self.moved = Some(bare(self.server_uri(Some(&to.to_string()))));
+                self.respond_invite(&call_id, 302, source).await;
+                self.end(&call_id, Ended::Refused { status: 302 });
+            }
         }
     }
 
@@ -142,7 +147,8 @@ impl Agent {
     async fn respond_invite(&mut self, call_id: &str, status: u16, to: SocketAddr) {
         let made = self.shared.calls.lock().get(call_id).map(|call| {
             let mut response = call.invite.respond(status, None, Some(&call.local_tag));
-            response.headers.contact = vec![bare(self.own_uri())];
+            let contact = self.moved.clone().filter(|_| status == 302);
+            response.headers.contact = vec![contact.unwrap_or_else(|| bare(self.own_uri()))];
             self.put_headers(&mut response.headers);
             (response.to_bytes(), branch(&call.invite))
         });

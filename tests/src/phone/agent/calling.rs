@@ -7,6 +7,7 @@ impl Agent {
         let to = bare(self.server_uri(Some(number)));
         let mut request =
             self.request(Method::Invite, self.server_uri(Some(number)), to, call_id.clone(), 1);
+        self.put_headers(&mut request.headers);
         let media = self.open_media();
         if let Some(endpoint) = &media {
             request.headers.content_type = Some("application/sdp".into());

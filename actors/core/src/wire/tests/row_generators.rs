@@ -45,12 +45,12 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
     let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
-    let timer = (option::of(timer()), option::of(millis()));
+    let timer = (option::of(timer()), option::of(millis()), any::<bool>());
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
-        let (media, held, release_at, refer, (timer, offer_until)) = rest;
+        let (media, held, release_at, refer, (timer, offer_until, redirected)) = rest;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -70,6 +70,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             release_at,
             timer,
             offer_until,
+            redirected,
         }
     })
 }
@@ -124,14 +125,16 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let moves = (option::of(run()), vec(transfer(), 0..3), q850());
+    let said = (option::of(text()), option::of(text()));
+    let moves = (option::of(run()), vec(transfer(), 0..3), q850(), said);
     let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, (flow, transfers, q850)) = rest;
+            let (takeovers, media_version, recording, moves) = rest;
+            let (flow, transfers, q850, (asserted, diverted_from)) = moves;
             Call {
                 id,
                 state,
@@ -153,6 +156,8 @@ pub fn call() -> impl Strategy<Value = Call> {
                 flow,
                 transfers,
                 q850,
+                asserted,
+                diverted_from,
             }
         },
     )
@@ -321,6 +326,8 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             flow: call.flow.map(|run| run.flow),
             transfers: call.transfers,
             q850: call.q850,
+            asserted: call.asserted,
+            diverted_from: call.diverted_from,
         },
     )
 }

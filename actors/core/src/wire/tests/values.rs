@@ -520,6 +520,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         release_at: None,
         timer: None,
         offer_until: None,
+        redirected: false,
     }
 }
 
@@ -567,6 +568,8 @@ pub fn calls() -> Cases<Call> {
         flow: None,
         transfers: Vec::new(),
         q850: None,
+        asserted: None,
+        diverted_from: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -684,6 +687,8 @@ pub fn calls() -> Cases<Call> {
         ..ours.clone()
     };
     let mut timed = connected.clone();
+    (timed.asserted, timed.diverted_from) = (Some("4930138".into()), Some("4930200".into()));
+    timed.legs[1].redirected = true;
     timed.legs[0].timer = Some(theirs);
     timed.legs[0].offer_until = Some(AT.after(32_000));
     timed.legs[1].timer = Some(ours);
@@ -812,6 +817,8 @@ pub fn cdrs() -> Cases<Cdr> {
         flow_path: Vec::new(),
         transfers: Vec::new(),
         q850: None,
+        asserted: None,
+        diverted_from: None,
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -824,6 +831,8 @@ pub fn cdrs() -> Cases<Cdr> {
         recording: Some(RECORDING),
         transfers: transfers()[..3].to_vec(),
         q850: Q850::new(16),
+        asserted: Some("4930138".into()),
+        diverted_from: Some("4930200".into()),
         ..bare(Disposition::Answered, Side::Agent)
     };
     let led = Cdr {
