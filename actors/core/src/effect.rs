@@ -98,4 +98,6 @@ pub struct RecordingPlan {
     pub left: LegId,
     /// The agent, right channel.
     pub right: LegId,
+    /// Silence is recorded instead.
+    pub paused: bool,
 }

@@ -10,6 +10,7 @@ pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
+pub(crate) mod recording;
 pub mod refused;
 pub(crate) mod transfer;
 

@@ -50,6 +50,7 @@ impl Encode for Call {
         to.some_fixed(21, self.recording.map(|recording| recording.0));
         to.some_message(22, self.flow.as_ref());
         to.messages(31, &self.transfers);
+        to.flag(50, self.recording_paused);
     }
 }
 
@@ -108,6 +109,7 @@ impl Call {
             takeovers: call.takeovers,
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
+            recording_paused: call.recording_paused,
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
         })

@@ -7,6 +7,7 @@ mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
+mod recording;
 mod refused;
 mod transfer;
 

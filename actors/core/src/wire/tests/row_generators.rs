@@ -104,13 +104,15 @@ pub fn call() -> impl Strategy<Value = Call> {
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
     let moves = (option::of(run()), vec(transfer(), 0..3));
-    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
+    let recording = (option::of(recording_id()), any::<bool>());
+    let rest = (any::<u32>(), any::<u64>(), recording, moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
             let (takeovers, media_version, recording, (flow, transfers)) = rest;
+            let (recording, recording_paused) = recording;
             Call {
                 id,
                 state,
@@ -129,6 +131,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 takeovers,
                 media_version,
                 recording,
+                recording_paused,
                 flow,
                 transfers,
             }
@@ -303,17 +306,24 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
 }
 
 pub fn manifest() -> impl Strategy<Value = Manifest> {
-    let numbers = any::<(u64, u32, bool)>();
-    (recording_id(), call_id(), gateway_id(), gaps(), text(), numbers).prop_map(
-        |(recording, call, gateway, gaps, hash, (duration_ms, chunks, sealed))| Manifest {
-            recording,
-            call,
-            gateway,
-            duration_ms,
-            chunks,
-            gaps,
-            sealed,
-            hash,
+    let numbers = any::<(u64, u32, bool, bool)>();
+    let spans = (gaps(), gaps(), option::of(millis()));
+    (recording_id(), call_id(), gateway_id(), spans, text(), numbers).prop_map(
+        |(recording, call, gateway, spans, hash, numbers)| {
+            let ((gaps, pauses, began_at), (duration_ms, chunks, sealed, cut)) = (spans, numbers);
+            Manifest {
+                recording,
+                call,
+                gateway,
+                duration_ms,
+                chunks,
+                gaps,
+                sealed,
+                hash,
+                pauses,
+                cut,
+                began_at,
+            }
         },
     )
 }

@@ -169,6 +169,10 @@ fn originate() -> OperatorCommand {
     OperatorCommand::Originate { from: agent_id(), to: "4001".into() }
 }
 
+fn pause() -> OperatorCommand {
+    OperatorCommand::PauseRecording { call: CALL, paused: true }
+}
+
 fn transfer() -> OperatorCommand {
     OperatorCommand::TransferCall { call: CALL, to: "1002".into() }
 }
@@ -181,6 +185,7 @@ pub fn answered() -> Cases<Answered> {
     vec![
         ("done", answered(originate(), answered::Outcome::Done { json })),
         ("transfer", answered(transfer(), answered::Outcome::Done { json: Vec::new() })),
+        ("paused", answered(pause(), answered::Outcome::Done { json: Vec::new() })),
         ("not_found", answered(release, answered::Outcome::NotFound { what: "call 1".into() })),
         ("refused", answered(ready, answered::Outcome::Refused { sentence: "no phone".into() })),
     ]
@@ -218,6 +223,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("trim", Command::Trim),
         ("originate", Command::Operator(originate())),
         ("transfer_call", Command::Operator(transfer())),
+        ("pause_recording", Command::Operator(pause())),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
@@ -305,8 +311,25 @@ pub fn events() -> Cases<GatewayEvent> {
                 gaps: vec![Gap { at_ms: 4_000, len_ms: 60 }],
                 hash: "b1a2e3".into(),
                 bytes: 288_044,
+                pauses: Vec::new(),
+                began_at: None,
             }),
         ),
+        (
+            "recorded_with_pauses",
+            GatewayEvent::Recorded(Recorded {
+                call: CALL,
+                recording: RECORDING,
+                duration_ms: 9_000,
+                chunks: 9,
+                gaps: Vec::new(),
+                hash: "b1a2e3".into(),
+                bytes: 288_044,
+                pauses: vec![Gap { at_ms: 2_000, len_ms: 1_500 }],
+                began_at: Some(AT),
+            }),
+        ),
+        ("holdings", GatewayEvent::Holdings(manifests().into_iter().map(|(_, m)| m).collect())),
         ("quality", GatewayEvent::Quality(quality())),
         ("quality_bare", GatewayEvent::Quality(bare_quality())),
         (
@@ -397,7 +420,12 @@ pub fn effects() -> Cases<Effect> {
             leg(5, Source::Leg(LegId(4))),
             leg(6, Source::Prompt(prompt)),
         ],
-        recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
+        recording: Some(RecordingPlan {
+            id: RECORDING,
+            left: LEG,
+            right: OTHER_LEG,
+            paused: false,
+        }),
     };
     let told = |n, role| MediaLeg { role: Some(role), ..leg(n, Source::Silence) };
     let roles = MediaPlan {
@@ -405,6 +433,8 @@ pub fn effects() -> Cases<Effect> {
         recording: None,
         ..plan.clone()
     };
+    let paused = RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, paused: true };
+    let paused = MediaPlan { legs: Vec::new(), recording: Some(paused), ..plan.clone() };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let send = |carrier| Body::Send { request: request().into(), destination, carrier };
     let bodies = vec![
@@ -414,6 +444,7 @@ pub fn effects() -> Cases<Effect> {
         ("send_connection", send(connection())),
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
+        ("media_paused", Body::Media(paused)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };
@@ -499,6 +530,7 @@ pub fn calls() -> Cases<Call> {
         takeovers: 0,
         media_version: 1,
         recording: None,
+        recording_paused: false,
         flow: None,
         transfers: Vec::new(),
     };
@@ -555,6 +587,11 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), transferor, let_go, target],
         )
     };
+    let paused = Call {
+        recording: Some(RECORDING),
+        recording_paused: true,
+        ..call(CallState::Connected { leg: LEG }, vec![inbound(LEG, LegState::Active)])
+    };
     let ending = call(
         CallState::Ending,
         vec![
@@ -604,6 +641,7 @@ pub fn calls() -> Cases<Call> {
         ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
         ("routing", routing),
         ("transferred", transferred),
+        ("paused", paused),
     ]
 }
 
@@ -742,16 +780,7 @@ pub fn cdrs() -> Cases<Cdr> {
 }
 
 pub fn manifests() -> Cases<Manifest> {
-    let begun = Manifest {
-        recording: RECORDING,
-        call: CALL,
-        gateway: gateway_id(),
-        duration_ms: 0,
-        chunks: 0,
-        gaps: Vec::new(),
-        sealed: false,
-        hash: String::new(),
-    };
+    let begun = Manifest { began_at: None, ..Manifest::new(RECORDING, CALL, gateway_id(), AT) };
     let sealed = Manifest {
         duration_ms: 9_000,
         chunks: 9,
@@ -760,5 +789,13 @@ pub fn manifests() -> Cases<Manifest> {
         hash: "b1a2e3".into(),
         ..begun.clone()
     };
-    vec![("begun", begun), ("sealed", sealed)]
+    let cut = Manifest {
+        duration_ms: 4_000,
+        chunks: 4,
+        hash: "b1a2e3".into(),
+        pauses: vec![Gap { at_ms: 1_000, len_ms: 500 }],
+        cut: true,
+        ..Manifest::new(RECORDING, CALL, gateway_id(), AT)
+    };
+    vec![("begun", begun), ("sealed", sealed), ("cut", cut)]
 }
