@@ -3,8 +3,14 @@ use std::path::Path;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
     println!("cargo:rerun-if-changed=proto");
-    let files =
-        protox::compile(["tandem/link/v1/link.proto", "tandem/trace/v1/trace.proto"], [root])?;
+    let files = protox::compile(
+        [
+            "tandem/link/v1/link.proto",
+            "tandem/copies/v1/copies.proto",
+            "tandem/trace/v1/trace.proto",
+        ],
+        [root],
+    )?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

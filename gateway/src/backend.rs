@@ -10,42 +10,53 @@ use tandem_control::Status;
 use tandem_control::limits::RETRY_AFTER_S;
 use tandem_core::ids::{CallId, RecordingId};
 use tandem_http::backend::{Audio, Backend, Check, Command, Error, Executed, Gateway, Readiness};
+use tandem_media::record::manifest::{Manifest, manifest_path, wav_path};
+use tandem_media::record::wav;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
+use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status as RpcStatus};
 
+use crate::copies::{self, repair};
 use crate::limits;
 use crate::link::client::{Client, Clients};
 use crate::link::pb;
-use crate::options::{Options, Peer, Render};
+use crate::options::{self, Options, Peer, Render};
 use crate::trace::{self, Tracer};
 
 pub struct ClusterBackend {
     name: String,
     clients: Clients,
     status: watch::Receiver<Status>,
-    recordings: PathBuf,
+    /// Recordings of this gateway, then copies of others'.
+    folders: [PathBuf; 2],
+    /// Where other gateways give what they have.
+    copies: Vec<(String, Endpoint)>,
     peers: Vec<Peer>,
     metrics: Render,
     tracer: Tracer,
 }
 
 impl ClusterBackend {
+    /// # Errors
+    /// Where the address or certificates of another gateway are of no use.
     pub fn new(
         options: &Options,
         clients: Clients,
         status: watch::Receiver<Status>,
         tracer: Tracer,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, options::Error> {
+        Ok(Self {
             name: options.name.clone(),
             clients,
             status,
-            recordings: options.recordings(),
+            folders: [options.recordings(), copies::folder(options)],
+            copies: copies(options)?,
             peers: options.peers.clone(),
             metrics: options.metrics.clone(),
             tracer,
-        }
+        })
     }
 
     /// The leader's client first, then the others'.
@@ -83,6 +94,74 @@ impl ClusterBackend {
             tokio::time::sleep(wait).await;
         }
     }
+}
+
+impl ClusterBackend {
+    /// True where what lies here was replaced by what another gateway has.
+    async fn repair(
+        &self,
+        recording: RecordingId,
+        found: Option<&repair::Found>,
+    ) -> Result<bool, Error> {
+        let params = BTreeMap::from([("name".to_owned(), recording.to_string())]);
+        let Some(known) = self.query("recording", params).await? else { return Ok(false) };
+        let is_here = |name: &Value| name.as_str() == Some(self.name.as_str());
+        let copies = known["copies"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // One that runs is its gateway's to write.
+        if known["sealed"] != true || known["cut"] == true || !copies.iter().any(is_here) {
+            return Ok(false);
+        }
+        let dir = match found {
+            Some(found) => found.dir.clone(),
+            None => {
+                let [own, copied] = &self.folders;
+                let ours = known["gateway"].as_str() == Some(self.name.as_str());
+                if ours { own.clone() } else { copied.clone() }
+            }
+        };
+        for (name, endpoint) in &self.copies {
+            if !copies.iter().any(|copy| copy.as_str() == Some(name.as_str())) {
+                continue;
+            }
+            match repair::fetch(endpoint, &dir, recording.0).await {
+                Ok(true) => {
+                    tracing::warn!(%recording, from = name, "TD0316 a recording was repaired");
+                    return Ok(true);
+                }
+                Ok(false) => {}
+                Err(why) => tracing::warn!(%recording, from = name, why, "no copy to repair from"),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Each that takes copies.
+fn copies(options: &Options) -> Result<Vec<(String, Endpoint)>, options::Error> {
+    let mut found = Vec::new();
+    for peer in &options.peers {
+        let endpoint = copies::endpoint_of(options, &peer.name)?;
+        found.extend(endpoint.map(|endpoint| (peer.name.clone(), endpoint)));
+    }
+    Ok(found)
+}
+
+/// In the first folder that has any of it.
+fn audio_in(folders: &[PathBuf; 2], recording: u64) -> std::io::Result<Option<Audio>> {
+    for dir in folders {
+        let manifest = Manifest::read(&manifest_path(dir, recording))?;
+        let path = wav_path(dir, recording);
+        if manifest.begun_unix_ms.is_none() || !path.try_exists()? {
+            continue;
+        }
+        return Ok(Some(if manifest.sealed {
+            Audio::File(path)
+        } else {
+            let (header, bytes) = (wav::header(manifest.frames), wav::bytes_of(manifest.frames));
+            Audio::Open { path, header: header.to_vec(), bytes }
+        }));
+    }
+    Ok(None)
 }
 
 /// What asking another node would not change.
@@ -158,6 +237,9 @@ impl Backend for ClusterBackend {
             Command::ReleaseCall { call } => {
                 pb::execute_request::Command::ReleaseCall(pb::ReleaseCall { call })
             }
+            Command::PauseRecording { call, paused } => {
+                pb::execute_request::Command::PauseRecording(pb::PauseRecording { call, paused })
+            }
             Command::TransferCall { call, to } => {
                 pb::execute_request::Command::TransferCall(pb::TransferCall { call, to })
             }
@@ -188,9 +270,14 @@ impl Backend for ClusterBackend {
     async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error> {
         // Only what reads as an id becomes part of a path.
         let Ok(recording) = id.parse::<RecordingId>() else { return Ok(None) };
-        let file = self.recordings.join(format!("{recording}.wav"));
-        if tokio::fs::try_exists(&file).await.unwrap_or(false) {
-            return Ok(Some(Audio::File(file)));
+        let unreadable = |error: std::io::Error| {
+            Error::Internal(format!("the recording can't be read: {error}"))
+        };
+        let folders = self.folders.clone();
+        let here = spawn_blocking(move || audio_in(&folders, recording.0));
+        let here = here.await.map_err(|error| unreadable(error.into()))?.map_err(unreadable)?;
+        if here.is_some() {
+            return Ok(here);
         }
         let params = BTreeMap::from([("name".to_owned(), recording.to_string())]);
         let manifest = self.query("recording", params).await?;
@@ -200,6 +287,21 @@ impl Backend for ClusterBackend {
             .filter(|name| *name != self.name)
             .find_map(|name| self.peers.iter().find(|peer| peer.name == name));
         Ok(peer.map(|peer| Audio::Peer(format!("http://{}", peer.api))))
+    }
+
+    async fn verify_recording(&self, id: &str, repair: bool) -> Result<Option<Value>, Error> {
+        let Ok(recording) = id.parse::<RecordingId>() else { return Ok(None) };
+        let unreadable = |error: std::io::Error| {
+            Error::Internal(format!("the recording can't be read: {error}"))
+        };
+        let look =
+            || async { repair::look(self.folders.clone(), recording.0).await.map_err(unreadable) };
+        let mut found = look().await?;
+        let good = found.as_ref().is_some_and(|found| found.verdict.is_good());
+        if repair && !good && self.repair(recording, found.as_ref()).await? {
+            found = look().await?;
+        }
+        Ok(found.map(|found| repair::show(&self.name, &found)))
     }
 
     async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error> {

@@ -1,7 +1,7 @@
 //! The gateway process: it owns sockets, transactions and media, and obeys the leaders.
 //!
 //! Read in this order: [`options`] is what it is started with, [`link`] its way to the nodes,
-//! [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
+//! [`copies`] how recordings come to be on two boxes, [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
 //! call for a day, [`backend`] what its API asks, [`run`] the wiring.
 //!
 //! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
@@ -11,6 +11,7 @@
 //! `tandem_sip_certificate_reloads_total` by result.
 
 pub mod backend;
+pub mod copies;
 pub mod limits;
 pub mod link;
 pub mod media;

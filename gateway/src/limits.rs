@@ -34,4 +34,37 @@ pub const KEY_OF_OURS_MS: u64 = 60_000;
 /// muted, and some peers send nothing while they are silent.
 pub const RTP_SILENCE_MS_MAX: u64 = 300_000;
 
+/// How often it is looked what of the recordings the other box has not yet. With the time in which a
+/// chunk settles (1.3 s from its first sample), what the other gathers and its disk, this makes the
+/// unsafe tail of 2 s.
+pub const COPY_TURN_MS: u64 = 50;
+/// Bytes of one recording that are read in one turn.
+pub const COPY_TURN_BYTES_MAX: usize = 256 * 1024;
+/// Messages on their way to the stream: with the next, 4 MB of chunks.
+pub const COPY_UP_MAX: usize = 128;
+/// Lines that the other has not said to have: 8 MB of chunks. Beyond it the rest waits on the disk.
+pub const COPY_ITEMS_UNDER_WAY_MAX: usize = 256;
+/// When a copy that was refused is asked for again: a full disk needs a moment.
+pub const COPY_AGAIN_MS: u64 = 2_000;
+pub const COPY_GAUGES_MS: u64 = 250;
+/// Audio that is on one disk only for longer than this is told to the operator.
+pub const UNSAFE_TAIL_MS_ALARM: u64 = 10_000;
+
+/// Orders that wait for the thread that writes copies; beyond it the streams are not read.
+pub const COPIES_ORDERS_MAX: usize = 256;
+/// Answers that wait for one stream; who does not take them asks again.
+pub const COPIES_REPLIES_MAX: usize = 1_024;
+/// How long lines are gathered for one sync, and of how many recordings.
+pub const COPIES_GATHER_MS: u64 = 50;
+pub const COPIES_BATCH_MAX: usize = 256;
+/// How often it is looked whether somebody is gone.
+pub const COPIES_TICK_MS: u64 = 500;
+/// A recording that nobody goes on with for so long ends there, until somebody does: longer than a
+/// living gateway takes to tell that it goes on, so that a cut cable alone ends none.
+pub const CUT_AFTER_MS: u64 = 12_000;
+/// Lines on their way to a gateway that repairs its own.
+pub const FETCH_ITEMS_MAX: usize = 16;
+pub const FETCH_ITEM_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(CUT_AFTER_MS > tandem_media::limits::HOLDINGS_EVERY_MS);
 const _: () = assert!(KEY_OF_OURS_MS > API_RETRY_MS_MAX);

@@ -1,13 +1,16 @@
 //! What the control task needs of the media plane, and the engine that gives it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use tandem_core::cdr::Side;
+use tandem_core::cdr::{Manifest, Side};
 use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
 use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
-use tandem_core::ids::{CallId, LegId, RecordingId};
+use tandem_core::ids::{CallId, GatewayId, LegId, RecordingId};
 use tandem_core::ivr::keys::Digit;
-use tandem_media::{Engine, Event};
+use tandem_media::record::board::Board;
+use tandem_media::{Engine, Event, Held};
+use tandem_sip::Millis;
 use tokio::sync::mpsc;
 
 use crate::limits;
@@ -40,6 +43,10 @@ impl Media for Engine {
 pub struct MediaPlane {
     pub media: Box<dyn Media>,
     pub events: mpsc::Receiver<GatewayEvent>,
+    /// Where more of them are told.
+    pub report: mpsc::Sender<GatewayEvent>,
+    /// How far its recordings are.
+    pub board: Arc<Board>,
 }
 
 /// Starts the engine.
@@ -50,6 +57,7 @@ pub fn start(options: &Options) -> Result<MediaPlane, Error> {
     let engine = Engine::start(engine_options(options.media_ip, options))
         .map_err(|error| Error::Media(error.to_string()))?;
     let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
+    let told = report.clone();
     let reported = engine.events();
     // The engine's channel is of threads, not of tasks; it ends with the engine.
     std::thread::Builder::new()
@@ -57,13 +65,14 @@ pub fn start(options: &Options) -> Result<MediaPlane, Error> {
         .spawn(move || {
             for event in reported {
                 let Some(event) = event_of(event) else { continue };
-                if report.blocking_send(event).is_err() {
+                if told.blocking_send(event).is_err() {
                     break;
                 }
             }
         })
         .map_err(|error| Error::Media(format!("a thread can't be started: {error}")))?;
-    Ok(MediaPlane { media: Box::new(engine), events })
+    let board = engine.board();
+    Ok(MediaPlane { media: Box::new(engine), events, report, board })
 }
 
 fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
@@ -73,6 +82,7 @@ fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
     engine.prompts = options.prompts.clone();
     engine.pairs = options.rtp_pairs;
     engine.ports = options.rtp_ports.clone();
+    engine.copied = options.copy_to.is_some();
     engine.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
     engine
 }
@@ -86,6 +96,7 @@ fn plan_of(plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {
             id: recording.id.0,
             left: recording.left.0,
             right: recording.right.0,
+            paused: recording.paused,
         }),
     }
 }
@@ -132,16 +143,20 @@ fn event_of(event: Event) -> Option<GatewayEvent> {
         Event::Recorded(recorded) => {
             // A file that was taken away meanwhile has no bytes any more.
             let bytes = std::fs::metadata(&recorded.path).map_or(0, |file| file.len());
-            let gap = |gap: tandem_media::Gap| Gap { at_ms: gap.at_ms, len_ms: gap.len_ms };
             Some(GatewayEvent::Recorded(Recorded {
                 call: CallId(recorded.call),
                 recording: RecordingId(recorded.recording),
                 duration_ms: recorded.duration_ms,
                 chunks: recorded.chunks,
-                gaps: recorded.gaps.into_iter().map(gap).collect(),
+                gaps: gaps_of(&recorded.gaps),
                 hash: recorded.hash.iter().map(|byte| format!("{byte:02x}")).collect(),
                 bytes,
+                pauses: gaps_of(&recorded.pauses),
+                began_at: Some(Millis(recorded.begun_unix_ms)),
             }))
+        }
+        Event::Recording(running) => {
+            Some(GatewayEvent::Holdings(running.iter().map(manifest_of).collect()))
         }
         Event::RtpSilence { call, leg, since_ms } => {
             Some(GatewayEvent::RtpSilence { call: CallId(call), leg: LegId(leg), since_ms })
@@ -157,6 +172,32 @@ fn event_of(event: Event) -> Option<GatewayEvent> {
         Event::PromptEnded { call, leg, play, missing } => {
             Some(GatewayEvent::PromptEnded { call: CallId(call), leg: LegId(leg), play, missing })
         }
+    }
+}
+
+fn gaps_of(gaps: &[tandem_media::Gap]) -> Vec<Gap> {
+    gaps.iter().map(|gap| Gap { at_ms: gap.at_ms, len_ms: gap.len_ms }).collect()
+}
+
+/// Who has it, the cluster knows from who tells it.
+pub fn manifest_of(held: &tandem_media::Holding) -> Manifest {
+    let (sealed, cut, hash) = match &held.state {
+        Held::Running => (false, false, ""),
+        Held::Whole { hash } => (true, false, hash.as_str()),
+        Held::Cut { hash } => (false, true, hash.as_str()),
+    };
+    Manifest {
+        recording: RecordingId(held.recording),
+        call: CallId(held.call),
+        gateway: GatewayId::from(""),
+        duration_ms: held.duration_ms,
+        chunks: held.chunks,
+        gaps: gaps_of(&held.gaps),
+        sealed,
+        hash: hash.to_owned(),
+        pauses: gaps_of(&held.pauses),
+        cut,
+        began_at: Some(Millis(held.begun_unix_ms)),
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Options {
     pub nodes: Vec<Node>,
     /// The other gateways, which may hold the other copy of a recording.
     pub peers: Vec<Peer>,
+    /// Where other gateways send their recordings; none: no copies are taken.
+    pub copies: Option<SocketAddr>,
+    /// The gateway, one of `peers`, that has the copies of this one's recordings.
+    pub copy_to: Option<String>,
     /// `None` only in tests.
     pub tls: Option<Tls>,
     /// SIP over TLS; without it the gateway serves and opens none.
@@ -77,6 +81,8 @@ pub struct Node {
 pub struct Peer {
     pub name: String,
     pub api: SocketAddr,
+    /// Where it takes copies of recordings.
+    pub copies: Option<SocketAddr>,
 }
 
 /// PEM texts.
@@ -101,6 +107,12 @@ pub enum Error {
     SipTls(#[from] tandem_wire::tls::Error),
     #[error("the API can't be served: {address} {why}")]
     Api { address: SocketAddr, why: String },
+    #[error("copies of recordings can't be taken: {address} {why}")]
+    CopiesAddress { address: SocketAddr, why: String },
+    #[error("the folder of copies can't be used: {0}")]
+    CopiesFolder(std::io::Error),
+    #[error("copies of recordings: {0}")]
+    Copies(tonic::transport::Error),
     #[error("the API failed: {0}")]
     ApiFailed(std::io::Error),
     #[error("media can't be served: {0}")]

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::ClusterBackend;
+use crate::copies;
 use crate::limits;
 use crate::link::client::{Clients, Dial, Input};
 use crate::link::pb;
@@ -22,7 +23,7 @@ use crate::task::{Inputs, Task};
 use crate::trace::Tracer;
 
 /// Whatever ends, ends the gateway.
-type Tasks = JoinSet<Result<(), Error>>;
+pub(crate) type Tasks = JoinSet<Result<(), Error>>;
 
 /// Serves with a media plane of the caller's until `shutdown` completes.
 ///
@@ -53,9 +54,10 @@ pub async fn serve_within(
     let ports = Ports { tcp: vip, tls: tls.clone().map(|tls| (secure, tls)) };
     let (streams, connections) = stream::bind_all(ports, bounds)?;
     let listener = bind_api(options.api).await?;
+    let mut tasks = Tasks::new();
+    copies::start(&options, plane.board, plane.report, &mut tasks).await?;
     let clients: Clients = Arc::new(options.nodes.iter().map(|_| ArcSwapOption::empty()).collect());
     let (status, watched) = watch::channel(Status::default());
-    let mut tasks = Tasks::new();
     let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
     let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
     let (to_control, undelivered) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
@@ -85,7 +87,7 @@ pub async fn serve_within(
         task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))
     });
-    let backend = Arc::new(ClusterBackend::new(&options, clients, watched, tracer));
+    let backend = Arc::new(ClusterBackend::new(&options, clients, watched, tracer)?);
     let token = options.token;
     tasks.spawn(async move {
         let forever = std::future::pending();
@@ -130,14 +132,16 @@ fn dial_nodes(
 }
 
 async fn bind_api(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let why = match error.kind() {
-            ErrorKind::AddrInUse => "is in use by another program".to_owned(),
-            ErrorKind::AddrNotAvailable => "is no address of this machine".to_owned(),
-            ErrorKind::PermissionDenied => "may not be bound by this user".to_owned(),
-            _ => format!("can't be bound: {error}"),
-        };
-        Error::Api { address, why }
+    bind(address).await.map_err(|why| Error::Api { address, why })
+}
+
+/// The error says why, of the address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => "is in use by another program".to_owned(),
+        ErrorKind::AddrNotAvailable => "is no address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "may not be bound by this user".to_owned(),
+        _ => format!("can't be bound: {error}"),
     })
 }
 

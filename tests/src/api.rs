@@ -25,6 +25,12 @@ impl Api {
         Ok(Self { bases, token, client })
     }
 
+    /// The same API at one gateway alone, by its place.
+    pub fn only(&self, at: usize) -> Self {
+        let bases = self.bases.get(at).cloned().into_iter().collect();
+        Self { bases, ..self.clone() }
+    }
+
     /// One look at one path, at the first gateway that answers 200.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let mut last = String::from("the cluster has no API");

@@ -116,11 +116,17 @@ impl Cluster {
 
     /// `kill -9`; returns the instant before the signal.
     pub fn kill(&self, name: &str) -> Result<Instant> {
+        self.signal(name, libc::SIGKILL)
+    }
+
+    /// Any signal, for instance SIGSTOP; returns the instant before it.
+    pub fn signal(&self, name: &str, signal: i32) -> Result<Instant> {
         let pid = self.process(name)?.pid;
         let at = Instant::now();
         // SAFETY: kill(2) takes plain numbers; the pid is of a child of our own supervisor.
-        if unsafe { libc::kill(pid, libc::SIGKILL) } != 0 {
-            bail!("kill -9 {name} ({pid}): {}", std::io::Error::last_os_error());
+        if unsafe { libc::kill(pid, signal) } != 0 {
+            let error = std::io::Error::last_os_error();
+            bail!("signal {signal} to {name} ({pid}): {error}");
         }
         Ok(at)
     }

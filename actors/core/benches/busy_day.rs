@@ -220,6 +220,8 @@ impl Day {
                 gaps: Vec::new(),
                 hash: "00".repeat(32),
                 bytes: 960_044,
+                pauses: Vec::new(),
+                began_at: None,
             }),
             _ => None,
         });

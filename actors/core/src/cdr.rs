@@ -65,7 +65,8 @@ pub enum Side {
     Operator,
 }
 
-/// The manifest of one recording. Written when it begins, and again when it is sealed.
+/// The manifest of one recording. Written when it begins, and again when it is sealed. Of the same
+/// form is what a gateway tells that it has of one, while it runs or as another's copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     pub recording: RecordingId,
@@ -76,7 +77,48 @@ pub struct Manifest {
     pub gaps: Vec<Gap>,
     pub sealed: bool,
     pub hash: String,
+    /// Spans that were not to be recorded: silent.
+    pub pauses: Vec<Gap>,
+    /// The gateway that recorded it is gone, and what came after these chunks with it.
+    pub cut: bool,
+    /// None in manifests of before this was kept.
+    pub began_at: Option<Millis>,
 }
+
+impl Manifest {
+    /// Of a recording of which there is nothing yet.
+    pub fn new(recording: RecordingId, call: CallId, gateway: GatewayId, began_at: Millis) -> Self {
+        Self {
+            recording,
+            call,
+            gateway,
+            duration_ms: 0,
+            chunks: 0,
+            gaps: Vec::new(),
+            sealed: false,
+            hash: String::new(),
+            pauses: Vec::new(),
+            cut: false,
+            began_at: Some(began_at),
+        }
+    }
+
+    pub fn key(&self) -> Vec<u8> {
+        self.recording.0.to_be_bytes().to_vec()
+    }
+
+    /// Of the row that says what one gateway has. Events commit out of order: what is whole has a
+    /// row that what was told before can't replace.
+    pub fn holding_key(&self) -> Vec<u8> {
+        let mut key = self.key();
+        key.push(if self.sealed { HOLDS_ALL } else { HOLDS_SOME });
+        key.extend(self.gateway.0.as_bytes());
+        key
+    }
+}
+
+const HOLDS_SOME: u8 = 1;
+const HOLDS_ALL: u8 = 2;
 
 /// How one leg's media was: a row of its own beside the record, for it comes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]

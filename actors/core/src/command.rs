@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tandem_sip::reason::Q850;
 use tandem_sip::{Carrier, Millis, Request, Response, sdp};
 
-use crate::cdr::Side;
+use crate::cdr::{Manifest, Side};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
@@ -91,6 +91,8 @@ pub enum GatewayEvent {
     RtpSilence { call: CallId, leg: LegId, since_ms: u64 },
     /// A recording was closed and hashed.
     Recorded(Recorded),
+    /// What the gateway has of recordings: its own that run, and copies of other gateways'.
+    Holdings(Vec<Manifest>),
     /// A leg's media was let go: how it was to talk over.
     Quality(Quality),
     /// A key in the RTP of a leg (RFC 4733): the leg's `number`-th in the gateway's life, from 1.
@@ -155,6 +157,9 @@ pub struct Recorded {
     pub hash: String,
     /// Bytes of the finished file.
     pub bytes: u64,
+    pub pauses: Vec<Gap>,
+    /// By the gateway's clock.
+    pub began_at: Option<Millis>,
 }
 
 /// What the RTP and RTCP of one leg came to at one gateway.
@@ -214,6 +219,11 @@ pub enum OperatorCommand {
     TransferCall {
         call: CallId,
         to: String,
+    },
+    /// Nothing is recorded while a call's recording is paused, for instance a card's number.
+    PauseRecording {
+        call: CallId,
+        paused: bool,
     },
 }
 

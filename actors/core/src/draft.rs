@@ -65,6 +65,8 @@ pub struct Writes {
     pub answered_branches: Vec<String>,
     pub cdrs: Vec<Cdr>,
     pub manifests: Vec<Manifest>,
+    /// What gateways have of recordings.
+    pub holdings: Vec<Manifest>,
     pub qualities: Vec<LegQuality>,
     pub refused: Vec<Refused>,
     /// What the command was about: its answer shows it.

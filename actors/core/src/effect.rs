@@ -110,4 +110,6 @@ pub struct RecordingPlan {
     pub left: LegId,
     /// The agent, right channel.
     pub right: LegId,
+    /// Silence is recorded instead.
+    pub paused: bool,
 }

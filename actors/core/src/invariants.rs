@@ -6,6 +6,7 @@ use crate::agent::state::State as AgentState;
 use crate::call::leg::{Role, State as LegState};
 use crate::call::state::{Outcome, State as CallState, Transfer};
 use crate::channel::state::State as ChannelState;
+use crate::effect::Body;
 use crate::ids::{AgentId, CallId};
 use crate::ivr::state::State as RunState;
 use crate::limits;
@@ -32,6 +33,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     channels_are_of_live_calls(world)?;
     ports_are_used_once(world)?;
     ended_calls_hold_nothing(world)?;
+    recordings_are_planned_as_they_are(world)?;
     callers_in_flows_are_led_on(world)?;
     refusals_can_be_said_again(world)?;
     keys_are_bounded(world)?;
@@ -232,6 +234,21 @@ fn transfers_end_once(world: &World) -> Result<(), Violation> {
             let open = matches!(leg.state, LegState::Active | LegState::Releasing);
             ensure!(open, "leg {} is {} and has a REFER", leg.id, leg.state_name());
         }
+    }
+    Ok(())
+}
+
+/// What is paused stays paused: no plan that is in force records it.
+fn recordings_are_planned_as_they_are(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values().filter(|call| call.recording_paused) {
+        ensure!(call.recording.is_some(), "call {} pauses no recording", call.id);
+    }
+    for effect in world.outbox.values() {
+        let Body::Media(plan) = &effect.body else { continue };
+        let Some(call) = world.calls.get(&plan.call) else { continue };
+        let in_force = plan.recording.filter(|_| plan.version == call.media_version);
+        let agrees = in_force.is_none_or(|recording| recording.paused == call.recording_paused);
+        ensure!(agrees, "the recording of call {} is not planned as it is", call.id);
     }
     Ok(())
 }

@@ -74,4 +74,7 @@ pub const PROMPT_MS_MAX: u64 = 600_000;
 /// Digits that wait for an earlier one; beyond it that one is taken for lost.
 pub const DIGITS_EARLY_MAX: usize = 16;
 
+/// Recordings that one event of a gateway tells of; a gateway has more told by several.
+pub const HOLDINGS_MAX: usize = 512;
+
 const _: () = assert!(RELEASE_MS_MAX > tandem_sip::transaction::GIVE_UP_MS);

@@ -7,6 +7,7 @@ use crate::agent::state::State as AgentState;
 use crate::call::state::{Call, State as CallState, Transfer};
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::State as ChannelState;
+use crate::command::Gap;
 use crate::config::Strategy;
 use crate::ids::{AgentId, CallId, ChannelId, QueueId, TrunkId};
 use crate::ivr::state::{Run, State as RunState};
@@ -71,6 +72,9 @@ fn show_call(world: &World, call: &Call) -> view::Call {
             .collect(),
         diverted_from: call.diverted_from.clone(),
         flow: call.flow.as_ref().and_then(|run| show_run(world, run)),
+        recording: call
+            .recording
+            .map(|id| view::CallRecording { id: id.to_string(), paused: call.recording_paused }),
     }
 }
 
@@ -229,19 +233,44 @@ fn show_transfer(transfer: &Transfer) -> view::Transfer {
     }
 }
 
-pub fn show_manifest(manifest: &Manifest) -> view::Recording {
+/// A recording as its gateway told it, and what each gateway has of it.
+///
+/// Sealed, it is whole where its hash is the same. One that its gateway has neither sealed nor told
+/// of since another says that it is gone ends with what the other has.
+pub fn show_manifest(manifest: &Manifest, holdings: &[Manifest]) -> view::Recording {
+    let own = |holding: &&Manifest| holding.gateway == manifest.gateway;
+    let told = holdings.iter().filter(own).map(|holding| holding.duration_ms).max().unwrap_or(0);
+    let rest = holdings.iter().filter(|holding| holding.cut && holding.duration_ms > told);
+    let rest = rest.max_by_key(|holding| holding.duration_ms).filter(|_| !manifest.sealed);
+    let running = holdings.iter().filter(own).max_by_key(|holding| holding.duration_ms);
+    let shown = match (rest, running) {
+        _ if manifest.sealed => manifest,
+        (Some(rest), _) => rest,
+        (None, Some(running)) => running,
+        (None, None) => manifest,
+    };
+    let whole = |holding: &&Manifest| holding.sealed && holding.hash == shown.hash;
+    let mut copies = vec![shown.gateway.to_string()];
+    if manifest.sealed {
+        let others = holdings.iter().filter(|holding| holding.gateway != manifest.gateway);
+        copies.extend(others.filter(whole).map(|holding| holding.gateway.to_string()));
+    }
+    let spans = |gaps: &[Gap]| {
+        let span = |gap: &Gap| view::RecordingGap { at_ms: gap.at_ms, len_ms: gap.len_ms };
+        gaps.iter().map(span).collect()
+    };
     view::Recording {
         id: manifest.recording.to_string(),
         call: manifest.call.to_string(),
-        duration_ms: manifest.duration_ms,
-        chunks: manifest.chunks,
-        gaps: manifest
-            .gaps
-            .iter()
-            .map(|gap| view::RecordingGap { at_ms: gap.at_ms, len_ms: gap.len_ms })
-            .collect(),
-        copies: vec![manifest.gateway.to_string()],
-        sealed: manifest.sealed,
-        hash: manifest.hash.clone(),
+        began_at: moment(manifest.began_at.or(shown.began_at)),
+        gateway: manifest.gateway.to_string(),
+        duration_ms: shown.duration_ms,
+        chunks: shown.chunks,
+        gaps: spans(&shown.gaps),
+        pauses: spans(&shown.pauses),
+        copies,
+        sealed: manifest.sealed || rest.is_some(),
+        cut: rest.is_some(),
+        hash: shown.hash.clone(),
     }
 }

@@ -43,7 +43,7 @@ pub const OUTBOX: &str = "outbox";
 pub const WORLD: &str = "world";
 /// History: written, never read back into the world.
 pub const CDRS: &str = "cdrs";
-/// History, by recording.
+/// History, by recording; behind each, what single gateways have of it.
 pub const RECORDINGS: &str = "recordings";
 /// History, by call and leg.
 pub const QUALITIES: &str = "qualities";
@@ -143,8 +143,11 @@ pub(crate) fn cdr(cdr: &Cdr) -> RowChange {
 }
 
 pub(crate) fn manifest(manifest: &Manifest) -> RowChange {
-    let value = manifest.encoded();
-    row(RECORDINGS, manifest.recording.0.to_be_bytes(), Some(value))
+    row(RECORDINGS, manifest.key(), Some(manifest.encoded()))
+}
+
+pub(crate) fn holding(manifest: &Manifest) -> RowChange {
+    row(RECORDINGS, manifest.holding_key(), Some(manifest.encoded()))
 }
 
 pub(crate) fn quality(quality: &LegQuality) -> RowChange {

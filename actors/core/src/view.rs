@@ -27,6 +27,15 @@ pub struct Call {
     /// Where a caller in a flow is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow: Option<Flow>,
+    /// Of a call that is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<CallRecording>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecording {
+    pub id: String,
+    pub paused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,12 +171,19 @@ pub struct Transfer {
 pub struct Recording {
     pub id: String,
     pub call: String,
+    pub began_at: Option<String>,
+    /// Where it is recorded.
+    pub gateway: String,
     pub duration_ms: u64,
     pub chunks: u32,
     pub gaps: Vec<RecordingGap>,
-    /// Names of the gateways that hold the file.
+    /// Spans that were not to be recorded: silent, too.
+    pub pauses: Vec<RecordingGap>,
+    /// Names of the gateways that hold all of it.
     pub copies: Vec<String>,
     pub sealed: bool,
+    /// Its gateway is gone: this is what another has of it.
+    pub cut: bool,
     /// BLAKE3 of the file, hex.
     pub hash: String,
 }

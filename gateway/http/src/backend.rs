@@ -24,8 +24,12 @@ pub trait Backend: Send + Sync + 'static {
         idempotency_key: Option<String>,
     ) -> Result<Executed, Error>;
 
-    /// Where the audio of a recording lies.
+    /// Where the audio of a recording lies: here, if any of it does.
     async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error>;
+
+    /// Reads what lies here of a recording again, and says how it was found; `repair`: first makes it
+    /// right from another gateway's, if it is not. `None`: there is nothing of it here.
+    async fn verify_recording(&self, id: &str, repair: bool) -> Result<Option<Value>, Error>;
 
     /// What this gateway saw of a call in the last day, in the order of time.
     async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error>;
@@ -53,6 +57,11 @@ pub enum Command {
     Originate {
         from: String,
         to: String,
+    },
+    /// Nothing is recorded while it is paused.
+    PauseRecording {
+        call: String,
+        paused: bool,
     },
     /// Sends the caller of a connected call on.
     TransferCall {
@@ -93,7 +102,10 @@ pub enum Executed {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audio {
+    /// It is whole.
     File(PathBuf),
+    /// It ends, for now, with so many bytes behind a header of its own.
+    Open { path: PathBuf, header: Vec<u8>, bytes: u64 },
     /// Another gateway holds it: the base URL of its API.
     Peer(String),
 }

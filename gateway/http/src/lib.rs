@@ -9,6 +9,7 @@ mod health;
 pub mod limits;
 mod openapi;
 pub mod problem;
+mod recordings;
 mod routes;
 mod trace;
 mod v1;

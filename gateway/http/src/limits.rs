@@ -21,4 +21,10 @@ pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
 /// How long another gateway may take to say what it saw of a call.
 pub const PEER_TRACE_MS_MAX: u64 = 3_000;
 
+/// How long another gateway may take to read a recording again: some hours of audio.
+pub const PEER_VERIFY_MS_MAX: u64 = 60_000;
+
+/// Of a file that is streamed.
+pub const AUDIO_BLOCK_BYTES: usize = 64 * 1024;
+
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);

@@ -27,6 +27,12 @@ const fn read(
     Operation { method: "get", path, summary, schema, statuses, params, takes: "" }
 }
 
+/// A POST that takes nothing.
+const fn post(path: &'static str, summary: &'static str, schema: &'static str) -> Operation {
+    let statuses = &[200, 400, 401, 404, 409, 422, 429, 503];
+    Operation { method: "post", path, summary, schema, statuses, params: &[], takes: "" }
+}
+
 const LIST: &[u16] = &[200, 400, 401, 429, 503];
 const ONE: &[u16] = &[200, 400, 401, 404, 429, 503];
 
@@ -60,6 +66,8 @@ const OPERATIONS: &[Operation] = &[
         params: &[],
         takes: "TransferRequest",
     },
+    post("/v1/calls/{id}/recording/pause", "Record silence, while a card's number is said", "Call"),
+    post("/v1/calls/{id}/recording/resume", "Record again", "Call"),
     read(
         "/v1/calls/{id}/trace",
         "What a call said and did, live or ended within the last day",
@@ -95,7 +103,13 @@ const OPERATIONS: &[Operation] = &[
         LIST,
         &["sip_call_id", "since", "call", "limit", "cursor"],
     ),
-    read("/v1/recordings", "Recordings", "RecordingPage", LIST, &["call", "limit", "cursor"]),
+    read(
+        "/v1/recordings",
+        "Recordings",
+        "RecordingPage",
+        LIST,
+        &["call", "since", "limit", "cursor"],
+    ),
     read("/v1/recordings/{id}", "One recording's manifest", "Recording", ONE, &[]),
     read(
         "/v1/recordings/{id}/audio",
@@ -104,6 +118,8 @@ const OPERATIONS: &[Operation] = &[
         &[200, 206, 400, 401, 404, 416, 429, 503],
         &[],
     ),
+    read("/v1/recordings/{id}/verify", "Read every copy again", "Verdict", ONE, &[]),
+    post("/v1/recordings/{id}/repair", "Make damaged copies right from a good one", "Verdict"),
     read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &[]),
     read("/livez", "The process runs", "text", &[200], &[]),
     read("/readyz", "May it take new calls", "text", &[200, 503], &["verbose"]),
@@ -183,7 +199,7 @@ fn describe_operation(operation: &Operation) -> Value {
     if operation.path.starts_with("/v1") {
         described["security"] = json!([{"token": []}]);
     }
-    if operation.method == "post" {
+    if operation.method == "post" && !operation.takes.is_empty() {
         let takes = format!("#/components/schemas/{}", operation.takes);
         described["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": {"$ref": takes}}}});
@@ -237,6 +253,7 @@ fn schemas() -> Value {
     let maybe_time = || json!({"type": ["string", "null"], "format": "date-time"});
     let of = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
     let many = |schema: Value| json!({"type": "array", "items": schema});
+    let spans = || many(object(&[("at_ms", count()), ("len_ms", count())]));
     let call_state = json!({"type": "string", "enum": CALL_STATES});
     let agent_state = json!({"type": "string", "enum": AGENT_STATES});
     let mut schemas = json!({
@@ -248,7 +265,8 @@ fn schemas() -> Value {
             ("legs", many(of("Leg"))),
         ])
         .and("flow", of("Flow"))
-        .and("diverted_from", text()),
+        .and("diverted_from", text())
+        .and("recording", object(&[("id", text()), ("paused", flag())])),
         "Flow": object(&[
             ("name", text()), ("version", count()), ("step", text()), ("prompt", maybe()),
             ("digits", text()), ("tries", count()),
@@ -293,9 +311,17 @@ fn schemas() -> Value {
             ("mos", maybe_number()),
         ]),
         "Recording": object(&[
-            ("id", text()), ("call", text()), ("duration_ms", count()), ("chunks", count()),
-            ("gaps", many(object(&[("at_ms", count()), ("len_ms", count())]))),
-            ("copies", many(text())), ("sealed", flag()), ("hash", text()),
+            ("id", text()), ("call", text()), ("began_at", maybe_time()), ("gateway", text()),
+            ("duration_ms", count()), ("chunks", count()), ("gaps", spans()), ("pauses", spans()),
+            ("copies", many(text())), ("sealed", flag()), ("cut", flag()), ("hash", text()),
+        ]),
+        "Verdict": object(&[
+            ("id", text()), ("missing", many(text())),
+            ("copies", many(object(&[
+                ("gateway", text()), ("good", flag()), ("sealed", flag()), ("chunks", count()),
+                ("duration_ms", count()), ("wrong_hash", flag()), ("hash", text()),
+                ("damaged", many(object(&[("chunk", count()), ("at_ms", count())]))),
+            ]))),
         ]),
         "Trace": object(&[
             ("call", text()), ("items", many(of("TraceItem"))), ("missing", many(text())),

@@ -12,7 +12,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::backend::Backend;
 use crate::problem::Problem;
-use crate::{TokenHash, health, limits, openapi, trace, v1};
+use crate::{TokenHash, health, limits, openapi, recordings, trace, v1};
 
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -28,6 +28,8 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
         .route("/v1/calls/{id}/trace", get(trace::of_call))
         .route("/v1/calls/{id}/transfer", post(v1::transfer))
+        .route("/v1/calls/{id}/recording/pause", post(recordings::pause))
+        .route("/v1/calls/{id}/recording/resume", post(recordings::resume))
         .route("/v1/queues", get(v1::queues))
         .route("/v1/queues/{name}", get(v1::queue))
         .route("/v1/agents", get(v1::agents))
@@ -36,9 +38,11 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/trunks", get(v1::trunks))
         .route("/v1/trunks/{name}/channels", get(v1::channels))
         .route("/v1/cdrs", get(v1::cdrs))
-        .route("/v1/recordings", get(v1::recordings))
-        .route("/v1/recordings/{id}", get(v1::recording))
-        .route("/v1/recordings/{id}/audio", get(v1::recording_audio))
+        .route("/v1/recordings", get(recordings::recordings))
+        .route("/v1/recordings/{id}", get(recordings::recording))
+        .route("/v1/recordings/{id}/audio", get(recordings::recording_audio))
+        .route("/v1/recordings/{id}/verify", get(recordings::verify))
+        .route("/v1/recordings/{id}/repair", post(recordings::repair))
         .route("/v1/cluster", get(v1::cluster))
         .route_layer(middleware::from_fn_with_state(api.clone(), require_token));
     Router::new()

@@ -40,6 +40,9 @@ impl Backend for Fake {
             Command::TransferCall { call, to } if call == "c1" && to == "4001" => {
                 Executed::Done(Some(json!({"id": "c1"})))
             }
+            Command::PauseRecording { call, paused } if call == "c1" => {
+                Executed::Done(Some(json!({"recording": {"paused": paused}})))
+            }
             Command::TransferCall { call, .. } if call == "c1" => {
                 Executed::Refused("call c1 is queued".into())
             }
@@ -52,12 +55,18 @@ impl Backend for Fake {
             }
             Command::ReleaseCall { .. }
             | Command::SetAgentState { .. }
-            | Command::TransferCall { .. } => Executed::NotFound(None),
+            | Command::TransferCall { .. }
+            | Command::PauseRecording { .. } => Executed::NotFound(None),
         })
     }
 
     async fn recording_audio(&self, id: &str) -> Result<Option<Audio>, Error> {
         Ok((id == "r1").then(|| Audio::File("/nonexistent.wav".into())))
+    }
+
+    async fn verify_recording(&self, id: &str, repair: bool) -> Result<Option<Value>, Error> {
+        let copy = json!({"gateway": "gateway-a", "good": repair});
+        Ok((id == "r1").then_some(copy))
     }
 
     async fn call_trace(&self, id: &str) -> Result<Vec<Value>, Error> {
@@ -194,6 +203,34 @@ async fn transfer_shows_the_call_and_a_refusal_is_409() {
     assert_eq!(post("c2", json!({"to": "4001"})).await, 404);
     assert_eq!(post("c1", json!({"to": "4".repeat(257)})).await, 400);
     assert_eq!(post("c1", json!({"from": "1001"})).await, 422);
+}
+
+#[tokio::test]
+async fn recording_is_paused_and_resumed_by_paths_of_their_own() {
+    let base = api(true).await;
+    let post = async |call: &str, what: &str| {
+        let url = format!("{base}/v1/calls/{call}/recording/{what}");
+        let answer = reqwest::Client::new().post(url).bearer_auth("secret").send();
+        let answer = answer.await.expect("answered");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("json"))
+    };
+    let shown = |paused: bool| (200, json!({"recording": {"paused": paused}}));
+    assert_eq!(post("c1", "pause").await, shown(true));
+    assert_eq!(post("c1", "resume").await, shown(false));
+    assert_eq!(post("c2", "pause").await.0, 404);
+}
+
+#[tokio::test]
+async fn copies_are_verified_and_repaired_and_a_silent_gateway_is_named() {
+    let base = api(true).await;
+    let verdict: Value = get(&base, "/v1/recordings/r1/verify").await.json().await.expect("json");
+    let copies = |good: bool| json!([{"gateway": "gateway-a", "good": good}]);
+    assert_eq!((&verdict["copies"], &verdict["missing"]), (&copies(false), &json!(["gateway-b"])));
+    let url = format!("{base}/v1/recordings/r1/repair");
+    let answer = reqwest::Client::new().post(url).bearer_auth("secret").send().await;
+    let repaired: Value = answer.expect("answered").json().await.expect("json");
+    assert_eq!(repaired["copies"], copies(true));
+    assert_eq!(get(&base, "/v1/recordings/r2/verify").await.status(), 404);
 }
 
 #[tokio::test]

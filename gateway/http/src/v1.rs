@@ -2,33 +2,30 @@
 //! none decides anything.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use tower_http::services::ServeFile;
 
-use crate::backend::{AgentState, Audio, Command, Executed};
+use crate::backend::{AgentState, Command, Executed};
 use crate::limits;
 use crate::openapi::CALL_STATES;
 use crate::problem::Problem;
 use crate::routes::Api;
 
-type Answer = Result<Json<Value>, Problem>;
+pub(crate) type Answer = Result<Json<Value>, Problem>;
 /// In the order in which they stand, each as often as it stands.
-type Params = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(crate) type Params = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// The header by which one gateway asks another for a file: it is not passed on again.
 pub(crate) const PROXIED: &str = "x-tandem-proxied";
 
 /// Takes the parameters that `known` names, each once; checks those whose values are a closed set.
-fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
+pub(crate) fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
     let Query(given) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let mut params = BTreeMap::new();
     for (name, value) in given {
@@ -67,7 +64,11 @@ fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Pr
     Ok(params)
 }
 
-async fn list(api: &Api, kind: &'static str, mut params: BTreeMap<String, String>) -> Answer {
+pub(crate) async fn list(
+    api: &Api,
+    kind: &'static str,
+    mut params: BTreeMap<String, String>,
+) -> Answer {
     params.entry("limit".into()).or_insert_with(|| limits::PAGE_ITEMS_DEFAULT.to_string());
     match api.backend.query(kind, params).await? {
         Some(page) => Ok(Json(page)),
@@ -75,7 +76,7 @@ async fn list(api: &Api, kind: &'static str, mut params: BTreeMap<String, String
     }
 }
 
-async fn one(api: &Api, kind: &'static str, name: String) -> Answer {
+pub(crate) async fn one(api: &Api, kind: &'static str, name: String) -> Answer {
     if name.len() > limits::NAME_BYTES_MAX {
         return Err(Problem::not_found(kind, "with so long a name"));
     }
@@ -105,7 +106,7 @@ pub(crate) async fn release_call(
 
 /// Done, with the thing as it was then; or the refusal. `of` is what is not there where the
 /// cluster does not say it better.
-async fn executed(
+pub(crate) async fn executed(
     api: &Api,
     command: Command,
     key: Option<String>,
@@ -126,7 +127,7 @@ async fn executed(
 }
 
 /// The client's name for a request, by which it counts once.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=limits::KEY_BYTES_MAX).contains(&key.len()));
     let key = key.ok_or_else(|| {
@@ -262,82 +263,6 @@ pub(crate) async fn channels(
 pub(crate) async fn cdrs(State(api): State<Api>, params: Params) -> Answer {
     let params = accept(params, &["sip_call_id", "since", "call", "limit", "cursor"])?;
     list(&api, "cdrs", params).await
-}
-
-pub(crate) async fn recordings(State(api): State<Api>, params: Params) -> Answer {
-    let params = accept(params, &["call", "limit", "cursor"])?;
-    list(&api, "recordings", params).await
-}
-
-pub(crate) async fn recording(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    one(&api, "recording", id).await
-}
-
-pub(crate) async fn recording_audio(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Result<Response, Problem> {
-    match api.backend.recording_audio(&id).await? {
-        None => Err(Problem::not_found("audio of recording", &id)),
-        Some(Audio::File(path)) => serve_file(path, request).await,
-        Some(Audio::Peer(base)) if !request.headers().contains_key(PROXIED) => {
-            fetch_from_peer(&api, &base, &id, request.headers()).await
-        }
-        Some(Audio::Peer(_)) => Err(Problem::not_found("copy here of recording", &id)),
-    }
-}
-
-/// Ranges are honoured, so that a player can seek.
-async fn serve_file(path: std::path::PathBuf, request: Request) -> Result<Response, Problem> {
-    let mut files = ServeFile::new_with_mime(
-        &path,
-        &"audio/wav".parse().map_err(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audio/wav is not a media type")
-        })?,
-    );
-    let response = files.try_call(request).await.map_err(|error| {
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the recording can't be read: {error}"),
-        )
-    })?;
-    Ok(response.map(Body::new))
-}
-
-/// The copy of another gateway, streamed through.
-async fn fetch_from_peer(
-    api: &Api,
-    base: &str,
-    id: &str,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let unreachable = |error: reqwest::Error| Problem {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        detail: format!("the gateway that holds this recording does not answer: {error}"),
-        retry_after_s: Some(1),
-    };
-    let mut ask = api
-        .client
-        .get(format!("{base}/v1/recordings/{id}/audio"))
-        .header(PROXIED, "1")
-        .timeout(Duration::from_millis(limits::PEER_ANSWER_MS_MAX));
-    for name in [header::AUTHORIZATION, header::RANGE] {
-        if let Some(value) = headers.get(&name) {
-            ask = ask.header(name, value);
-        }
-    }
-    let answer = ask.send().await.map_err(unreachable)?;
-    let status = answer.status();
-    let media_type = answer.headers().get(header::CONTENT_TYPE).cloned();
-    let range = answer.headers().get(header::CONTENT_RANGE).cloned();
-    let mut response = (status, Body::from_stream(answer.bytes_stream())).into_response();
-    for (name, value) in [(header::CONTENT_TYPE, media_type), (header::CONTENT_RANGE, range)] {
-        if let Some(value) = value {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    Ok(response)
 }
 
 pub(crate) async fn cluster(State(api): State<Api>) -> Answer {

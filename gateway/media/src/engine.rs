@@ -17,6 +17,7 @@ use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
 use crate::plan::{self, Plan};
 use crate::ports::{self, Pair};
 use crate::prompts::{self, PromptRef, Prompts};
+use crate::record::board::Board;
 use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
 use crate::sys::{self, Waker};
@@ -57,6 +58,8 @@ pub struct Options {
     pub seed: u64,
     /// A recording that a crash left open is finished after so long, if no plan goes on with it.
     pub orphan_ms_max: u64,
+    /// Another box has copies of the recordings, as far as [`Engine::board`] is told.
+    pub copied: bool,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
             rtcp_interval_ms: RTCP_INTERVAL_MS_DEFAULT,
             seed: sys::realtime_ns() ^ (u64::from(std::process::id()) << 32),
             orphan_ms_max: ORPHAN_MS_MAX_DEFAULT,
+            copied: false,
         }
     }
 }
@@ -112,6 +116,7 @@ pub struct Engine {
     prompts: Arc<Prompts>,
     events: Receiver<Event>,
     recorder: Option<record::Threads>,
+    board: Arc<Board>,
 }
 
 struct Handle {
@@ -153,8 +158,10 @@ impl Engine {
         let dir = options.recordings_dir;
         let publish = publisher(counters.clone());
         let orphans_after = Duration::from_millis(options.orphan_ms_max);
+        let board = Arc::new(Board::new(options.copied));
+        let told = Arc::clone(&board);
         let (recorder, threads) =
-            Recorder::start(dir.clone(), orphans_after, event_outbox.clone(), publish)
+            Recorder::start(dir.clone(), orphans_after, event_outbox.clone(), told, publish)
                 .map_err(|error| Error::Recordings { path: dir, error })?;
         let mut engine = Self {
             workers: Vec::with_capacity(options.workers),
@@ -163,6 +170,7 @@ impl Engine {
             prompts: Arc::clone(&prompts),
             events,
             recorder: Some(threads),
+            board,
         };
         for (number, counters) in counters.into_iter().enumerate() {
             let (commands, inbox) = bounded(COMMANDS_MAX);
@@ -223,6 +231,11 @@ impl Engine {
         }
         self.command(plan.call, Command::Apply { plan, pairs })?;
         Ok(Applied::Now)
+    }
+
+    /// How far the recordings are, for whoever copies them to another box.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
     }
 
     /// Fetched by one: each event is delivered once.

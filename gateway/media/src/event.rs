@@ -8,6 +8,8 @@ use crate::quality::Quality;
 pub enum Event {
     /// A recording is whole: on disk, its header final.
     Recorded(Recorded),
+    /// What there is of the recordings that run, now and then.
+    Recording(Vec<Holding>),
     /// A leg's peer has sent nothing for so long. Told once, until it sends again.
     RtpSilence { call: u64, leg: u64, since_ms: u64 },
     /// A leg was let go: how it was to talk over.
@@ -29,6 +31,31 @@ pub struct Recorded {
     /// BLAKE3 of the whole file.
     pub hash: [u8; 32],
     pub path: PathBuf,
+    pub pauses: Vec<Gap>,
+    pub begun_unix_ms: u64,
+}
+
+/// What there is of a recording that is not whole, or is another gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    pub call: u64,
+    pub recording: u64,
+    pub duration_ms: u64,
+    pub chunks: u32,
+    pub gaps: Vec<Gap>,
+    pub pauses: Vec<Gap>,
+    pub begun_unix_ms: u64,
+    pub state: Held,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is being recorded here.
+    Running,
+    /// All of it is here; BLAKE3 of the file, hex.
+    Whole { hash: String },
+    /// Who recorded it is gone; BLAKE3 of what is here, hex.
+    Cut { hash: String },
 }
 
 /// A part of a recording that is silent because it was not recorded.

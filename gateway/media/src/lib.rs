@@ -39,8 +39,9 @@ mod worker;
 mod tests;
 
 pub use engine::{Applied, Engine, Options};
-pub use event::{Event, Gap, Recorded};
+pub use event::{Event, Gap, Held, Holding, Recorded};
 pub use plan::{Keys, Leg, Plan, Prompt, Recording, Source};
 pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;
 pub use stats::{LegState, Stats};
+pub use sys::monotonic_ns;

@@ -72,6 +72,20 @@ pub const GAPS_MAX: usize = 1024;
 /// A resumed recording is filled with at most this much silence.
 pub const RESUME_GAP_MS_MAX: u64 = 24 * 3600 * 1000;
 
+/// Recordings that the other box has not all of and that are kept in mind: those of two days in which
+/// it was away. Beyond it they are found again in the folder once there is room.
+pub const RECORDINGS_BEHIND_MAX: usize = 100_000;
+/// Copies of other gateways' recordings that are written at once; another waits.
+pub const COPIES_OPEN_MAX: usize = 4096;
+/// A manifest's line is shorter.
+pub const LINE_BYTES_MAX: usize = 1024;
+/// How often it is told how far running recordings are, so that what is replicated of one is never
+/// older. Each of 50 conversations told by itself and by the second, the log would have 50 entries
+/// a second, as many as 25 calls a second make; so it is one in ten seconds for all of them.
+pub const HOLDINGS_EVERY_MS: u64 = 10_000;
+/// Of so many in one event.
+pub const HOLDINGS_MAX: usize = 512;
+
 /// A music file is read up to ten minutes.
 pub const MUSIC_SAMPLES_MAX: usize = 600 * 8000;
 

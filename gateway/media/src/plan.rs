@@ -91,6 +91,8 @@ pub struct Recording {
     pub left: u64,
     /// The agent's leg, right channel.
     pub right: u64,
+    /// What is heard now is not recorded.
+    pub paused: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

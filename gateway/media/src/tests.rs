@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use crate::event::{Event, Gap};
 use crate::g711::{self, Law};
 use crate::limits::{CHUNK_FRAMES, SEQUENCE_DROPOUT_MAX};
 use crate::plan::{Error, Leg, Plan, Recording, Source};
+use crate::record::board::Board;
 use crate::record::manifest::{Line, Manifest};
 use crate::record::timeline::{Audio, Channel, Chunk, Timeline};
 use crate::record::{manifest, writer};
@@ -39,7 +41,10 @@ fn leg(leg: u64, port: u16, source: Source) -> Leg {
 fn plan_that_contradicts_itself_is_refused() {
     let plan = |legs: Vec<Leg>, recording| Plan { call: 1, version: 1, legs, recording };
     let two = vec![leg(1, 20_000, Source::Leg(2)), leg(2, 20_002, Source::Leg(1))];
-    assert_eq!(plan(two.clone(), Some(Recording { id: 1, left: 1, right: 2 })).check(), Ok(()));
+    assert_eq!(
+        plan(two.clone(), Some(Recording { id: 1, left: 1, right: 2, paused: false })).check(),
+        Ok(())
+    );
     assert_eq!(plan(Vec::new(), None).check(), Ok(()));
     let check = |legs| plan(legs, None).check();
     assert_eq!(
@@ -54,7 +59,7 @@ fn plan_that_contradicts_itself_is_refused() {
         check(vec![leg(1, 20_000, Source::Echo), leg(2, 20_000, Source::Echo)]),
         Err(Error::SamePort(20_000))
     );
-    let unknown = plan(two, Some(Recording { id: 1, left: 1, right: 3 }));
+    let unknown = plan(two, Some(Recording { id: 1, left: 1, right: 3, paused: false }));
     assert_eq!(unknown.check(), Err(Error::UnknownRecorded(3)));
     let high = Leg { payload: 128, ..leg(1, 20_000, Source::Echo) };
     assert_eq!(check(vec![high]), Err(Error::Payload(128)));
@@ -298,8 +303,8 @@ fn manifest_reads_back_what_was_written_and_stops_at_a_torn_line() {
         frames: 20_000,
         chunks: 2,
         gaps: vec![Gap { at_ms: 1000, len_ms: 500 }],
-        sealed: false,
         bytes: whole,
+        ..Manifest::default()
     };
     assert_eq!(Manifest::parse(&bytes), expected);
     bytes.extend(b"{\"chunk\":{\"at_fr");
@@ -316,7 +321,7 @@ fn writer_marks_chunks_that_never_came_and_audio_that_was_missed() {
         writer::Command::Chunk { recording: 9, chunk: Chunk { at_frame, bytes }, missing_ms }
     };
     for command in [
-        writer::Command::Begin { recording: 9, call: 7, unix_ms: 1000 },
+        writer::Command::Begin { recording: 9, call: 7, at_ns: 0, unix_ms: 1000 },
         chunk(0, 0),
         chunk(2 * CHUNK_FRAMES as u64, 40),
         writer::Command::Finish { recording: 9 },
@@ -324,7 +329,8 @@ fn writer_marks_chunks_that_never_came_and_audio_that_was_missed() {
         commands.send(command).expect("room");
     }
     drop(commands);
-    writer::Writer::new(dir.path().into(), Duration::from_secs(60), events).run(&inbox);
+    let board = Arc::new(Board::new(false));
+    writer::Writer::new(dir.path().into(), Duration::from_secs(60), events, board).run(&inbox);
     let Ok(Event::Recorded(recorded)) = told.try_recv() else { panic!("nothing was told") };
     assert_eq!((recorded.duration_ms, recorded.chunks), (3000, 2));
     let gaps = [Gap { at_ms: 1000, len_ms: 1000 }, Gap { at_ms: 2000, len_ms: 40 }];

@@ -546,7 +546,11 @@ impl Worker {
     }
 
     fn start_recording(&mut self, call: u64, slots: &[usize], recording: Recording) {
-        let [left, right] = self.recorder.begin(recording.id, call);
+        let taps = self.recorder.begin(recording.id, call);
+        let [left, right] = taps.map(|tap| tap.paused(recording.paused));
+        if recording.paused {
+            self.recorder.pause(recording.id, true);
+        }
         for at in slots {
             let Some(slot) = self.slots[*at].as_mut() else { continue };
             if slot.leg.leg == recording.left {
@@ -567,6 +571,10 @@ impl Worker {
             self.recorder.end(recording.id);
             return self.start_recording(call, slots, recording);
         };
+        if any.is_paused() != recording.paused {
+            self.recorder.pause(recording.id, recording.paused);
+        }
+        let any = any.paused(recording.paused);
         for at in slots {
             let Some(slot) = self.slots[*at].as_mut() else { continue };
             if slot.leg.leg == recording.left {

@@ -75,7 +75,8 @@ impl Bench {
             self.leg(CALLER, &caller, Source::Leg(AGENT)),
             self.leg(AGENT, &agent, Source::Leg(CALLER)),
         ];
-        let recording = recording.map(|id| Recording { id, left: CALLER, right: AGENT });
+        let recording =
+            recording.map(|id| Recording { id, left: CALLER, right: AGENT, paused: false });
         self.apply(version, legs, recording);
         (caller, agent)
     }
@@ -169,7 +170,7 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
                 payload: other.static_payload(),
                 ..bench.leg(AGENT, &agent, Source::Leg(CALLER))
             };
-            let recording = Recording { id: version, left: CALLER, right: AGENT };
+            let recording = Recording { id: version, left: CALLER, right: AGENT, paused: false };
             bench.apply(version, vec![leg(Source::Leg(AGENT)), of_agent], Some(recording));
             hears(&caller, AGENT_HZ);
             hears(&agent, CALLER_HZ);
@@ -336,7 +337,7 @@ fn recording_goes_on_after_a_pause_and_marks_it() {
     let first = recorded(&events);
     let heard = caller.stats().received;
     hears_packets(&caller, heard + 30);
-    bench.apply(3, legs(), Some(Recording { id: 5, left: CALLER, right: AGENT }));
+    bench.apply(3, legs(), Some(Recording { id: 5, left: CALLER, right: AGENT, paused: false }));
     hears_packets(&caller, heard + 80);
     bench.apply(4, Vec::new(), None);
     let second = recorded(&events);
@@ -360,7 +361,7 @@ fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
     let events = bench.engine.events();
     let (caller, agent) = bench.talk(1, Some(9));
     hears_packets(&caller, 60);
-    let with = |right| Some(Recording { id: 9, left: CALLER, right });
+    let with = |right| Some(Recording { id: 9, left: CALLER, right, paused: false });
     // The agent sends the caller on, and hangs up.
     let caller_hears = |source| bench.leg(CALLER, &caller, source);
     let legs = vec![caller_hears(Source::Ringback), bench.leg(AGENT, &agent, Source::Silence)];

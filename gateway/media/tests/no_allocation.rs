@@ -61,7 +61,8 @@ fn recorded_relay_allocates_nothing_per_packet() {
             1 => vec![leg(0, Source::Prompt(prompt)), leg(1, Source::Prompt(prompt))],
             _ => vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))],
         };
-        let recording = (call == 0).then_some(Recording { id: 1, left: 0, right: 1 });
+        let recording =
+            (call == 0).then_some(Recording { id: 1, left: 0, right: 1, paused: false });
         engine.apply(Plan { call, version: 1, legs, recording }).expect("a good plan");
         for (phone, port) in phones.iter().zip(ports) {
             phone.talk(SocketAddr::new(address, *port), Codec::Pcmu, 440);

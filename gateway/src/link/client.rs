@@ -1,5 +1,6 @@
 //! One session with each node, kept alive for ever.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,21 +40,7 @@ impl Dial {
     /// Where the address or the certificates are of no use.
     pub fn new(at: usize, node: &Node, tls: Option<&Tls>, hello: pb::Hello) -> Result<Self, Error> {
         let bad = |source| Error::Node { name: node.name.clone(), source };
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", node.address))
-            .map_err(bad)?
-            .connect_timeout(Duration::from_millis(limits::CONNECT_MS_MAX))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_millis(limits::KEEP_ALIVE_MS))
-            .keep_alive_timeout(Duration::from_millis(limits::KEEP_ALIVE_ANSWER_MS_MAX))
-            .keep_alive_while_idle(true);
-        if let Some(tls) = tls {
-            let config = ClientTlsConfig::new()
-                .domain_name(&node.name)
-                .ca_certificate(Certificate::from_pem(&tls.ca))
-                .identity(Identity::from_pem(&tls.certificate, &tls.key));
-            endpoint = endpoint.tls_config(config).map_err(bad)?;
-        }
+        let endpoint = endpoint(&node.name, node.address, tls).map_err(bad)?;
         Ok(Self { node: at, name: node.name.clone(), endpoint, hello })
     }
 
@@ -112,6 +99,27 @@ impl Dial {
         say(Input::Disconnected { node }).await?;
         if welcomed { Ok(()) } else { Err(why) }
     }
+}
+
+/// A process of the cluster that proves its name.
+pub(crate) fn endpoint(
+    name: &str,
+    address: SocketAddr,
+    tls: Option<&Tls>,
+) -> Result<Endpoint, tonic::transport::Error> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
+        .connect_timeout(Duration::from_millis(limits::CONNECT_MS_MAX))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_millis(limits::KEEP_ALIVE_MS))
+        .keep_alive_timeout(Duration::from_millis(limits::KEEP_ALIVE_ANSWER_MS_MAX))
+        .keep_alive_while_idle(true);
+    let Some(tls) = tls else { return Ok(endpoint) };
+    let config = ClientTlsConfig::new()
+        .domain_name(name)
+        .ca_certificate(Certificate::from_pem(&tls.ca))
+        .identity(Identity::from_pem(&tls.certificate, &tls.key));
+    endpoint.tls_config(config)
 }
 
 /// An error with what caused it: tonic's own text says only "transport error".

@@ -28,6 +28,7 @@ use crate::link::pb;
 use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
 use crate::media::MediaPlane;
+use tandem_media::record::board::Board;
 
 use crate::run::serve_within;
 use crate::{Error, Node, Options, Tls};
@@ -297,6 +298,8 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
             .map(|node| Node { name: node.name.clone(), address: node.address })
             .collect(),
         peers: Vec::new(),
+        copies: None,
+        copy_to: None,
         tls: None,
         sip_tls: None,
         reload: Arc::default(),
@@ -345,7 +348,9 @@ impl Gateway {
         let reload = Arc::clone(&options.reload);
         let (to_test, plans) = mpsc::unbounded_channel();
         let (reports, events) = mpsc::channel(16);
-        let plane = MediaPlane { media: Box::new(FakeMedia(to_test)), events };
+        let board = Arc::new(Board::new(false));
+        let media = Box::new(FakeMedia(to_test));
+        let plane = MediaPlane { media, events, report: reports.clone(), board };
         let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
         Self { vip, api, reload, plans, reports, task, data }
     }

@@ -206,6 +206,10 @@ async fn api_asks_whoever_can_answer() {
     let recordings = gateway.data.path().join("recordings");
     std::fs::create_dir(&recordings).unwrap();
     std::fs::write(recordings.join("00000000000000ab.wav"), b"RIFF").unwrap();
+    let manifest = r#"{"begun":{"recording":"00000000000000ab","call":1,"unix_ms":1}}
+{"sealed":{"duration_ms":0,"blake3":""}}
+"#;
+    std::fs::write(recordings.join("00000000000000ab.manifest"), manifest).unwrap();
     assert_eq!(get("/v1/recordings/00000000000000ab/audio").await, (200, "RIFF".to_owned()));
     leader.lead(4, false).await;
     let mut status = 200;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use reqwest::{Method, Response};
 use serde_json::Value;
 
 use super::Which;
@@ -11,6 +12,8 @@ use crate::dev::processes::Processes;
 use crate::exit::TimedOut;
 
 const ANSWER_MS_MAX: u64 = 5_000;
+/// A recording may be long, and is read whole to be verified.
+const PATIENCE_MS_MAX: u64 = 120_000;
 const CONNECT_MS_MAX: u64 = 1_000;
 
 pub struct Client {
@@ -38,7 +41,6 @@ impl Client {
             anyhow::anyhow!("the token file {} can't be read: {error}", token_file.display())
         })?;
         let http = reqwest::Client::builder()
-            .timeout(Duration::from_millis(ANSWER_MS_MAX))
             .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
             .no_proxy()
             .build()
@@ -47,31 +49,55 @@ impl Client {
     }
 
     pub async fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.first_good(Method::GET, path, ANSWER_MS_MAX).await?;
+        Ok(answer.json().await.unwrap_or_default())
+    }
+
+    /// What makes a gateway read much before it answers.
+    pub async fn ask_patiently(&self, method: Method, path: &str) -> Result<Value> {
+        let answer = self.first_good(method, path, PATIENCE_MS_MAX).await?;
+        Ok(answer.json().await.unwrap_or_default())
+    }
+
+    /// What is no JSON.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let answer = self.first_good(Method::GET, path, PATIENCE_MS_MAX).await?;
+        Ok(answer.bytes().await.context("the answer broke off")?.to_vec())
+    }
+
+    async fn first_good(&self, method: Method, path: &str, within_ms: u64) -> Result<Response> {
         let mut failed: Option<anyhow::Error> = None;
         for base in &self.bases {
-            match self.get_from(base, path).await {
-                Ok(value) => return Ok(value),
+            match self.ask_one(method.clone(), base, path, within_ms).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => failed = Some(error),
             }
         }
         Err(failed.unwrap_or_else(|| anyhow::anyhow!("no gateway of this cluster is alive")))
     }
 
-    async fn get_from(&self, base: &str, path: &str) -> Result<Value> {
+    async fn ask_one(
+        &self,
+        method: Method,
+        base: &str,
+        path: &str,
+        within_ms: u64,
+    ) -> Result<Response> {
         let url = format!("{base}{path}");
-        let answer = match self.http.get(&url).bearer_auth(&self.token).send().await {
+        let request = self.http.request(method, &url).bearer_auth(&self.token);
+        let answer = match request.timeout(Duration::from_millis(within_ms)).send().await {
             Ok(answer) => answer,
             Err(error) if error.is_timeout() => {
-                return Err(TimedOut(format!("{url} did not answer in {ANSWER_MS_MAX} ms")).into());
+                return Err(TimedOut(format!("{url} did not answer in {within_ms} ms")).into());
             }
             Err(error) => bail!("{url} can't be reached: {}", root_of(&error)),
         };
         let status = answer.status();
-        let body: Value = answer.json().await.unwrap_or_default();
         if !status.is_success() {
+            let body: Value = answer.json().await.unwrap_or_default();
             bail!("{url}: {status}: {}", body["detail"].as_str().unwrap_or("no reason was given"));
         }
-        Ok(body)
+        Ok(answer)
     }
 }
 

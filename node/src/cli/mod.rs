@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod recordings;
 mod status;
 mod trace;
 
@@ -32,6 +33,9 @@ enum Command {
     /// Look at one call
     #[command(subcommand)]
     Call(CallCommand),
+    /// What was recorded
+    #[command(subcommand)]
+    Recordings(Recordings),
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -131,6 +135,66 @@ struct Trace {
     which: Which,
 }
 
+#[derive(Debug, Subcommand)]
+enum Recordings {
+    /// What was recorded, and where it is
+    List(List),
+    /// Write the audio of one to a file: WAV, the caller left, the agent right
+    Get(Get),
+    /// Read every copy again; exits 1 where one is not what was recorded
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Of this call
+    #[arg(long)]
+    call: Option<String>,
+    /// Begun then or later, for instance 2026-11-24T12:00:00.000Z
+    #[arg(long)]
+    since: Option<String>,
+    /// As many at most
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+struct Get {
+    /// The recording's id, as the API and the CDR have it
+    id: String,
+    /// Where it is written
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    /// The recording's id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<String>,
+    /// Every recording
+    #[arg(long)]
+    all: bool,
+    /// Make a damaged copy right from one that is good
+    #[arg(long)]
+    repair: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
 /// Which cluster is meant.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
@@ -167,6 +231,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(dev) => run_dev(dev),
         Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
+        Command::Recordings(command) => recordings::run(&command),
         Command::Config(ConfigCommand::Check { file }) => {
             config::load(&file)?;
             println!("{}: no mistakes", file.display());

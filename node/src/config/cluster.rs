@@ -55,6 +55,9 @@ pub struct Gateway {
     pub box_name: String,
     pub vip: SocketAddr,
     pub api: SocketAddr,
+    /// Where it takes copies of other gateways' recordings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<SocketAddr>,
 }
 
 impl Gateway {
@@ -157,8 +160,15 @@ fn gateway(reader: Reader<'_, '_>) -> Option<Gateway> {
     let box_name = reader.required("box", reader.string("box", A_NAME), A_NAME);
     let vip = reader.required("vip", reader.parsed("vip", AN_ADDRESS), AN_ADDRESS);
     let api = reader.required("api", reader.parsed("api", AN_ADDRESS), AN_ADDRESS);
+    let copies = reader.parsed::<SocketAddr>("copies", AN_ADDRESS);
     reader.finish();
-    Some(Gateway { name: name?.value, box_name: box_name?.value, vip: vip?.value, api: api?.value })
+    Some(Gateway {
+        name: name?.value,
+        box_name: box_name?.value,
+        vip: vip?.value,
+        api: api?.value,
+        copies: copies.map(|copies| copies.value),
+    })
 }
 
 pub fn read_tls(root: &Reader<'_, '_>) -> Option<Tls> {

@@ -13,6 +13,8 @@ const API_PORT: u16 = 8080;
 const HTTP_PORT_FIRST: u16 = 8101;
 const RAFT_PORT_FIRST: u16 = 7101;
 const LINK_PORT_FIRST: u16 = 7201;
+/// Where gateways take copies of recordings.
+const COPIES_PORT_FIRST: u16 = 7301;
 /// RTP ports of a gateway: even ones carry RTP, the next RTCP.
 pub const RTP_PORT_FIRST: u16 = 20_000;
 /// So that two gateways that share an address don't share a port.
@@ -47,6 +49,7 @@ impl Shape {
                 box_name: letter.to_string(),
                 vip: self.vip(at),
                 api: self.here(api_octet(at), API_PORT),
+                copies: Some(self.here(1, COPIES_PORT_FIRST + at)),
             });
         }
         // The witness keeps its ports whether one box or two are asked for.

@@ -13,6 +13,9 @@ pub fn check(cluster: &Cluster) -> Result<()> {
         tcp(&gateway.name, "SIP over TCP", gateway.vip)?;
         tcp(&gateway.name, "SIP over TLS", gateway.vip_tls())?;
         tcp(&gateway.name, "HTTP", gateway.api)?;
+        if let Some(copies) = gateway.copies {
+            tcp(&gateway.name, "copies of recordings", copies)?;
+        }
     }
     for member in &cluster.members {
         tcp(&member.name, "Raft", member.raft)?;

@@ -103,6 +103,12 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::TransferCall { call, to } => {
             format!("operator: call {call} shall go to {to}")
         }
+        OperatorCommand::PauseRecording { call, paused: true } => {
+            format!("operator: the recording of call {call} shall pause")
+        }
+        OperatorCommand::PauseRecording { call, paused: false } => {
+            format!("operator: the recording of call {call} shall go on")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("operator: extension {from} shall call {to}")
         }
@@ -141,6 +147,9 @@ fn event(event: &GatewayEvent) -> String {
         }
         GatewayEvent::Quality(quality) => {
             format!("quality of leg {} of call {}", quality.leg, quality.call)
+        }
+        GatewayEvent::Holdings(holdings) => {
+            format!("what the gateway has of {} recordings", holdings.len())
         }
         GatewayEvent::Recorded(recorded) => {
             format!("recording {} of call {}", recorded.recording, recorded.call)

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::link::Node;
+use super::recordings;
 use super::records::{self, Asked};
 use super::sessions::Session;
 use super::shard::{Error, Records, Shard};
@@ -140,7 +141,7 @@ impl Node for Desk {
                         records::cdrs(rows.as_ref(), qualities.as_ref(), &asked, views::cdr)
                     } else {
                         let rows = shard.records(Records::Recordings);
-                        records::recordings(rows.as_ref(), &asked, views::recording)
+                        recordings::list(rows.as_ref(), &asked)
                     }
                 });
                 Some(page.await.map_err(|_| Status::internal("the records can't be read"))?)
@@ -152,7 +153,7 @@ impl Node for Desk {
                 let shard = Arc::clone(&self.shard);
                 let found = tokio::task::spawn_blocking(move || {
                     let rows = shard.records(Records::Recordings);
-                    records::recording(rows.as_ref(), id, views::recording)
+                    recordings::one(rows.as_ref(), id)
                 });
                 found.await.map_err(|_| Status::internal("the records can't be read"))?
             }
@@ -205,7 +206,9 @@ impl Desk {
         let agent = match &command {
             OperatorCommand::SetAgentState { agent, .. } => Some(agent.clone()),
             OperatorCommand::ReleaseCall { .. } => None,
-            OperatorCommand::Originate { .. } | OperatorCommand::TransferCall { .. } => {
+            OperatorCommand::Originate { .. }
+            | OperatorCommand::TransferCall { .. }
+            | OperatorCommand::PauseRecording { .. } => {
                 return Err(Status::invalid_argument("this command needs a key"));
             }
         };
@@ -266,6 +269,10 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::TransferCall(asked) => {
             let call = asked.call.parse::<CallId>().ok();
             call.map(|call| OperatorCommand::TransferCall { call, to: asked.to })
+        }
+        pb::execute_request::Command::PauseRecording(asked) => {
+            let call = asked.call.parse::<CallId>().ok();
+            call.map(|call| OperatorCommand::PauseRecording { call, paused: asked.paused })
         }
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })

@@ -7,6 +7,7 @@ mod link;
 mod meta;
 pub mod node;
 pub mod process;
+mod recordings;
 mod records;
 mod sessions;
 pub mod shard;

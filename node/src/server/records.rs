@@ -1,14 +1,15 @@
-//! Records that are written once: CDRs and recordings, read page by page from the rows of state.
+//! Records that are written once: CDRs, read page by page from the rows of state; and how any such page
+//! is asked for.
 
 use serde_json::{Value, json};
-use tandem_core::ids::{CallId, RecordingId};
+use tandem_core::ids::CallId;
 use tandem_core::view;
 
 use super::views;
 
 /// Rows that one request looks at; where a filter finds nothing among them, the page is empty
 /// and its cursor goes on.
-const ROWS_MAX: usize = 100_000;
+pub const ROWS_MAX: usize = 100_000;
 /// Legs of one call whose quality is shown.
 const LEGS_MAX: usize = 100;
 pub const LIMIT_MAX: usize = 1_000;
@@ -112,34 +113,7 @@ fn quality(rows: &dyn Rows, call: &str) -> Vec<Value> {
     legs
 }
 
-pub fn recordings(
-    rows: &dyn Rows,
-    asked: &Asked,
-    view: impl Fn(&[u8]) -> Option<view::Recording>,
-) -> Value {
-    page(
-        rows,
-        asked,
-        |_| false,
-        |bytes| {
-            let recording = view(bytes)?;
-            is(&asked.call, &recording.call)
-                .then(|| serde_json::to_value(recording).unwrap_or_default())
-        },
-    )
-}
-
-/// One recording; its key is its id.
-pub fn recording(
-    rows: &dyn Rows,
-    id: RecordingId,
-    view: impl Fn(&[u8]) -> Option<view::Recording>,
-) -> Option<Value> {
-    let row = rows.get(&id.0.to_be_bytes())?;
-    view(&row).and_then(|recording| serde_json::to_value(recording).ok())
-}
-
-fn is(wanted: &Option<String>, value: &str) -> bool {
+pub fn is(wanted: &Option<String>, value: &str) -> bool {
     wanted.as_deref().is_none_or(|wanted| wanted == value)
 }
 

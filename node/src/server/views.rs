@@ -80,12 +80,7 @@ pub fn quality(row: &[u8]) -> Option<Value> {
     }))
 }
 
-/// A row of the family of recordings.
-pub fn recording(row: &[u8]) -> Option<view::Recording> {
-    rows::decode_manifest(row).inspect_err(unreadable).ok().map(|row| query::show_manifest(&row))
-}
-
-fn unreadable(error: &tandem_core::wire::Error) {
+pub fn unreadable(error: &tandem_core::wire::Error) {
     tracing::error!(%error, "TD0202 a record can't be read");
     metrics::counter!("tandem_records_unreadable_total").increment(1);
 }

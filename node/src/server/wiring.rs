@@ -36,7 +36,7 @@ use super::sessions::Sessions;
 use super::shard::{Error, Lead, Records, Shard};
 use super::status::{self, Voter};
 use super::stored::Stored;
-use crate::config::Role;
+use crate::config::{self, Role};
 use crate::dev::pki::{self, Identity};
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
@@ -492,8 +492,14 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
             .gateways
             .iter()
             .filter(|gateway| gateway.name != process.name)
-            .map(|gateway| tandem_gateway::Peer { name: gateway.name.clone(), api: gateway.api })
+            .map(|gateway| tandem_gateway::Peer {
+                name: gateway.name.clone(),
+                api: gateway.api,
+                copies: gateway.copies,
+            })
             .collect(),
+        copies: me.copies,
+        copy_to: copy_to(&config.cluster.gateways, me),
         tls: Some(tandem_gateway::Tls {
             ca: identity.ca,
             certificate: identity.certificate,
@@ -517,4 +523,17 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
     };
     tandem_gateway::run(options, shutdown.wait()).await?;
     Ok(())
+}
+
+/// Who has the copies of a gateway's recordings: the next one, in the order of the configuration, that
+/// is of another box.
+fn copy_to(all: &[config::Gateway], me: &config::Gateway) -> Option<String> {
+    let at = all.iter().position(|gateway| gateway.name == me.name)?;
+    let (before, after) = all.split_at(at);
+    let mut next = after.iter().chain(before);
+    let found = next.find(|other| other.box_name != me.box_name && other.copies.is_some());
+    if found.is_none() {
+        tracing::warn!("TD0315 recordings are on one box only: no other gateway takes copies");
+    }
+    found.map(|gateway| gateway.name.clone())
 }

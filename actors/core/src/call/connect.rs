@@ -79,16 +79,7 @@ pub fn on_answered(
     agent::on_connected(draft, &agent, id);
     if let (None, Some(recording), Some(call)) = (known, recording, draft.call(&id)) {
         let gateway = call.gateway.clone();
-        draft.writes.manifests.push(Manifest {
-            recording,
-            call: id,
-            gateway,
-            duration_ms: 0,
-            chunks: 0,
-            gaps: Vec::new(),
-            sealed: false,
-            hash: String::new(),
-        });
+        draft.writes.manifests.push(Manifest::new(recording, id, gateway, now));
     }
     media::plan(draft, id);
 }

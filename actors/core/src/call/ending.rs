@@ -9,11 +9,11 @@ use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
 use super::{media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
-use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::State as ChannelState;
-use crate::command::{Recorded, TransactionKey};
+use crate::command::TransactionKey;
 use crate::draft::Draft;
-use crate::ids::{CallId, ChannelId, GatewayId, LegId};
+use crate::ids::{CallId, ChannelId, LegId};
 use crate::limits;
 use crate::world::Rejection;
 
@@ -347,17 +347,4 @@ pub fn on_elected(draft: &mut Draft<'_>) {
             session_timer::on_elected(call, now);
         }
     }
-}
-
-pub fn on_recorded(draft: &mut Draft<'_>, gateway: &GatewayId, recorded: &Recorded) {
-    draft.writes.manifests.push(Manifest {
-        recording: recorded.recording,
-        call: recorded.call,
-        gateway: gateway.clone(),
-        duration_ms: recorded.duration_ms,
-        chunks: recorded.chunks,
-        gaps: recorded.gaps.clone(),
-        sealed: true,
-        hash: recorded.hash.clone(),
-    });
 }

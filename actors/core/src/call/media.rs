@@ -48,7 +48,9 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let right = connected.or(waits).or(caller);
     let is_served = |id: &LegId| legs.iter().any(|leg: &MediaLeg| leg.leg == *id);
     let recording = match (call.recording, caller.filter(is_served), right.filter(is_served)) {
-        (Some(id), Some(left), Some(right)) => Some(RecordingPlan { id, left, right }),
+        (Some(id), Some(left), Some(right)) => {
+            Some(RecordingPlan { id, left, right, paused: call.recording_paused })
+        }
         _ => None,
     };
     let plan = MediaPlan { call: id, version: call.media_version, legs, recording };

@@ -16,6 +16,7 @@ pub(crate) mod originate;
 pub(crate) mod outbound;
 pub(crate) mod reason;
 pub(crate) mod redirect;
+pub(crate) mod recording;
 pub mod refused;
 pub(crate) mod transfer;
 

@@ -32,6 +32,8 @@ pub struct Call {
     /// Of the last media plan.
     pub media_version: u64,
     pub recording: Option<RecordingId>,
+    /// Until somebody resumes it: a transfer changes nothing.
+    pub recording_paused: bool,
     /// The way through the flow that has the call, or had it.
     pub flow: Option<Run>,
     /// In the order in which they were asked for; only the last may be under way.
@@ -145,6 +147,7 @@ impl Call {
             takeovers: 0,
             media_version: 0,
             recording: None,
+            recording_paused: false,
             flow: None,
             transfers: Vec::new(),
             q850: None,

@@ -43,6 +43,7 @@ enum Act {
     Originate(u16, &'static str),
     Refer(usize, usize, &'static str),
     Transfer(usize, &'static str),
+    Pause(usize, bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -84,6 +85,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::GatewayAnew),
         6 => (any::<usize>(), key, 0..3_u64).prop_map(|(at, key, by)| Act::Press(at, key, by)),
         4 => any::<usize>().prop_map(Act::PromptEnded),
+        2 => any::<(usize, bool)>().prop_map(|(at, paused)| Act::Pause(at, paused)),
     ]
 }
 
@@ -182,6 +184,8 @@ fn play(acts: &[Act]) -> Shard {
                         gaps: Vec::new(),
                         hash: "00".into(),
                         bytes: 44,
+                        pauses: Vec::new(),
+                        began_at: None,
                     })
                 });
                 match recorded {
@@ -280,6 +284,13 @@ fn play(acts: &[Act]) -> Shard {
                     let to = (*to).to_owned();
                     let command = OperatorCommand::TransferCall { call, to };
                     shard.operate(&format!("t{turn}"), command).1
+                }
+                None => Vec::new(),
+            },
+            Act::Pause(at, paused) => match pick(*at) {
+                Some(call) => {
+                    let command = OperatorCommand::PauseRecording { call, paused: *paused };
+                    shard.operate(&format!("p{turn}"), command).1
                 }
                 None => Vec::new(),
             },

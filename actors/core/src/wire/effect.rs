@@ -65,6 +65,7 @@ impl Encode for MediaPlan {
                 to.fixed(1, recording.id.0);
                 to.fixed(2, recording.left.0);
                 to.fixed(3, recording.right.0);
+                to.flag(4, recording.paused);
             });
         }
     }
@@ -82,6 +83,7 @@ impl TryFrom<proto::MediaPlan> for MediaPlan {
                 id: RecordingId(recording.id),
                 left: LegId(recording.left),
                 right: LegId(recording.right),
+                paused: recording.paused,
             }),
         })
     }

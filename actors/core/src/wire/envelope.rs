@@ -56,6 +56,10 @@ impl Encode for OperatorCommand {
                 to.fixed(1, call.0);
                 to.text(2, number);
             }),
+            Self::PauseRecording { call, paused } => to.delimited(50, |to| {
+                to.fixed(1, call.0);
+                to.flag(2, *paused);
+            }),
             Self::Originate { from, to: number } => to.delimited(21, |to| {
                 to.text(1, &from.0);
                 to.text(2, number);
@@ -82,6 +86,10 @@ fn originate(originate: proto::Originate) -> OperatorCommand {
     OperatorCommand::Originate { from: originate.from.into(), to: originate.to }
 }
 
+fn pause(pause: &proto::PauseRecording) -> OperatorCommand {
+    OperatorCommand::PauseRecording { call: CallId(pause.call), paused: pause.paused }
+}
+
 fn transfer(transfer: proto::TransferCall) -> OperatorCommand {
     OperatorCommand::TransferCall { call: CallId(transfer.call), to: transfer.to }
 }
@@ -96,6 +104,7 @@ impl TryFrom<proto::Operator> for OperatorCommand {
             From::ReleaseCall(of) => Ok(release(&of)),
             From::Originate(of) => Ok(originate(of)),
             From::TransferCall(of) => Ok(transfer(of)),
+            From::PauseRecording(of) => Ok(pause(&of)),
         }
     }
 }
@@ -122,6 +131,7 @@ impl TryFrom<proto::Envelope> for Envelope {
             From::ReleaseCall(of) => Command::Operator(release(&of)),
             From::Originate(of) => Command::Operator(originate(of)),
             From::TransferCall(of) => Command::Operator(transfer(of)),
+            From::PauseRecording(of) => Command::Operator(pause(&of)),
             From::Keyed(keyed) => Command::Keyed(Keyed {
                 key: keyed.key,
                 keep_ms: keyed.keep_ms,

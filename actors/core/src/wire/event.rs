@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
+use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
 
 use super::flow::digit_from;
-use super::{Error, carrier_from, narrow, need, parse, put_carrier, q850_from};
+use super::{
+    Error, carrier_from, manifest_from, narrow, need, parse, put_carrier, q850_from,
+};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
@@ -40,6 +43,7 @@ impl Encode for GatewayEvent {
             }),
             Self::Recorded(recorded) => to.message(11, recorded),
             Self::Quality(quality) => to.message(20, quality),
+            Self::Holdings(holdings) => to.delimited(50, |to| to.messages(1, holdings)),
             Self::Digit { call, leg, number, digit, duration_ms } => to.delimited(12, |to| {
                 to.fixed(1, call.0);
                 to.fixed(2, leg.0);
@@ -87,6 +91,8 @@ impl Encode for Recorded {
         to.messages(5, &self.gaps);
         to.text(6, &self.hash);
         to.uint(7, self.bytes);
+        to.messages(8, &self.pauses);
+        to.some_uint(9, self.began_at.map(|at| at.0));
     }
 }
 
@@ -145,7 +151,12 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 gaps: recorded.gaps.into_iter().map(Gap::from).collect(),
                 hash: recorded.hash,
                 bytes: recorded.bytes,
+                pauses: recorded.pauses.into_iter().map(Gap::from).collect(),
+                began_at: recorded.began_at.map(Millis),
             }),
+            Event::Holdings(holdings) => {
+                Self::Holdings(holdings.items.into_iter().map(manifest_from).collect())
+            }
             Event::Quality(quality) => Self::Quality(quality.try_into()?),
             Event::Digit(of) => Self::Digit {
                 call: CallId(of.call),

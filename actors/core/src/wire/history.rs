@@ -93,6 +93,9 @@ impl Encode for Manifest {
         to.messages(6, &self.gaps);
         to.flag(7, self.sealed);
         to.text(8, &self.hash);
+        to.messages(9, &self.pauses);
+        to.flag(10, self.cut);
+        to.some_uint(11, self.began_at.map(|at| at.0));
     }
 }
 
@@ -106,6 +109,9 @@ pub(crate) fn manifest_from(manifest: proto::Manifest) -> Manifest {
         gaps: manifest.gaps.into_iter().map(Gap::from).collect(),
         sealed: manifest.sealed,
         hash: manifest.hash,
+        pauses: manifest.pauses.into_iter().map(Gap::from).collect(),
+        cut: manifest.cut,
+        began_at: manifest.began_at.map(Millis),
     }
 }
 

@@ -58,6 +58,7 @@ impl Encode for Call {
         to.some_uint(32, self.q850.map(Q850::get));
         to.some_text(33, self.asserted.as_deref());
         to.some_text(34, self.diverted_from.as_deref());
+        to.flag(50, self.recording_paused);
     }
 }
 
@@ -116,6 +117,7 @@ impl Call {
             takeovers: call.takeovers,
             media_version: call.media_version,
             recording: call.recording.map(RecordingId),
+            recording_paused: call.recording_paused,
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
             q850: q850_from(call.q850, "call.q850")?,

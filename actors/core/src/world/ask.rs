@@ -35,6 +35,9 @@ impl World {
             | GatewayEvent::Digit { call, .. }
             | GatewayEvent::PromptEnded { call, .. } => Some(EntityId::Call(*call)),
             GatewayEvent::Recorded(recorded) => Some(EntityId::Call(recorded.call)),
+            GatewayEvent::Holdings(holdings) => {
+                holdings.first().map(|holding| EntityId::Call(holding.call))
+            }
             GatewayEvent::Quality(quality) => Some(EntityId::Call(quality.call)),
         }
     }

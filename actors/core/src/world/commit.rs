@@ -47,6 +47,7 @@ impl World {
         let about = writes.about.take();
         rows.extend(writes.cdrs.iter().map(rows::cdr));
         rows.extend(writes.manifests.iter().map(rows::manifest));
+        rows.extend(writes.holdings.iter().map(rows::holding));
         rows.extend(writes.qualities.iter().map(rows::quality));
         let mut touched = self.keep(writes, rows);
         if configured {

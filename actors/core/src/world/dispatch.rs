@@ -6,7 +6,9 @@ use super::Rejection;
 use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
-use crate::call::{ending, inbound, indialog, media, originate, outbound, session_timer, transfer};
+use crate::call::{
+    ending, inbound, indialog, media, originate, outbound, recording, session_timer, transfer,
+};
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
 use crate::command::{GatewayEvent, Login, OperatorCommand, Origin};
@@ -89,7 +91,11 @@ pub(super) fn gateway_event(
         GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
         GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
         GatewayEvent::Recorded(recorded) => {
-            ending::on_recorded(draft, &origin.gateway, recorded);
+            recording::on_recorded(draft, &origin.gateway, recorded);
+            Ok(())
+        }
+        GatewayEvent::Holdings(holdings) => {
+            recording::on_holdings(draft, &origin.gateway, holdings);
             Ok(())
         }
         GatewayEvent::Quality(quality) => {
@@ -145,6 +151,9 @@ pub(super) fn operator(draft: &mut Draft<'_>, command: &OperatorCommand) -> Resu
         OperatorCommand::ReleaseCall { call } => ending::on_operator_release(draft, *call),
         OperatorCommand::Originate { from, to } => originate::on_originate(draft, from, to),
         OperatorCommand::TransferCall { call, to } => transfer::on_transfer(draft, *call, to),
+        OperatorCommand::PauseRecording { call, paused } => {
+            recording::on_pause(draft, *call, *paused)
+        }
     }
 }
 

@@ -124,4 +124,25 @@ impl Simulation {
             self.operate(Command::Keyed(Keyed { key, keep_ms: KEEP_MS, command }));
         }
     }
+
+    /// Somebody pauses a recording while a card's number is said, or resumes it.
+    pub fn pause_one(&mut self) {
+        let moment = names::of(&[self.now, 1]);
+        let mut random = self.draws.at(For::Pause, moment);
+        if !random.percent(20) {
+            return;
+        }
+        let recorded = |call: &&Call| call.is_live() && call.recording.is_some();
+        let lot = |call: &&Call| names::of(&[moment, call.id.0]);
+        let Some(call) = self.front().calls.values().filter(recorded).min_by_key(lot) else {
+            return;
+        };
+        let paused = !call.recording_paused;
+        let command = OperatorCommand::PauseRecording { call: call.id, paused };
+        let key = format!("r{}", self.now);
+        for _ in 0..=random.below(2) {
+            let (key, command) = (key.clone(), command.clone());
+            self.operate(Command::Keyed(Keyed { key, keep_ms: KEEP_MS, command }));
+        }
+    }
 }

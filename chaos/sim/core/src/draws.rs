@@ -39,6 +39,7 @@ pub enum For {
     PastCheck,
     Key,
     Transfer,
+    Pause,
 }
 
 #[derive(Debug)]

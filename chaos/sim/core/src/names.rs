@@ -68,6 +68,7 @@ fn operator(command: &OperatorCommand) -> u64 {
         OperatorCommand::SetAgentState { agent, .. } => of(&[4, text(&agent.0)]),
         OperatorCommand::ReleaseCall { call } => of(&[5, call.0]),
         OperatorCommand::TransferCall { call, to } => of(&[9, call.0, text(to)]),
+        OperatorCommand::PauseRecording { call, paused } => of(&[10, call.0, u64::from(*paused)]),
         OperatorCommand::Originate { from, to } => of(&[8, text(&from.0), text(to)]),
     }
 }
@@ -102,6 +103,7 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
         GatewayEvent::Quality(quality) => of(&[35, quality.call.0, quality.leg.0]),
+        GatewayEvent::Holdings(held) => of(&[36, held.first().map_or(0, |held| held.recording.0)]),
         GatewayEvent::Digit { call, number, .. } => of(&[32, call.0, *number]),
         GatewayEvent::PromptEnded { call, play, .. } => of(&[33, call.0, *play]),
         GatewayEvent::Info { inbound, .. } => of(&[34, message(&inbound.request.headers, 0)]),

@@ -25,6 +25,12 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::TransferCall { call, to } => {
             format!("an operator sends call {call} to {to}")
         }
+        OperatorCommand::PauseRecording { call, paused: true } => {
+            format!("an operator pauses the recording of call {call}")
+        }
+        OperatorCommand::PauseRecording { call, paused: false } => {
+            format!("an operator resumes the recording of call {call}")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("an operator has {from} call {to}")
         }
@@ -58,6 +64,7 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
+        GatewayEvent::Holdings(held) => format!("what there is of {} recordings", held.len()),
         GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
         GatewayEvent::Digit { call, number, digit, .. } => {
             format!("key {digit} ({number}) in call {call}")

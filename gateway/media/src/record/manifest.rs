@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::wav::FRAMES_PER_MS;
 use crate::event::Gap;
 
 /// A line that seals is shorter than this.
@@ -39,6 +40,13 @@ pub enum Line {
         blake3: String,
     },
     Gap(Gap),
+    /// From here on nothing is recorded, because somebody said so: silence of the same length.
+    Paused {
+        at_ms: u64,
+    },
+    Resumed {
+        at_ms: u64,
+    },
     /// The recording is whole. One that is resumed has more lines after this, and another.
     Sealed {
         duration_ms: u64,
@@ -54,7 +62,12 @@ pub struct Manifest {
     pub frames: u64,
     pub chunks: u32,
     pub gaps: Vec<Gap>,
+    /// Those that are over.
+    pub pauses: Vec<Gap>,
+    pub paused_at_ms: Option<u64>,
     pub sealed: bool,
+    /// BLAKE3 of the sealed file, hex.
+    pub hash: String,
     /// Bytes of whole lines; what follows is torn.
     pub bytes: u64,
 }
@@ -69,6 +82,19 @@ impl Manifest {
         }
     }
 
+    /// With the one that lasts, up to where the audio is.
+    pub fn pauses_so_far(&self) -> Vec<Gap> {
+        let mut pauses = self.pauses.clone();
+        if let Some(at_ms) = self.paused_at_ms {
+            push_gap(&mut pauses, Gap { at_ms, len_ms: self.duration_ms().saturating_sub(at_ms) });
+        }
+        pauses
+    }
+
+    pub fn duration_ms(&self) -> u64 {
+        self.frames / FRAMES_PER_MS
+    }
+
     /// Lines up to the first that is torn or unknown.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut manifest = Self::default();
@@ -78,13 +104,14 @@ impl Manifest {
             else {
                 break;
             };
-            manifest.bytes += line.len() as u64;
-            manifest.add(&parsed);
+            manifest.add(&parsed, line.len());
         }
         manifest
     }
 
-    pub fn add(&mut self, line: &Line) {
+    /// Takes in a line of so many bytes.
+    pub fn add(&mut self, line: &Line, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
         self.sealed = false;
         match line {
             Line::Begun { call, unix_ms, .. } => {
@@ -96,21 +123,38 @@ impl Manifest {
                 self.chunks = self.chunks.saturating_add(1);
             }
             Line::Gap(gap) => push_gap(&mut self.gaps, *gap),
-            Line::Sealed { .. } => self.sealed = true,
+            Line::Paused { at_ms } => self.paused_at_ms = Some(*at_ms),
+            Line::Resumed { at_ms } => {
+                if let Some(from) = self.paused_at_ms.take() {
+                    let len_ms = at_ms.saturating_sub(from);
+                    push_gap(&mut self.pauses, Gap { at_ms: from, len_ms });
+                }
+            }
+            Line::Sealed { blake3, .. } => {
+                self.sealed = true;
+                self.hash.clone_from(blake3);
+            }
         }
     }
 }
 
-/// Recordings that were begun and not sealed, with their calls.
-pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+/// The recordings of a folder.
+pub fn all(dir: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         let recording = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
-        let Some(recording) = recording.filter(|id| path == manifest_path(dir, *id)) else {
-            continue;
-        };
+        found.extend(recording.filter(|id| path == manifest_path(dir, *id)));
+    }
+    Ok(found)
+}
+
+/// Recordings that were begun and not sealed, with their calls.
+pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    for recording in all(dir)? {
+        let path = manifest_path(dir, recording);
         if is_sealed(&path)? {
             continue;
         }
@@ -119,6 +163,11 @@ pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
         }
     }
     Ok(found)
+}
+
+/// The mark beside a recording that another gateway has all of.
+pub fn copied_path(dir: &Path, recording: u64) -> PathBuf {
+    dir.join(format!("{recording:016x}.copied"))
 }
 
 /// By its last bytes: most are sealed, and need not be read whole.

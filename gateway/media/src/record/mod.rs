@@ -3,8 +3,13 @@
 //! Workers push and never wait; this thread never waits for the disk; the writer does. What finds
 //! no room on the way becomes a gap that the recording reports.
 
+pub mod board;
+pub mod copies;
 pub mod manifest;
+pub mod source;
 pub mod timeline;
+pub mod verify;
+pub mod wav;
 pub(crate) mod writer;
 
 use std::collections::HashMap;
@@ -22,6 +27,7 @@ use crate::limits::{
     PIECE_SAMPLES_MAX, PTIME_MS, RECORDER_CONTROLS_MAX, RECORDER_PIECES_MAX, WRITER_CHUNKS_MAX,
 };
 use crate::sys;
+use board::Board;
 use timeline::{Audio, Chunk, Timeline};
 
 pub use timeline::Channel;
@@ -35,6 +41,7 @@ const NS_PER_MS: u64 = 1_000_000;
 
 enum Control {
     Begin { recording: u64, call: u64, at_ns: u64, unix_ms: u64, lost: Arc<AtomicU64> },
+    Pause { recording: u64, at_ns: u64, paused: bool },
     End { recording: u64, at_ns: u64 },
     Stop,
 }
@@ -57,6 +64,8 @@ const _: () = assert!(PIECE_SAMPLES_MAX <= u8::MAX as usize);
 pub struct Tap {
     pub recording: u64,
     pub channel: Channel,
+    /// What is heard goes no further than here.
+    paused: bool,
     lost: Arc<AtomicU64>,
 }
 
@@ -64,6 +73,14 @@ impl Tap {
     /// The same recording's other or same channel.
     pub fn of(&self, channel: Channel) -> Self {
         Self { channel, ..self.clone() }
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub fn paused(self, paused: bool) -> Self {
+        Self { paused, ..self }
     }
 }
 
@@ -86,6 +103,7 @@ impl Recorder {
         dir: PathBuf,
         orphans_after: Duration,
         events: Sender<Event>,
+        board: Arc<Board>,
         publish: impl FnMut() + Send + 'static,
     ) -> io::Result<(Self, Threads)> {
         std::fs::create_dir_all(&dir)?;
@@ -96,7 +114,7 @@ impl Recorder {
         let (controls, control_inbox) = bounded(RECORDER_CONTROLS_MAX);
         let (pieces, piece_inbox) = bounded(RECORDER_PIECES_MAX);
         let (chunks, chunk_inbox) = bounded(WRITER_CHUNKS_MAX + WRITER_SPARE);
-        let writer = writer::Writer::new(dir, orphans_after, events);
+        let writer = writer::Writer::new(dir, orphans_after, events, board);
         let writer = thread::Builder::new()
             .name("media-writer".into())
             .spawn(move || writer.run(&chunk_inbox))?;
@@ -128,12 +146,18 @@ impl Recorder {
         [Channel::Left, Channel::Right].map(|channel| Tap {
             recording,
             channel,
+            paused: false,
             lost: Arc::clone(&lost),
         })
     }
 
     pub fn end(&self, recording: u64) {
         self.control(Control::End { recording, at_ns: sys::monotonic_ns() });
+    }
+
+    /// The taps are paused by whoever has them; this is for the manifest.
+    pub fn pause(&self, recording: u64, paused: bool) {
+        self.control(Control::Pause { recording, at_ns: sys::monotonic_ns(), paused });
     }
 
     /// Never waits; false if there was no room for all of it.
@@ -145,6 +169,9 @@ impl Recorder {
         timestamp: u32,
         samples: &[i16],
     ) -> bool {
+        if tap.paused {
+            return true;
+        }
         let mut timestamp = timestamp;
         for part in samples.chunks(PIECE_SAMPLES_MAX) {
             let mut samples = [0; PIECE_SAMPLES_MAX];
@@ -263,9 +290,15 @@ impl Work {
                     let (_, ended_ns) = self.ends.swap_remove(at);
                     self.finish(recording, ended_ns);
                 }
-                self.command(writer::Command::Begin { recording, call, unix_ms });
+                self.command(writer::Command::Begin { recording, call, at_ns, unix_ms });
                 self.live.insert(recording, Live { timeline: Timeline::new(at_ns), lost });
                 metrics::gauge!("tandem_media_recordings_active").set(self.live.len() as f64);
+            }
+            Control::Pause { recording, at_ns, paused } => {
+                if let Some(live) = self.live.get(&recording) {
+                    let at_frame = live.timeline.frame_at(at_ns);
+                    self.command(writer::Command::Pause { recording, at_frame, paused });
+                }
             }
             Control::End { recording, at_ns } => self.ends.push((recording, at_ns)),
             Control::Stop => self.stopped = true,

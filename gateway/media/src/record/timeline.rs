@@ -131,7 +131,7 @@ impl Timeline {
         Chunk { at_frame, bytes }
     }
 
-    fn frame_at(&self, at_ns: u64) -> u64 {
+    pub fn frame_at(&self, at_ns: u64) -> u64 {
         let elapsed_us = at_ns.saturating_sub(self.begun_ns) / 1000;
         elapsed_us * u64::from(SAMPLES_PER_MS) / 1000
     }

@@ -2,29 +2,38 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::manifest::{self, Line, Manifest, manifest_path, wav_path};
+use super::board::{Board, Place};
+use super::copies::holding;
+use super::manifest::{self, Line, Manifest, copied_path, manifest_path, wav_path};
 use super::timeline::{Chunk, FRAME_BYTES};
-use crate::event::{Event, Gap, Recorded};
-use crate::limits::{RESUME_GAP_MS_MAX, SAMPLES_PER_MS};
+use super::verify::recover;
+use super::wav::{FRAMES_PER_MS, HEADER_BYTES, bytes_of, header};
+use crate::event::{Event, Gap, Held, Holding, Recorded};
+use crate::limits::{HOLDINGS_EVERY_MS, HOLDINGS_MAX, RESUME_GAP_MS_MAX};
 
-const HEADER_BYTES: u64 = 44;
 const HASH_BLOCK_BYTES: usize = 256 * 1024;
 /// How often an event that found no room is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-const FRAMES_PER_MS: u64 = SAMPLES_PER_MS as u64;
 
 pub enum Command {
     Begin {
         recording: u64,
         call: u64,
+        at_ns: u64,
         unix_ms: u64,
+    },
+    Pause {
+        recording: u64,
+        at_frame: u64,
+        paused: bool,
     },
     /// `missing_ms` of its audio found no room on the way here.
     Chunk {
@@ -45,6 +54,9 @@ pub struct Writer {
     untold: VecDeque<Event>,
     /// When recordings that a crash left open are looked for; none once that is done.
     orphans_due: Option<Instant>,
+    /// When running recordings are told of next.
+    holdings_due: Instant,
+    board: Arc<Board>,
 }
 
 struct Recording {
@@ -58,13 +70,21 @@ struct Recording {
 }
 
 impl Writer {
-    pub fn new(dir: PathBuf, orphans_after: Duration, events: Sender<Event>) -> Self {
+    pub fn new(
+        dir: PathBuf,
+        orphans_after: Duration,
+        events: Sender<Event>,
+        board: Arc<Board>,
+    ) -> Self {
         let orphans_due = Some(Instant::now() + orphans_after);
-        Self { dir, events, open: HashMap::new(), untold: VecDeque::new(), orphans_due }
+        let holdings_due = Instant::now() + Duration::from_millis(HOLDINGS_EVERY_MS);
+        let (open, untold) = (HashMap::new(), VecDeque::new());
+        Self { dir, events, open, untold, orphans_due, holdings_due, board }
     }
 
     /// Ends when the recorder has gone, and finishes what is open.
     pub fn run(mut self, commands: &Receiver<Command>) {
+        self.find_uncopied();
         loop {
             match commands.recv_timeout(RETRY) {
                 Ok(command) => self.handle(command),
@@ -75,6 +95,10 @@ impl Writer {
                 self.orphans_due = None;
                 self.finish_orphans();
             }
+            if self.board.wants_more() {
+                self.find_uncopied();
+            }
+            self.tell_holdings();
             self.tell();
         }
         let open: Vec<u64> = self.open.keys().copied().collect();
@@ -86,21 +110,42 @@ impl Writer {
 
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Begin { recording, call, unix_ms } => {
+            Command::Begin { recording, call, at_ns, unix_ms } => {
+                // A mark that another gateway has all of it holds no more.
+                let unmarked = std::fs::remove_file(copied_path(&self.dir, recording));
+                if let Err(error) = unmarked.or_else(unless_missing) {
+                    failed(recording, "can't be begun", &error);
+                    return;
+                }
                 match Recording::open(&self.dir, recording, call, unix_ms) {
                     Ok(opened) => {
+                        self.board.begin(recording, at_ns, opened.offset, opened.place());
                         self.open.insert(recording, opened);
                     }
                     Err(error) => failed(recording, "can't be begun", &error),
                 }
             }
             Command::Chunk { recording, chunk, missing_ms } => {
-                if let Some(open) = self.open.get_mut(&recording)
-                    && let Err(error) = open.append(&chunk, missing_ms)
-                    && !std::mem::replace(&mut open.failed, true)
-                {
-                    failed(recording, "has a gap, its audio can't be written", &error);
+                let Some(open) = self.open.get_mut(&recording) else { return };
+                let written = open.append(&chunk, missing_ms).or_else(|error| {
+                    // The hole reads as silence, whatever was written of it.
+                    open.cut_tail().and(Err(error))
+                });
+                match written {
+                    Ok(()) => open.failed = false,
+                    Err(error) if !std::mem::replace(&mut open.failed, true) => {
+                        failed(recording, "has a gap, its audio can't be written", &error);
+                    }
+                    Err(_) => {}
                 }
+                self.board.wrote(recording, open.place());
+            }
+            Command::Pause { recording, at_frame, paused } => {
+                let Some(open) = self.open.get_mut(&recording) else { return };
+                if let Err(error) = open.pause(at_frame, paused) {
+                    failed(recording, "can't say that it is paused", &error);
+                }
+                self.board.wrote(recording, open.place());
             }
             Command::Finish { recording } => self.finish(recording),
         }
@@ -108,17 +153,21 @@ impl Writer {
 
     fn finish(&mut self, recording: u64) {
         let Some(mut open) = self.open.remove(&recording) else { return };
-        match open.seal() {
+        let sealed = open.seal();
+        self.board.end(recording, open.place(), sealed.is_ok());
+        match sealed {
             Ok(hash) => {
                 metrics::counter!("tandem_media_recordings_finished_total").increment(1);
                 self.untold.push_back(Event::Recorded(Recorded {
                     call: open.call,
                     recording,
-                    duration_ms: open.manifest.frames / FRAMES_PER_MS,
+                    duration_ms: open.manifest.duration_ms(),
                     chunks: open.manifest.chunks,
                     gaps: open.manifest.gaps,
                     hash,
                     path: wav_path(&self.dir, recording),
+                    pauses: open.manifest.pauses,
+                    begun_unix_ms: open.manifest.begun_unix_ms.unwrap_or(0),
                 }));
             }
             Err(error) => failed(recording, "can't be finished", &error),
@@ -148,6 +197,41 @@ impl Writer {
         }
     }
 
+    /// Those that another gateway may not have, for whoever copies.
+    fn find_uncopied(&self) {
+        if !self.board.is_wanted() {
+            return;
+        }
+        let found = manifest::all(&self.dir).and_then(|all| {
+            for recording in all {
+                if self.open.contains_key(&recording)
+                    || copied_path(&self.dir, recording).try_exists()?
+                {
+                    continue;
+                }
+                let Manifest { bytes, frames, sealed, .. } =
+                    Manifest::read(&manifest_path(&self.dir, recording))?;
+                self.board.found(recording, Place { bytes, frames }, sealed);
+            }
+            Ok(())
+        });
+        if let Err(error) = found {
+            tracing::error!(%error, "TD0310 recordings that have no copy can't be looked for");
+        }
+    }
+
+    /// All that run, in one event now and then.
+    fn tell_holdings(&mut self) {
+        if Instant::now() < self.holdings_due {
+            return;
+        }
+        self.holdings_due = Instant::now() + Duration::from_millis(HOLDINGS_EVERY_MS);
+        let running = |(id, open): (&u64, &Recording)| holding(*id, &open.manifest, Held::Running);
+        let told: Vec<Holding> = self.open.iter().filter_map(running).collect();
+        let parts = told.chunks(HOLDINGS_MAX).map(|part| Event::Recording(part.to_vec()));
+        self.untold.extend(parts);
+    }
+
     fn tell(&mut self) {
         while let Some(event) = self.untold.pop_front() {
             if let Err(crossbeam_channel::TrySendError::Full(event)) = self.events.try_send(event) {
@@ -161,33 +245,35 @@ impl Writer {
 impl Recording {
     /// A recording that is there already is gone on with: the time between is a gap.
     fn open(dir: &Path, recording: u64, call: u64, unix_ms: u64) -> io::Result<Self> {
-        let path = manifest_path(dir, recording);
-        let mut manifest = Manifest::read(&path)?;
+        let manifest = recover(dir, recording)?;
         let open = |path: &Path| {
             OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)
         };
-        let mut lines = open(&path)?;
+        let lines = open(&manifest_path(dir, recording))?;
         lines.set_len(manifest.bytes)?;
-        lines.seek(SeekFrom::End(0))?;
         let wav = open(&wav_path(dir, recording))?;
         let offset = match manifest.begun_unix_ms {
             Some(begun) => {
                 let elapsed_ms = unix_ms.saturating_sub(begun);
-                let recorded_ms = manifest.frames / FRAMES_PER_MS;
+                let recorded_ms = manifest.duration_ms();
                 elapsed_ms.clamp(recorded_ms, recorded_ms + RESUME_GAP_MS_MAX) * FRAMES_PER_MS
             }
-            None => {
-                let name = format!("{recording:016x}");
-                let begun = Line::Begun { recording: name, call, unix_ms };
-                write_line(&mut lines, &begun)?;
-                manifest.add(&begun);
-                0
-            }
+            None => 0,
         };
         let offset = offset.max(manifest.frames);
-        let opened = Self { call, wav, lines, manifest, offset, failed: false };
+        let is_new = manifest.begun_unix_ms.is_none();
+        let mut opened = Self { call, wav, lines, manifest, offset, failed: false };
+        opened.cut_tail()?;
         opened.write_header()?;
+        if is_new {
+            let name = format!("{recording:016x}");
+            opened.add(&Line::Begun { recording: name, call, unix_ms })?;
+        }
         Ok(opened)
+    }
+
+    fn place(&self) -> Place {
+        Place { bytes: self.manifest.bytes, frames: self.manifest.frames }
     }
 
     /// Audio first, then the header that makes it part of the file, then the line that vouches
@@ -196,7 +282,7 @@ impl Recording {
         let at_frame = self.offset + chunk.at_frame;
         assert!(at_frame >= self.manifest.frames, "chunks come in order");
         let frames = (chunk.bytes.len() / FRAME_BYTES) as u64;
-        self.wav.write_all_at(&chunk.bytes, HEADER_BYTES + at_frame * FRAME_BYTES as u64)?;
+        self.wav.write_all_at(&chunk.bytes, HEADER_BYTES + bytes_of(at_frame))?;
         if at_frame > self.manifest.frames {
             // What is skipped in the file reads as zeros, which is silence.
             let from = self.manifest.frames;
@@ -220,15 +306,31 @@ impl Recording {
         Ok(())
     }
 
+    /// Nothing stays in the file that no line vouches for: it would come to lie in a gap.
+    fn cut_tail(&self) -> io::Result<()> {
+        self.wav.set_len(HEADER_BYTES + bytes_of(self.manifest.frames))
+    }
+
+    fn pause(&mut self, at_frame: u64, paused: bool) -> io::Result<()> {
+        let at_ms = (self.offset + at_frame) / FRAMES_PER_MS;
+        match (paused, self.manifest.paused_at_ms) {
+            (true, None) => self.add(&Line::Paused { at_ms }),
+            (false, Some(from)) => self.add(&Line::Resumed { at_ms: at_ms.max(from) }),
+            // A recording that was resumed by a later life of the process is paused already.
+            (true, Some(_)) | (false, None) => Ok(()),
+        }
+    }
+
     fn seal(&mut self) -> io::Result<[u8; 32]> {
+        let duration_ms = self.manifest.duration_ms();
+        if let Some(from) = self.manifest.paused_at_ms {
+            self.add(&Line::Resumed { at_ms: duration_ms.max(from) })?;
+        }
         self.write_header()?;
-        self.wav.set_len(HEADER_BYTES + self.manifest.frames * FRAME_BYTES as u64)?;
+        self.cut_tail()?;
         self.wav.sync_data()?;
         let hash = self.hash()?;
-        self.add(&Line::Sealed {
-            duration_ms: self.manifest.frames / FRAMES_PER_MS,
-            blake3: hash.to_hex().to_string(),
-        })?;
+        self.add(&Line::Sealed { duration_ms, blake3: hash.to_hex().to_string() })?;
         self.lines.sync_data()?;
         Ok(*hash.as_bytes())
     }
@@ -246,9 +348,12 @@ impl Recording {
         }
     }
 
+    /// Where the last whole line ends, so that one that was torn by a full disk is written over.
     fn add(&mut self, line: &Line) -> io::Result<()> {
-        write_line(&mut self.lines, line)?;
-        self.manifest.add(line);
+        let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
+        text.push(b'\n');
+        self.lines.write_all_at(&text, self.manifest.bytes)?;
+        self.manifest.add(line, text.len());
         Ok(())
     }
 
@@ -257,33 +362,11 @@ impl Recording {
     }
 }
 
-fn write_line(lines: &mut File, line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
-    text.push(b'\n');
-    lines.write_all(&text)
-}
-
-/// RIFF/WAVE, PCM, two channels, 8000 Hz, 16 bits. The sizes stop at what 32 bits can say: 37 h.
-fn header(frames: u64) -> [u8; HEADER_BYTES as usize] {
-    let data =
-        u32::try_from(frames * FRAME_BYTES as u64).unwrap_or(u32::MAX - 36).min(u32::MAX - 36);
-    let mut header = [0; HEADER_BYTES as usize];
-    header[0..4].copy_from_slice(b"RIFF");
-    header[4..8].copy_from_slice(&(data + 36).to_le_bytes());
-    header[8..16].copy_from_slice(b"WAVEfmt ");
-    header[16..20].copy_from_slice(&16_u32.to_le_bytes());
-    header[20..22].copy_from_slice(&1_u16.to_le_bytes());
-    header[22..24].copy_from_slice(&2_u16.to_le_bytes());
-    header[24..28].copy_from_slice(&8000_u32.to_le_bytes());
-    header[28..32].copy_from_slice(&(8000 * FRAME_BYTES as u32).to_le_bytes());
-    header[32..34].copy_from_slice(&(FRAME_BYTES as u16).to_le_bytes());
-    header[34..36].copy_from_slice(&16_u16.to_le_bytes());
-    header[36..40].copy_from_slice(b"data");
-    header[40..44].copy_from_slice(&data.to_le_bytes());
-    header
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn failed(recording: u64, what: &str, error: &io::Error) {
     metrics::counter!("tandem_media_recording_errors_total").increment(1);
-    tracing::error!(recording = format!("{recording:016x}"), %error, "the recording {what}");
+    tracing::error!(recording = format!("{recording:016x}"), %error, "TD0310 the recording {what}");
 }

@@ -251,6 +251,8 @@ fn recording_is_sealed_after_its_call_with_its_gaps() {
         gaps: vec![Gap { at_ms: 4_000, len_ms: 60 }],
         hash: "b1a2e3".into(),
         bytes: 288_044,
+        pauses: Vec::new(),
+        began_at: None,
     }));
     assert_eq!(reply, Reply::Done);
     let key = (rows::RECORDINGS, recording.0.to_be_bytes().to_vec());

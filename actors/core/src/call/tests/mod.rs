@@ -12,6 +12,7 @@ mod outbound;
 mod protection;
 mod reason;
 mod redirect;
+mod recording;
 mod refused;
 mod session_timer;
 mod transfer;

@@ -11,6 +11,7 @@ use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
 use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response};
 
+use super::row_generators::manifest;
 use super::values;
 use crate::call::leg::Media;
 use crate::call::protection::Protection;
@@ -345,8 +346,9 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
             let response = Box::new(response);
             GatewayEvent::Response { branch, response, answer }
         });
-    let recorded = (call_id(), recording_id(), gaps(), text(), any::<(u64, u32, u64)>()).prop_map(
-        |(call, recording, gaps, hash, (duration_ms, chunks, bytes))| {
+    let spans = (gaps(), gaps(), option::of(millis()));
+    let recorded = (call_id(), recording_id(), spans, text(), any::<(u64, u32, u64)>()).prop_map(
+        |(call, recording, (gaps, pauses, began_at), hash, (duration_ms, chunks, bytes))| {
             GatewayEvent::Recorded(Recorded {
                 call,
                 recording,
@@ -355,6 +357,8 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
                 gaps,
                 hash,
                 bytes,
+                pauses,
+                began_at,
             })
         },
     );
@@ -374,6 +378,7 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
             .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
         recorded,
         quality().prop_map(GatewayEvent::Quality),
+        vec(manifest(), 0..3).prop_map(GatewayEvent::Holdings),
         (call_id(), leg_id(), any::<u64>(), digit(), any::<u32>()).prop_map(
             |(call, leg, number, digit, duration_ms)| {
                 GatewayEvent::Digit { call, leg, number, digit, duration_ms }
@@ -425,6 +430,8 @@ pub fn operator() -> impl Strategy<Value = OperatorCommand> {
         call_id().prop_map(|call| OperatorCommand::ReleaseCall { call }),
         (agent_id(), text()).prop_map(|(from, to)| OperatorCommand::Originate { from, to }),
         (call_id(), text()).prop_map(|(call, to)| OperatorCommand::TransferCall { call, to }),
+        (call_id(), any::<bool>())
+            .prop_map(|(call, paused)| OperatorCommand::PauseRecording { call, paused }),
     ]
 }
 
@@ -490,8 +497,8 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         role,
         keys,
     });
-    let recording = (recording_id(), leg_id(), leg_id())
-        .prop_map(|(id, left, right)| RecordingPlan { id, left, right });
+    let recording = (recording_id(), leg_id(), leg_id(), any::<bool>())
+        .prop_map(|(id, left, right, paused)| RecordingPlan { id, left, right, paused });
     let plan = (call_id(), any::<u64>(), vec(leg, 0..3), option::of(recording))
         .prop_map(|(call, version, legs, recording)| MediaPlan { call, version, legs, recording });
     let body = prop_oneof![

@@ -127,13 +127,14 @@ pub fn call() -> impl Strategy<Value = Call> {
     let moments = (millis(), moment(), moment(), moment());
     let said = (option::of(text()), option::of(text()));
     let moves = (option::of(run()), vec(transfer(), 0..3), q850(), said);
-    let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
+    let recording = (option::of(recording_id()), any::<bool>());
+    let rest = (any::<u32>(), any::<u64>(), recording, moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, moves) = rest;
+            let (takeovers, media_version, (recording, recording_paused), moves) = rest;
             let (flow, transfers, q850, (asserted, diverted_from)) = moves;
             Call {
                 id,
@@ -153,6 +154,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 takeovers,
                 media_version,
                 recording,
+                recording_paused,
                 flow,
                 transfers,
                 q850,
@@ -333,17 +335,24 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
 }
 
 pub fn manifest() -> impl Strategy<Value = Manifest> {
-    let numbers = any::<(u64, u32, bool)>();
-    (recording_id(), call_id(), gateway_id(), gaps(), text(), numbers).prop_map(
-        |(recording, call, gateway, gaps, hash, (duration_ms, chunks, sealed))| Manifest {
-            recording,
-            call,
-            gateway,
-            duration_ms,
-            chunks,
-            gaps,
-            sealed,
-            hash,
+    let numbers = any::<(u64, u32, bool, bool)>();
+    let spans = (gaps(), gaps(), option::of(millis()));
+    (recording_id(), call_id(), gateway_id(), spans, text(), numbers).prop_map(
+        |(recording, call, gateway, spans, hash, numbers)| {
+            let ((gaps, pauses, began_at), (duration_ms, chunks, sealed, cut)) = (spans, numbers);
+            Manifest {
+                recording,
+                call,
+                gateway,
+                duration_ms,
+                chunks,
+                gaps,
+                sealed,
+                hash,
+                pauses,
+                cut,
+                began_at,
+            }
         },
     )
 }

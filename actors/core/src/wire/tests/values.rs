@@ -216,6 +216,10 @@ fn originate() -> OperatorCommand {
     OperatorCommand::Originate { from: agent_id(), to: "4001".into() }
 }
 
+fn pause() -> OperatorCommand {
+    OperatorCommand::PauseRecording { call: CALL, paused: true }
+}
+
 fn transfer() -> OperatorCommand {
     OperatorCommand::TransferCall { call: CALL, to: "1002".into() }
 }
@@ -228,6 +232,7 @@ pub fn answered() -> Cases<Answered> {
     vec![
         ("done", answered(originate(), answered::Outcome::Done { json })),
         ("transfer", answered(transfer(), answered::Outcome::Done { json: Vec::new() })),
+        ("paused", answered(pause(), answered::Outcome::Done { json: Vec::new() })),
         ("not_found", answered(release, answered::Outcome::NotFound { what: "call 1".into() })),
         ("refused", answered(ready, answered::Outcome::Refused { sentence: "no phone".into() })),
     ]
@@ -266,6 +271,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("trim", Command::Trim),
         ("originate", Command::Operator(originate())),
         ("transfer_call", Command::Operator(transfer())),
+        ("pause_recording", Command::Operator(pause())),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
@@ -358,8 +364,25 @@ pub fn events() -> Cases<GatewayEvent> {
                 gaps: vec![Gap { at_ms: 4_000, len_ms: 60 }],
                 hash: "b1a2e3".into(),
                 bytes: 288_044,
+                pauses: Vec::new(),
+                began_at: None,
             }),
         ),
+        (
+            "recorded_with_pauses",
+            GatewayEvent::Recorded(Recorded {
+                call: CALL,
+                recording: RECORDING,
+                duration_ms: 9_000,
+                chunks: 9,
+                gaps: Vec::new(),
+                hash: "b1a2e3".into(),
+                bytes: 288_044,
+                pauses: vec![Gap { at_ms: 2_000, len_ms: 1_500 }],
+                began_at: Some(AT),
+            }),
+        ),
+        ("holdings", GatewayEvent::Holdings(manifests().into_iter().map(|(_, m)| m).collect())),
         ("quality", GatewayEvent::Quality(quality())),
         ("quality_bare", GatewayEvent::Quality(bare_quality())),
         (
@@ -451,7 +474,12 @@ pub fn effects() -> Cases<Effect> {
             leg(5, Source::Leg(LegId(4))),
             leg(6, Source::Prompt(prompt)),
         ],
-        recording: Some(RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG }),
+        recording: Some(RecordingPlan {
+            id: RECORDING,
+            left: LEG,
+            right: OTHER_LEG,
+            paused: false,
+        }),
     };
     let told = |n, role| MediaLeg { role: Some(role), ..leg(n, Source::Silence) };
     let roles = MediaPlan {
@@ -465,6 +493,8 @@ pub fn effects() -> Cases<Effect> {
         legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
         ..roles.clone()
     };
+    let paused = RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, paused: true };
+    let paused = MediaPlan { legs: Vec::new(), recording: Some(paused), ..plan.clone() };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let send = |carrier| Body::Send { request: request().into(), destination, carrier };
     let bodies = vec![
@@ -475,6 +505,7 @@ pub fn effects() -> Cases<Effect> {
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
         ("media_with_keys", Body::Media(protected)),
+        ("media_paused", Body::Media(paused)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };
@@ -565,6 +596,7 @@ pub fn calls() -> Cases<Call> {
         takeovers: 0,
         media_version: 1,
         recording: None,
+        recording_paused: false,
         flow: None,
         transfers: Vec::new(),
         q850: None,
@@ -634,6 +666,11 @@ pub fn calls() -> Cases<Call> {
     offered.media.protection = keys(None, true);
     let queue = CallState::Queued { queue: "support".into() };
     let protected = call(queue, vec![protected, offered]);
+    let paused = Call {
+        recording: Some(RECORDING),
+        recording_paused: true,
+        ..call(CallState::Connected { leg: LEG }, vec![inbound(LEG, LegState::Active)])
+    };
     let mut ending = call(
         CallState::Ending,
         vec![
@@ -708,6 +745,7 @@ pub fn calls() -> Cases<Call> {
         ("routing", routing),
         ("transferred", transferred),
         ("protected", protected),
+        ("paused", paused),
     ]
 }
 
@@ -852,16 +890,7 @@ pub fn cdrs() -> Cases<Cdr> {
 }
 
 pub fn manifests() -> Cases<Manifest> {
-    let begun = Manifest {
-        recording: RECORDING,
-        call: CALL,
-        gateway: gateway_id(),
-        duration_ms: 0,
-        chunks: 0,
-        gaps: Vec::new(),
-        sealed: false,
-        hash: String::new(),
-    };
+    let begun = Manifest { began_at: None, ..Manifest::new(RECORDING, CALL, gateway_id(), AT) };
     let sealed = Manifest {
         duration_ms: 9_000,
         chunks: 9,
@@ -870,5 +899,13 @@ pub fn manifests() -> Cases<Manifest> {
         hash: "b1a2e3".into(),
         ..begun.clone()
     };
-    vec![("begun", begun), ("sealed", sealed)]
+    let cut = Manifest {
+        duration_ms: 4_000,
+        chunks: 4,
+        hash: "b1a2e3".into(),
+        pauses: vec![Gap { at_ms: 1_000, len_ms: 500 }],
+        cut: true,
+        ..Manifest::new(RECORDING, CALL, gateway_id(), AT)
+    };
+    vec![("begun", begun), ("sealed", sealed), ("cut", cut)]
 }

@@ -82,6 +82,8 @@ impl Simulation {
                 gaps: Vec::new(),
                 hash: format!("{id}"),
                 bytes: 44,
+                pauses: Vec::new(),
+                began_at: None,
             };
             self.gateways[g].state.control.on_media(GatewayEvent::Recorded(recorded));
         }
