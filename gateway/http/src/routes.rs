@@ -28,6 +28,8 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
         .route("/v1/calls/{id}/trace", get(trace::of_call))
         .route("/v1/calls/{id}/transfer", post(v1::transfer))
+        .route("/v1/calls/{id}/consult", post(v1::consult).delete(v1::cancel_consult))
+        .route("/v1/calls/{id}/consult/complete", post(v1::complete_consult))
         .route("/v1/queues", get(v1::queues))
         .route("/v1/queues/{name}", get(v1::queue))
         .route("/v1/agents", get(v1::agents))

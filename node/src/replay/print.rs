@@ -103,6 +103,15 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::TransferCall { call, to } => {
             format!("operator: call {call} shall go to {to}")
         }
+        OperatorCommand::Consult { call, to } => {
+            format!("operator: the agent of call {call} shall ask {to}")
+        }
+        OperatorCommand::CompleteConsult { call } => {
+            format!("operator: call {call} shall go to who is asked")
+        }
+        OperatorCommand::CancelConsult { call } => {
+            format!("operator: the agent shall be back in call {call}")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("operator: extension {from} shall call {to}")
         }

@@ -205,7 +205,11 @@ impl Desk {
         let agent = match &command {
             OperatorCommand::SetAgentState { agent, .. } => Some(agent.clone()),
             OperatorCommand::ReleaseCall { .. } => None,
-            OperatorCommand::Originate { .. } | OperatorCommand::TransferCall { .. } => {
+            OperatorCommand::Originate { .. }
+            | OperatorCommand::TransferCall { .. }
+            | OperatorCommand::Consult { .. }
+            | OperatorCommand::CompleteConsult { .. }
+            | OperatorCommand::CancelConsult { .. } => {
                 return Err(Status::invalid_argument("this command needs a key"));
             }
         };
@@ -266,6 +270,16 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::TransferCall(asked) => {
             let call = asked.call.parse::<CallId>().ok();
             call.map(|call| OperatorCommand::TransferCall { call, to: asked.to })
+        }
+        pb::execute_request::Command::ConsultCall(asked) => {
+            let call = asked.call.parse::<CallId>().ok();
+            call.map(|call| OperatorCommand::Consult { call, to: asked.to })
+        }
+        pb::execute_request::Command::CompleteConsult(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CompleteConsult { call })
+        }
+        pb::execute_request::Command::CancelConsult(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CancelConsult { call })
         }
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })

@@ -4,6 +4,7 @@ pub mod leg;
 pub mod state;
 
 pub(crate) mod connect;
+pub(crate) mod consult;
 pub(crate) mod ending;
 pub(crate) mod inbound;
 pub(crate) mod indialog;

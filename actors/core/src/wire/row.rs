@@ -7,6 +7,7 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::{Millis, Request};
 
+use super::consult::consult_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
@@ -31,6 +32,10 @@ impl Encode for Call {
                 to.fixed(2, leg.0);
             }),
             CallState::Connected { leg } => to.some_fixed(5, Some(leg.0)),
+            CallState::Consulting { leg, consulted } => to.delimited(32, |to| {
+                to.fixed(1, leg.0);
+                to.fixed(2, consulted.0);
+            }),
             CallState::Ending => to.flag(6, true),
         }
         to.text(7, &self.gateway.0);
@@ -50,6 +55,7 @@ impl Encode for Call {
         to.some_fixed(21, self.recording.map(|recording| recording.0));
         to.some_message(22, self.flow.as_ref());
         to.messages(31, &self.transfers);
+        to.some_message(33, self.consult.as_ref());
     }
 }
 
@@ -84,6 +90,9 @@ impl Call {
                 CallState::Dialing { agent: dialing.agent.into(), leg: LegId(dialing.leg) }
             }
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
+            From::Consulting(of) => {
+                CallState::Consulting { leg: LegId(of.leg), consulted: LegId(of.consulted) }
+            }
             From::Ending(_) => CallState::Ending,
         };
         Ok(Self {
@@ -110,6 +119,7 @@ impl Call {
             recording: call.recording.map(RecordingId),
             flow: call.flow.map(TryInto::try_into).transpose()?,
             transfers: transfers_from(call.transfers)?,
+            consult: call.consult.map(consult_from).transpose()?,
         })
     }
 }
@@ -230,6 +240,7 @@ impl Encode for Transfer {
             Outcome::CameBack { status } => to.uint(6, status),
             Outcome::WentOver | Outcome::Ended => {}
         }
+        to.flag(7, self.attended);
     }
 }
 
@@ -242,7 +253,13 @@ pub(crate) fn transfers_from(rows: Vec<proto::Transfer>) -> Result<Vec<Transfer>
             "ended" => Outcome::Ended,
             other => return Err(Error::Unknown("outcome of a transfer", other.to_owned())),
         };
-        Ok(Transfer { at: Millis(row.at), agent: row.agent.into(), to: row.to, outcome })
+        Ok(Transfer {
+            at: Millis(row.at),
+            agent: row.agent.into(),
+            to: row.to,
+            attended: row.attended,
+            outcome,
+        })
     };
     rows.into_iter().map(transfer).collect()
 }

@@ -6,7 +6,7 @@ use super::Rejection;
 use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
-use crate::call::{ending, inbound, indialog, media, originate, outbound, transfer};
+use crate::call::{consult, ending, inbound, indialog, media, originate, outbound, transfer};
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
 use crate::command::{GatewayEvent, Login, OperatorCommand, Origin};
@@ -142,6 +142,9 @@ pub(super) fn operator(draft: &mut Draft<'_>, command: &OperatorCommand) -> Resu
         OperatorCommand::ReleaseCall { call } => ending::on_operator_release(draft, *call),
         OperatorCommand::Originate { from, to } => originate::on_originate(draft, from, to),
         OperatorCommand::TransferCall { call, to } => transfer::on_transfer(draft, *call, to),
+        OperatorCommand::Consult { call, to } => consult::on_consult(draft, *call, to),
+        OperatorCommand::CompleteConsult { call } => consult::on_complete(draft, *call),
+        OperatorCommand::CancelConsult { call } => consult::on_cancel(draft, *call),
     }
 }
 

@@ -39,6 +39,7 @@ pub enum For {
     PastCheck,
     Key,
     Transfer,
+    Consult,
 }
 
 #[derive(Debug)]

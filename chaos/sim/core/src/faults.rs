@@ -401,6 +401,7 @@ impl Simulation {
             }
         }
         self.transfer_one();
+        self.consult_one();
         self.schedule.put(self.now + DESK_MS, Event::Desk);
     }
 }

@@ -69,6 +69,9 @@ fn operator(command: &OperatorCommand) -> u64 {
         OperatorCommand::ReleaseCall { call } => of(&[5, call.0]),
         OperatorCommand::TransferCall { call, to } => of(&[9, call.0, text(to)]),
         OperatorCommand::Originate { from, to } => of(&[8, text(&from.0), text(to)]),
+        OperatorCommand::Consult { call, to } => of(&[61, call.0, text(to)]),
+        OperatorCommand::CompleteConsult { call } => of(&[62, call.0]),
+        OperatorCommand::CancelConsult { call } => of(&[63, call.0]),
     }
 }
 

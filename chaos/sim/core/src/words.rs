@@ -25,6 +25,15 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::TransferCall { call, to } => {
             format!("an operator sends call {call} to {to}")
         }
+        OperatorCommand::Consult { call, to } => {
+            format!("the agent of call {call} asks {to}")
+        }
+        OperatorCommand::CompleteConsult { call } => {
+            format!("call {call} goes to who is asked")
+        }
+        OperatorCommand::CancelConsult { call } => {
+            format!("the agent goes back to the caller of {call}")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("an operator has {from} call {to}")
         }

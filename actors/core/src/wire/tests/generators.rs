@@ -388,6 +388,9 @@ pub fn operator() -> impl Strategy<Value = OperatorCommand> {
         call_id().prop_map(|call| OperatorCommand::ReleaseCall { call }),
         (agent_id(), text()).prop_map(|(from, to)| OperatorCommand::Originate { from, to }),
         (call_id(), text()).prop_map(|(call, to)| OperatorCommand::TransferCall { call, to }),
+        (call_id(), text()).prop_map(|(call, to)| OperatorCommand::Consult { call, to }),
+        call_id().prop_map(|call| OperatorCommand::CompleteConsult { call }),
+        call_id().prop_map(|call| OperatorCommand::CancelConsult { call }),
     ]
 }
 

@@ -12,7 +12,7 @@ use super::generators::{
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Refer, Role, State as LegState};
-use crate::call::state::{Call, Outcome, State as CallState, Transfer};
+use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
@@ -77,12 +77,22 @@ fn transfer() -> impl Strategy<Value = Transfer> {
         any::<u16>().prop_map(|status| Outcome::CameBack { status }),
         Just(Outcome::Ended),
     ];
-    (millis(), agent_id(), text(), outcome).prop_map(|(at, agent, to, outcome)| Transfer {
-        at,
-        agent,
-        to,
-        outcome,
-    })
+    (millis(), agent_id(), text(), any::<bool>(), outcome).prop_map(
+        |(at, agent, to, attended, outcome)| Transfer { at, agent, to, attended, outcome },
+    )
+}
+
+fn consult() -> impl Strategy<Value = Consult> {
+    let outcome = prop_oneof![
+        Just(Consulted::Pending),
+        Just(Consulted::Completed),
+        Just(Consulted::Cancelled),
+        any::<u16>().prop_map(|status| Consulted::Failed { status }),
+        Just(Consulted::HungUp),
+        Just(Consulted::Ended),
+    ];
+    (millis(), agent_id(), agent_id(), outcome)
+        .prop_map(|(at, agent, to, outcome)| Consult { at, agent, to, outcome })
 }
 
 pub fn call() -> impl Strategy<Value = Call> {
@@ -92,6 +102,8 @@ pub fn call() -> impl Strategy<Value = Call> {
         queue_id().prop_map(|queue| CallState::Queued { queue }),
         (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
         leg_id().prop_map(|leg| CallState::Connected { leg }),
+        (leg_id(), leg_id())
+            .prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
         Just(CallState::Ending),
     ];
     let names = (call_id(), gateway_id(), text(), text());
@@ -103,14 +115,14 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let moves = (option::of(run()), vec(transfer(), 0..3));
+    let moves = (option::of(run()), vec(transfer(), 0..3), option::of(consult()));
     let rest = (any::<u32>(), any::<u64>(), option::of(recording_id()), moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
         |(state, legs, names, parties, moments, rest)| {
             let (id, gateway, from, to) = names;
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
-            let (takeovers, media_version, recording, (flow, transfers)) = rest;
+            let (takeovers, media_version, recording, (flow, transfers, consult)) = rest;
             Call {
                 id,
                 state,
@@ -131,6 +143,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 recording,
                 flow,
                 transfers,
+                consult,
             }
         },
     )

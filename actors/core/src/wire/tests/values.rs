@@ -12,7 +12,7 @@ use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::refused::Refused;
-use crate::call::state::{Call, Outcome, State as CallState, Transfer};
+use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::{
@@ -173,6 +173,10 @@ fn transfer() -> OperatorCommand {
     OperatorCommand::TransferCall { call: CALL, to: "1002".into() }
 }
 
+fn consult() -> OperatorCommand {
+    OperatorCommand::Consult { call: CALL, to: "1002".into() }
+}
+
 pub fn answered() -> Cases<Answered> {
     let answered = |command, outcome| Answered { key: "k".into(), until: AT, command, outcome };
     let json = br#"{"id":"1"}"#.to_vec();
@@ -181,6 +185,21 @@ pub fn answered() -> Cases<Answered> {
     vec![
         ("done", answered(originate(), answered::Outcome::Done { json })),
         ("transfer", answered(transfer(), answered::Outcome::Done { json: Vec::new() })),
+        ("consult", answered(consult(), answered::Outcome::Done { json: Vec::new() })),
+        (
+            "complete",
+            answered(
+                OperatorCommand::CompleteConsult { call: CALL },
+                answered::Outcome::Done { json: Vec::new() },
+            ),
+        ),
+        (
+            "cancel",
+            answered(
+                OperatorCommand::CancelConsult { call: CALL },
+                answered::Outcome::Done { json: Vec::new() },
+            ),
+        ),
         ("not_found", answered(release, answered::Outcome::NotFound { what: "call 1".into() })),
         ("refused", answered(ready, answered::Outcome::Refused { sentence: "no phone".into() })),
     ]
@@ -218,6 +237,9 @@ pub fn envelopes() -> Cases<Envelope> {
         ("trim", Command::Trim),
         ("originate", Command::Operator(originate())),
         ("transfer_call", Command::Operator(transfer())),
+        ("consult_call", Command::Operator(consult())),
+        ("complete_consult", Command::Operator(OperatorCommand::CompleteConsult { call: CALL })),
+        ("cancel_consult", Command::Operator(OperatorCommand::CancelConsult { call: CALL })),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
@@ -475,7 +497,10 @@ fn transfers() -> Vec<Transfer> {
         Outcome::Pending { leg: None },
         Outcome::Pending { leg: Some(OTHER_LEG) },
     ]
-    .map(|outcome| Transfer { at: AT, agent: agent_id(), to: "1002".into(), outcome })
+    .map(|outcome| {
+        let attended = outcome == Outcome::WentOver;
+        Transfer { at: AT, agent: agent_id(), to: "1002".into(), attended, outcome }
+    })
     .into()
 }
 
@@ -501,6 +526,7 @@ pub fn calls() -> Cases<Call> {
         recording: None,
         flow: None,
         transfers: Vec::new(),
+        consult: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -535,6 +561,25 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), up.clone()],
         )
     };
+    let asked = |outcome| {
+        Some(Consult { at: AT, agent: agent_id(), to: "1002".into(), outcome })
+    };
+    let mut colleague = target_of(&up);
+    colleague.id = LegId(7);
+    let consulting = Call {
+        state: CallState::Consulting { leg: OTHER_LEG, consulted: LegId(7) },
+        legs: vec![inbound(LEG, LegState::Active), up.clone(), colleague],
+        consult: asked(Consulted::Pending),
+        ..connected.clone()
+    };
+    let consulted = |outcome| Call { consult: asked(outcome), ..connected.clone() };
+    let consulted = [
+        ("completed", consulted(Consulted::Completed)),
+        ("cancelled", consulted(Consulted::Cancelled)),
+        ("failed", consulted(Consulted::Failed { status: 486 })),
+        ("hung_up", consulted(Consulted::HungUp)),
+        ("ended", consulted(Consulted::Ended)),
+    ];
     let mut releasing = inbound(LEG, LegState::Releasing);
     (releasing.bye_branch, releasing.release_at) = (Some("z9hG4bKc".into()), Some(AT));
     releasing.media.port = 0;
@@ -590,7 +635,7 @@ pub fn calls() -> Cases<Call> {
         }),
         ..echo.clone()
     };
-    vec![
+    let mut cases = vec![
         ("in_flow", echo.clone()),
         ("queued", queued.clone()),
         ("dialing", dialing.clone()),
@@ -604,7 +649,16 @@ pub fn calls() -> Cases<Call> {
         ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
         ("routing", routing),
         ("transferred", transferred),
-    ]
+        ("consulting", consulting),
+    ];
+    cases.extend(consulted);
+    cases
+}
+
+/// The leg of an extension that was dialled.
+fn target_of(up: &Leg) -> Leg {
+    let role = Role::Callee { agent: agent_id(), offer: OFFER, ring_until: AT };
+    Leg { role, ..up.clone() }
 }
 
 pub fn agents() -> Cases<Agent> {
