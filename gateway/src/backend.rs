@@ -243,6 +243,15 @@ impl Backend for ClusterBackend {
             Command::TransferCall { call, to } => {
                 pb::execute_request::Command::TransferCall(pb::TransferCall { call, to })
             }
+            Command::Consult { call, to } => {
+                pb::execute_request::Command::ConsultCall(pb::ConsultCall { call, to })
+            }
+            Command::CompleteConsult { call } => {
+                pb::execute_request::Command::CompleteConsult(pb::OfCall { call })
+            }
+            Command::CancelConsult { call } => {
+                pb::execute_request::Command::CancelConsult(pb::OfCall { call })
+            }
             Command::Originate { from, to } => {
                 pb::execute_request::Command::Originate(pb::Originate { from, to })
             }

@@ -90,13 +90,24 @@ impl House {
 
     /// A phone at the `at`-th service address.
     pub async fn phone(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        self.phone_with_tone(user, at, incoming, 440).await
+    }
+
+    /// The same, that can be told from others by what it plays.
+    pub async fn phone_with_tone(
+        &self,
+        user: &str,
+        at: usize,
+        incoming: Incoming,
+        tone_hz: u32,
+    ) -> Result<Phone> {
         let options = Options {
             user: user.to_owned(),
             password: format!("tandem-{user}"),
             server: self.vips[at % self.vips.len()],
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             incoming,
-            tone_hz: 440,
+            tone_hz,
             srtp: false,
         };
         Phone::start(options, Arc::clone(&self.pool)).await
@@ -119,6 +130,18 @@ impl House {
     /// A registered agent who is ready.
     pub async fn agent(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
         let phone = self.phone(id, at, incoming).await?;
+        self.registered(phone, id).await
+    }
+
+    /// The same, that can be told from others by what it plays.
+    pub async fn agent_with_tone(
+        &self,
+        id: &str,
+        at: usize,
+        incoming: Incoming,
+        tone_hz: u32,
+    ) -> Result<Phone> {
+        let phone = self.phone_with_tone(id, at, incoming, tone_hz).await?;
         self.registered(phone, id).await
     }
 

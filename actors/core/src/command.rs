@@ -225,6 +225,19 @@ pub enum OperatorCommand {
         call: CallId,
         paused: bool,
     },
+    /// Rings an extension for the agent of a connected call, while the caller waits.
+    Consult {
+        call: CallId,
+        to: String,
+    },
+    /// The caller goes to whoever is consulted.
+    CompleteConsult {
+        call: CallId,
+    },
+    /// The agent goes back to the caller.
+    CancelConsult {
+        call: CallId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::state::State as AgentState;
 use crate::call::leg::{Role, State as LegState};
-use crate::call::state::{Outcome, State as CallState, Transfer};
+use crate::call::state::{Call, Consulted, Outcome, State as CallState, Transfer};
 use crate::channel::state::State as ChannelState;
 use crate::effect::Body;
 use crate::ids::{AgentId, CallId};
@@ -37,7 +37,8 @@ pub fn check(world: &World) -> Result<(), Violation> {
     callers_in_flows_are_led_on(world)?;
     refusals_can_be_said_again(world)?;
     keys_are_bounded(world)?;
-    transfers_end_once(world)
+    transfers_end_once(world)?;
+    consultations_end_once(world)
 }
 
 /// A caller talks to one agent, an agent to one caller, and both know it.
@@ -59,7 +60,8 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
                 let of = world.calls.get(call).is_some_and(|call| {
                     call.is_live()
                         && (call.agent.as_ref() == Some(&agent.id)
-                            || call.calling_agent.as_ref() == Some(&agent.id))
+                            || call.calling_agent.as_ref() == Some(&agent.id)
+                            || is_asked(call, &agent.id))
                 });
                 ensure!(of, "agent {} talks in a call that is not the agent's", agent.id);
             }
@@ -93,6 +95,10 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+fn is_asked(call: &Call, agent: &AgentId) -> bool {
+    call.consulted().is_some_and(|leg| leg.is_up() && leg.agent() == Some(agent))
 }
 
 fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> {
@@ -182,9 +188,10 @@ fn callers_in_flows_are_led_on(world: &World) -> Result<(), Violation> {
             CallState::InFlow => run.is_in_flow() || moved,
             CallState::Dialing { .. } => run.state == RunState::Transferring || moved,
             CallState::Routing => false,
-            CallState::Queued { .. } | CallState::Connected { .. } | CallState::Ending => {
-                run.state == RunState::Over
-            }
+            CallState::Queued { .. }
+            | CallState::Connected { .. }
+            | CallState::Consulting { .. }
+            | CallState::Ending => run.state == RunState::Over,
         };
         let (state, of_run) = (call.state_name(), run.state_name());
         ensure!(agree, "call {} is {state}, and its flow {of_run}", call.id);
@@ -222,12 +229,14 @@ fn transfers_end_once(world: &World) -> Result<(), Violation> {
         }
         // Whoever is no party any more is let go.
         let party = match (&call.state, call.transfers.last().map(|last| last.outcome)) {
-            (CallState::Connected { leg }, _) => Some(*leg),
+            (CallState::Connected { leg } | CallState::Consulting { leg, .. }, _) => Some(*leg),
             (_, Some(Outcome::Pending { leg })) => leg,
             (_, _) => None,
         };
+        let asked = call.consulted().map(|leg| leg.id);
         for leg in call.legs.iter().filter(|leg| !leg.is_caller()) {
-            let stays = leg.state != LegState::Active || party == Some(leg.id);
+            let is_party = party == Some(leg.id) || asked == Some(leg.id);
+            let stays = leg.state != LegState::Active || is_party;
             ensure!(stays, "leg {} of call {id} is up, and no party to it", leg.id);
         }
         for leg in call.legs.iter().filter(|leg| leg.refer.is_some()) {
@@ -249,6 +258,39 @@ fn recordings_are_planned_as_they_are(world: &World) -> Result<(), Violation> {
         let in_force = plan.recording.filter(|_| plan.version == call.media_version);
         let agrees = in_force.is_none_or(|recording| recording.paused == call.recording_paused);
         ensure!(agrees, "the recording of call {} is not planned as it is", call.id);
+    }
+    Ok(())
+}
+
+/// A colleague is asked by an agent who is there, rings or speaks, and is nobody else's; what is
+/// said of it says so.
+fn consultations_end_once(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values() {
+        let id = call.id;
+        let pending =
+            call.consult.as_ref().filter(|consult| consult.outcome == Consulted::Pending);
+        let CallState::Consulting { leg, .. } = call.state else {
+            ensure!(pending.is_none(), "a consultation of call {id} has no end");
+            continue;
+        };
+        let Some(consult) = pending else {
+            return Err(Violation(format!("call {id} consults, and nobody has asked")));
+        };
+        let asks = call.leg(leg).is_some_and(|leg| {
+            leg.state == LegState::Active && leg.agent() == Some(&consult.agent)
+        });
+        ensure!(asks, "who asks in call {id} is not there");
+        let talks = |agent| world.agents.get(agent).and_then(|agent| agent.call()) == Some(id);
+        ensure!(talks(&consult.agent), "agent {} has left call {id}", consult.agent);
+        ensure!(call.agent.as_ref() == Some(&consult.agent), "call {id} has another agent");
+        let asked = call.consulted().is_some_and(|leg| {
+            (leg.is_ringing() || leg.state == LegState::Active)
+                && leg.agent() == Some(&consult.to)
+        });
+        ensure!(asked && talks(&consult.to), "agent {} is not asked in call {id}", consult.to);
+        ensure!(consult.agent != consult.to, "agent {} asks nobody else", consult.to);
+        let caller = call.caller().is_some_and(|leg| leg.is_up());
+        ensure!(caller, "nobody waits for the consultation of call {id}");
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 
 use crate::agent::state::State as AgentState;
-use crate::call::state::{Call, State as CallState, Transfer};
+use crate::call::leg::Leg;
+use crate::call::state::{Call, Consult, Consulted, State as CallState, Transfer};
 use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::State as ChannelState;
 use crate::command::Gap;
@@ -40,7 +41,7 @@ fn show_call(world: &World, call: &Call) -> view::Call {
     let ringing = call.legs.iter().find(|leg| leg.is_ringing()).and_then(|leg| leg.agent());
     // Who is to take a transferred call, rather than who has it no more.
     let agent = match call.state {
-        CallState::Connected { .. } => call.agent.as_ref(),
+        CallState::Connected { .. } | CallState::Consulting { .. } => call.agent.as_ref(),
         CallState::Routing
         | CallState::InFlow
         | CallState::Queued { .. }
@@ -75,6 +76,25 @@ fn show_call(world: &World, call: &Call) -> view::Call {
         recording: call
             .recording
             .map(|id| view::CallRecording { id: id.to_string(), paused: call.recording_paused }),
+        consult: call.consult.as_ref().map(|consult| show_consult(call, consult)),
+    }
+}
+
+fn show_consult(call: &Call, consult: &Consult) -> view::Consult {
+    let (state, status) = match consult.outcome {
+        Consulted::Pending if call.consulted().is_some_and(Leg::is_up) => ("talking", None),
+        Consulted::Pending => ("ringing", None),
+        Consulted::Failed { status } => (consult.outcome.as_str(), Some(status)),
+        Consulted::Completed | Consulted::Cancelled | Consulted::HungUp | Consulted::Ended => {
+            (consult.outcome.as_str(), None)
+        }
+    };
+    view::Consult {
+        at: rfc3339(consult.at),
+        agent: consult.agent.to_string(),
+        to: consult.to.to_string(),
+        state: state.to_owned(),
+        status,
     }
 }
 
@@ -229,6 +249,7 @@ fn show_transfer(transfer: &Transfer) -> view::Transfer {
         at: rfc3339(transfer.at),
         agent: transfer.agent.to_string(),
         to: transfer.to.clone(),
+        kind: if transfer.attended { "attended" } else { "blind" }.to_owned(),
         outcome: transfer.outcome.as_str().to_owned(),
     }
 }

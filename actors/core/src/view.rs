@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     pub id: String,
-    /// `routing, in_flow, queued, dialing, bridging, connected`.
+    /// `routing, in_flow, queued, dialing, connected, consulting`.
     pub state: String,
     pub held: bool,
     pub from: String,
@@ -30,12 +30,29 @@ pub struct Call {
     /// Of a call that is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<CallRecording>,
+    /// The last time that its agent asked a colleague.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consult: Option<Consult>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallRecording {
     pub id: String,
     pub paused: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Consult {
+    pub at: String,
+    /// Who asks.
+    pub agent: String,
+    /// Who is asked.
+    pub to: String,
+    /// `ringing, talking, completed, cancelled, failed, hung_up`.
+    pub state: String,
+    /// Why it failed, as a SIP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +180,8 @@ pub struct Transfer {
     /// Who sent the caller on.
     pub agent: String,
     pub to: String,
+    /// `blind`, or `attended` where the agent spoke to whoever takes the call, or waited for it.
+    pub kind: String,
     /// `went_over, came_back, ended`.
     pub outcome: String,
 }

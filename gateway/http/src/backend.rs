@@ -68,6 +68,19 @@ pub enum Command {
         call: String,
         to: String,
     },
+    /// Rings an extension for the agent of a connected call, while the caller waits.
+    Consult {
+        call: String,
+        to: String,
+    },
+    /// The caller goes to whoever is consulted.
+    CompleteConsult {
+        call: String,
+    },
+    /// The agent goes back to the caller.
+    CancelConsult {
+        call: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]

@@ -68,6 +68,33 @@ const OPERATIONS: &[Operation] = &[
     },
     post("/v1/calls/{id}/recording/pause", "Record silence, while a card's number is said", "Call"),
     post("/v1/calls/{id}/recording/resume", "Record again", "Call"),
+    Operation {
+        method: "post",
+        path: "/v1/calls/{id}/consult",
+        summary: "Ring the extension `to` for the agent of a connected call; the caller hears music",
+        schema: "Call",
+        statuses: &[200, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "TransferRequest",
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/calls/{id}/consult",
+        summary: "End the consultation: the agent is back with the caller",
+        schema: "Call",
+        statuses: &[200, 400, 401, 404, 409, 429, 503],
+        params: &[],
+        takes: "",
+    },
+    Operation {
+        method: "post",
+        path: "/v1/calls/{id}/consult/complete",
+        summary: "The caller goes to whoever is consulted, at once or when that one answers",
+        schema: "Call",
+        statuses: &[200, 400, 401, 404, 409, 422, 429, 503],
+        params: &[],
+        takes: "",
+    },
     read(
         "/v1/calls/{id}/trace",
         "What a call said and did, live or ended within the last day",
@@ -266,7 +293,10 @@ fn schemas() -> Value {
         ])
         .and("flow", of("Flow"))
         .and("diverted_from", text())
-        .and("recording", object(&[("id", text()), ("paused", flag())])),
+        .and("recording", object(&[("id", text()), ("paused", flag())]))
+        .and("consult", of("Consult")),
+        "Consult": object(&[("at", time()), ("agent", text()), ("to", text()), ("state", text())])
+            .and("status", count()),
         "Flow": object(&[
             ("name", text()), ("version", count()), ("step", text()), ("prompt", maybe()),
             ("digits", text()), ("tries", count()),
@@ -297,7 +327,9 @@ fn schemas() -> Value {
             ("disposition", text()), ("hung_up_by", text()), ("cause", text()),
             ("q850", maybe_count()), ("takeovers", count()), ("recording", maybe()),
             ("transfers", many(object(&[
-                ("at", time()), ("agent", text()), ("to", text()), ("outcome", text()),
+                ("at", time()), ("agent", text()), ("to", text()),
+                ("kind", json!({"type": "string", "enum": ["blind", "attended"]})),
+                ("outcome", text()),
             ]))),
         ])
         .and("flow", text())

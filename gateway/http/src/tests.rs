@@ -46,6 +46,12 @@ impl Backend for Fake {
             Command::TransferCall { call, .. } if call == "c1" => {
                 Executed::Refused("call c1 is queued".into())
             }
+            Command::Consult { call, .. } | Command::CancelConsult { call } if call == "c1" => {
+                Executed::Done(Some(json!({"id": "c1"})))
+            }
+            Command::CompleteConsult { call } if call == "c1" => {
+                Executed::Refused("nobody is consulted".into())
+            }
             Command::Originate { from, .. } if from == "1001" => {
                 Executed::Done(Some(json!({"id": "c1"})))
             }
@@ -56,7 +62,10 @@ impl Backend for Fake {
             Command::ReleaseCall { .. }
             | Command::SetAgentState { .. }
             | Command::TransferCall { .. }
-            | Command::PauseRecording { .. } => Executed::NotFound(None),
+            | Command::PauseRecording { .. }
+            | Command::Consult { .. }
+            | Command::CompleteConsult { .. }
+            | Command::CancelConsult { .. } => Executed::NotFound(None),
         })
     }
 
@@ -231,6 +240,30 @@ async fn copies_are_verified_and_repaired_and_a_silent_gateway_is_named() {
     let repaired: Value = answer.expect("answered").json().await.expect("json");
     assert_eq!(repaired["copies"], copies(true));
     assert_eq!(get(&base, "/v1/recordings/r2/verify").await.status(), 404);
+}
+
+#[tokio::test]
+async fn consultation_is_begun_completed_and_cancelled_by_its_own_paths() {
+    let base = api(true).await;
+    let client = reqwest::Client::new();
+    let ask = async |method: reqwest::Method, path: &str, body: Option<Value>| {
+        let request = client.request(method, format!("{base}/v1/calls/{path}"));
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = request.bearer_auth("secret").send().await.expect("answered");
+        answer.status().as_u16()
+    };
+    let (post, delete) = (reqwest::Method::POST, reqwest::Method::DELETE);
+    let to = || Some(json!({"to": "1002"}));
+    assert_eq!(ask(post.clone(), "c1/consult", to()).await, 200);
+    assert_eq!(ask(post.clone(), "c2/consult", to()).await, 404);
+    assert_eq!(ask(post.clone(), "c1/consult", Some(json!({}))).await, 422);
+    assert_eq!(ask(post.clone(), "c1/consult/complete", None).await, 409);
+    assert_eq!(ask(post, "c2/consult/complete", None).await, 404);
+    assert_eq!(ask(delete.clone(), "c1/consult", None).await, 200);
+    assert_eq!(ask(delete, "c2/consult", None).await, 404);
 }
 
 #[tokio::test]

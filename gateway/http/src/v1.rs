@@ -187,6 +187,37 @@ pub(crate) async fn transfer(
     Ok(Json(call.unwrap_or(Value::Null)))
 }
 
+/// The agent asks a colleague; the caller waits.
+pub(crate) async fn consult(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Result<Json<TransferRequest>, JsonRejection>,
+) -> Answer {
+    let Json(TransferRequest { to }) = body.map_err(unreadable)?;
+    short("to", &to)?;
+    let key = idempotency_key(&headers)?;
+    of_consult(&api, Command::Consult { call: id.clone(), to }, key, &id).await
+}
+
+pub(crate) async fn complete_consult(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let key = idempotency_key(&headers)?;
+    of_consult(&api, Command::CompleteConsult { call: id.clone() }, key, &id).await
+}
+
+pub(crate) async fn cancel_consult(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    of_consult(&api, Command::CancelConsult { call: id.clone() }, None, &id).await
+}
+
+async fn of_consult(api: &Api, command: Command, key: Option<String>, id: &str) -> Answer {
+    let call = executed(api, command, key, ("call", id)).await?;
+    Ok(Json(call.unwrap_or(Value::Null)))
+}
+
 fn unreadable(error: JsonRejection) -> Problem {
     Problem::new(error.status(), error.body_text())
 }

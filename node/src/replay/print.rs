@@ -109,6 +109,15 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::PauseRecording { call, paused: false } => {
             format!("operator: the recording of call {call} shall go on")
         }
+        OperatorCommand::Consult { call, to } => {
+            format!("operator: the agent of call {call} shall ask {to}")
+        }
+        OperatorCommand::CompleteConsult { call } => {
+            format!("operator: call {call} shall go to who is asked")
+        }
+        OperatorCommand::CancelConsult { call } => {
+            format!("operator: the agent shall be back in call {call}")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("operator: extension {from} shall call {to}")
         }

@@ -208,7 +208,10 @@ impl Desk {
             OperatorCommand::ReleaseCall { .. } => None,
             OperatorCommand::Originate { .. }
             | OperatorCommand::TransferCall { .. }
-            | OperatorCommand::PauseRecording { .. } => {
+            | OperatorCommand::PauseRecording { .. }
+            | OperatorCommand::Consult { .. }
+            | OperatorCommand::CompleteConsult { .. }
+            | OperatorCommand::CancelConsult { .. } => {
                 return Err(Status::invalid_argument("this command needs a key"));
             }
         };
@@ -273,6 +276,16 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::PauseRecording(asked) => {
             let call = asked.call.parse::<CallId>().ok();
             call.map(|call| OperatorCommand::PauseRecording { call, paused: asked.paused })
+        }
+        pb::execute_request::Command::ConsultCall(asked) => {
+            let call = asked.call.parse::<CallId>().ok();
+            call.map(|call| OperatorCommand::Consult { call, to: asked.to })
+        }
+        pb::execute_request::Command::CompleteConsult(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CompleteConsult { call })
+        }
+        pb::execute_request::Command::CancelConsult(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CancelConsult { call })
         }
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })

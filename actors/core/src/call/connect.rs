@@ -9,7 +9,7 @@ use tandem_sip::{Method, Response};
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
-use super::{ending, inbound, media, originate, session_timer, transfer};
+use super::{consult, ending, inbound, media, originate, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
@@ -50,9 +50,14 @@ pub fn on_answered(
         | State::InFlow
         | State::Dialing { .. }
         | State::Connected { .. }
+        | State::Consulting { .. }
         | State::Ending => None,
     };
     let (Role::Agent { agent, .. } | Role::Callee { agent, .. }) = role else { return };
+    if consult::is_with(draft, id, leg_id) {
+        consult::on_answered(draft, id, &agent);
+        return;
+    }
     if let Some(queue) = queue.as_ref().and_then(|queue| draft.queue_mut(queue)) {
         queue.leave(id);
     }

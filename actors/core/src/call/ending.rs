@@ -7,7 +7,7 @@ use tandem_sip::Method;
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
-use super::{media, reason, session_timer, transfer};
+use super::{consult, media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::State as ChannelState;
@@ -41,6 +41,11 @@ pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     if transfer::transferor(draft, id) == Some(leg_id) {
         leg_released(draft, id, leg_id);
         transfer::on_transferor_gone(draft, id);
+        return;
+    }
+    if consult::is_party(draft, id, leg_id) {
+        leg_released(draft, id, leg_id);
+        consult::on_gone(draft, id, leg_id);
         return;
     }
     // Where our own BYE is under way, the leg is no party to the call any more.
@@ -130,6 +135,11 @@ pub fn on_rtp_silence(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resul
         transfer::on_transferor_gone(draft, id);
         return Ok(());
     }
+    if consult::is_party(draft, id, leg_id) {
+        send_bye(draft, id, leg_id);
+        consult::on_gone(draft, id, leg_id);
+        return Ok(());
+    }
     end(draft, id, Side::System, RTP_SILENCE, None);
     Ok(())
 }
@@ -148,6 +158,7 @@ pub fn end_unanswered(draft: &mut Draft<'_>, id: CallId, status: u16, how: Dispo
 /// Ends the conversation: every leg is told, everything taken is given back, the record written.
 pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option<Disposition>) {
     let transferor = transfer::on_end(draft, id);
+    let consulted = consult::on_end(draft, id);
     let Some(call) = draft.call(&id).cloned() else { return };
     if let State::Queued { queue } = &call.state
         && let Some(queue) = draft.queue_mut(queue)
@@ -182,7 +193,8 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
         }
         free_port(draft, id, leg.id);
     }
-    for agent in [call.agent.as_ref(), call.calling_agent.as_ref()].into_iter().flatten() {
+    let agents = [call.agent.as_ref(), call.calling_agent.as_ref(), consulted.as_ref()];
+    for agent in agents.into_iter().flatten() {
         agent::on_call_over(draft, agent, id);
     }
     if let Some(channel) = &call.channel {
@@ -216,7 +228,10 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         (State::Dialing { .. }, None) if call.flow.is_some() => Disposition::Answered,
         (State::Dialing { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Routing | State::Dialing { .. }, None) => Disposition::NoAnswer,
-        (State::InFlow | State::Connected { .. } | State::Ending, None) => Disposition::Answered,
+        (
+            State::InFlow | State::Connected { .. } | State::Consulting { .. } | State::Ending,
+            None,
+        ) => Disposition::Answered,
     });
     let cdr = Cdr {
         call: call.id,

@@ -2,7 +2,7 @@
 
 use tandem_sip::Millis;
 
-use super::leg::{Leg, Role};
+use super::leg::Leg;
 use super::protection::Protection;
 use super::state::{Call, State};
 use super::transfer;
@@ -16,8 +16,8 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let now = draft.now;
     let Some(call) = draft.call_mut(&id) else { return };
     call.media_version += 1;
-    let connected = match call.state {
-        State::Connected { leg } => Some(leg),
+    let talks = match call.state {
+        State::Connected { leg } | State::Consulting { leg, .. } => Some(leg),
         State::Routing
         | State::InFlow
         | State::Queued { .. }
@@ -27,17 +27,16 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let caller = call.caller().map(|leg| leg.id);
     let mut legs = Vec::new();
     for leg in call.legs.iter().filter(|leg| call.is_live() && leg.media.port != 0) {
-        let other = match (&leg.role, connected) {
-            (Role::Caller | Role::Originator { .. }, other) => other,
-            (Role::Agent { .. } | Role::Callee { .. }, Some(this)) if this == leg.id => caller,
-            (Role::Agent { .. } | Role::Callee { .. }, _) => None,
-        };
-        let source = match (other.and_then(|other| call.leg(other)), &call.state) {
+        let source = match (other(call, leg), &call.state) {
             // Who is put on hold hears music.
             (Some(other), _) if other.held => Source::Music,
             (Some(other), _) => Source::Leg(other.id),
             (None, State::InFlow) => in_flow(call, now),
-            (None, State::Queued { .. }) if leg.is_caller() => Source::Music,
+            (None, State::Queued { .. } | State::Consulting { .. }) if leg.is_caller() => {
+                Source::Music
+            }
+            // The colleague's phone rings.
+            (None, State::Consulting { leg: asks, .. }) if *asks == leg.id => Source::Ringback,
             (None, State::Dialing { .. }) if leg.is_caller() => Source::Ringback,
             (None, _) => Source::Silence,
         };
@@ -45,7 +44,7 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     }
     // While a transferred call goes on to somebody, its recording goes on with whoever is there.
     let waits = transfer::pending(call).flatten();
-    let right = connected.or(waits).or(caller);
+    let right = talks.or(waits).or(caller);
     let is_served = |id: &LegId| legs.iter().any(|leg: &MediaLeg| leg.leg == *id);
     let recording = match (call.recording, caller.filter(is_served), right.filter(is_served)) {
         (Some(id), Some(left), Some(right)) => {
@@ -56,6 +55,26 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let plan = MediaPlan { call: id, version: call.media_version, legs, recording };
     let gateway = call.gateway.clone();
     draft.effect(EntityId::Call(id), &gateway, Body::Media(plan));
+}
+
+/// Whom the leg hears, where somebody speaks with it.
+fn other<'c>(call: &'c Call, leg: &Leg) -> Option<&'c Leg> {
+    let (one, two) = match call.state {
+        State::Connected { leg } => (call.caller()?, call.leg(leg)?),
+        State::Consulting { leg, consulted } => {
+            (call.leg(leg)?, call.leg(consulted).filter(|leg| leg.is_up())?)
+        }
+        State::Routing
+        | State::InFlow
+        | State::Queued { .. }
+        | State::Dialing { .. }
+        | State::Ending => return None,
+    };
+    if leg.id == one.id {
+        Some(two)
+    } else {
+        (leg.id == two.id).then_some(one)
+    }
 }
 
 /// The prompt of the flow from where it is by now: a gateway that plays it already goes on.

@@ -6,6 +6,7 @@ pub mod session_timer;
 pub mod state;
 
 pub(crate) mod connect;
+pub(crate) mod consult;
 pub(crate) mod ending;
 pub(crate) mod glare;
 pub(crate) mod identity;

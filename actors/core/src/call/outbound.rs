@@ -10,7 +10,9 @@ use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
-use super::{connect, ending, media, protection, reason, redirect, session_timer, transfer};
+use super::{
+    connect, consult, ending, media, protection, reason, redirect, session_timer, transfer,
+};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
@@ -147,10 +149,16 @@ pub fn ring(
 
 /// Who sent on the call that goes to a new party.
 fn transferred_by(call: &Call) -> Option<&AgentId> {
-    match call.transfers.last() {
-        Some(last) if last.outcome != Outcome::Ended => Some(&last.agent),
-        Some(_) | None => None,
-    }
+    let last = call.transfers.last()?;
+    let goes_on = match last.outcome {
+        Outcome::Pending { .. } => true,
+        // A colleague who is asked gets no call sent on.
+        Outcome::WentOver | Outcome::CameBack { .. } => {
+            !matches!(call.state, State::Connected { .. })
+        }
+        Outcome::Ended => false,
+    };
+    goes_on.then_some(&last.agent)
 }
 
 /// A response to a request of ours.
@@ -338,9 +346,11 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
     }
 }
 
-/// Nobody takes the call where it was to go: it comes back to whoever sent it on, or ends.
+/// Nobody takes the call where it was to go: it comes back to whoever sent it on or asked, or ends.
 pub fn unreached(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by: Side) {
-    if transfer::is_pending(draft, id) {
+    if consult::is_under_way(draft, id) {
+        consult::on_failed(draft, id, status);
+    } else if transfer::is_pending(draft, id) {
         transfer::come_back(draft, id, status);
     } else {
         ending::end_unanswered(draft, id, status, how, by);

@@ -45,6 +45,8 @@ pub struct Call {
     pub asserted: Option<String>,
     /// The number that sent the call on to ours last.
     pub diverted_from: Option<String>,
+    /// The last time that the agent asked a colleague.
+    pub consult: Option<Consult>,
 }
 
 /// The caller was sent on to another number.
@@ -54,7 +56,51 @@ pub struct Transfer {
     /// Who sent the caller on.
     pub agent: AgentId,
     pub to: String,
+    /// The agent has spoken to whoever takes the call, or has waited for that.
+    pub attended: bool,
     pub outcome: Outcome,
+}
+
+/// A consultation: the agent speaks to a colleague while the caller hears music.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consult {
+    pub at: Millis,
+    /// Who asks.
+    pub agent: AgentId,
+    /// Who is asked.
+    pub to: AgentId,
+    pub outcome: Consulted,
+}
+
+/// How a consultation ended, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consulted {
+    /// The colleague's phone rings, or both speak.
+    Pending,
+    /// The caller goes to the colleague: from here on it is a transfer.
+    Completed,
+    Cancelled,
+    /// The colleague did not take it, for this reason.
+    Failed {
+        status: u16,
+    },
+    /// The colleague hung up.
+    HungUp,
+    /// The call was over before.
+    Ended,
+}
+
+impl Consulted {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed { .. } => "failed",
+            Self::HungUp => "hung_up",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// How a transfer ended: in one of three ways, once.
@@ -96,7 +142,8 @@ impl Outcome {
 ///                     ▲──────extension does not answer──────────────────┘
 /// ```
 ///
-/// A call that is transferred goes from Connected to one of the others: see `transfer`.
+/// A call that is transferred goes from Connected to one of the others: see `transfer`; one whose
+/// agent asks a colleague is Consulting in between: see `consult`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The tenant's number has the call: a flow, or without one the echo.
@@ -114,6 +161,11 @@ pub enum State {
     },
     Connected {
         leg: LegId,
+    },
+    /// The agent of `leg` asks a colleague, whose leg rings or is up; the caller hears music.
+    Consulting {
+        leg: LegId,
+        consulted: LegId,
     },
     /// Over, its CDR written: legs wait for their peers' last word.
     Ending,
@@ -153,6 +205,7 @@ impl Call {
             q850: None,
             asserted: None,
             diverted_from: None,
+            consult: None,
         }
     }
 
@@ -168,12 +221,26 @@ impl Call {
         self.legs.iter().find(|leg| leg.is_caller())
     }
 
+    /// The leg of the colleague who is asked.
+    pub fn consulted(&self) -> Option<&Leg> {
+        match self.state {
+            State::Consulting { consulted, .. } => self.leg(consulted),
+            State::Routing
+            | State::InFlow
+            | State::Queued { .. }
+            | State::Dialing { .. }
+            | State::Connected { .. }
+            | State::Ending => None,
+        }
+    }
+
     /// The codec of the leg that this one talks with, or shall.
     pub fn codec_beside(&self, id: LegId) -> Option<Codec> {
         let caller = self.caller().filter(|leg| leg.id != id);
         let connected = match self.state {
-            State::Connected { leg } if leg != id => self.leg(leg),
+            State::Connected { leg } | State::Consulting { leg, .. } if leg != id => self.leg(leg),
             State::Connected { .. }
+            | State::Consulting { .. }
             | State::Routing
             | State::InFlow
             | State::Queued { .. }
@@ -199,6 +266,7 @@ impl Call {
             State::Queued { .. } => "queued",
             State::Dialing { .. } => "dialing",
             State::Connected { .. } => "connected",
+            State::Consulting { .. } => "consulting",
             State::Ending => "ended",
         }
     }

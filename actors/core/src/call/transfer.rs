@@ -81,25 +81,23 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
         let most = limits::TRANSFERS_MAX;
         return Err(Rejection::Refused(format!("a call is transferred {most} times at most")));
     }
-    let destination = match resolve(draft, to) {
-        Ok(destination) => destination,
-        Err(Refusal(404, _)) => return Err(Rejection::NotFound(format!("number {to:?}"))),
-        Err(Refusal(480, _)) => {
-            return Err(Rejection::Refused(format!("extension {to} has no registered phone")));
-        }
-        Err(Refusal(486, _)) => {
-            return Err(Rejection::Refused(format!("the agent of extension {to} is busy")));
-        }
-        Err(Refusal(_, _)) => {
-            return Err(Rejection::Refused(format!("there is no room in what {to} leads to")));
-        }
-    };
+    let destination = resolve(draft, to).map_err(|refusal| rejection(to, &refusal))?;
     draft.writes.about = Some(EntityId::Call(id));
     begin(draft, id, leg, by, to.to_owned(), Ok(destination));
     Ok(())
 }
 
-fn resolve(draft: &Draft<'_>, to: &str) -> Result<Destination, Refusal> {
+/// In words, for whoever asks over the API.
+pub fn rejection(to: &str, refusal: &Refusal) -> Rejection {
+    match refusal {
+        Refusal(404, _) => Rejection::NotFound(format!("number {to:?}")),
+        Refusal(480, _) => Rejection::Refused(format!("extension {to} has no registered phone")),
+        Refusal(486, _) => Rejection::Refused(format!("the agent of extension {to} is busy")),
+        Refusal(_, _) => Rejection::Refused(format!("there is no room in what {to} leads to")),
+    }
+}
+
+pub fn resolve(draft: &Draft<'_>, to: &str) -> Result<Destination, Refusal> {
     let unknown = Refusal(404, Disposition::Rejected);
     let destination = inbound::look_up(draft, to).ok_or(unknown)?;
     inbound::takes(draft, &destination)?;
@@ -181,7 +179,7 @@ fn begin(
     let at = draft.now;
     if let Some(call) = draft.call_mut(&id) {
         let outcome = Outcome::Pending { leg: Some(leg) };
-        call.transfers.push(Transfer { at, agent: by, to, outcome });
+        call.transfers.push(Transfer { at, agent: by, to, attended: false, outcome });
     }
     match destination {
         Err(Refusal(status, _)) => come_back(draft, id, status),

@@ -44,6 +44,9 @@ enum Act {
     Refer(usize, usize, &'static str),
     Transfer(usize, &'static str),
     Pause(usize, bool),
+    Consult(usize, u16),
+    Complete(usize),
+    CancelConsult(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -63,6 +66,9 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (any::<usize>(), any::<usize>(), number.clone())
             .prop_map(|(at, leg, to)| Act::Refer(at, leg, to)),
         2 => (any::<usize>(), number).prop_map(|(at, to)| Act::Transfer(at, to)),
+        3 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, to)| Act::Consult(at, to)),
+        2 => any::<usize>().prop_map(Act::Complete),
+        1 => any::<usize>().prop_map(Act::CancelConsult),
         4 => any::<usize>().prop_map(Act::Ack),
         8 => (any::<usize>(), status).prop_map(|(at, status)| Act::Answer(at, status)),
         3 => any::<usize>().prop_map(Act::Bye),
@@ -291,6 +297,27 @@ fn play(acts: &[Act]) -> Shard {
                 Some(call) => {
                     let command = OperatorCommand::PauseRecording { call, paused: *paused };
                     shard.operate(&format!("p{turn}"), command).1
+                }
+                None => Vec::new(),
+            },
+            Act::Consult(at, to) => match pick(*at) {
+                Some(call) => {
+                    let command = OperatorCommand::Consult { call, to: to.to_string() };
+                    shard.operate(&format!("t{turn}"), command).1
+                }
+                None => Vec::new(),
+            },
+            Act::Complete(at) => match pick(*at) {
+                Some(call) => {
+                    let command = OperatorCommand::CompleteConsult { call };
+                    shard.operate(&format!("t{turn}"), command).1
+                }
+                None => Vec::new(),
+            },
+            Act::CancelConsult(at) => match pick(*at) {
+                Some(call) => {
+                    let command = OperatorCommand::CancelConsult { call };
+                    shard.operate(&format!("t{turn}"), command).1
                 }
                 None => Vec::new(),
             },

@@ -64,6 +64,12 @@ impl Encode for OperatorCommand {
                 to.text(1, &from.0);
                 to.text(2, number);
             }),
+            Self::Consult { call, to: number } => to.delimited(23, |to| {
+                to.fixed(1, call.0);
+                to.text(2, number);
+            }),
+            Self::CompleteConsult { call } => to.delimited(24, |to| to.fixed(1, call.0)),
+            Self::CancelConsult { call } => to.delimited(25, |to| to.fixed(1, call.0)),
         }
     }
 }
@@ -94,6 +100,18 @@ fn transfer(transfer: proto::TransferCall) -> OperatorCommand {
     OperatorCommand::TransferCall { call: CallId(transfer.call), to: transfer.to }
 }
 
+fn consult(consult: proto::ConsultCall) -> OperatorCommand {
+    OperatorCommand::Consult { call: CallId(consult.call), to: consult.to }
+}
+
+fn complete(of: &proto::OfCall) -> OperatorCommand {
+    OperatorCommand::CompleteConsult { call: CallId(of.call) }
+}
+
+fn cancel(of: &proto::OfCall) -> OperatorCommand {
+    OperatorCommand::CancelConsult { call: CallId(of.call) }
+}
+
 impl TryFrom<proto::Operator> for OperatorCommand {
     type Error = Error;
 
@@ -105,6 +123,9 @@ impl TryFrom<proto::Operator> for OperatorCommand {
             From::Originate(of) => Ok(originate(of)),
             From::TransferCall(of) => Ok(transfer(of)),
             From::PauseRecording(of) => Ok(pause(&of)),
+            From::ConsultCall(of) => Ok(consult(of)),
+            From::CompleteConsult(of) => Ok(complete(&of)),
+            From::CancelConsult(of) => Ok(cancel(&of)),
         }
     }
 }
@@ -132,6 +153,9 @@ impl TryFrom<proto::Envelope> for Envelope {
             From::Originate(of) => Command::Operator(originate(of)),
             From::TransferCall(of) => Command::Operator(transfer(of)),
             From::PauseRecording(of) => Command::Operator(pause(&of)),
+            From::ConsultCall(of) => Command::Operator(consult(of)),
+            From::CompleteConsult(of) => Command::Operator(complete(&of)),
+            From::CancelConsult(of) => Command::Operator(cancel(&of)),
             From::Keyed(keyed) => Command::Keyed(Keyed {
                 key: keyed.key,
                 keep_ms: keyed.keep_ms,

@@ -2,6 +2,7 @@
 //! in `encode` are the fields' of that file; the golden files hold them to it.
 
 mod config;
+mod consult;
 mod effect;
 mod envelope;
 mod event;

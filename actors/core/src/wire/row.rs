@@ -10,6 +10,7 @@ use tandem_sip::sdp::{Beside, Section};
 use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
+use super::consult::consult_from;
 use super::timer::timer_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
@@ -36,6 +37,10 @@ impl Encode for Call {
                 to.fixed(2, leg.0);
             }),
             CallState::Connected { leg } => to.some_fixed(5, Some(leg.0)),
+            CallState::Consulting { leg, consulted } => to.delimited(32, |to| {
+                to.fixed(1, leg.0);
+                to.fixed(2, consulted.0);
+            }),
             CallState::Ending => to.flag(6, true),
         }
         to.text(7, &self.gateway.0);
@@ -58,6 +63,7 @@ impl Encode for Call {
         to.some_uint(32, self.q850.map(Q850::get));
         to.some_text(33, self.asserted.as_deref());
         to.some_text(34, self.diverted_from.as_deref());
+        to.some_message(35, self.consult.as_ref());
         to.flag(50, self.recording_paused);
     }
 }
@@ -93,6 +99,9 @@ impl Call {
                 CallState::Dialing { agent: dialing.agent.into(), leg: LegId(dialing.leg) }
             }
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
+            From::Consulting(of) => {
+                CallState::Consulting { leg: LegId(of.leg), consulted: LegId(of.consulted) }
+            }
             From::Ending(_) => CallState::Ending,
         };
         Ok(Self {
@@ -123,6 +132,7 @@ impl Call {
             q850: q850_from(call.q850, "call.q850")?,
             asserted: call.asserted,
             diverted_from: call.diverted_from,
+            consult: call.consult.map(consult_from).transpose()?,
         })
     }
 }
@@ -249,6 +259,7 @@ impl Encode for Transfer {
             Outcome::CameBack { status } => to.uint(6, status),
             Outcome::WentOver | Outcome::Ended => {}
         }
+        to.flag(7, self.attended);
     }
 }
 
@@ -261,7 +272,13 @@ pub(crate) fn transfers_from(rows: Vec<proto::Transfer>) -> Result<Vec<Transfer>
             "ended" => Outcome::Ended,
             other => return Err(Error::Unknown("outcome of a transfer", other.to_owned())),
         };
-        Ok(Transfer { at: Millis(row.at), agent: row.agent.into(), to: row.to, outcome })
+        Ok(Transfer {
+            at: Millis(row.at),
+            agent: row.agent.into(),
+            to: row.to,
+            attended: row.attended,
+            outcome,
+        })
     };
     rows.into_iter().map(transfer).collect()
 }

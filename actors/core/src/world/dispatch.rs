@@ -7,7 +7,7 @@ use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
 use crate::call::{
-    ending, inbound, indialog, media, originate, outbound, recording, session_timer, transfer,
+    consult, ending, inbound, indialog, media, originate, outbound, recording, session_timer, transfer,
 };
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
@@ -154,6 +154,9 @@ pub(super) fn operator(draft: &mut Draft<'_>, command: &OperatorCommand) -> Resu
         OperatorCommand::PauseRecording { call, paused } => {
             recording::on_pause(draft, *call, *paused)
         }
+        OperatorCommand::Consult { call, to } => consult::on_consult(draft, *call, to),
+        OperatorCommand::CompleteConsult { call } => consult::on_complete(draft, *call),
+        OperatorCommand::CancelConsult { call } => consult::on_cancel(draft, *call),
     }
 }
 

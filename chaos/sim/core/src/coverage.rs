@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 13] = [
+pub const STATES: [&str; 14] = [
     "no call",
     "in flow",
     "waiting",
@@ -20,9 +20,10 @@ pub const STATES: [&str; 13] = [
     "awaiting",
     "transfer",
     "routing",
+    "consult",
 ];
 
-pub const MARKS: [&str; 16] = [
+pub const MARKS: [&str; 21] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -39,6 +40,11 @@ pub const MARKS: [&str; 16] = [
     "a transfer ends with its call",
     "a phone hears how its transfer ended",
     "a session is refreshed",
+    "a consultation is completed",
+    "a consultation is completed while it rings",
+    "a consultation comes to nothing",
+    "a colleague who is asked hangs up",
+    "a consultation ends with its call",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -145,4 +145,32 @@ impl Simulation {
             self.operate(Command::Keyed(Keyed { key, keep_ms: KEEP_MS, command }));
         }
     }
+
+    /// An agent asks a colleague, sends the caller on to that one or goes back, by and by.
+    pub fn consult_one(&mut self) {
+        let moment = names::of(&[self.now]);
+        let mut random = self.draws.at(For::Consult, moment);
+        let lot = |call: &&Call| names::of(&[moment, call.id.0]);
+        let live = || self.front().calls.values();
+        let asks = |call: &&Call| matches!(call.state, State::Consulting { .. });
+        let connected = |call: &&Call| matches!(call.state, State::Connected { .. });
+        let command = match live().filter(asks).min_by_key(lot) {
+            Some(call) if random.percent(25) => OperatorCommand::CompleteConsult { call: call.id },
+            Some(call) if random.percent(12) => OperatorCommand::CancelConsult { call: call.id },
+            Some(_) if random.percent(60) => return,
+            Some(_) | None => {
+                let Some(call) = live().filter(connected).min_by_key(lot) else { return };
+                if !random.percent(45) {
+                    return;
+                }
+                let agent = random.below(u64::from(self.settings.agents)) as u16;
+                OperatorCommand::Consult { call: call.id, to: digits(To::Extension(agent)) }
+            }
+        };
+        let key = format!("q{}", self.now);
+        for _ in 0..=random.below(2) {
+            let (key, command) = (key.clone(), command.clone());
+            self.operate(Command::Keyed(Keyed { key, keep_ms: KEEP_MS, command }));
+        }
+    }
 }

@@ -40,6 +40,7 @@ pub enum For {
     Key,
     Transfer,
     Pause,
+    Consult,
 }
 
 #[derive(Debug)]

@@ -402,6 +402,7 @@ impl Simulation {
         }
         self.transfer_one();
         self.pause_one();
+        self.consult_one();
         self.schedule.put(self.now + DESK_MS, Event::Desk);
     }
 }

@@ -1,4 +1,4 @@
-//! A caller talks to one agent and an agent to one caller.
+//! A caller talks to one agent and an agent to one caller; a colleague who is asked, to nobody else.
 
 use std::collections::BTreeMap;
 
@@ -19,11 +19,14 @@ pub fn after(step: &Step<'_>) -> Checked {
     }
     let mut talks = BTreeMap::new();
     for call in step.world.calls.values().filter(|call| call.is_live()) {
-        let mut up =
-            call.legs.iter().filter(|leg| leg.state == LegState::Active && !leg.is_caller());
+        let asked = call.consulted().filter(|leg| leg.state == LegState::Active);
+        let mut up = call.legs.iter().filter(|leg| {
+            let is_asked = asked.is_some_and(|asked| asked.id == leg.id);
+            leg.state == LegState::Active && !leg.is_caller() && !is_asked
+        });
         let (first, second) = (up.next(), up.next());
         hold!(second.is_none(), "the caller of {} talks to two agents", call.id);
-        if let Some(agent) = first.and_then(|leg| leg.agent()) {
+        for agent in first.into_iter().chain(asked).filter_map(|leg| leg.agent()) {
             let other = talks.insert(agent, call.id);
             hold!(other.is_none(), "agent {agent} talks to the callers of two calls");
         }

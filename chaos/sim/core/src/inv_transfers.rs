@@ -42,7 +42,8 @@ impl Transfers {
         let fewer = call.transfers.len() < before.len();
         hold!(!fewer, "call {} has forgotten a transfer", call.id);
         for (then, now) in before.iter().zip(&call.transfers) {
-            let same = (then.at, &then.agent, &then.to) == (now.at, &now.agent, &now.to);
+            let same = (then.at, &then.agent, &then.to, then.attended)
+                == (now.at, &now.agent, &now.to, now.attended);
             hold!(same, "a transfer of call {} has become another", call.id);
             let decided_again = !is_pending(then) && then.outcome != now.outcome;
             hold!(!decided_again, "a transfer of call {} ends for the second time", call.id);

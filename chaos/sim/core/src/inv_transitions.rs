@@ -33,7 +33,8 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("call", "in_flow", &["queued", "dialing", "ended", GONE]),
     ("call", "queued", &["connected", "ended", GONE]),
     ("call", "dialing", &["connected", "in_flow", "ended", GONE, "queued"]),
-    ("call", "connected", &["ended", "dialing", "queued", "in_flow"]),
+    ("call", "connected", &["ended", "dialing", "queued", "in_flow", "consulting"]),
+    ("call", "consulting", &["connected", "dialing", "ended"]),
     ("call", "ended", &[GONE]),
     ("leg", NONE, &["trying", "answered", "calling"]),
     ("leg", "trying", &["answered", GONE]),
@@ -59,6 +60,7 @@ const RARE: &[(&str, &str, &[&str])] = &[
     ("leg", "proceeding", &["alerting", "active", "cancelling", "releasing", GONE]),
     ("leg", "alerting", &["releasing"]),
     ("call", "connected", &[GONE]),
+    ("call", "consulting", &[GONE]),
 ];
 
 fn pairs(

@@ -70,6 +70,9 @@ fn operator(command: &OperatorCommand) -> u64 {
         OperatorCommand::TransferCall { call, to } => of(&[9, call.0, text(to)]),
         OperatorCommand::PauseRecording { call, paused } => of(&[10, call.0, u64::from(*paused)]),
         OperatorCommand::Originate { from, to } => of(&[8, text(&from.0), text(to)]),
+        OperatorCommand::Consult { call, to } => of(&[61, call.0, text(to)]),
+        OperatorCommand::CompleteConsult { call } => of(&[62, call.0]),
+        OperatorCommand::CancelConsult { call } => of(&[63, call.0]),
     }
 }
 

@@ -93,6 +93,10 @@ plants! {
         "a new leader takes a repeated request for a new one",
     KeepTransferor "keep-the-transferor"
         "who has sent a caller on stays in the call",
+    OverhearConsult "overhear-the-consultation"
+        "the caller hears the agent who asks a colleague",
+    KeepColleague "keep-the-colleague"
+        "a colleague who is no longer asked stays in the call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

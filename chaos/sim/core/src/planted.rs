@@ -105,6 +105,16 @@ pub fn decide(
             keep_transferor(&mut writes, world);
             Ok(writes)
         }
+        Some(Plant::OverhearConsult) => {
+            let mut writes = world.handle(meta, envelope)?;
+            overhear(&mut writes);
+            Ok(writes)
+        }
+        Some(Plant::KeepColleague) => {
+            let mut writes = world.handle(meta, envelope)?;
+            keep_colleague(&mut writes, world);
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))
@@ -251,8 +261,42 @@ fn keep_transferor(writes: &mut Writes, world: &World) {
             }
         }
     }
+    unsend(writes, &kept);
+}
+
+/// The caller is left on the line of the agent.
+fn overhear(writes: &mut Writes) {
+    for effect in &mut writes.effects {
+        let Body::Media(plan) = &mut effect.body else { continue };
+        let Some(Some(call)) = writes.calls.get(&plan.call) else { continue };
+        let (Some(caller), CallState::Consulting { leg, .. }) = (call.caller(), &call.state) else {
+            continue;
+        };
+        for heard in plan.legs.iter_mut().filter(|heard| heard.leg == caller.id) {
+            heard.source = Source::Leg(*leg);
+        }
+    }
+}
+
+/// Who was asked, and is no more, is not hung up.
+fn keep_colleague(writes: &mut Writes, world: &World) {
+    let mut kept = Vec::new();
+    for (id, call) in writes.calls.iter_mut() {
+        let (Some(call), Some(before)) = (call, world.calls.get(id)) else { continue };
+        let Some(asked) = before.consulted().filter(|_| call.is_live()) else { continue };
+        if let Some(leg) = call.leg_mut(asked.id).filter(|leg| leg.state == LegState::Releasing) {
+            kept.extend(leg.bye_branch.clone());
+            *leg = asked.clone();
+        }
+    }
+    unsend(writes, &kept);
+}
+
+fn unsend(writes: &mut Writes, branches: &[String]) {
     writes.effects.retain(|effect| match &effect.body {
-        Body::Send { request, .. } => !kept.iter().any(|branch| branch == request.headers.branch()),
+        Body::Send { request, .. } => {
+            !branches.iter().any(|branch| branch == request.headers.branch())
+        }
         Body::Respond { .. } | Body::Media(_) => true,
     });
 }

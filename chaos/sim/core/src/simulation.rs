@@ -341,6 +341,7 @@ impl Simulation {
                 CallState::Dialing { .. } => 4,
                 CallState::Connected { .. } if call.is_held() => 7,
                 CallState::Connected { .. } => 6,
+                CallState::Consulting { .. } => 13,
                 CallState::Ending => 8,
             });
         }

@@ -10,7 +10,7 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys, inv_offers,
+    inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys, inv_offers,
     inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources, inv_time,
     inv_transfers, inv_transitions,
 };
@@ -33,6 +33,7 @@ pub struct Watch {
     pub fence: inv_fence::Fences,
     pub flows: inv_flows::Flows,
     pub records: inv_records::Records,
+    consults: inv_consult::Consults,
     keys: inv_keys::Keys,
     offers: inv_offers::Offers,
     qualities: inv_quality::Qualities,
@@ -75,6 +76,7 @@ impl Watch {
         self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
+        self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
         inv_deadlines::after(step).map_err(named("deadlines"))?;
         inv_outbox::after(step).map_err(named("outbox"))?;

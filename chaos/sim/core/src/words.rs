@@ -31,6 +31,15 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::PauseRecording { call, paused: false } => {
             format!("an operator resumes the recording of call {call}")
         }
+        OperatorCommand::Consult { call, to } => {
+            format!("the agent of call {call} asks {to}")
+        }
+        OperatorCommand::CompleteConsult { call } => {
+            format!("call {call} goes to who is asked")
+        }
+        OperatorCommand::CancelConsult { call } => {
+            format!("the agent goes back to the caller of {call}")
+        }
         OperatorCommand::Originate { from, to } => {
             format!("an operator has {from} call {to}")
         }

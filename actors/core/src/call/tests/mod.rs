@@ -2,6 +2,7 @@
 
 mod codecs;
 mod connect;
+mod consult;
 mod ending;
 mod glare;
 mod identity;

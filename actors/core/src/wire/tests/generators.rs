@@ -432,6 +432,9 @@ pub fn operator() -> impl Strategy<Value = OperatorCommand> {
         (call_id(), text()).prop_map(|(call, to)| OperatorCommand::TransferCall { call, to }),
         (call_id(), any::<bool>())
             .prop_map(|(call, paused)| OperatorCommand::PauseRecording { call, paused }),
+        (call_id(), text()).prop_map(|(call, to)| OperatorCommand::Consult { call, to }),
+        call_id().prop_map(|call| OperatorCommand::CompleteConsult { call }),
+        call_id().prop_map(|call| OperatorCommand::CancelConsult { call }),
     ]
 }
 

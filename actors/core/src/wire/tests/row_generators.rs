@@ -13,7 +13,7 @@ use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::leg::{Leg, Refer, Role, State as LegState};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
-use crate::call::state::{Call, Outcome, State as CallState, Transfer};
+use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
@@ -99,12 +99,22 @@ fn transfer() -> impl Strategy<Value = Transfer> {
         any::<u16>().prop_map(|status| Outcome::CameBack { status }),
         Just(Outcome::Ended),
     ];
-    (millis(), agent_id(), text(), outcome).prop_map(|(at, agent, to, outcome)| Transfer {
-        at,
-        agent,
-        to,
-        outcome,
-    })
+    (millis(), agent_id(), text(), any::<bool>(), outcome).prop_map(
+        |(at, agent, to, attended, outcome)| Transfer { at, agent, to, attended, outcome },
+    )
+}
+
+fn consult() -> impl Strategy<Value = Consult> {
+    let outcome = prop_oneof![
+        Just(Consulted::Pending),
+        Just(Consulted::Completed),
+        Just(Consulted::Cancelled),
+        any::<u16>().prop_map(|status| Consulted::Failed { status }),
+        Just(Consulted::HungUp),
+        Just(Consulted::Ended),
+    ];
+    (millis(), agent_id(), agent_id(), outcome)
+        .prop_map(|(at, agent, to, outcome)| Consult { at, agent, to, outcome })
 }
 
 pub fn call() -> impl Strategy<Value = Call> {
@@ -114,6 +124,8 @@ pub fn call() -> impl Strategy<Value = Call> {
         queue_id().prop_map(|queue| CallState::Queued { queue }),
         (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
         leg_id().prop_map(|leg| CallState::Connected { leg }),
+        (leg_id(), leg_id())
+            .prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
         Just(CallState::Ending),
     ];
     let names = (call_id(), gateway_id(), text(), text());
@@ -126,7 +138,8 @@ pub fn call() -> impl Strategy<Value = Call> {
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
     let said = (option::of(text()), option::of(text()));
-    let moves = (option::of(run()), vec(transfer(), 0..3), q850(), said);
+    let moves =
+        (option::of(run()), vec(transfer(), 0..3), option::of(consult()), q850(), said);
     let recording = (option::of(recording_id()), any::<bool>());
     let rest = (any::<u32>(), any::<u64>(), recording, moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
@@ -135,7 +148,7 @@ pub fn call() -> impl Strategy<Value = Call> {
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
             let (takeovers, media_version, (recording, recording_paused), moves) = rest;
-            let (flow, transfers, q850, (asserted, diverted_from)) = moves;
+            let (flow, transfers, consult, q850, (asserted, diverted_from)) = moves;
             Call {
                 id,
                 state,
@@ -160,6 +173,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 q850,
                 asserted,
                 diverted_from,
+                consult,
             }
         },
     )

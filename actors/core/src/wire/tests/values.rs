@@ -16,7 +16,7 @@ use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
-use crate::call::state::{Call, Outcome, State as CallState, Transfer};
+use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::{
@@ -224,6 +224,10 @@ fn transfer() -> OperatorCommand {
     OperatorCommand::TransferCall { call: CALL, to: "1002".into() }
 }
 
+fn consult() -> OperatorCommand {
+    OperatorCommand::Consult { call: CALL, to: "1002".into() }
+}
+
 pub fn answered() -> Cases<Answered> {
     let answered = |command, outcome| Answered { key: "k".into(), until: AT, command, outcome };
     let json = br#"{"id":"1"}"#.to_vec();
@@ -233,6 +237,21 @@ pub fn answered() -> Cases<Answered> {
         ("done", answered(originate(), answered::Outcome::Done { json })),
         ("transfer", answered(transfer(), answered::Outcome::Done { json: Vec::new() })),
         ("paused", answered(pause(), answered::Outcome::Done { json: Vec::new() })),
+        ("consult", answered(consult(), answered::Outcome::Done { json: Vec::new() })),
+        (
+            "complete",
+            answered(
+                OperatorCommand::CompleteConsult { call: CALL },
+                answered::Outcome::Done { json: Vec::new() },
+            ),
+        ),
+        (
+            "cancel",
+            answered(
+                OperatorCommand::CancelConsult { call: CALL },
+                answered::Outcome::Done { json: Vec::new() },
+            ),
+        ),
         ("not_found", answered(release, answered::Outcome::NotFound { what: "call 1".into() })),
         ("refused", answered(ready, answered::Outcome::Refused { sentence: "no phone".into() })),
     ]
@@ -272,6 +291,9 @@ pub fn envelopes() -> Cases<Envelope> {
         ("originate", Command::Operator(originate())),
         ("transfer_call", Command::Operator(transfer())),
         ("pause_recording", Command::Operator(pause())),
+        ("consult_call", Command::Operator(consult())),
+        ("complete_consult", Command::Operator(OperatorCommand::CompleteConsult { call: CALL })),
+        ("cancel_consult", Command::Operator(OperatorCommand::CancelConsult { call: CALL })),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
@@ -572,7 +594,10 @@ fn transfers() -> Vec<Transfer> {
         Outcome::Pending { leg: None },
         Outcome::Pending { leg: Some(OTHER_LEG) },
     ]
-    .map(|outcome| Transfer { at: AT, agent: agent_id(), to: "1002".into(), outcome })
+    .map(|outcome| {
+        let attended = outcome == Outcome::WentOver;
+        Transfer { at: AT, agent: agent_id(), to: "1002".into(), attended, outcome }
+    })
     .into()
 }
 
@@ -602,6 +627,7 @@ pub fn calls() -> Cases<Call> {
         q850: None,
         asserted: None,
         diverted_from: None,
+        consult: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -636,6 +662,25 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), up.clone()],
         )
     };
+    let asked = |outcome| {
+        Some(Consult { at: AT, agent: agent_id(), to: "1002".into(), outcome })
+    };
+    let mut colleague = target_of(&up);
+    colleague.id = LegId(7);
+    let consulting = Call {
+        state: CallState::Consulting { leg: OTHER_LEG, consulted: LegId(7) },
+        legs: vec![inbound(LEG, LegState::Active), up.clone(), colleague],
+        consult: asked(Consulted::Pending),
+        ..connected.clone()
+    };
+    let consulted = |outcome| Call { consult: asked(outcome), ..connected.clone() };
+    let consulted = [
+        ("completed", consulted(Consulted::Completed)),
+        ("cancelled", consulted(Consulted::Cancelled)),
+        ("failed", consulted(Consulted::Failed { status: 486 })),
+        ("hung_up", consulted(Consulted::HungUp)),
+        ("ended", consulted(Consulted::Ended)),
+    ];
     let mut releasing = inbound(LEG, LegState::Releasing);
     (releasing.bye_branch, releasing.release_at) = (Some("z9hG4bKc".into()), Some(AT));
     releasing.media.port = 0;
@@ -729,7 +774,7 @@ pub fn calls() -> Cases<Call> {
     timed.legs[0].timer = Some(theirs);
     timed.legs[0].offer_until = Some(AT.after(32_000));
     timed.legs[1].timer = Some(ours);
-    vec![
+    let mut cases = vec![
         ("timed", timed),
         ("in_flow", echo.clone()),
         ("queued", queued.clone()),
@@ -746,7 +791,16 @@ pub fn calls() -> Cases<Call> {
         ("transferred", transferred),
         ("protected", protected),
         ("paused", paused),
-    ]
+        ("consulting", consulting),
+    ];
+    cases.extend(consulted);
+    cases
+}
+
+/// The leg of an extension that was dialled.
+fn target_of(up: &Leg) -> Leg {
+    let role = Role::Callee { agent: agent_id(), offer: OFFER, ring_until: AT };
+    Leg { role, ..up.clone() }
 }
 
 pub fn agents() -> Cases<Agent> {

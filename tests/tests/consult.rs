@@ -1,0 +1,234 @@
+//! Agents who ask a colleague before they send the caller on: who hears whom, and how it ends.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tandem_tests::house::House;
+use tandem_tests::phone::{Ended, Incoming, Phone};
+
+const WITHIN: Duration = Duration::from_secs(15);
+const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
+/// What each party plays.
+const CALLER_HZ: u32 = 900;
+const AGENT_HZ: u32 = 500;
+const COLLEAGUE_HZ: u32 = 700;
+
+/// Quieter is no music.
+const AUDIBLE: f64 = 100.0;
+
+fn tone(phone: &Phone, call_id: &str) -> Option<u32> {
+    phone.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200))
+}
+
+/// The tone of who speaks; several that it may be for a while, one after the other.
+async fn hears(phone: &Phone, call_id: &str, hz: u32) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while tone(phone, call_id) != Some(hz) {
+        let now = tokio::time::Instant::now();
+        ensure!(now < deadline, "phone {} hears {:?}", phone.user, tone(phone, call_id));
+        look.tick().await;
+    }
+    Ok(())
+}
+
+/// Something, and for a while nobody of those who speak.
+async fn hears_music(phone: &Phone, call_id: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let mut apart = 0;
+    while apart < 20 {
+        ensure!(tokio::time::Instant::now() < deadline, "phone {} hears no music", phone.user);
+        let spoken = tone(phone, call_id).is_some_and(|hz| [AGENT_HZ, COLLEAGUE_HZ].contains(&hz));
+        let music = !spoken && phone.heard_level(call_id, 200) > AUDIBLE;
+        apart = if music { apart + 1 } else { 0 };
+        look.tick().await;
+    }
+    Ok(())
+}
+
+/// A house with agents 1001 and 1002, each at a gateway, and a caller who talks with 1001.
+struct Scene {
+    house: House,
+    agent: Phone,
+    colleague: Phone,
+    caller: Phone,
+    /// The Call-ID of the caller's leg, and of the agent's.
+    call: String,
+    talking: String,
+    /// The path of the call in the API.
+    path: String,
+}
+
+impl Scene {
+    async fn open(block: u8, colleague: Incoming) -> Result<Self> {
+        let house = House::open(block).await?;
+        let agent = house.agent_with_tone("1001", 0, QUICK, AGENT_HZ).await?;
+        let caller = Incoming::Reject { status: 486 };
+        let caller = house.phone_with_tone("13800000001", 0, caller, CALLER_HZ).await?;
+        let call = house.call(&caller, "4001", "connected").await?;
+        let talking = agent.called(WITHIN).await?;
+        let colleague = house.agent_with_tone("1002", 1, colleague, COLLEAGUE_HZ).await?;
+        let page = house.api.get(&format!("/v1/calls?sip_call_id={call}")).await?;
+        let id = page["items"][0]["id"].as_str().context("the call's id")?;
+        let path = format!("/v1/calls/{id}");
+        Ok(Self { house, agent, colleague, caller, call, talking, path })
+    }
+
+    async fn consult(&self, to: &str) -> Result<(u16, Value)> {
+        self.house.api.post(&format!("{}/consult", self.path), &json!({"to": to})).await
+    }
+
+    async fn complete(&self) -> Result<(u16, Value)> {
+        self.house.api.post(&format!("{}/consult/complete", self.path), &json!({})).await
+    }
+
+    async fn consult_is(&self, state: &str) -> Result<Value> {
+        let found = |call: &Value| {
+            let consult = call.get("consult")?;
+            (consult["state"] == state).then(|| consult.clone())
+        };
+        self.house.api.until(&self.path, WITHIN, found).await
+    }
+
+    /// The caller hangs up; the transfers of the record, as agent, to, kind and outcome.
+    async fn end(self) -> Result<(Value, Value)> {
+        assert_eq!(self.caller.hang_up(&self.call).await?, 200);
+        let cdr = self.house.cdr(&self.call).await?;
+        let moves = cdr["transfers"].as_array().context("transfers")?;
+        let moves: Vec<_> =
+            moves.iter().map(|it| [&it["agent"], &it["to"], &it["kind"], &it["outcome"]]).collect();
+        let moves = json!(moves);
+        for phone in [&self.agent, &self.colleague, &self.caller] {
+            assert_eq!(phone.violations(), [], "phone {}", phone.user);
+        }
+        self.house.cluster.stop()?;
+        Ok((cdr, moves))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()> {
+    let scene = Scene::open(80, Incoming::Ring).await?;
+    let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
+    hears(caller, call, AGENT_HZ).await?;
+    hears(agent, talking, CALLER_HZ).await?;
+
+    let (to, consult) = (json!({"to": "1002"}), format!("{path}/consult"));
+    let first = house.api.post_once(&consult, &to, "ask").await?;
+    assert_eq!((first.0, &first.2["state"]), (200, &json!("consulting")), "{first:?}");
+    let ringing = colleague.called(WITHIN).await?;
+    hears_music(caller, call).await?;
+    house.agent_is("1002", "reserved").await?;
+
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    assert_eq!(house.api.post_once(&consult, &to, "ask").await?, first, "and nobody rings twice");
+    colleague.answer(&ringing)?;
+    scene.consult_is("talking").await?;
+    hears(agent, talking, COLLEAGUE_HZ).await?;
+    hears(colleague, &ringing, AGENT_HZ).await?;
+    hears_music(caller, call).await?;
+    house.agent_is("1001", "talking").await?;
+    house.agent_is("1002", "talking").await?;
+
+    let complete = format!("{path}/consult/complete");
+    let done = house.api.post_once(&complete, &json!({}), "done").await?;
+    assert_eq!((done.0, &done.2["state"]), (200, &json!("connected")), "{done:?}");
+    assert_eq!(agent.ended(talking, WITHIN).await?, Ended::ByPeer);
+    hears(caller, call, COLLEAGUE_HZ).await?;
+    hears(colleague, &ringing, CALLER_HZ).await?;
+    house.agent_is("1001", "ready").await?;
+    assert_eq!(house.api.post_once(&complete, &json!({}), "done").await?, done);
+    assert_eq!(colleague.with_calls(|calls| calls.len()), 1, "it rang once");
+
+    // One recording of it all.
+    let id = done.2["id"].as_str().context("the call's id")?.to_owned();
+    assert_eq!(caller.hang_up(call).await?, 200);
+    let sealed = |page: &Value| {
+        let items = page["items"].as_array()?;
+        (items.len() == 1 && items[0]["sealed"] == true).then(|| items[0].clone())
+    };
+    let path = format!("/v1/recordings?call={id}");
+    let recording = house.api.until(&path, WITHIN, sealed).await?;
+    let cdr = house.cdr(call).await?;
+    assert_eq!([&cdr["agent"], &cdr["recording"]], [&json!("1002"), &recording["id"]]);
+    let moved = &cdr["transfers"];
+    assert_eq!(moved.as_array().map(Vec::len), Some(1), "{moved}");
+    let moved = [&moved[0]["agent"], &moved[0]["to"], &moved[0]["kind"], &moved[0]["outcome"]];
+    assert_eq!(json!(moved), json!(["1001", "1002", "attended", "went_over"]));
+    for phone in [agent, colleague, caller] {
+        assert_eq!(phone.violations(), [], "phone {}", phone.user);
+    }
+    house.cluster.stop()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn colleague_who_is_busy_cancelled_or_hangs_up_leaves_the_agent_with_the_caller() -> Result<()>
+{
+    let scene = Scene::open(81, Incoming::Reject { status: 486 }).await?;
+    let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
+    assert_eq!(scene.consult("1002").await?.0, 200);
+    assert_eq!(scene.consult_is("failed").await?["status"], 486);
+    for (to, status) in [("1003", 409), ("1001", 409), ("4002", 409), ("4999", 404)] {
+        assert_eq!(scene.consult(to).await?.0, status, "{to}");
+    }
+    assert_eq!(scene.complete().await?.0, 409, "nobody is consulted");
+
+    colleague.set_incoming(Incoming::Ring)?;
+    house.agent_is("1002", "ready").await?;
+    assert_eq!(scene.consult("1002").await?.0, 200);
+    let ringing = colleague.called(WITHIN).await?;
+    assert_eq!(house.api.delete(&format!("{path}/consult")).await?, 200);
+    assert_eq!(colleague.ended(&ringing, WITHIN).await?, Ended::Cancelled);
+    scene.consult_is("cancelled").await?;
+    house.agent_is("1002", "ready").await?;
+    hears(caller, call, AGENT_HZ).await?;
+
+    colleague.set_incoming(QUICK)?;
+    assert_eq!(scene.consult("1002").await?.0, 200);
+    scene.consult_is("talking").await?;
+    let asked = colleague.called(WITHIN).await?;
+    hears(colleague, &asked, AGENT_HZ).await?;
+    assert_eq!(colleague.hang_up(&asked).await?, 200);
+    scene.consult_is("hung_up").await?;
+    house.call_is(call, "connected").await?;
+    hears(caller, call, AGENT_HZ).await?;
+    hears(agent, talking, CALLER_HZ).await?;
+    house.agent_is("1002", "ready").await?;
+    let (_, moves) = scene.end().await?;
+    assert_eq!(moves, json!([]));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_who_hangs_up_or_completes_while_it_rings_sends_the_caller_on() -> Result<()> {
+    let scene = Scene::open(82, Incoming::Ring).await?;
+    let Scene { house, agent, colleague, caller, call, talking, .. } = &scene;
+    assert_eq!(scene.consult("1002").await?.0, 200);
+    let ringing = colleague.called(WITHIN).await?;
+    let (status, moving) = scene.complete().await?;
+    assert_eq!((status, &moving["state"]), (200, &json!("dialing")));
+    colleague.answer(&ringing)?;
+    assert_eq!(agent.ended(talking, WITHIN).await?, Ended::ByPeer);
+    house.call_is(call, "connected").await?;
+    hears(caller, call, COLLEAGUE_HZ).await?;
+    house.agent_is("1001", "ready").await?;
+
+    // And the other way round: who asks hangs up.
+    assert_eq!(scene.consult("1001").await?.0, 200);
+    scene.consult_is("talking").await?;
+    let asked = agent.called(WITHIN).await?;
+    hears(agent, &asked, COLLEAGUE_HZ).await?;
+    assert_eq!(colleague.hang_up(&ringing).await?, 200);
+    house.call_is(call, "connected").await?;
+    hears(caller, call, AGENT_HZ).await?;
+    hears(agent, &asked, CALLER_HZ).await?;
+    house.agent_is("1002", "ready").await?;
+    let (cdr, moves) = scene.end().await?;
+    assert_eq!(cdr["agent"], "1001");
+    let attended = |from, to| [from, to, "attended", "went_over"];
+    assert_eq!(moves, json!([attended("1001", "1002"), attended("1002", "1001")]));
+    Ok(())
+}
