@@ -96,8 +96,8 @@ pub struct Control {
     pub(crate) nonce_counter: u64,
     /// New calls of before there was routing.
     pub(crate) early: Vec<(Flow, Request)>,
-    /// Answers to callers who were refused here, of before there was routing.
-    pub(crate) untold: Vec<TransactionKey>,
+    /// What happened before there was routing; it follows the login.
+    pub(crate) early_events: Vec<(GatewayEvent, About)>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -129,7 +129,7 @@ impl Control {
             started: false,
             nonce_counter: 0,
             early: Vec::new(),
-            untold: Vec::new(),
+            early_events: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -250,7 +250,6 @@ impl Control {
 
     /// Puts an event on its way to the tenant's shard.
     pub(crate) fn raise(&mut self, event: GatewayEvent, about: About) {
-        // Without routing there is no call, so there is nothing to tell.
         if self.try_raise(event, about).is_err() {
             metrics::counter!("tandem_link_events_dropped_total").increment(1);
             tracing::error!("TD0301 too many events wait for the cluster: one was dropped");
@@ -261,6 +260,12 @@ impl Control {
         let shard = self.tenant.as_ref().map(|tenant| tenant.shard);
         match shard.and_then(|shard| self.shards.get_mut(&shard)) {
             Some(shard) => shard.ledger.push(event, about),
+            // A life that has just begun: the leader's effects, and what peers say to them, may be
+            // here before the routing is.
+            None if self.early_events.len() < limits::EARLY_MAX => {
+                self.early_events.push((event, about));
+                Ok(())
+            }
             None => Err(Full),
         }
     }
@@ -308,7 +313,7 @@ impl Control {
                 + self.refused.len()
                 + self.strays.len()
                 + self.early.len()
-                + self.untold.len()
+                + self.early_events.len()
                 + self.nonces.len()
                 + self.suspects.len(),
         }

@@ -86,13 +86,6 @@ impl Control {
     /// The caller was refused here, and the cluster has its call: it must hear that nobody waits.
     /// The one event where the call is not answered yet, the other where it is.
     pub(crate) fn undo(&mut self, transaction: &TransactionKey) {
-        if self.tenant.is_none() {
-            // An answer of the last life's calls, before there is a way to tell.
-            if self.untold.len() < limits::EARLY_MAX {
-                self.untold.push(transaction.clone());
-            }
-            return;
-        }
         let cancel = GatewayEvent::Cancel { transaction: transaction.clone(), q850: None };
         self.raise(cancel, About::Existing);
         let no_ack = GatewayEvent::AckTimeout { transaction: transaction.clone() };

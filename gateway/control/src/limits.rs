@@ -23,7 +23,8 @@ pub const DONE_KEPT_MAX: usize = 4_096;
 /// How long a done effect may wait for others.
 pub const DONE_WAIT_MS_MAX: u64 = 5;
 
-/// New calls that wait for the first routing of a life; beyond it one is answered 503.
+/// New calls that wait for the first routing of a life, beyond which one is answered 503; and what
+/// else happened before, beyond which an event is dropped.
 pub const EARLY_MAX: usize = 1_024;
 /// Transactions of each side; beyond it new ones are dropped as if they were lost.
 pub const TRANSACTIONS_MAX: usize = 65_536;

@@ -109,8 +109,8 @@ impl Control {
             shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
         }
         self.note_leader(now);
-        for transaction in std::mem::take(&mut self.untold) {
-            self.undo(&transaction);
+        for (event, about) in std::mem::take(&mut self.early_events) {
+            self.raise(event, about);
         }
         self.take_early(now);
     }

@@ -289,6 +289,21 @@ fn caller_who_acknowledges_anothers_refusal_waits_for_nothing_more() {
     assert!(words.iter().all(|word| !word.starts_with("no ack")), "{words:?}");
 }
 
+/// Simulator, seed 34702: a new life repeats the last one's 200 before it has heard the routing, and
+/// its ACK comes in that moment. It was dropped, and the leg waited for it for ever.
+#[test]
+fn ack_of_before_there_was_routing_is_told_when_there_is() {
+    let mut bench = Bench::new();
+    let call = invite("a");
+    assert_eq!(bench.respond(1, &call, 200), Verdict::Do);
+    assert_eq!(bench.outputs(), ["200"]);
+    bench.send(&ack(&call, "b", "t"));
+    bench.route();
+    assert_eq!(bench.outputs(), ["event 1"], "the login goes first");
+    bench.accept(1, false);
+    assert_eq!(bench.outputs(), ["event 2"]);
+}
+
 /// What the peer of [`invite`] listens at, and where its connection comes from.
 const CONTACT: &str = "127.0.0.1:6000";
 const SOURCE: &str = "127.0.0.1:40000";
