@@ -9,7 +9,6 @@ use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
 
 use crate::control::{Control, Output, count_response, key_of};
 use crate::ledger::{About, Verdict};
-use crate::limits;
 use crate::sip::refused::Meets;
 use crate::sip::{Transmit, too_long_for_udp};
 
