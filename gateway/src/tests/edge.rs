@@ -133,6 +133,7 @@ async fn gateway_serves_with_its_own_media_until_it_is_stopped() {
         ssrc: 1,
         source: Source::Echo,
         role: Some(Side::Caller),
+        keys: None,
     };
     let plan = MediaPlan { call: CallId(1), version: 1, legs: vec![leg], recording: None };
     let id = node.effect(1, Body::Media(plan)).await;

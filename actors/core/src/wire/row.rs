@@ -37,7 +37,7 @@ impl Encode for Call {
                 to.fixed(2, leg.0);
             }),
             CallState::Connected { leg } => to.some_fixed(5, Some(leg.0)),
-            CallState::Consulting { leg, consulted } => to.delimited(32, |to| {
+            CallState::Consulting { leg, consulted } => to.delimited(36, |to| {
                 to.fixed(1, leg.0);
                 to.fixed(2, consulted.0);
             }),
