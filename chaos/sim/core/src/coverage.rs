@@ -22,7 +22,7 @@ pub const STATES: [&str; 13] = [
     "routing",
 ];
 
-pub const MARKS: [&str; 15] = [
+pub const MARKS: [&str; 16] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -34,6 +34,7 @@ pub const MARKS: [&str; 15] = [
     "a stopped gateway is replaced",
     "an operator asks again over a takeover",
     "a key is refused for another request",
+    "a recording is paused",
     "a transfer goes over",
     "a transfer comes back",
     "a transfer ends with its call",
