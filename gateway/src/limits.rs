@@ -44,6 +44,8 @@ pub const COPY_TURN_BYTES_MAX: usize = 256 * 1024;
 pub const COPY_UP_MAX: usize = 128;
 /// Lines that the other has not said to have: 8 MB of chunks. Beyond it the rest waits on the disk.
 pub const COPY_ITEMS_UNDER_WAY_MAX: usize = 256;
+/// Recordings that the other was asked for and has not answered of.
+pub const COPY_ASKED_MAX: usize = 256;
 /// When a copy that was refused is asked for again: a full disk needs a moment.
 pub const COPY_AGAIN_MS: u64 = 2_000;
 pub const COPY_GAUGES_MS: u64 = 250;
@@ -66,5 +68,7 @@ pub const CUT_AFTER_MS: u64 = 12_000;
 pub const FETCH_ITEMS_MAX: usize = 16;
 pub const FETCH_ITEM_MS_MAX: u64 = 10_000;
 
+// Each question and each line has one answer at most: none is ever without room.
+const _: () = assert!(COPY_ASKED_MAX + COPY_ITEMS_UNDER_WAY_MAX <= COPIES_REPLIES_MAX);
 const _: () = assert!(CUT_AFTER_MS > tandem_media::limits::HOLDINGS_EVERY_MS);
 const _: () = assert!(KEY_OF_OURS_MS > API_RETRY_MS_MAX);

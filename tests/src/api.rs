@@ -25,6 +25,11 @@ impl Api {
         Ok(Self { bases, token, client })
     }
 
+    /// The base URL of one gateway, by its place.
+    pub fn base(&self, at: usize) -> Result<&str> {
+        self.bases.get(at).map(String::as_str).context("the cluster has no such API")
+    }
+
     /// The same API at one gateway alone, by its place.
     pub fn only(&self, at: usize) -> Self {
         let bases = self.bases.get(at).cloned().into_iter().collect();

@@ -109,6 +109,7 @@ fn recorded(events: &Receiver<Event>) -> Recorded {
             Event::Recorded(recorded) => return recorded,
             Event::Dtmf { .. }
             | Event::PromptEnded { .. }
+            | Event::Recording(_)
             | Event::RtpSilence { .. }
             | Event::Quality(_) => {}
         }

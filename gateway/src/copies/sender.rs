@@ -46,6 +46,7 @@ pub(super) enum Copy {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     copies: BTreeMap<u64, Copy>,
+    asked: usize,
     under_way: usize,
 }
 
@@ -72,7 +73,11 @@ impl Session {
                 return (from < to && room).then_some(Next::Send { from, to });
             }
         }
+        if self.asked >= limits::COPY_ASKED_MAX {
+            return None;
+        }
         self.copies.insert(recording, Copy::Asked);
+        self.asked += 1;
         Some(Next::Ask)
     }
 
@@ -111,8 +116,10 @@ impl Session {
 
     /// All of it is there.
     pub(super) fn forget(&mut self, recording: u64) {
-        if let Some(Copy::Sending { under_way, .. }) = self.copies.remove(&recording) {
-            self.under_way -= under_way.len();
+        match self.copies.remove(&recording) {
+            Some(Copy::Sending { under_way, .. }) => self.under_way -= under_way.len(),
+            Some(Copy::Asked) => self.asked -= 1,
+            Some(Copy::Refused { .. }) | None => {}
         }
     }
 }
@@ -361,6 +368,18 @@ mod tests {
         session.on_kept(1, most / 2);
         let next = Next::Send { from: most, to: 9 * most };
         assert_eq!(session.next(1, &entry(9 * most), now), Some(next));
+    }
+
+    #[test]
+    fn questions_are_bounded_and_an_answer_makes_room() {
+        let (mut session, now) = (Session::default(), Instant::now());
+        let most = limits::COPY_ASKED_MAX as u64;
+        for recording in 0..most {
+            assert_eq!(session.next(recording, &entry(500), now), Some(Next::Ask));
+        }
+        assert_eq!(session.next(most, &entry(500), now), None);
+        session.on_have(3, 0);
+        assert_eq!(session.next(most, &entry(500), now), Some(Next::Ask));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub const STATES: [&str; 14] = [
     "consult",
 ];
 
-pub const MARKS: [&str; 21] = [
+pub const MARKS: [&str; 22] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -35,6 +35,7 @@ pub const MARKS: [&str; 21] = [
     "a stopped gateway is replaced",
     "an operator asks again over a takeover",
     "a key is refused for another request",
+    "a recording is paused",
     "a transfer goes over",
     "a transfer comes back",
     "a transfer ends with its call",

@@ -184,6 +184,7 @@ impl World {
             | GatewayEvent::AckTimeout { .. }
             | GatewayEvent::RtpSilence { .. }
             | GatewayEvent::Recorded(_)
+            | GatewayEvent::Holdings(_)
             | GatewayEvent::Quality(_)
             | GatewayEvent::Digit { .. }
             | GatewayEvent::PromptEnded { .. } => {}

@@ -99,7 +99,7 @@ impl Copies {
             Line::Chunk { at_frame, frames, blake3 } => {
                 let right = bytes_of(*frames) == audio.len() as u64
                     && *at_frame >= copy.manifest.frames
-                    && audio.len() % FRAME_BYTES == 0
+                    && audio.len().is_multiple_of(FRAME_BYTES)
                     && blake3::hash(audio).to_hex().as_str() == blake3;
                 if !right {
                     return Err(Error::Damaged);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use tandem_media::endpoint::EndpointPool;
-use tandem_tests::Cluster;
 use tandem_tests::phone::{Incoming, Options, Phone};
+use tandem_tests::{Api, Cluster};
 
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
@@ -83,6 +83,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     for_each_endpoint(&caller, &agents, |endpoint| endpoint.mark());
     tokio::time::sleep(Duration::from_secs(TALK_S)).await;
     usage.print("with 50 recorded conversations")?;
+    print_unsafe_tail(&api).await?;
     let mut spacing_ms = Histogram::<u64>::new(3)?;
     let (mut received, mut lost) = (0_u64, 0_u64);
     for_each_endpoint(&caller, &agents, |endpoint| {
@@ -107,6 +108,17 @@ pub async fn run(dir: &Path) -> Result<()> {
     let gaps: usize = recordings.iter().filter_map(|r| r["gaps"].as_array().map(Vec::len)).sum();
     println!("  {} recordings sealed, {gaps} gaps", recordings.len());
     cluster.stop()?;
+    Ok(())
+}
+
+/// What a lost gateway would have taken with it, each time that a copy came on.
+async fn print_unsafe_tail(api: &Api) -> Result<()> {
+    let (_, metrics) = api.probe(api.base(0)?, "/metrics").await?;
+    let of = |quantile: &str| {
+        let name = format!("tandem_recording_tail_at_copy_seconds{{quantile=\"{quantile}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap_or("-").to_owned()
+    };
+    println!("  audio on one disk only: p50 {} s, longest {} s", of("0.5"), of("1"));
     Ok(())
 }
 

@@ -54,6 +54,9 @@ impl Simulation {
             return;
         }
         let running = known.and_then(|known| known.recording);
+        if plan.recording.is_some_and(|wanted| wanted.paused) {
+            self.coverage.mark("a recording is paused");
+        }
         let gone: Vec<MediaLeg> = known.map_or_else(Vec::new, |known| {
             let stays = |leg: &&MediaLeg| plan.legs.iter().any(|other| other.leg == leg.leg);
             known.plan.legs.iter().filter(|leg| !stays(leg)).cloned().collect()
