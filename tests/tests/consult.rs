@@ -92,10 +92,18 @@ impl Scene {
         self.house.api.until(&self.path, WITHIN, found).await
     }
 
-    /// The caller hangs up; the transfers of the record, as agent, to, kind and outcome.
+    /// The caller hangs up; the record with one recording of it all, and its transfers as agent, to,
+    /// kind and outcome.
     async fn end(self) -> Result<(Value, Value)> {
         assert_eq!(self.caller.hang_up(&self.call).await?, 200);
         let cdr = self.house.cdr(&self.call).await?;
+        let sealed = |page: &Value| {
+            let items = page["items"].as_array()?;
+            (items.len() == 1 && items[0]["sealed"] == true).then(|| items[0].clone())
+        };
+        let of = format!("/v1/recordings?call={}", cdr["call"].as_str().context("call")?);
+        let recording = self.house.api.until(&of, WITHIN, sealed).await?;
+        assert_eq!(recording["id"], cdr["recording"]);
         let moves = cdr["transfers"].as_array().context("transfers")?;
         let moves: Vec<_> =
             moves.iter().map(|it| [&it["agent"], &it["to"], &it["kind"], &it["outcome"]]).collect();
@@ -142,25 +150,9 @@ async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()>
     assert_eq!(house.api.post_once(&complete, &json!({}), "done").await?, done);
     assert_eq!(colleague.with_calls(|calls| calls.len()), 1, "it rang once");
 
-    // One recording of it all.
-    let id = done.2["id"].as_str().context("the call's id")?.to_owned();
-    assert_eq!(caller.hang_up(call).await?, 200);
-    let sealed = |page: &Value| {
-        let items = page["items"].as_array()?;
-        (items.len() == 1 && items[0]["sealed"] == true).then(|| items[0].clone())
-    };
-    let path = format!("/v1/recordings?call={id}");
-    let recording = house.api.until(&path, WITHIN, sealed).await?;
-    let cdr = house.cdr(call).await?;
-    assert_eq!([&cdr["agent"], &cdr["recording"]], [&json!("1002"), &recording["id"]]);
-    let moved = &cdr["transfers"];
-    assert_eq!(moved.as_array().map(Vec::len), Some(1), "{moved}");
-    let moved = [&moved[0]["agent"], &moved[0]["to"], &moved[0]["kind"], &moved[0]["outcome"]];
-    assert_eq!(json!(moved), json!(["1001", "1002", "attended", "went_over"]));
-    for phone in [agent, colleague, caller] {
-        assert_eq!(phone.violations(), [], "phone {}", phone.user);
-    }
-    house.cluster.stop()?;
+    let (cdr, moves) = scene.end().await?;
+    assert_eq!(cdr["agent"], "1002");
+    assert_eq!(moves, json!([["1001", "1002", "attended", "went_over"]]));
     Ok(())
 }
 

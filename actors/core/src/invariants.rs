@@ -267,8 +267,7 @@ fn recordings_are_planned_as_they_are(world: &World) -> Result<(), Violation> {
 fn consultations_end_once(world: &World) -> Result<(), Violation> {
     for call in world.calls.values() {
         let id = call.id;
-        let pending =
-            call.consult.as_ref().filter(|consult| consult.outcome == Consulted::Pending);
+        let pending = call.consult.as_ref().filter(|consult| consult.outcome == Consulted::Pending);
         let CallState::Consulting { leg, .. } = call.state else {
             ensure!(pending.is_none(), "a consultation of call {id} has no end");
             continue;
@@ -284,8 +283,7 @@ fn consultations_end_once(world: &World) -> Result<(), Violation> {
         ensure!(talks(&consult.agent), "agent {} has left call {id}", consult.agent);
         ensure!(call.agent.as_ref() == Some(&consult.agent), "call {id} has another agent");
         let asked = call.consulted().is_some_and(|leg| {
-            (leg.is_ringing() || leg.state == LegState::Active)
-                && leg.agent() == Some(&consult.to)
+            (leg.is_ringing() || leg.state == LegState::Active) && leg.agent() == Some(&consult.to)
         });
         ensure!(asked && talks(&consult.to), "agent {} is not asked in call {id}", consult.to);
         ensure!(consult.agent != consult.to, "agent {} asks nobody else", consult.to);

@@ -70,11 +70,7 @@ fn other<'c>(call: &'c Call, leg: &Leg) -> Option<&'c Leg> {
         | State::Dialing { .. }
         | State::Ending => return None,
     };
-    if leg.id == one.id {
-        Some(two)
-    } else {
-        (leg.id == two.id).then_some(one)
-    }
+    if leg.id == one.id { Some(two) } else { (leg.id == two.id).then_some(one) }
 }
 
 /// The prompt of the flow from where it is by now: a gateway that plays it already goes on.

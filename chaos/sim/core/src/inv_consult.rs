@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use tandem_core::World;
-use tandem_core::call::state::{Call, Consult, Consulted};
+use tandem_core::call::state::{Call, Consulted};
 use tandem_core::effect::{Body, MediaPlan, Source};
-use tandem_core::ids::{CallId, EntityId};
+use tandem_core::ids::{CallId, EntityId, LegId};
 
 use crate::coverage::Coverage;
 use crate::violation::Checked;
@@ -19,7 +19,9 @@ pub struct Consults {
 
 #[derive(Debug, Default)]
 struct Known {
-    consult: Option<Consult>,
+    outcome: Option<Consulted>,
+    /// The colleague's leg names a consultation: two may be of the same moment.
+    asked: Option<LegId>,
     /// Transfers of the call.
     transfers: usize,
 }
@@ -42,15 +44,17 @@ impl Consults {
     }
 
     fn call(&mut self, call: &Call, coverage: &mut Coverage) -> Checked {
-        let now = Known { consult: call.consult.clone(), transfers: call.transfers.len() };
-        let before = self.known.insert(call.id, now).unwrap_or_default();
+        let before = self.known.remove(&call.id).unwrap_or_default();
+        let outcome = call.consult.as_ref().map(|consult| consult.outcome);
+        let asked = call.consulted().map(|leg| leg.id).or(before.asked);
+        let transfers = call.transfers.len();
+        self.known.insert(call.id, Known { outcome, asked, transfers });
         let Some(now) = &call.consult else {
-            hold!(before.consult.is_none(), "call {} has forgotten its consultation", call.id);
+            hold!(before.outcome.is_none(), "call {} has forgotten its consultation", call.id);
             return Ok(());
         };
-        let name = |consult: &Consult| (consult.at, consult.to.clone());
-        let same = before.consult.filter(|before| name(before) == name(now));
-        let was = same.map_or(Consulted::Pending, |before| before.outcome);
+        let same = before.outcome.filter(|_| before.asked == asked);
+        let was = same.unwrap_or(Consulted::Pending);
         let once = was == Consulted::Pending || was == now.outcome;
         hold!(once, "a consultation of call {} ends for the second time", call.id);
         if was == now.outcome {

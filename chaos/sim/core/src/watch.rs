@@ -10,9 +10,9 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys, inv_offers,
-    inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources, inv_time,
-    inv_transfers, inv_transitions,
+    inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys,
+    inv_offers, inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources,
+    inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.

@@ -113,8 +113,12 @@ fn consult() -> impl Strategy<Value = Consult> {
         Just(Consulted::HungUp),
         Just(Consulted::Ended),
     ];
-    (millis(), agent_id(), agent_id(), outcome)
-        .prop_map(|(at, agent, to, outcome)| Consult { at, agent, to, outcome })
+    (millis(), agent_id(), agent_id(), outcome).prop_map(|(at, agent, to, outcome)| Consult {
+        at,
+        agent,
+        to,
+        outcome,
+    })
 }
 
 pub fn call() -> impl Strategy<Value = Call> {
@@ -124,8 +128,7 @@ pub fn call() -> impl Strategy<Value = Call> {
         queue_id().prop_map(|queue| CallState::Queued { queue }),
         (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
         leg_id().prop_map(|leg| CallState::Connected { leg }),
-        (leg_id(), leg_id())
-            .prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
+        (leg_id(), leg_id()).prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
         Just(CallState::Ending),
     ];
     let names = (call_id(), gateway_id(), text(), text());

@@ -662,9 +662,7 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Active), up.clone()],
         )
     };
-    let asked = |outcome| {
-        Some(Consult { at: AT, agent: agent_id(), to: "1002".into(), outcome })
-    };
+    let asked = |outcome| Some(Consult { at: AT, agent: agent_id(), to: "1002".into(), outcome });
     let mut colleague = target_of(&up);
     colleague.id = LegId(7);
     let consulting = Call {
