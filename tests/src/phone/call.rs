@@ -103,3 +103,10 @@ pub(super) struct Repeat {
     pub interval_ms: u64,
     pub destination: SocketAddr,
 }
+
+impl Call {
+    /// The SDP of the INVITE.
+    pub fn offer(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.invite.body)
+    }
+}

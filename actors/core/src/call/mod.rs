@@ -16,8 +16,8 @@ pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
 pub(crate) mod reason;
-pub(crate) mod redirect;
 pub(crate) mod recording;
+pub(crate) mod redirect;
 pub mod refused;
 pub(crate) mod transfer;
 

@@ -5,9 +5,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
 
 use super::flow::digit_from;
-use super::{
-    Error, carrier_from, manifest_from, narrow, need, parse, put_carrier, q850_from,
-};
+use super::{Error, carrier_from, manifest_from, narrow, need, parse, put_carrier, q850_from};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};

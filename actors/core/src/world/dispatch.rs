@@ -7,7 +7,8 @@ use crate::agent::machine as agent;
 use crate::agent::state::Agent;
 use crate::call::state::Call;
 use crate::call::{
-    consult, ending, inbound, indialog, media, originate, outbound, recording, session_timer, transfer,
+    consult, ending, inbound, indialog, media, originate, outbound, recording, session_timer,
+    transfer,
 };
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;

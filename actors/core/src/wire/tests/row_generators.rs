@@ -141,8 +141,7 @@ pub fn call() -> impl Strategy<Value = Call> {
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
     let said = (option::of(text()), option::of(text()));
-    let moves =
-        (option::of(run()), vec(transfer(), 0..3), option::of(consult()), q850(), said);
+    let moves = (option::of(run()), vec(transfer(), 0..3), option::of(consult()), q850(), said);
     let recording = (option::of(recording_id()), any::<bool>());
     let rest = (any::<u32>(), any::<u64>(), recording, moves);
     (state, vec(leg(), 0..3), names, parties, moments, rest).prop_map(
