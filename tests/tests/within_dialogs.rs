@@ -102,7 +102,8 @@ async fn session_is_refreshed_by_the_next_leader_and_ends_with_a_phone_that_is_g
     assert_eq!(one.ended(&call, half).await?, Ended::ByPeer);
     let cdr = house.cdr(&call).await?;
     assert_eq!([&cdr["cause"], &cdr["q850"]], [&json!("session_expired"), &json!(102)]);
-    assert_eq!(cdr["takeovers"].as_u64().context("takeovers")?, 1);
+    // A busy machine may have had more.
+    assert!(cdr["takeovers"].as_u64().context("takeovers")? >= 1, "{cdr}");
     house.call_is(&other, "connected").await?;
     assert_eq!(two.hang_up(&other).await?, 200);
     for phone in [&updated, &reinvited, &one, &two] {
