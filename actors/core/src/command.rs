@@ -40,6 +40,10 @@ pub struct Origin {
     pub sequence: u64,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all commands are events: a box would be one more allocation for each"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// The tenant's configuration, copied from the meta shard by the leader.

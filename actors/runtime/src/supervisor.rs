@@ -47,6 +47,10 @@ impl Kind {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most orders are events: a box would be one more allocation for each"
+)]
 pub enum Order {
     /// Entities of these kinds are live: each shall have an actor.
     /// `rehydrate`: what they have left undone is done again.
