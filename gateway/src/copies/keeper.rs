@@ -59,7 +59,7 @@ impl Keeper {
     ) -> Self {
         // Whoever recorded these may have gone while we were away.
         let unsealed = copies.unsealed().unwrap_or_else(|error| {
-            tracing::error!(%error, "TD0311 copies of recordings can't be looked through");
+            tracing::error!(%error, "TD0321 copies of recordings can't be looked through");
             Vec::new()
         });
         let left = |recording| (recording, Followed { session: None, left_at: Instant::now() });
@@ -143,7 +143,7 @@ impl Keeper {
     ) -> pb::down::Body {
         metrics::counter!("tandem_recording_copies_refused_total").increment(1);
         let id = format!("{recording:016x}");
-        tracing::warn!(recording = id, %error, "TD0311 a recording's copy does not go on");
+        tracing::warn!(recording = id, %error, "TD0322 a recording's copy does not go on");
         pb::down::Body::Refused(pb::Refused { recording, why: error.to_string() })
     }
 
@@ -196,7 +196,7 @@ impl Keeper {
                 Ok(holding) => cut.extend(holding),
                 Err(error) => {
                     let id = format!("{recording:016x}");
-                    tracing::error!(recording = id, %error, "TD0311 a copy can't be read");
+                    tracing::error!(recording = id, %error, "TD0323 a copy can't be read");
                 }
             }
         }

@@ -292,7 +292,7 @@ impl Sender {
             spawn_blocking(move || {
                 // Without it, the other is asked again at the next start.
                 if let Err(error) = std::fs::write(&path, to) {
-                    tracing::warn!(path = %path.display(), %error, "TD0310 it can't be written");
+                    tracing::warn!(path = %path.display(), %error, "TD0318 how far a copy has come can't be noted");
                 }
             });
         }

@@ -68,7 +68,7 @@ async fn ok_is_repeated_until_its_ack_which_is_reported_once() {
 async fn cancel_is_answered_at_once_and_reported() {
     let (gateway, mut node) = Gateway::with_leader().await;
     let phone = Phone::new(&gateway).await;
-    let cancel = phone.text("CANCEL", "a", "", "Reason: Q.850;cause=16\r\n");
+    let cancel = phone.text("CANCEL", "a", "Reason: Q.850;cause=16\r\n", "");
     assert_eq!(phone.ask(&cancel).await.status, 481);
     phone.send(&phone.invite("a")).await;
     let invite = node.invite().await;

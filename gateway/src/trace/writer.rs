@@ -79,7 +79,7 @@ impl Writer {
             self.buffer.clear();
             if !before {
                 let dir = self.options.dir.display();
-                tracing::warn!(%error, %dir, "TD0310 calls are not traced: the disk refuses");
+                tracing::warn!(%error, %dir, "TD0317 calls are not traced: the disk refuses");
             }
         }
     }

@@ -140,7 +140,7 @@ impl Copies {
             if matches!(synced, Err(Error::Damaged))
                 && let Err(error) = self.put_aside(recording)
             {
-                tracing::error!(%error, "TD0311 a damaged copy can't be put aside");
+                tracing::error!(%error, "TD0324 a damaged copy can't be put aside");
             }
             done.push((recording, synced));
         }

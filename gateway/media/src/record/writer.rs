@@ -216,7 +216,7 @@ impl Writer {
             Ok(())
         });
         if let Err(error) = found {
-            tracing::error!(%error, "TD0310 recordings that have no copy can't be looked for");
+            tracing::error!(%error, "TD0319 recordings that have no copy can't be looked for");
         }
     }
 
@@ -368,5 +368,5 @@ fn unless_missing(error: io::Error) -> io::Result<()> {
 
 fn failed(recording: u64, what: &str, error: &io::Error) {
     metrics::counter!("tandem_media_recording_errors_total").increment(1);
-    tracing::error!(recording = format!("{recording:016x}"), %error, "TD0310 the recording {what}");
+    tracing::error!(recording = format!("{recording:016x}"), %error, "TD0320 the recording {what}");
 }
