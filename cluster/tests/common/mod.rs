@@ -2,8 +2,9 @@
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -21,6 +22,8 @@ use tandem_storage::witness::NullMachine;
 pub const SLOW: Timers =
     Timers { heartbeat_ms: 2_000, election_ms_min: 60_000, election_ms_max: 61_000 };
 pub const WITHIN: Duration = Duration::from_secs(20);
+/// Below those that connections leave from.
+const PORT: u16 = 7_000;
 const DOMAIN: &str = "tandem";
 const NAMES: [&str; 3] = ["node-a", "node-b", "witness"];
 
@@ -114,7 +117,7 @@ impl Bench {
             id,
             name: name.to_owned(),
             role: if name == "witness" { Role::Witness } else { Role::Node },
-            address: free(),
+            address: own_address(),
         };
         let members = (1..).zip(NAMES).map(member).collect();
         let dir = tempfile::tempdir().unwrap();
@@ -207,9 +210,13 @@ impl Drop for Bench {
     }
 }
 
-/// A port that was free a moment ago.
-fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// An address of its own for each voter of the process. A port that was free a moment ago may be
+/// the source of somebody's connection by the time that a voter comes back to it.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Relaxed).to_be_bytes();
+    let of_process = 64 + (std::process::id() % 128) as u8;
+    SocketAddr::from((Ipv4Addr::new(127, of_process, high, low), PORT))
 }
 
 /// RocksDB's own threads may hold the folder for a moment after the voter has ended.
