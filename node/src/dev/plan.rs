@@ -17,8 +17,8 @@ const LINK_PORT_FIRST: u16 = 7201;
 const COPIES_PORT_FIRST: u16 = 7301;
 /// RTP ports of a gateway: even ones carry RTP, the next RTCP.
 pub const RTP_PORT_FIRST: u16 = 20_000;
-/// So that two gateways that share an address don't share a port.
-pub const RTP_PORTS: u16 = 4_000;
+/// So that two gateways that share an address don't share a port. A thousand calls of two legs, and room.
+pub const RTP_PORTS: u16 = 5_000;
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

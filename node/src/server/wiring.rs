@@ -43,8 +43,8 @@ use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 /// The one tenant shard of this version.
 const TENANT: ShardId = ShardId(0);
 
-/// RTP port pairs of one gateway: two for each call of the demo tenant's trunk, and room.
-const RTP_PAIRS: usize = 512;
+/// Of the pairs of RTP ports in a gateway's range, one in so many may be taken by other programs.
+const RTP_PAIRS_SPARE: u16 = 16;
 /// What calls said in a day, or some 40,000 calls.
 const TRACE_MIB_DEFAULT: u64 = 512;
 
@@ -471,6 +471,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
     let token = process.token_hash.as_deref().and_then(tandem_http::TokenHash::from_hex);
     let metrics = started.metrics.clone();
     let port_first = process.rtp_port_first.unwrap_or(RTP_PORT_FIRST);
+    let ports = process.rtp_ports.unwrap_or(RTP_PORTS);
     let options = tandem_gateway::Options {
         name: process.name.clone(),
         incarnation: started.incarnation,
@@ -513,16 +514,22 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
         reload: super::process::hang_ups()?,
         data_dir: process.data.clone(),
         token: token.context("process.token_hash is missing")?,
-        rtp_ports: port_first..=port_first.saturating_add(RTP_PORTS - 1),
+        rtp_ports: port_first..=port_first.saturating_add(ports - 1),
         media_workers: 1,
         music: None,
         prompts: config.prompts.clone(),
-        rtp_pairs: RTP_PAIRS,
+        rtp_pairs: rtp_pairs(ports),
         metrics: Arc::new(move || metrics.render()),
         trace_bytes_max: process.trace_mib.unwrap_or(TRACE_MIB_DEFAULT) << 20,
     };
     tandem_gateway::run(options, shutdown.wait()).await?;
     Ok(())
+}
+
+/// A pair is an even port and the next one (RFC 3550 §11).
+fn rtp_pairs(ports: u16) -> usize {
+    let pairs = ports / 2;
+    usize::from(pairs - pairs / RTP_PAIRS_SPARE)
 }
 
 /// Who has the copies of a gateway's recordings: the next one, in the order of the configuration, that
