@@ -1,4 +1,4 @@
-//! 50 recorded conversations at once: loss, packet spacing, and the recordings' gaps.
+//! Recorded conversations at once, few and many: loss, packet spacing, and the recordings' gaps.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,34 +15,34 @@ use tandem_tests::{Api, Cluster};
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
 
-const CONVERSATIONS: u32 = 50;
+pub const COUNTS: [u32; 2] = [50, 300];
 const FIRST_AGENT: u32 = 2001;
 const TALK_S: u64 = 30;
 const WAIT_S_MAX: u64 = 20;
 
 /// A tenant with an agent for each conversation.
-fn config() -> Result<String> {
+fn config(conversations: u32) -> Result<String> {
     let mut text =
         String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
-    text.push_str("[[trunk]]\nname = \"carrier\"\nchannels = 120\n\n");
+    writeln!(text, "[[trunk]]\nname = \"carrier\"\nchannels = {conversations}\n")?;
     let names: Vec<String> =
-        (0..CONVERSATIONS).map(|n| format!("\"{}\"", FIRST_AGENT + n)).collect();
+        (0..conversations).map(|n| format!("\"{}\"", FIRST_AGENT + n)).collect();
     writeln!(
         text,
         "[[queue]]\nname = \"support\"\nrecord = true\nagents = [{}]\n",
         names.join(", ")
     )?;
     text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
-    for n in 0..CONVERSATIONS {
+    for n in 0..conversations {
         let id = FIRST_AGENT + n;
         writeln!(text, "[[agent]]\nid = \"{id}\"\npassword = \"tandem-{id}\"\n")?;
     }
     Ok(text)
 }
 
-pub async fn run(dir: &Path) -> Result<()> {
+pub async fn run(dir: &Path, conversations: u32) -> Result<()> {
     let file = dir.join("bench.toml");
-    std::fs::write(&file, config()?)?;
+    std::fs::write(&file, config(conversations)?)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let vip = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     let pool = Arc::new(EndpointPool::start()?);
@@ -56,7 +56,7 @@ pub async fn run(dir: &Path) -> Result<()> {
         srtp: false,
     };
     let mut agents = Vec::new();
-    for n in 0..CONVERSATIONS {
+    for n in 0..conversations {
         let user = (FIRST_AGENT + n).to_string();
         let agent =
             Phone::start(options(user, Incoming::Answer { after_ms: 50 }), Arc::clone(&pool))
@@ -68,21 +68,21 @@ pub async fn run(dir: &Path) -> Result<()> {
     let reject = Incoming::Reject { status: 486 };
     let caller = Phone::start(options("13800000000".into(), reject), Arc::clone(&pool)).await?;
     let mut calls = Vec::new();
-    for _ in 0..CONVERSATIONS {
+    for _ in 0..conversations {
         let call_id = caller.dial("4001")?;
         caller.answered(&call_id, Duration::from_secs(WAIT_S_MAX)).await?;
         calls.push(call_id);
     }
     let api = cluster.api()?;
-    api.until("/v1/calls?state=connected", Duration::from_secs(WAIT_S_MAX), |page| {
-        (page["items"].as_array()?.len() == CONVERSATIONS as usize).then_some(())
+    api.until("/v1/calls?state=connected&limit=1000", Duration::from_secs(WAIT_S_MAX), |page| {
+        (page["items"].as_array()?.len() == conversations as usize).then_some(())
     })
     .await?;
 
     let usage = Usage::begin(pids(&cluster)?)?;
     for_each_endpoint(&caller, &agents, |endpoint| endpoint.mark());
     tokio::time::sleep(Duration::from_secs(TALK_S)).await;
-    usage.print("with 50 recorded conversations")?;
+    usage.print(&format!("with {conversations} recorded conversations"))?;
     print_unsafe_tail(&api).await?;
     let mut spacing_ms = Histogram::<u64>::new(3)?;
     let (mut received, mut lost) = (0_u64, 0_u64);
@@ -92,15 +92,17 @@ pub async fn run(dir: &Path) -> Result<()> {
         lost += stats.lost;
         spacing_ms.saturating_record(stats.spacing_ms_max);
     });
-    println!("50 recorded conversations of {TALK_S} s: {received} packets, {lost} lost");
+    println!(
+        "{conversations} recorded conversations of {TALK_S} s: {received} packets, {lost} lost"
+    );
     print_histogram("  longest packet spacing of each side", "ms", &spacing_ms);
     for call_id in &calls {
         caller.hang_up(call_id).await?;
     }
     let recordings = api
-        .until("/v1/recordings", Duration::from_secs(WAIT_S_MAX), |page| {
+        .until("/v1/recordings?limit=1000", Duration::from_secs(WAIT_S_MAX), |page| {
             let items = page["items"].as_array()?;
-            let done = items.len() == CONVERSATIONS as usize
+            let done = items.len() == conversations as usize
                 && items.iter().all(|recording| recording["sealed"] == true);
             done.then(|| items.clone())
         })

@@ -1,11 +1,14 @@
-//! `make bench`: failover, set-up time under load, recorded conversations, and what each process
+//! `make bench`: failover, set-up time under load, queued calls, recorded conversations, and what each process
 //! costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|calls|conversations]…` measures only what is named.
+//! `tandem-bench [failover|calls|queued|relay|conversations]…` measures only what is named.
 
 mod calls;
 mod conversations;
 mod failover;
+mod load;
+mod queued;
+mod relay;
 mod usage;
 
 use std::path::PathBuf;
@@ -15,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 3] = ["failover", "calls", "conversations"];
+const ALL: [&str; 5] = ["failover", "calls", "queued", "relay", "conversations"];
 
 fn main() -> ExitCode {
     let run = || -> Result<()> {
@@ -31,10 +34,21 @@ fn main() -> ExitCode {
             .block_on(async {
                 println!("load average before: {}", load_average());
                 if wanted("calls") {
-                    calls::run(&fresh("calls")?).await?;
+                    calls::run(&fresh("calls")?)?;
+                }
+                if wanted("queued") {
+                    queued::run(&fresh("queued")?)?;
+                }
+                if wanted("relay") {
+                    for (count, record) in relay::RUNS {
+                        relay::run(&fresh(&format!("relay-{count}"))?, count, record)?;
+                    }
                 }
                 if wanted("conversations") {
-                    conversations::run(&fresh("conversations")?).await?;
+                    for count in conversations::COUNTS {
+                        let dir = fresh(&format!("conversations-{count}"))?;
+                        conversations::run(&dir, count).await?;
+                    }
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;

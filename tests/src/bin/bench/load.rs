@@ -1,0 +1,144 @@
+//! Callers and agents, each side one thread and one socket, so that a load costs the machine little
+//! beside what is measured. They are silent unless their [`Media`] is told to speak.
+
+mod agents;
+mod callers;
+mod media;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
+use tandem_sip::{Message, NameAddr, Param, Request, Scheme, Transport, Uri, Via};
+
+pub use agents::Agents;
+pub use callers::call;
+pub use media::Media;
+
+/// What a call may take at most: a histogram ends here.
+const HIGHEST_US: u64 = 60_000_000;
+/// RFC 3261 §17.1.1.1.
+const T1: Duration = Duration::from_millis(500);
+/// Timer B.
+const GIVE_UP: Duration = Duration::from_millis(64 * 500);
+const FIRST_AGENT: u32 = 20_001;
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// Calls to a number at an even rate, each hung up `hold` after it was answered.
+pub struct Plan {
+    pub server: SocketAddr,
+    pub number: &'static str,
+    pub calls_a_second: u32,
+    pub seconds: u32,
+    pub hold: Duration,
+}
+
+/// Microseconds from a caller's INVITE.
+pub struct Outcome {
+    pub trying_us: Histogram<u64>,
+    pub answered_us: Histogram<u64>,
+    /// Calls that ended otherwise than by their caller's BYE, by what happened.
+    pub failed: BTreeMap<String, u64>,
+    /// Messages that had to be sent again.
+    pub repeated: u64,
+    pub calls: u64,
+}
+
+/// When each caller, by number, sent its INVITE.
+pub type Called = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// A socket that speaks SIP.
+struct Line {
+    socket: UdpSocket,
+    address: SocketAddr,
+    server: SocketAddr,
+    media: Arc<Media>,
+    buffer: Vec<u8>,
+}
+
+impl Line {
+    fn open(server: SocketAddr, media: Arc<Media>) -> Result<Self> {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let socket = UdpSocket::bind(any)?;
+        let address = socket.local_addr()?;
+        let buffer = vec![0; DATAGRAM_BYTES_MAX];
+        Ok(Self { socket, address, server, media, buffer })
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        // What is lost is sent again, as on any network.
+        let _ = self.socket.send_to(bytes, self.server);
+    }
+
+    /// The next message, or nothing within `wait`.
+    fn next(&mut self, wait: Duration) -> Option<Message> {
+        self.socket.set_read_timeout(Some(wait.max(Duration::from_micros(1)))).ok()?;
+        let (length, _) = self.socket.recv_from(&mut self.buffer).ok()?;
+        tandem_sip::parse(&self.buffer[..length]).ok()
+    }
+
+    fn via(&self) -> Via {
+        Via {
+            transport: Transport::Udp,
+            host: self.address.ip().to_string(),
+            port: Some(self.address.port()),
+            params: vec![param("branch", Some(&format!("z9hG4bK{:016x}", rand::random::<u64>())))],
+        }
+    }
+
+    fn own(&self, user: &str) -> NameAddr {
+        bare(uri(Some(user), self.address))
+    }
+
+    fn audio(&self) -> Result<Vec<u8>> {
+        let audio = Audio {
+            address: self.address.ip(),
+            port: self.media.socket.local_addr().context("the media socket")?.port(),
+            payloads: vec![Payload { number: 0, codec: Codec::Pcmu }],
+            telephone_event: Some(101),
+            direction: Direction::SendRecv,
+            ptime_ms: Some(20),
+            session_id: 1,
+            session_version: 1,
+            crypto: Vec::new(),
+            secure: false,
+            beside: Beside::default(),
+        };
+        Ok(audio.compose())
+    }
+}
+
+/// So many agents.
+pub fn users(count: u32) -> Vec<String> {
+    (0..count).map(|n| (FIRST_AGENT + n).to_string()).collect()
+}
+
+fn branch(request: &Request) -> &str {
+    let params = request.headers.via.first().map(|via| via.params.as_slice()).unwrap_or_default();
+    let branch = params.iter().find(|param| param.name == "branch");
+    branch.and_then(|param| param.value.as_deref()).unwrap_or_default()
+}
+
+fn param(name: &str, value: Option<&str>) -> Param {
+    Param { name: name.into(), value: value.map(str::to_owned) }
+}
+
+fn bare(uri: Uri) -> NameAddr {
+    NameAddr { display: None, uri, params: Vec::new() }
+}
+
+fn uri(user: Option<&str>, at: SocketAddr) -> Uri {
+    Uri {
+        scheme: Scheme::Sip,
+        user: user.map(str::to_owned),
+        host: at.ip().to_string(),
+        port: Some(at.port()),
+        params: Vec::new(),
+        headers: None,
+    }
+}
