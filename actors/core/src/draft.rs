@@ -35,7 +35,7 @@ pub fn codecs_beside(other: Option<Codec>) -> impl Iterator<Item = Codec> {
 }
 
 /// What a UA of ours takes.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
 
 pub struct Draft<'a> {
     pub world: &'a World,

@@ -45,6 +45,8 @@ pub const SESSION_GRACE_MS: u64 = 10_000;
 pub const REFRESH_AGAIN_MS_MIN: u64 = 2_000;
 /// How long an offer of ours waits for the answer in an ACK: the 2xx is repeated for so long.
 pub const OFFER_MS_MAX: u64 = 64 * tandem_sip::transaction::T1_MS;
+/// Branches of a fork that an INVITE of ours knows before it is answered; another is not heard.
+pub const EARLY_DIALOGS_MAX: usize = 8;
 /// The longest `Retry-After` of an offer that meets another, seconds (RFC 3261 §14.2).
 pub const GLARE_RETRY_S_MAX: u64 = 10;
 /// `Retry-After` of a 503, seconds.

@@ -14,6 +14,7 @@ pub mod offer_answer;
 mod parse;
 pub mod protobuf;
 pub mod reason;
+pub mod reliable;
 mod scan;
 mod sdp_text;
 mod sdp_value;

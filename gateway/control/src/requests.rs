@@ -202,6 +202,8 @@ impl Control {
         if self.try_raise(event, About::Existing) == Err(Full) {
             self.servers.forget(&key);
             self.lose(flow, &repeated);
+        } else if repeated.method == Method::Prack {
+            self.servers.on_prack(&repeated);
         }
     }
 

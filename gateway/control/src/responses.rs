@@ -1,7 +1,7 @@
 //! Responses to requests of ours.
 
 use tandem_core::command::GatewayEvent;
-use tandem_sip::{Method, Millis, Response};
+use tandem_sip::{Method, Millis, Response, reliable};
 
 use crate::control::Control;
 use crate::ledger::About;
@@ -22,7 +22,7 @@ impl Control {
             News::Unknown if invite && self.is_of_ours(&response) => {
                 if response.is_success() && self.acks.of(&response).is_some() {
                     self.acknowledge_again(&response);
-                } else if !response.is_provisional()
+                } else if (!response.is_provisional() || reliable::rseq(&response).is_some())
                     && self.tenant.is_some()
                     && self.strays.note(&response)
                 {

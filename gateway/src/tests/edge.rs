@@ -21,7 +21,7 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
         (phone.text("DANCE", "c", "", ""), 501, Some("Allow")),
         (in_dialog(phone.text("SUBSCRIBE", "d", "", "")), 405, Some("Allow")),
         (invite.replace("INVITE sip:4003@demo", "INVITE gopher:4003"), 416, None),
-        (phone.text("INVITE", "e", "Require: 100rel\r\n", ""), 420, Some("Unsupported")),
+        (phone.text("INVITE", "e", "Require: 101rel\r\n", ""), 420, Some("Unsupported")),
         (invite.replace("Max-Forwards: 70", "Max-Forwards: 0"), 483, None),
         (invite.replace("application/sdp", "text/plain"), 415, Some("Accept")),
         (invite.replace("v=0\r\n", "v=x\r\n"), 400, Some("Warning")),

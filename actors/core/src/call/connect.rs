@@ -9,7 +9,7 @@ use tandem_sip::{Method, Response};
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
-use super::{consult, ending, inbound, media, originate, session_timer, transfer};
+use super::{consult, early, ending, inbound, media, originate, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
@@ -24,13 +24,22 @@ pub fn on_answered(
     response: &Response,
     answer: Option<&Audio>,
 ) {
+    let tag = response.headers.to_tag().unwrap_or_default();
+    let leg = draft.call(&id).and_then(|call| call.leg(leg_id));
+    let known = leg.and_then(|leg| early::of_tag(leg, tag)).and_then(|early| early.media.clone());
     acknowledge(draft, id, leg_id, response);
     let beside = draft.call(&id).and_then(|call| call.codec_beside(leg_id));
-    let took = draft
-        .call_mut(&id)
-        .and_then(|call| call.leg_mut(leg_id))
-        .zip(answer)
-        .is_some_and(|(leg, answer)| take_answer(&mut leg.media, answer, beside));
+    let took =
+        draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
+            match (known, answer) {
+                (Some(media), _) => {
+                    leg.media = media;
+                    true
+                }
+                (None, Some(answer)) => take_answer(&mut leg.media, answer, beside),
+                (None, None) => false,
+            }
+        });
     if !took {
         // An answer that names no codec of ours: nothing can be talked over it.
         ending::send_bye(draft, id, leg_id);
@@ -102,6 +111,7 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
         leg.timer = timer;
         leg.dialog = dialog.map(Arc::new);
         leg.state = LegState::Active;
+        leg.early.clear();
         leg.release_at = None;
     }
 }

@@ -31,6 +31,9 @@ pub fn on_consult(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Rej
         let why = format!("call {id} is {state}; only a connected call has somebody who can ask");
         return Err(Rejection::Refused(why));
     };
+    if !call.caller().is_some_and(Leg::is_up) {
+        return Err(Rejection::Refused(format!("the caller of call {id} is not answered yet")));
+    }
     let by = call.leg(leg).and_then(Leg::agent).cloned();
     let by = by.ok_or_else(|| Rejection::NotFound("agent of the call".into()))?;
     if call.transfers.len() >= limits::TRANSFERS_MAX {

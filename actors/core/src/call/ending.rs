@@ -79,13 +79,19 @@ pub fn on_cancel(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(), Reje
     }
 }
 
-/// No ACK came for our 2xx (RFC 3261 §13.3.1.4): the session is taken down with a BYE.
+/// No ACK came for our 2xx (RFC 3261 §13.3.1.4): the session is taken down with a BYE. Or no PRACK
+/// for our 180.
 pub fn on_ack_timeout(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(), Rejection> {
     let (id, leg_id) = draft
         .world
         .leg_of_transaction(key)
         .ok_or_else(|| Rejection::NotFound(format!("INVITE of branch {}", key.branch)))?;
     let (call, leg) = find(draft, id, leg_id)?;
+    if leg.state == LegState::Trying && leg.reliable.is_some_and(|it| it.is_pending()) {
+        // RFC 3262 §3: a caller who can't be told that it rings.
+        end_unanswered(draft, id, 504, Disposition::Failed, Side::System);
+        return Ok(());
+    }
     if leg.state != LegState::Answered {
         return Err(illegal(draft, id, leg_id, "missing ACK"));
     }
@@ -311,6 +317,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.release_at = None;
         leg.refer = None;
         leg.timer = None;
+        leg.early.clear();
     }
     sweep(draft, id);
 }

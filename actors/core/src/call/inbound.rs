@@ -10,7 +10,7 @@ use tandem_sip::{Response, UriError};
 use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound, protection, reason, session_timer};
+use super::{media, outbound, protection, reason, reliable, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -60,8 +60,10 @@ fn on_repeated(draft: &mut Draft<'_>, id: CallId, leg: LegId) {
     let Some(leg) = call.leg(leg) else { return };
     let Some(transaction) = leg.transaction.clone() else { return };
     let rings = call.legs.iter().any(|leg| leg.state == LegState::Alerting);
+    // Said reliably it is repeated until it is acknowledged, and never again.
+    let rings = leg.reliable.map_or(rings, |reliable| reliable.is_pending());
     let response = match leg.state {
-        LegState::Trying if rings => outbound::ringing(draft, leg),
+        LegState::Trying if rings => outbound::ringing(draft, id, leg),
         LegState::Trying => leg.invite.respond(100, None, None),
         LegState::Answered => ok(draft, call, leg),
         // Its ACK came, or its refusal went: there is no transaction to answer.
@@ -316,6 +318,8 @@ fn caller_leg(
         timer: None,
         offer_until: None,
         redirected: false,
+        early: Vec::new(),
+        reliable: None,
     }
 }
 
@@ -324,11 +328,17 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.caller().filter(|leg| leg.state == LegState::Trying) else { return };
     let Some(transaction) = leg.transaction.clone() else { return };
+    let leg_id = leg.id;
+    if reliable::holds(draft, id, leg_id) {
+        return;
+    }
+    let Some(call) = draft.call(&id) else { return };
+    let Some(leg) = call.leg(leg_id) else { return };
     let response = ok(draft, call, leg);
-    let (leg_id, channel, now) = (leg.id, call.channel.clone(), draft.now);
+    let (channel, now) = (call.channel.clone(), draft.now);
     let timer = session_timer::answered(draft, leg);
-    // Without an offer in the INVITE ours is in the 200.
-    let offers = leg.invite.headers.content_type.is_none();
+    // Without an offer in the INVITE ours is in the 200, if it was not in the 180.
+    let offers = leg.invite.headers.content_type.is_none() && leg.reliable.is_none();
     let offer_until = offers.then(|| now.after(limits::OFFER_MS_MAX));
     if let Some(call) = draft.call_mut(&id) {
         call.answered_at = Some(now);
@@ -350,6 +360,10 @@ fn ok(draft: &Draft<'_>, call: &Call, leg: &Leg) -> Response {
     response.headers.contact = vec![draft.contact_for(&leg.invite, &leg.gateway, leg.carrier)];
     response.headers.push_other("Allow", ALLOW);
     session_timer::put_answer(draft, &leg.invite, &mut response);
+    if leg.reliable.is_some() {
+        // The 180 has said it (RFC 3261 §13.2.1).
+        return response;
+    }
     response.headers.content_type = Some("application/sdp".into());
     response.body = leg.media.describe(address, Direction::SendRecv).compose();
     response

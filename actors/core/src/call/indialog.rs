@@ -1,4 +1,4 @@
-//! Requests within a dialog: BYE, re-INVITE, UPDATE, OPTIONS, INFO, and the ACK of our 2xx.
+//! Requests within a dialog: BYE, re-INVITE, UPDATE, OPTIONS, INFO, PRACK, and the ACK of our 2xx.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tandem_sip::{Method, Response};
 
 use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
-use super::{ending, glare, media, protection, session_timer, transfer};
+use super::{ending, glare, media, protection, reliable, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
 use crate::draft::{ALLOW, CODECS, Draft};
@@ -46,13 +46,13 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
             response.headers.push_other("Allow", ALLOW);
             answer(draft, id, inbound, response);
         }
+        Method::Prack => reliable::on_prack(draft, id, leg_id, inbound),
         Method::Refer => transfer::on_refer(draft, id, leg_id, inbound),
         // We have subscribed to nothing (RFC 6665 §8.3.2).
         Method::Notify => answer(draft, id, inbound, inbound.request.respond(489, None, None)),
         Method::Ack
         | Method::Cancel
         | Method::Register
-        | Method::Prack
         | Method::Subscribe
         | Method::Message
         | Method::Publish

@@ -7,7 +7,9 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request};
 
+use super::early::Early;
 use super::protection::Protection;
+use super::reliable::Reliable;
 use super::session_timer::SessionTimer;
 use crate::cdr::Side;
 use crate::command::TransactionKey;
@@ -48,6 +50,10 @@ pub struct Leg {
     pub offer_until: Option<Millis>,
     /// Another phone has sent the call here (302): this one may not send it further.
     pub redirected: bool,
+    /// Dialogs of an INVITE of ours that nobody has answered yet.
+    pub early: Vec<Early>,
+    /// What the peer was told reliably before its INVITE was answered.
+    pub reliable: Option<Reliable>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +167,9 @@ impl Leg {
     pub fn branches(&self) -> impl Iterator<Item = &String> {
         let notify = self.refer.as_ref().and_then(|refer| refer.branch.as_ref());
         let refresh = self.timer.as_ref().and_then(|timer| timer.refresh.as_ref());
-        self.bye_branch.iter().chain(notify).chain(refresh.map(|refresh| &refresh.branch))
+        let pracks = self.early.iter().filter_map(|early| early.prack_branch.as_ref());
+        let refresh = refresh.map(|refresh| &refresh.branch);
+        self.bye_branch.iter().chain(notify).chain(refresh).chain(pracks)
     }
 
     pub fn invite_branch(&self) -> &str {

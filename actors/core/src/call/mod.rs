@@ -1,7 +1,9 @@
 //! A call joins legs: the conversation, and each party's connection within it.
 
+pub mod early;
 pub mod leg;
 pub mod protection;
+pub mod reliable;
 pub mod session_timer;
 pub mod state;
 

@@ -11,7 +11,8 @@ use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, ending, media, protection, reason, redirect, session_timer, transfer,
+    connect, consult, early, ending, media, protection, reason, redirect, reliable, session_timer,
+    transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -117,6 +118,7 @@ pub fn ring(
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
     session_timer::put_offer(draft, &mut invite);
+    invite.headers.push_other("Supported", tandem_sip::reliable::OPTION);
     if let Some(by) = draft.call(&id).and_then(transferred_by) {
         // RFC 3892 §2.1: who sent the caller on.
         let by = NameAddr::new(Uri::sip(Some(&by.0), &host(vip.ip()), None));
@@ -141,6 +143,8 @@ pub fn ring(
         timer: None,
         offer_until: None,
         redirected: false,
+        early: Vec::new(),
+        reliable: None,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
@@ -183,6 +187,12 @@ pub fn on_response(
         transfer::on_notified(draft, id, leg_id, response.is_success());
         return Ok(());
     }
+    if early::is_prack(leg, branch) {
+        if response.status >= 200 {
+            early::on_prack_over(draft, id, leg_id, branch);
+        }
+        return Ok(());
+    }
     if session_timer::is_refresh(leg, branch) {
         session_timer::on_response(draft, id, leg_id, response, answer);
         return Ok(());
@@ -191,9 +201,16 @@ pub fn on_response(
     if response.headers.cseq.method != Method::Invite {
         return Ok(());
     }
+    let pending = leg.is_ringing() || matches!(leg.state, LegState::Cancelling { .. });
     let state = leg.state.clone();
     let dialing = matches!(call.state, State::Dialing { leg, .. } if leg == leg_id);
     draft.writes.answered_branches.push(branch.to_owned());
+    if pending
+        && response.is_provisional()
+        && early::on_provisional(draft, id, leg_id, response, answer) == early::Taken::No
+    {
+        return Ok(());
+    }
     match (state, response.status) {
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
             on_provisional(draft, id, leg_id, response.status, dialing);
@@ -267,21 +284,35 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
     }
     // The extension rings: so says the caller's phone.
     if dialing && first {
+        // What was said reliably is not said twice.
+        if draft.call(&id).and_then(Call::caller).is_some_and(|caller| caller.reliable.is_some()) {
+            return;
+        }
+        reliable::begin(draft, id);
         let caller = draft.call(&id).and_then(Call::caller);
         let caller = caller.filter(|caller| caller.state == LegState::Trying);
-        let told =
-            caller.and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, caller))));
+        let describes = caller.is_some_and(|caller| caller.reliable.is_some());
+        let told = caller
+            .and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, id, caller))));
         if let Some((transaction, response)) = told {
             draft.respond(EntityId::Call(id), &transaction, response);
+        }
+        if describes {
+            // Who knows where to listen hears it ring.
+            media::plan(draft, id);
         }
     }
 }
 
 /// 180 to the caller.
-pub fn ringing(draft: &Draft<'_>, caller: &Leg) -> Response {
+pub fn ringing(draft: &Draft<'_>, id: CallId, caller: &Leg) -> Response {
     let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
     response.headers.contact =
         vec![draft.contact_for(&caller.invite, &caller.gateway, caller.carrier)];
+    if caller.reliable.is_some() {
+        response.headers.push_other("Allow", ALLOW);
+    }
+    reliable::put(draft, id, caller, &mut response);
     response
 }
 
@@ -370,6 +401,10 @@ pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> 
     }
     if is_notify(leg, branch) {
         transfer::on_notified(draft, id, leg_id, false);
+        return Ok(());
+    }
+    if early::is_prack(leg, branch) {
+        early::on_prack_over(draft, id, leg_id, branch);
         return Ok(());
     }
     if session_timer::is_refresh(leg, branch) {
@@ -472,5 +507,10 @@ pub fn illegal(draft: &Draft<'_>, id: CallId, leg: LegId, event: &'static str) -
 
 /// What an ACK or BYE for a 2xx is built from.
 pub fn dialog_of(leg: &Leg, response: &Response) -> Option<Dialog> {
-    Dialog::as_uac(&leg.invite, response).ok()
+    let mut dialog = Dialog::as_uac(&leg.invite, response).ok()?;
+    if let Some(early) = early::of_tag(leg, &dialog.remote_tag) {
+        // PRACKs have counted.
+        dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+    }
+    Some(dialog)
 }

@@ -219,6 +219,7 @@ pub fn on_too_small(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: 
         invite.headers.push_other(name, &least_s.to_string());
     }
     leg.state = LegState::Calling;
+    leg.early.clear();
     let leg = leg.clone();
     draft.send(id, &leg, Arc::clone(&leg.invite));
     true

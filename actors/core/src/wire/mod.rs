@@ -3,6 +3,7 @@
 
 mod config;
 mod consult;
+mod early;
 mod effect;
 mod envelope;
 mod event;

@@ -11,6 +11,7 @@ use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
 use super::consult::consult_from;
+use super::early::{early_from, reliable_from};
 use super::timer::timer_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
@@ -167,6 +168,8 @@ impl Encode for Leg {
         to.some_message(31, self.timer.as_ref());
         to.some_uint(32, self.offer_until.map(|at| at.0));
         to.flag(33, self.redirected);
+        to.messages(34, &self.early);
+        to.some_message(35, self.reliable.as_ref());
     }
 }
 
@@ -230,6 +233,8 @@ impl Leg {
             timer: leg.timer.map(timer_from).transpose()?,
             offer_until: leg.offer_until.map(Millis),
             redirected: leg.redirected,
+            early: leg.early.into_iter().map(early_from).collect::<Result<_, _>>()?,
+            reliable: leg.reliable.map(reliable_from).transpose()?,
         })
     }
 }

@@ -214,21 +214,26 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<
     }
 }
 
-/// The messages of a leg whose transactions are open: a 200 until its ACK, a request until its
-/// answer (RFC 3261 §13.3.1.4, §17.1).
+/// The messages of a leg whose transactions are open: a 200 until its ACK, a reliable 180 until its
+/// PRACK, a request until its answer (RFC 3261 §13.3.1.4, §17.1, RFC 3262 §3).
 fn owed(leg: &Leg) -> impl Iterator<Item = EffectName<'_>> {
     let notify = leg.refer.as_ref().and_then(|refer| refer.branch.as_ref());
     let notify = notify.map(|branch| EffectName::Send(branch, &Method::Notify));
     let timer = leg.timer.as_ref().filter(|_| leg.state == LegState::Active);
     let refresh = timer.and_then(|timer| timer.under_way());
     let refresh = refresh.map(|refresh| EffectName::Send(&refresh.branch, refresh.method()));
-    owed_by_state(leg).into_iter().chain(notify).chain(refresh)
+    let pracks = leg.early.iter().filter_map(|early| early.prack_branch.as_ref());
+    let pracks = pracks.map(|branch| EffectName::Send(branch, &Method::Prack));
+    owed_by_state(leg).into_iter().chain(notify).chain(refresh).chain(pracks)
 }
 
 fn owed_by_state(leg: &Leg) -> Option<EffectName<'_>> {
     let sent = |method| Some(EffectName::Send(leg.invite_branch(), method));
     match leg.state {
         LegState::Answered => leg.transaction.as_ref().map(EffectName::Respond),
+        LegState::Trying if leg.reliable.is_some_and(|it| it.is_pending()) => {
+            leg.transaction.as_ref().map(EffectName::Respond)
+        }
         LegState::Calling | LegState::Cancelling { sent: false } => sent(&Method::Invite),
         LegState::Cancelling { sent: true } => sent(&Method::Cancel),
         LegState::Releasing => {

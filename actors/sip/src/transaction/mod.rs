@@ -47,6 +47,8 @@ pub enum Event {
     /// Timer H, or 64·T1 after a 2xx: no ACK came. Or the transport failed before the ACK of a
     /// failure, or before any answer.
     NoAck,
+    /// 64·T1 after a reliable 1xx: no PRACK came (RFC 3262 §3).
+    NoPrack,
 }
 
 /// The beginning of every branch of RFC 3261's kind (§8.1.1.7).

@@ -4,7 +4,7 @@ use super::{
     Event, GIVE_UP_MS, InviteServerSnapshot, InviteServerStage, NonInviteServerSnapshot,
     NonInviteServerStage, Output, T1_MS, T2_MS, T4_MS,
 };
-use crate::{Millis, Response};
+use crate::{Millis, Response, reliable};
 
 /// An INVITE that was received.
 ///
@@ -16,7 +16,8 @@ use crate::{Millis, Response};
 /// Two choices beyond the figure. It sends no 100 by itself: ours goes out when the call is
 /// committed, so until the first response a repeated INVITE is absorbed. And in Accepted it
 /// repeats the 2xx until `handle_ack` (§13.3.1.4, which RFC 3261 gives to the user), so that one
-/// machine holds all that a takeover needs.
+/// machine holds all that a takeover needs. A reliable 1xx is repeated until `handle_prack`
+/// (RFC 3262 §3) or a final response, over every transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteServer {
     state: InviteState,
@@ -26,7 +27,10 @@ pub struct InviteServer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum InviteState {
-    Proceeding,
+    /// `early` is of the last reliable 1xx.
+    Proceeding {
+        early: Option<Early>,
+    },
     /// Timers G and H.
     Completed {
         repeat: Option<Repeat>,
@@ -45,6 +49,14 @@ enum InviteState {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Early {
+    rseq: u32,
+    /// None once its PRACK has come, or was waited for in vain.
+    repeat: Option<Repeat>,
+    give_up: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Repeat {
     at: Millis,
     interval_ms: u64,
@@ -60,11 +72,17 @@ impl Repeat {
         let interval_ms = (self.interval_ms * 2).min(T2_MS);
         Self { at: now.after(interval_ms), interval_ms }
     }
+
+    /// Doubled: a reliable 1xx knows no T2 (RFC 3262 §3).
+    fn doubled(self, now: Millis) -> Self {
+        let interval_ms = self.interval_ms * 2;
+        Self { at: now.after(interval_ms), interval_ms }
+    }
 }
 
 impl InviteServer {
     pub fn new(reliable: bool) -> Self {
-        Self { state: InviteState::Proceeding, reliable, last_response: None }
+        Self { state: InviteState::Proceeding { early: None }, reliable, last_response: None }
     }
 
     /// Goes on where another process stopped. A final response that nobody has acknowledged is
@@ -74,7 +92,7 @@ impl InviteServer {
         let again = || last_response.clone().map(Output::Transmit).into_iter().collect();
         let over = now.after(GIVE_UP_MS);
         let (state, outputs) = match stage {
-            InviteServerStage::Proceeding => (InviteState::Proceeding, Vec::new()),
+            InviteServerStage::Proceeding => (InviteState::Proceeding { early: None }, Vec::new()),
             InviteServerStage::Completed => {
                 let repeat = (!reliable).then(|| Repeat::from(now));
                 (InviteState::Completed { repeat, give_up: over }, again())
@@ -95,7 +113,7 @@ impl InviteServer {
     /// `None` where it is over.
     pub fn snapshot(&self) -> Option<InviteServerSnapshot> {
         let stage = match &self.state {
-            InviteState::Proceeding => InviteServerStage::Proceeding,
+            InviteState::Proceeding { .. } => InviteServerStage::Proceeding,
             InviteState::Completed { .. } => InviteServerStage::Completed,
             InviteState::Confirmed { .. } => InviteServerStage::Confirmed,
             InviteState::Accepted { repeat, .. } => {
@@ -110,7 +128,7 @@ impl InviteServer {
     /// The INVITE came again.
     pub fn handle_retransmission(&mut self) -> Vec<Output> {
         match self.state {
-            InviteState::Proceeding | InviteState::Completed { .. } => {
+            InviteState::Proceeding { .. } | InviteState::Completed { .. } => {
                 self.last_response.clone().map(Output::Transmit).into_iter().collect()
             }
             // The 2xx is repeated by its own timer; an ACK says that it arrived.
@@ -123,13 +141,26 @@ impl InviteServer {
     /// The user answers. After a final response nothing more is sent: a command that is executed
     /// again after a takeover changes nothing.
     pub fn handle_response(&mut self, now: Millis, response: &Response) -> Vec<Output> {
-        if self.state != InviteState::Proceeding {
+        let InviteState::Proceeding { early } = &mut self.state else { return Vec::new() };
+        let rseq = reliable::rseq(response);
+        if early.is_some_and(|early| Some(early.rseq) == rseq) {
+            // Said again after a takeover: its own timer repeats it, if anything need.
             return Vec::new();
         }
         let bytes = response.to_bytes();
+        let waits = early.is_some_and(|early| early.repeat.is_some());
+        if waits && rseq.is_none() && response.is_provisional() {
+            // What is repeated stays the one that waits for its PRACK.
+            return vec![Output::Transmit(bytes)];
+        }
         self.last_response = Some(bytes.clone());
         match response.status {
-            100..=199 => {}
+            100..=199 => {
+                if let Some(rseq) = rseq {
+                    let (repeat, give_up) = (Some(Repeat::from(now)), now.after(GIVE_UP_MS));
+                    *early = Some(Early { rseq, repeat, give_up });
+                }
+            }
             200..=299 => {
                 self.state = InviteState::Accepted {
                     repeat: Some(Repeat::from(now)),
@@ -159,15 +190,32 @@ impl InviteServer {
                 true
             }
             InviteState::Accepted { repeat, .. } => repeat.take().is_some(),
-            InviteState::Proceeding | InviteState::Confirmed { .. } | InviteState::Terminated => {
-                false
+            InviteState::Proceeding { .. }
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => false,
+        }
+    }
+
+    /// The PRACK of a 1xx. True where it is the first for the last one.
+    pub fn handle_prack(&mut self, rseq: u32) -> bool {
+        match &mut self.state {
+            InviteState::Proceeding { early: Some(early) } if early.rseq == rseq => {
+                early.repeat.take().is_some()
             }
+            InviteState::Proceeding { .. }
+            | InviteState::Completed { .. }
+            | InviteState::Accepted { .. }
+            | InviteState::Confirmed { .. }
+            | InviteState::Terminated => false,
         }
     }
 
     pub fn deadline(&self) -> Option<Millis> {
         match &self.state {
-            InviteState::Proceeding | InviteState::Terminated => None,
+            InviteState::Proceeding { early } => early
+                .as_ref()
+                .and_then(|early| early.repeat.map(|repeat| repeat.at.min(early.give_up))),
+            InviteState::Terminated => None,
             InviteState::Completed { repeat, give_up: over }
             | InviteState::Accepted { repeat, over } => {
                 Some(repeat.map_or(*over, |repeat| repeat.at.min(*over)))
@@ -179,6 +227,18 @@ impl InviteServer {
     pub fn handle_timeout(&mut self, now: Millis) -> Vec<Output> {
         let again = self.last_response.clone().map(Output::Transmit);
         match &mut self.state {
+            InviteState::Proceeding {
+                early: Some(Early { repeat: waits @ Some(_), give_up, .. }),
+            } if now >= *give_up => {
+                *waits = None;
+                vec![Output::ToUser(Event::NoPrack)]
+            }
+            InviteState::Proceeding { early: Some(Early { repeat: Some(repeat), .. }) }
+                if now >= repeat.at =>
+            {
+                *repeat = repeat.doubled(now);
+                again.into_iter().collect()
+            }
             InviteState::Completed { give_up: over, .. } if now >= *over => {
                 self.state = InviteState::Terminated;
                 vec![Output::ToUser(Event::NoAck)]
@@ -199,7 +259,7 @@ impl InviteServer {
                 self.state = InviteState::Terminated;
                 Vec::new()
             }
-            InviteState::Proceeding
+            InviteState::Proceeding { .. }
             | InviteState::Completed { .. }
             | InviteState::Accepted { .. }
             | InviteState::Confirmed { .. }
@@ -210,7 +270,7 @@ impl InviteServer {
     /// A response could not be sent. A 2xx is tried again by its own timer (RFC 6026 §7.1).
     pub fn handle_transport_error(&mut self) -> Vec<Output> {
         match self.state {
-            InviteState::Proceeding | InviteState::Completed { .. } => {
+            InviteState::Proceeding { .. } | InviteState::Completed { .. } => {
                 self.state = InviteState::Terminated;
                 vec![Output::ToUser(Event::NoAck)]
             }
@@ -222,7 +282,7 @@ impl InviteServer {
 
     /// No final response was given yet: a CANCEL still matters (RFC 3261 §9.2).
     pub fn is_pending(&self) -> bool {
-        self.state == InviteState::Proceeding
+        matches!(self.state, InviteState::Proceeding { .. })
     }
 
     pub fn is_terminated(&self) -> bool {

@@ -175,6 +175,47 @@ fn invite_server_tells_when_no_ack_of_the_2xx_came() {
     assert_eq!(heard, [(32_000, Event::NoAck)]);
 }
 
+fn reliable(status: u16, rseq: u32) -> Response {
+    let mut response = response(&invite(), status);
+    crate::reliable::number_response(&mut response, rseq);
+    response
+}
+
+/// RFC 3262 §3: doubled without an upper bound, over every transport.
+#[test]
+fn invite_server_repeats_a_reliable_1xx_until_nobody_is_there() {
+    for over_tcp in [false, true] {
+        let mut server = InviteServer::new(over_tcp);
+        server.handle_response(START, &reliable(183, 7));
+        let (sent, heard) = run!(server, START);
+        assert_eq!(sent, [500, 1_500, 3_500, 7_500, 15_500, 31_500]);
+        assert_eq!(heard, [(32_000, Event::NoPrack)]);
+        assert!(server.is_pending());
+    }
+}
+
+#[test]
+fn invite_server_stops_with_the_prack_of_its_1xx_alone() {
+    let mut server = InviteServer::new(false);
+    server.handle_response(START, &reliable(183, 7));
+    assert!(!server.handle_prack(6));
+    // A plain one in between is not what is repeated.
+    assert_eq!(server.handle_response(START, &response(&invite(), 180)).len(), 1);
+    let again = server.handle_timeout(START.after(500));
+    assert_eq!(again, [Output::Transmit(reliable(183, 7).to_bytes())]);
+    assert!(server.handle_prack(7));
+    assert!(!server.handle_prack(7));
+    assert_eq!(server.deadline(), None);
+    // Said again by a new leader: it was acknowledged.
+    assert_eq!(server.handle_response(START, &reliable(183, 7)), []);
+    assert_eq!(server.deadline(), None);
+    assert_eq!(server.handle_response(START, &reliable(180, 8)).len(), 1);
+    assert_eq!(server.deadline(), Some(START.after(500)));
+    // A failure is not held up.
+    server.handle_response(START, &response(&invite(), 486));
+    assert!(!server.handle_prack(8));
+}
+
 #[test]
 fn invite_server_ignores_a_second_final() {
     let mut server = InviteServer::new(false);

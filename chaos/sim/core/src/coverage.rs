@@ -23,7 +23,7 @@ pub const STATES: [&str; 14] = [
     "consult",
 ];
 
-pub const MARKS: [&str; 22] = [
+pub const MARKS: [&str; 24] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -46,6 +46,8 @@ pub const MARKS: [&str; 22] = [
     "a consultation comes to nothing",
     "a colleague who is asked hangs up",
     "a consultation ends with its call",
+    "a caller acknowledges a 180",
+    "a phone's 180 is acknowledged",
 ];
 
 #[derive(Clone, Debug, Default)]

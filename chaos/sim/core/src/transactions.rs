@@ -36,7 +36,7 @@ pub struct Answered {
 #[derive(Debug, Default)]
 pub struct Timed {
     pub transmit: Option<Rc<Packet>>,
-    /// Timer B, F or H.
+    /// Timer B, F or H, or no PRACK came.
     pub over: bool,
 }
 
@@ -91,7 +91,7 @@ impl Client {
             match output {
                 Output::Transmit(_) => timed.transmit = Some(Rc::clone(&self.packet)),
                 Output::ToUser(Event::TimedOut) => timed.over = true,
-                Output::ToUser(Event::NoAck | Event::Response(_)) => {}
+                Output::ToUser(Event::NoAck | Event::NoPrack | Event::Response(_)) => {}
             }
         }
         timed
@@ -171,6 +171,14 @@ impl Server {
         }
     }
 
+    /// The PRACK of the last reliable 1xx.
+    pub fn on_prack(&mut self, rseq: u32) -> bool {
+        match &mut self.machine {
+            ServerMachine::Invite(machine) => machine.handle_prack(rseq),
+            ServerMachine::Other(_) => false,
+        }
+    }
+
     pub fn on_time(&mut self, now: Millis) -> Timed {
         let outputs = match &mut self.machine {
             ServerMachine::Invite(machine) => machine.handle_timeout(now),
@@ -180,7 +188,7 @@ impl Server {
         for output in outputs {
             match output {
                 Output::Transmit(_) => timed.transmit = self.last.clone(),
-                Output::ToUser(Event::NoAck) => timed.over = true,
+                Output::ToUser(Event::NoAck | Event::NoPrack) => timed.over = true,
                 Output::ToUser(Event::TimedOut | Event::Response(_)) => {}
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tandem_sip::transaction::{
     Event, InviteClient, InviteClientStage, NonInviteClient, NonInviteClientStage, Output,
 };
-use tandem_sip::{Method, Millis, Request, Response, Ticket, Way};
+use tandem_sip::{Method, Millis, Request, Response, Ticket, Way, reliable};
 
 use super::wheel::Wheel;
 use super::{Transmit, over, too_long_for_udp};
@@ -26,8 +26,8 @@ struct Client {
     /// connections.
     by_udp: Option<Box<Request>>,
     over: Millis,
-    /// Status class and To tag of what was reported.
-    seen: Vec<(u16, String)>,
+    /// Status class, To tag and RSeq of what was reported.
+    seen: Vec<(u16, String, Option<u32>)>,
     armed: Option<Millis>,
 }
 
@@ -213,7 +213,7 @@ impl Clients {
                     Output::ToUser(Event::TimedOut) => {
                         actions.push(Action::TimedOut(client.name.0.clone()));
                     }
-                    Output::ToUser(Event::NoAck | Event::Response(_)) => {}
+                    Output::ToUser(Event::NoAck | Event::NoPrack | Event::Response(_)) => {}
                 }
             }
             let waited = client.machine.deadline().is_none() && now >= client.over;
@@ -257,12 +257,17 @@ impl Client {
         }
         let class = if response.is_success() { 200 } else { response.status };
         let tag = response.headers.to_tag().unwrap_or_default().to_owned();
-        let what = (class, tag);
+        let rseq = reliable::rseq(response);
+        let what = (class, tag, rseq);
         if self.seen.contains(&what) {
             return if class == 200 && invite { News::RepeatedSuccess } else { News::Nothing };
         }
         if self.seen.len() >= SEEN_MAX {
-            return News::Nothing;
+            if rseq.is_none() {
+                return News::Nothing;
+            }
+            // Each waits for the PRACK of the one before it: the oldest comes no more.
+            self.seen.remove(0);
         }
         self.seen.push(what);
         News::New

@@ -2,6 +2,7 @@
 //! (RFC 3261 §8.2), and OPTIONS outside of dialogs (§11.2). Pure.
 
 use tandem_sip::multipart::{self, Found};
+use tandem_sip::reliable::{self, RAck};
 use tandem_sip::sdp::{Audio, Error as SdpError};
 use tandem_sip::session_expires::{self, SessionExpires};
 use tandem_sip::uri::Scheme;
@@ -10,9 +11,10 @@ use tandem_sip::{Method, Request, Response};
 use super::stateless_tag;
 use crate::limits;
 
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REFER, NOTIFY, REGISTER";
+pub const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, REGISTER";
 /// Extensions that a request may require.
-const SUPPORTED: [&str; 1] = [session_expires::OPTION];
+const SUPPORTED: [&str; 2] = [session_expires::OPTION, reliable::OPTION];
 const SDP: &str = "application/sdp";
 /// What a request may bring.
 const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
@@ -57,9 +59,13 @@ pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>>
     check_accept(request)?;
     check_session(request, session_s_min)?;
     let outside = !request.is_in_dialog();
-    let within = [Method::Bye, Method::Update, Method::Info, Method::Refer, Method::Notify];
+    let within =
+        [Method::Bye, Method::Prack, Method::Update, Method::Info, Method::Refer, Method::Notify];
     if outside && within.contains(&request.method) {
         return Err(Box::new(answer(request, 481)));
+    }
+    if request.method == Method::Prack && RAck::of(request).is_none() {
+        return Err(bad(request, "RAck names no response"));
     }
     Ok(())
 }
@@ -79,12 +85,13 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
         | Method::Cancel
         | Method::Register
         | Method::Options
+        | Method::Prack
         | Method::Update
         | Method::Info
         | Method::Refer
         | Method::Notify => return Ok(()),
         // Known, and nothing that is done here (§8.2.1).
-        Method::Prack | Method::Subscribe | Method::Message | Method::Publish => 405,
+        Method::Subscribe | Method::Message | Method::Publish => 405,
         // Not known at all (§21.5.2).
         Method::Other(_) => 501,
     };
@@ -177,7 +184,8 @@ fn check_accept(request: &Request) -> Result<(), Box<Response>> {
     Err(Box::new(response))
 }
 
-/// Takes the SDP out of a request that may offer media, alone or among other parts (RFC 5621).
+/// Takes the SDP out of a request that may offer media, alone or among other parts (RFC 5621). A
+/// PRACK may answer, too (RFC 3262 §5).
 ///
 /// # Errors
 /// The refusal: 415 for another body in an INVITE, 400 or 488 with a Warning for SDP that can't
@@ -187,7 +195,7 @@ pub fn take_offer(request: &mut Request) -> Result<Option<Audio>, Box<Response>>
         return Ok(None);
     }
     let headers = &request.headers;
-    let offers = matches!(request.method, Method::Invite | Method::Update);
+    let offers = matches!(request.method, Method::Invite | Method::Prack | Method::Update);
     let found = multipart::find(headers.content_type.as_deref(), &request.body, SDP);
     let sdp = match found {
         Found::Body(sdp) => sdp,

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use tandem_sip::reliable::{self, RAck};
 use tandem_sip::transaction::{Event, InviteServer, Key, NonInviteServer, Output};
-use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
+use tandem_sip::{Carrier, Headers, Method, Millis, Request, Response, Way};
 
 use super::Transmit;
 use super::wheel::Wheel;
@@ -30,6 +31,8 @@ struct Server {
     request: Option<Box<Request>>,
     /// Set with a 2xx to an INVITE.
     ack: Option<AckName>,
+    /// Set with a reliable 1xx: what its PRACK names.
+    early: Option<AckName>,
     /// Of an INVITE that begins a call.
     call: Option<CallName>,
     /// The To tag of an INVITE's answers.
@@ -47,7 +50,8 @@ enum Machine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Transmit(Transmit),
-    /// No ACK came for the 2xx of this INVITE (RFC 3261 §13.3.1.4).
+    /// No ACK came for the 2xx of this INVITE (RFC 3261 §13.3.1.4), or no PRACK for its 1xx
+    /// (RFC 3262 §3).
     NoAck(Key),
 }
 
@@ -64,6 +68,7 @@ pub struct Servers {
     by_id: HashMap<u64, Server>,
     ids: HashMap<Key, u64>,
     acks: HashMap<AckName, u64>,
+    early: HashMap<AckName, u64>,
     /// The first of those INVITEs.
     calls: HashMap<CallName, u64>,
     last_id: u64,
@@ -125,6 +130,7 @@ impl Servers {
                 over,
                 request: None,
                 ack: None,
+                early: None,
                 call: None,
                 tag: None,
                 armed: None,
@@ -209,12 +215,15 @@ impl Servers {
         };
         let transmit = outputs.into_iter().find_map(|output| transmit(output, way));
         let first = transmit.is_some() && std::mem::take(&mut server.silent);
+        if transmit.is_some() && reliable::rseq(response).is_some() && server.early.is_none() {
+            let name = ack_name(&response.headers, response.headers.cseq.number);
+            server.early = Some(name.clone());
+            self.early.insert(name, id);
+        }
         if transmit.is_some() && !response.is_provisional() {
             server.request = None;
             if response.is_success() && matches!(server.machine, Machine::Invite(_)) {
-                let headers = &response.headers;
-                let tag = headers.to_tag().unwrap_or_default().to_owned();
-                let name = (headers.call_id.clone(), tag, headers.cseq.number);
+                let name = ack_name(&response.headers, response.headers.cseq.number);
                 server.ack = Some(name.clone());
                 self.acks.insert(name, id);
             }
@@ -241,9 +250,7 @@ impl Servers {
 
     /// An ACK. `Some` with what it names where it is the first for a 2xx.
     pub fn on_ack(&mut self, now: Millis, key: &Key, ack: &Request) -> AckOf {
-        let headers = &ack.headers;
-        let tag = headers.to_tag().unwrap_or_default().to_owned();
-        let name = (headers.call_id.clone(), tag, headers.cseq.number);
+        let name = ack_name(&ack.headers, ack.headers.cseq.number);
         let id = self.ids.get(key).or_else(|| self.acks.get(&name)).copied();
         let Some(server) = id.and_then(|id| self.by_id.get_mut(&id)) else {
             return AckOf::Unknown;
@@ -265,6 +272,17 @@ impl Servers {
             (true, false) => AckOf::Repeated,
             (false, _) => AckOf::Failure,
         }
+    }
+
+    /// A PRACK: what it acknowledges is repeated no more.
+    pub fn on_prack(&mut self, prack: &Request) {
+        let Some(rack) = RAck::of(prack) else { return };
+        let name = ack_name(&prack.headers, rack.cseq);
+        let Some(id) = self.early.get(&name).copied() else { return };
+        if let Some(Server { machine: Machine::Invite(machine), .. }) = self.by_id.get_mut(&id) {
+            machine.handle_prack(rack.rseq);
+        }
+        self.arm(id);
     }
 
     /// As if the request had been lost.
@@ -299,6 +317,9 @@ impl Servers {
                     Output::ToUser(Event::NoAck) if acknowledged_late => {
                         actions.push(Action::NoAck(server.key.clone()));
                     }
+                    Output::ToUser(Event::NoPrack) => {
+                        actions.push(Action::NoAck(server.key.clone()));
+                    }
                     Output::ToUser(Event::NoAck | Event::TimedOut | Event::Response(_)) => {}
                 }
             }
@@ -329,6 +350,11 @@ impl Servers {
             && self.calls.get(&name) == Some(&id)
         {
             self.calls.remove(&name);
+        }
+        if let Some(name) = server.early
+            && self.early.get(&name) == Some(&id)
+        {
+            self.early.remove(&name);
         }
         if let Some(name) = server.ack
             && self.acks.get(&name) == Some(&id)
@@ -374,6 +400,11 @@ impl Machine {
             Self::Other(machine) => machine.is_terminated(),
         }
     }
+}
+
+fn ack_name(headers: &Headers, cseq: u32) -> AckName {
+    let tag = headers.to_tag().unwrap_or_default().to_owned();
+    (headers.call_id.clone(), tag, cseq)
 }
 
 fn call_name(request: &Request) -> Option<CallName> {

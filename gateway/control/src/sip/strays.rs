@@ -2,14 +2,17 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use tandem_sip::Response;
+use tandem_sip::{Response, reliable};
 
 use crate::limits;
 
+/// Branch, status, To tag and RSeq.
+type Name = (String, u16, String, Option<u32>);
+
 #[derive(Debug, Default)]
 pub struct Strays {
-    known: HashSet<(String, u16, String)>,
-    order: VecDeque<(String, u16, String)>,
+    known: HashSet<Name>,
+    order: VecDeque<Name>,
 }
 
 impl Strays {
@@ -25,7 +28,8 @@ impl Strays {
     pub fn note(&mut self, response: &Response) -> bool {
         let headers = &response.headers;
         let tag = headers.to_tag().unwrap_or_default().to_owned();
-        let name = (headers.branch().to_owned(), response.status, tag);
+        let rseq = reliable::rseq(response);
+        let name = (headers.branch().to_owned(), response.status, tag, rseq);
         if !self.known.insert(name.clone()) {
             return false;
         }

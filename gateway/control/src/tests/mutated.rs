@@ -12,7 +12,8 @@ use tandem_core::command::{GatewayEvent, Inbound, TransactionKey};
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_sip::{
-    Carrier, ConnectionId, Flow, Message, Millis, Request, Response, digest, parse, stamp_source,
+    Carrier, ConnectionId, Flow, MESSAGE_BYTES_MAX, Message, Millis, Request, Response, digest,
+    parse, stamp_source,
 };
 
 use super::mutate::{Numbers, mutant};
@@ -94,7 +95,11 @@ impl World {
 
     fn receive(&mut self, flow: &Flow, bytes: &[u8]) {
         let Ok(mut message) = parse(bytes) else { return };
-        assert_eq!(parse(&message.to_bytes()).as_ref(), Ok(&message), "it is not written back");
+        let written = message.to_bytes();
+        // What came in short forms may be longer than any message, written out.
+        if written.len() <= MESSAGE_BYTES_MAX {
+            assert_eq!(parse(&written).as_ref(), Ok(&message), "it is not written back");
+        }
         if let Message::Request(request) = &mut message {
             stamp_source(request, flow.remote);
         }

@@ -138,7 +138,8 @@ fn options_and_info_are_answered_and_change_nothing() {
 #[test]
 fn method_that_we_do_not_take_is_refused_with_those_that_we_do() {
     let (mut shard, call) = connected();
-    let methods = [Method::Subscribe, Method::Prack, Method::Message, Method::Other("PUSH".into())];
+    let methods =
+        [Method::Subscribe, Method::Publish, Method::Message, Method::Other("PUSH".into())];
     for (cseq, method) in (2..).zip(methods) {
         let request = shard.of_peer(call, 0, method, cseq);
         let effects = shard.in_dialog(request, None);

@@ -3,6 +3,7 @@
 mod codecs;
 mod connect;
 mod consult;
+mod early;
 mod ending;
 mod glare;
 mod identity;
@@ -15,6 +16,7 @@ mod reason;
 mod recording;
 mod redirect;
 mod refused;
+mod reliable;
 mod session_timer;
 mod transfer;
 

@@ -11,7 +11,9 @@ use super::generators::{
 };
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::call::early::Early;
 use crate::call::leg::{Leg, Refer, Role, State as LegState};
+use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, Manifest, Side};
@@ -45,12 +47,14 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
     let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
-    let timer = (option::of(timer()), option::of(millis()), any::<bool>());
+    let provisional = (any::<bool>(), early(), option::of(reliable()));
+    let timer = (option::of(timer()), option::of(millis()), provisional);
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
-        let (media, held, release_at, refer, (timer, offer_until, redirected)) = rest;
+        let (media, held, release_at, refer, (timer, offer_until, provisional)) = rest;
+        let (redirected, early, reliable) = provisional;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -71,8 +75,24 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             timer,
             offer_until,
             redirected,
+            early,
+            reliable,
         }
     })
+}
+
+fn early() -> impl Strategy<Value = Vec<Early>> {
+    let one = (request(), any::<u32>(), option::of(text()), option::of(media()));
+    let one = one.prop_filter_map("makes no dialog", |(invite, rseq, prack_branch, media)| {
+        let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, "t").ok()?;
+        Some(Early { dialog, rseq, prack_branch, media })
+    });
+    vec(one, 0..2)
+}
+
+fn reliable() -> impl Strategy<Value = Reliable> {
+    let state = prop::sample::select(vec![Prack::Awaited, Prack::Holds, Prack::Came]);
+    (any::<u32>(), state).prop_map(|(rseq, state)| Reliable { rseq, state })
 }
 
 fn timer() -> impl Strategy<Value = SessionTimer> {

@@ -12,9 +12,11 @@ use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, pars
 
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
+use crate::call::early::Early;
 use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
+use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
@@ -574,6 +576,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         timer: None,
         offer_until: None,
         redirected: false,
+        early: Vec::new(),
+        reliable: None,
     }
 }
 
@@ -772,7 +776,14 @@ pub fn calls() -> Cases<Call> {
     timed.legs[0].timer = Some(theirs);
     timed.legs[0].offer_until = Some(AT.after(32_000));
     timed.legs[1].timer = Some(ours);
+    let mut early = dialing.clone();
+    early.legs[0].reliable = Some(Reliable { rseq: 7, state: Prack::Holds });
+    let dialog = connected.legs[1].dialog.as_deref().expect("a leg that is up").clone();
+    let media = Some(connected.legs[1].media.clone());
+    let prack_branch = Some("z9hG4bKprack".into());
+    early.legs[1].early = vec![Early { dialog, rseq: 9, prack_branch, media }];
     let mut cases = vec![
+        ("early", early),
         ("timed", timed),
         ("in_flow", echo.clone()),
         ("queued", queued.clone()),

@@ -6,7 +6,7 @@ use tandem_core::ivr::keys::Digit;
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::sdp::Direction;
 use tandem_sip::transaction::GIVE_UP_MS;
-use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri};
+use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, reliable};
 
 use super::Step;
 use super::endpoint::rtp_port_of_caller;
@@ -43,7 +43,7 @@ impl Simulation {
         from.set_tag(&tag);
         let target = Uri::sip(Some(&digits), &vip.ip().to_string(), None);
         let contact = Uri::sip(Some("c"), &host, Some(peer.address.port()));
-        let invite = Rc::new(Request {
+        let mut invite = Request {
             method: Method::Invite,
             uri: target.clone(),
             headers: Headers {
@@ -61,7 +61,11 @@ impl Simulation {
                 other: Vec::new(),
             },
             body: Vec::new(),
-        });
+        };
+        if Self::requires_100rel(planned) {
+            invite.headers.push_other("Require", reliable::OPTION);
+        }
+        let invite = Rc::new(invite);
         let mut line = Line::new(call_id, Some(planned), State::Inviting, Rc::clone(&invite), tag);
         line.started_at = self.now;
         line.rtp_port = rtp_port_of_caller(planned);
@@ -103,6 +107,7 @@ impl Simulation {
         match response.status {
             100..=199 => {
                 self.peers[p].lines[l].provisional = true;
+                self.on_provisional_response(p, l, response);
                 if self.peers[p].lines[l].wants_cancel {
                     self.send_cancel(p, l);
                 }
@@ -132,7 +137,12 @@ impl Simulation {
             return;
         }
         line.success = Some((tag, packet.digest));
-        let Ok(dialog) = Dialog::as_uac(&line.invite, response) else { return };
+        self.check_described(p, l, response);
+        let line = &mut self.peers[p].lines[l];
+        let Ok(mut dialog) = Dialog::as_uac(&line.invite, response) else { return };
+        if let Some((early, _)) = &line.early {
+            dialog.local_cseq = early.local_cseq;
+        }
         line.dialog = Some(dialog);
         line.state = State::Up;
         line.ack_due = true;
@@ -167,7 +177,9 @@ impl Simulation {
         let (Some(dialog), true) = (&line.dialog, line.ack_due) else { return };
         line.ack_due = false;
         let ack = Rc::new(dialog.ack(1, via));
+        let described = line.early.is_some();
         let answers = line.planned.is_some_and(|planned| self.calls[planned].offerless);
+        let answers = answers && !described;
         let audio = answers.then(|| line.audio(address.ip(), Direction::SendRecv));
         let ack = with_audio(ack, audio);
         let packet = Packet::request(Rc::clone(&ack), &ack.to_bytes());

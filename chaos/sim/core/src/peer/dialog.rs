@@ -162,7 +162,9 @@ impl Simulation {
                 return;
             }
             // A NOTIFY has overtaken it; it is sent anew.
-            Err(Refused::CseqTooLow) if request.method == Method::Update => {
+            Err(Refused::CseqTooLow)
+                if matches!(request.method, Method::Update | Method::Prack) =>
+            {
                 self.answer_on_line(p, l, key, packet, request, 500);
                 return;
             }
@@ -179,6 +181,9 @@ impl Simulation {
             }
         }
         self.answer_on_line(p, l, key, packet, request, 200);
+        if request.method == Method::Prack {
+            self.on_pracked(p, l, request);
+        }
         if request.method == Method::Notify {
             self.on_notified(p, l, request);
         }

@@ -246,7 +246,7 @@ impl Simulation {
         }
         let line = &mut self.peers[p].lines[l];
         let mut out = Vec::new();
-        let (mut no_answer, mut no_ack) = (false, false);
+        let (mut no_answer, mut no_ack, mut no_prack) = (false, false, false);
         if let Some(client) = &mut line.client {
             let timed = client.on_time(now);
             out.extend(timed.transmit);
@@ -256,6 +256,7 @@ impl Simulation {
             let timed = server.on_time(now);
             out.extend(timed.transmit);
             no_ack = timed.over && line.state == State::Answered;
+            no_prack = timed.over && line.state == State::Invited;
         }
         for (client, _) in &mut line.clients {
             out.extend(client.on_time(now).transmit);
@@ -280,6 +281,9 @@ impl Simulation {
         }
         if no_ack {
             self.on_unacknowledged(p, l);
+        }
+        if no_prack {
+            self.on_unpracked(p, l);
         }
     }
 

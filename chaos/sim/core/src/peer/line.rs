@@ -44,6 +44,12 @@ pub struct Line {
     pub ack: Option<Rc<Packet>>,
     pub ack_due: bool,
     pub provisional: bool,
+    /// The early dialog of our INVITE, with the number of what was acknowledged last (RFC 3262).
+    pub early: Option<(Dialog, u32)>,
+    /// Our 180 waits for its PRACK.
+    pub unpracked: bool,
+    /// It has described our audio, too.
+    pub described: bool,
     pub wants_cancel: bool,
     pub cancelled: bool,
     pub rtp_port: u16,
@@ -76,6 +82,9 @@ impl Line {
             ack: None,
             ack_due: false,
             provisional: false,
+            early: None,
+            unpracked: false,
+            described: false,
             wants_cancel: false,
             cancelled: false,
             rtp_port: 0,

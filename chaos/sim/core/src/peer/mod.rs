@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod line;
 pub mod phone;
 pub mod registration;
+mod reliable;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -98,7 +98,13 @@ impl Simulation {
             Step::Ring if self.peers[p].lines[l].state == State::Invited => {
                 self.answer_invite(p, l, 180);
             }
+            // RFC 3262 §3: an answer of ours in a 180 goes before the 200.
             Step::Answer if self.peers[p].lines[l].state == State::Invited => {
+                let line = &self.peers[p].lines[l];
+                if line.unpracked && line.described {
+                    self.plan_step(p, l, 20, Step::Answer);
+                    return;
+                }
                 self.answer_invite(p, l, 200);
             }
             Step::Refuse(status) if self.peers[p].lines[l].state == State::Invited => {
@@ -130,14 +136,22 @@ impl Simulation {
             let contact = Uri::sip(Some("p"), &address.ip().to_string(), Some(address.port()));
             response.headers.contact = vec![NameAddr::new(contact)];
         }
-        if (200..300).contains(&status) {
+        if status == 180 && self.perhaps_reliable(p, l, &mut response) {
+            let line = &self.peers[p].lines[l];
             audio = Some(line.audio(address.ip(), Direction::SendRecv));
+        }
+        let line = &mut self.peers[p].lines[l];
+        if (200..300).contains(&status) {
+            let describes = !line.described;
+            audio = describes.then(|| line.audio(address.ip(), Direction::SendRecv));
             if line.rtp_port.is_multiple_of(4) {
                 // We shall refresh the session (RFC 4028 §9).
                 response.headers.push_other("Allow", "INVITE, ACK, CANCEL, BYE, UPDATE");
                 response.headers.push_other("Session-Expires", &session_expires());
             }
-            line.dialog = Dialog::as_uas(&line.invite, &line.tag).ok();
+            if line.dialog.is_none() {
+                line.dialog = Dialog::as_uas(&line.invite, &line.tag).ok();
+            }
             line.state = State::Answered;
             line.answered_at = self.now;
         } else if status >= 300 {
