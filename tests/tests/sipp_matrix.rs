@@ -36,7 +36,9 @@ fn scenarios() -> Result<Vec<(String, PathBuf, &'static str)>> {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let number = match name.as_str() {
-            "cancel_while_ringing" | "invite_forked" | "invite_repeated" => RINGS,
+            "cancel_while_ringing" | "invite_forked" | "invite_repeated" | "reliable_ringing" => {
+                RINGS
+            }
             _ => ECHO,
         };
         found.push((name, path, number));
