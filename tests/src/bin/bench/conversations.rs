@@ -1,6 +1,5 @@
 //! Recorded conversations at once, few and many: loss, packet spacing, and the recordings' gaps.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,37 +11,21 @@ use tandem_media::endpoint::EndpointPool;
 use tandem_tests::phone::{Incoming, Options, Phone};
 use tandem_tests::{Api, Cluster};
 
+use crate::load::users;
+use crate::tenant::Tenant;
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
 
 pub const COUNTS: [u32; 2] = [50, 300];
-const FIRST_AGENT: u32 = 2001;
+const ACW_MS: u32 = 1_000;
 const TALK_S: u64 = 30;
 const WAIT_S_MAX: u64 = 20;
 
-/// A tenant with an agent for each conversation.
-fn config(conversations: u32) -> Result<String> {
-    let mut text =
-        String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
-    writeln!(text, "[[trunk]]\nname = \"carrier\"\nchannels = {conversations}\n")?;
-    let names: Vec<String> =
-        (0..conversations).map(|n| format!("\"{}\"", FIRST_AGENT + n)).collect();
-    writeln!(
-        text,
-        "[[queue]]\nname = \"support\"\nrecord = true\nagents = [{}]\n",
-        names.join(", ")
-    )?;
-    text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
-    for n in 0..conversations {
-        let id = FIRST_AGENT + n;
-        writeln!(text, "[[agent]]\nid = \"{id}\"\npassword = \"tandem-{id}\"\n")?;
-    }
-    Ok(text)
-}
-
 pub async fn run(dir: &Path, conversations: u32) -> Result<()> {
     let file = dir.join("bench.toml");
-    std::fs::write(&file, config(conversations)?)?;
+    let users = users(conversations);
+    let tenant = Tenant { agents: &users, channels: users.len(), record: true, acw_ms: ACW_MS };
+    std::fs::write(&file, tenant.config()?)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let vip = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     let pool = Arc::new(EndpointPool::start()?);
@@ -56,8 +39,7 @@ pub async fn run(dir: &Path, conversations: u32) -> Result<()> {
         srtp: false,
     };
     let mut agents = Vec::new();
-    for n in 0..conversations {
-        let user = (FIRST_AGENT + n).to_string();
+    for user in users {
         let agent =
             Phone::start(options(user, Incoming::Answer { after_ms: 50 }), Arc::clone(&pool))
                 .await?;

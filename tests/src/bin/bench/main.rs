@@ -9,6 +9,7 @@ mod failover;
 mod load;
 mod queued;
 mod relay;
+mod tenant;
 mod usage;
 
 use std::path::PathBuf;

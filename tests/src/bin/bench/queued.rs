@@ -1,6 +1,5 @@
 //! Caller → queue → agent, three seconds of talk, no media: at rising rates.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use anyhow::{Context as _, Result};
 use tandem_tests::Cluster;
 
 use crate::load::{Agents, Called, Media, Plan, call, users};
+use crate::tenant::Tenant;
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
 
@@ -16,27 +16,16 @@ const SECONDS: u32 = 30;
 const HOLD: Duration = Duration::from_secs(3);
 /// Enough for the highest rate with four seconds a call, and room.
 const AGENTS: u32 = 900;
-const CHANNELS: u32 = 960;
+const CHANNELS: usize = 960;
+const ACW_MS: u32 = 1_000;
 /// Between two rates: the calls' after-call work ends.
 const PAUSE: Duration = Duration::from_secs(3);
-
-fn config(users: &[String]) -> Result<String> {
-    let mut text =
-        String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\nacw_ms = 1000\n\n");
-    writeln!(text, "[[trunk]]\nname = \"carrier\"\nchannels = {CHANNELS}\n")?;
-    let names = users.iter().map(|user| format!("\"{user}\"")).collect::<Vec<_>>().join(", ");
-    writeln!(text, "[[queue]]\nname = \"support\"\nrecord = false\nagents = [{names}]\n")?;
-    text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
-    for user in users {
-        writeln!(text, "[[agent]]\nid = \"{user}\"\npassword = \"tandem-{user}\"\n")?;
-    }
-    Ok(text)
-}
 
 pub fn run(dir: &Path) -> Result<()> {
     let users = users(AGENTS);
     let file = dir.join("bench.toml");
-    std::fs::write(&file, config(&users)?)?;
+    let tenant = Tenant { agents: &users, channels: CHANNELS, record: false, acw_ms: ACW_MS };
+    std::fs::write(&file, tenant.config()?)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     for calls_a_second in CALLS_A_SECOND {

@@ -1,6 +1,5 @@
 //! Conversations with two-way RTP of which each packet says when it was sent: what our relay adds.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,31 +7,22 @@ use anyhow::{Context as _, Result};
 use tandem_tests::Cluster;
 
 use crate::load::{Agents, Called, Media, Plan, call, users};
+use crate::tenant::Tenant;
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
 
 /// How many, and whether they are recorded.
 pub const RUNS: [(u32, bool); 3] = [(100, false), (300, true), (1_000, false)];
 const CALLS_A_SECOND: u32 = 50;
+const ACW_MS: u32 = 1_000;
 /// All of them talk at once for so long.
 const TALK_S: u32 = 20;
-
-fn config(agents: &[String], record: bool) -> Result<String> {
-    let mut text = String::from("[tenant]\nname = \"demo\"\nrealm = \"demo.tandem\"\n\n");
-    writeln!(text, "[[trunk]]\nname = \"carrier\"\nchannels = {}\n", agents.len())?;
-    let names = agents.iter().map(|user| format!("\"{user}\"")).collect::<Vec<_>>().join(", ");
-    writeln!(text, "[[queue]]\nname = \"support\"\nrecord = {record}\nagents = [{names}]\n")?;
-    text.push_str("[[number]]\ndigits = \"4001\"\nqueue = \"support\"\n\n");
-    for user in agents {
-        writeln!(text, "[[agent]]\nid = \"{user}\"\npassword = \"tandem-{user}\"\n")?;
-    }
-    Ok(text)
-}
 
 pub fn run(dir: &Path, conversations: u32, record: bool) -> Result<()> {
     let agents = users(conversations);
     let file = dir.join("bench.toml");
-    std::fs::write(&file, config(&agents, record)?)?;
+    let tenant = Tenant { agents: &agents, channels: agents.len(), record, acw_ms: ACW_MS };
+    std::fs::write(&file, tenant.config()?)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     let seconds = conversations / CALLS_A_SECOND;
