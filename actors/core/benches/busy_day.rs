@@ -313,6 +313,7 @@ fn config(queues: usize, agents: usize) -> Config {
             guard_ms: 0,
             sources: Vec::new(),
             tls: Default::default(),
+            out: None,
         }],
         queues: (0..queues)
             .map(|queue| Queue {
@@ -330,6 +331,7 @@ fn config(queues: usize, agents: usize) -> Config {
         numbers: (0..queues)
             .map(|queue| Number { digits: dialled(queue), target: Target::Queue(queue_id(queue)) })
             .collect(),
+        routes: Vec::new(),
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,

@@ -1,5 +1,6 @@
 //! What is written once, at a call's end, and never changed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_sip::Millis;
@@ -40,6 +41,17 @@ pub struct Cdr {
     /// As in the call.
     pub asserted: Option<String>,
     pub diverted_from: Option<String>,
+    pub outward: Option<Outward>,
+}
+
+/// How a call went out, the last time that it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outward {
+    pub number: String,
+    /// None where none was free.
+    pub channel: Option<ChannelId>,
+    /// Who has answered.
+    pub peer: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

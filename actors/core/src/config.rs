@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
 use crate::limits;
+use crate::trunk::outward::{Outward, Route};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -18,6 +19,8 @@ pub struct Config {
     pub queues: Vec<Queue>,
     pub agents: Vec<Agent>,
     pub numbers: Vec<Number>,
+    /// Where numbers that are none of ours go out.
+    pub routes: Vec<Route>,
     /// After-call work.
     pub acw_ms: u64,
     /// How long a dialled extension may ring.
@@ -123,6 +126,8 @@ pub struct Trunk {
     /// CIDR-free list of source IPs that are this trunk; empty means any.
     pub sources: Vec<std::net::IpAddr>,
     pub tls: TrunkTls,
+    /// None: it takes calls in, and no more.
+    pub out: Option<Outward>,
 }
 
 /// What a trunk wants of TLS.
@@ -146,13 +151,19 @@ impl Trunk {
             .is_none_or(|wanted| names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
         from && proven
     }
+
+    fn calls_to(&self, address: std::net::IpAddr) -> bool {
+        let mut peers = self.out.iter().flat_map(|out| &out.peers);
+        peers.any(|peer| peer.address.ip() == address)
+    }
 }
 
 impl Config {
     /// Whether whoever answers a TLS connection to this address must prove who it is. A trunk that
     /// names the address decides; else it is the tenant's policy.
     pub fn verifies(&self, address: std::net::IpAddr) -> bool {
-        let trunk = self.trunks.iter().find(|trunk| trunk.sources.contains(&address));
+        let is_of = |trunk: &&Trunk| trunk.sources.contains(&address) || trunk.calls_to(address);
+        let trunk = self.trunks.iter().find(is_of);
         !trunk.map_or(self.tls_unverified, |trunk| trunk.tls.unverified)
     }
 }

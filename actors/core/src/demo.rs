@@ -32,6 +32,7 @@ pub fn demo_config() -> Config {
             guard_ms: 0,
             sources: Vec::new(),
             tls: TrunkTls::default(),
+            out: None,
         }],
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)
@@ -47,6 +48,7 @@ pub fn demo_config() -> Config {
             number("4003", Target::Echo),
             number("4004", Target::Flow("notice".into())),
         ],
+        routes: Vec::new(),
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 4 * 3_600_000,

@@ -18,10 +18,11 @@ use crate::command::TransactionKey;
 use crate::config::Config;
 use crate::effect::{Body, Effect, EffectId};
 use crate::gateway::Gateway;
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId};
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId, TrunkId};
 use crate::limits;
 use crate::queue::state::Queue;
 use crate::rng::Rng;
+use crate::trunk::state::Trunk;
 use crate::world::{Meta, World};
 
 /// The codecs of ours, in our order.
@@ -55,6 +56,7 @@ pub struct Writes {
     pub agents: Changes<AgentId, Option<Agent>>,
     pub queues: Changes<QueueId, Option<Queue>>,
     pub channels: Changes<ChannelId, Option<Channel>>,
+    pub trunks: Changes<TrunkId, Option<Trunk>>,
     /// New lives.
     pub gateways: Changes<GatewayId, Gateway>,
     /// Ports of lives that are known.
@@ -129,6 +131,13 @@ impl<'a> Draft<'a> {
     access!(agent, agent_mut, agents, AgentId, Agent);
     access!(queue, queue_mut, queues, QueueId, Queue);
     access!(channel, channel_mut, channels, ChannelId, Channel);
+
+    pub fn trunk(&self, id: &TrunkId) -> Option<&Trunk> {
+        match self.writes.trunks.get(id) {
+            Some(written) => written.as_ref(),
+            None => self.world.trunks.get(id),
+        }
+    }
 
     pub fn gateway(&self, id: &GatewayId) -> Option<&Gateway> {
         self.writes.gateways.get(id).or_else(|| self.world.gateways.get(id))

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::state::State as AgentState;
-use crate::call::leg::{Role, State as LegState};
+use crate::call::leg::{Leg, Role, State as LegState};
 use crate::call::state::{Call, Consulted, Outcome, State as CallState, Transfer};
-use crate::channel::state::State as ChannelState;
 use crate::effect::Body;
-use crate::ids::{AgentId, CallId};
+use crate::ids::{AgentId, CallId, ChannelId};
 use crate::ivr::state::State as RunState;
 use crate::limits;
 use crate::queue::state::State as EntryState;
@@ -31,6 +30,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     agents_and_calls_agree(world)?;
     queues_are_in_order_and_offers_stand(world)?;
     channels_are_of_live_calls(world)?;
+    trunks_are_remembered_in_bounds(world)?;
     ports_are_used_once(world)?;
     ended_calls_hold_nothing(world)?;
     recordings_are_planned_as_they_are(world)?;
@@ -87,8 +87,11 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
             ensure!(reserved == Some(call.id), "agent {agent} rings and is not reserved");
         }
         if let CallState::Connected { leg } = call.state {
-            let up = call.leg(leg).is_some_and(|leg| leg.state == LegState::Active);
-            ensure!(up, "call {} is connected to a leg that is not up", call.id);
+            let up = call.leg(leg).filter(|leg| leg.state == LegState::Active);
+            ensure!(up.is_some(), "call {} is connected to a leg that is not up", call.id);
+            if up.is_some_and(|leg| leg.channel().is_some()) {
+                continue;
+            }
             let talks = call.agent.as_ref().and_then(|agent| world.agents.get(agent));
             let talks = talks.and_then(|agent| agent.call());
             ensure!(talks == Some(call.id), "the agent of call {} does not talk in it", call.id);
@@ -140,14 +143,11 @@ fn queues_are_in_order_and_offers_stand(world: &World) -> Result<(), Violation> 
 
 fn channels_are_of_live_calls(world: &World) -> Result<(), Violation> {
     for channel in world.channels.values() {
-        let (ChannelState::SeizedIn { call } | ChannelState::Active { call }) = channel.state
-        else {
-            continue;
-        };
-        let holds = world
-            .calls
-            .get(&call)
-            .is_some_and(|call| call.is_live() && call.channel.as_ref() == Some(&channel.id));
+        let Some(call) = channel.call() else { continue };
+        let holds = world.calls.get(&call).is_some_and(|call| {
+            let comes_in = call.is_live() && call.channel.as_ref() == Some(&channel.id);
+            comes_in || call.legs.iter().any(|leg| leg_has(leg, &channel.id))
+        });
         ensure!(holds, "channel {} is seized by no live call", channel.id);
     }
     for call in world.calls.values().filter(|call| call.is_live()) {
@@ -155,6 +155,36 @@ fn channels_are_of_live_calls(world: &World) -> Result<(), Violation> {
             let held = world.channels.get(id).and_then(|channel| channel.call());
             ensure!(held == Some(call.id), "call {} has lost channel {id}", call.id);
         }
+    }
+    let mut out = BTreeSet::new();
+    for call in world.calls.values() {
+        for id in call.legs.iter().filter_map(|leg| leg.channel().filter(|id| leg_has(leg, id))) {
+            let held = world.channels.get(id).and_then(|channel| channel.call());
+            ensure!(
+                held == Some(call.id),
+                "call {} goes out by channel {id}, not its own",
+                call.id
+            );
+            ensure!(out.insert(id), "two legs go out by channel {id}");
+            ensure!(call.channel.as_ref() != Some(id), "call {} goes out as it came in", call.id);
+        }
+    }
+    Ok(())
+}
+
+fn leg_has(leg: &Leg, channel: &ChannelId) -> bool {
+    leg.state != LegState::Released && leg.channel() == Some(channel)
+}
+
+/// What is remembered of trunks outward is bounded, and of them.
+fn trunks_are_remembered_in_bounds(world: &World) -> Result<(), Violation> {
+    for (id, trunk) in &world.trunks {
+        ensure!(*id == trunk.id, "what is known of trunk {} is kept for {id}", trunk.id);
+        ensure!(trunk.held.len() <= limits::PEERS_MAX, "too many peers of trunk {id} are held");
+    }
+    for call in world.calls.values() {
+        let left = call.outward.as_ref().map_or(0, |outward| outward.left.len());
+        ensure!(left <= limits::HOPS_MAX, "call {} has {left} peers to try", call.id);
     }
     Ok(())
 }
@@ -316,7 +346,7 @@ fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
                 (Role::Caller, _) => {
                     matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
                 }
-                (Role::Agent { .. } | Role::Callee { .. }, _) => false,
+                (Role::Agent { .. } | Role::Callee { .. } | Role::Trunk { .. }, _) => false,
             });
             ensure!(caller, "live call {} has no caller", call.id);
         } else {

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
 //! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
-//! [`ivr`], [`gateway`]; then [`world`], which dispatches, and [`invariants`], which hold.
+//! [`ivr`], [`gateway`], [`trunk`]; then [`world`], which dispatches, and [`invariants`], which hold.
 
 pub mod agent;
 pub mod answered;
@@ -27,6 +27,7 @@ mod rng;
 pub mod rows;
 pub mod time;
 pub mod trace;
+pub mod trunk;
 pub mod view;
 pub mod wire;
 pub mod world;

@@ -51,6 +51,16 @@ pub const EARLY_DIALOGS_MAX: usize = 8;
 pub const GLARE_RETRY_S_MAX: u64 = 10;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
+/// Peers of one trunk.
+pub const PEERS_MAX: usize = 16;
+/// Trunks of one route.
+pub const ROUTE_TRUNKS_MAX: usize = 16;
+/// Peers that are tried for one call outward.
+pub const HOPS_MAX: usize = 32;
+/// The longest that a peer's `Retry-After` keeps calls from it, seconds.
+pub const PEER_RETRY_S_MAX: u64 = 600;
+/// How long a peer gets no call that was not heard of in time.
+pub const PEER_SILENT_MS: u64 = 30_000;
 /// Entries of a History-Info that are read.
 pub const HISTORY_MAX: usize = 32;
 /// The longest dialled number or name that is looked up.

@@ -1,5 +1,7 @@
 //! What the API shows, projected from the world.
 
+use std::net::SocketAddr;
+
 use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 
@@ -13,6 +15,7 @@ use crate::config::Strategy;
 use crate::ids::{AgentId, CallId, ChannelId, QueueId, TrunkId};
 use crate::ivr::state::{Run, State as RunState};
 use crate::time::rfc3339;
+use crate::trunk::outward::Peer;
 use crate::view;
 use crate::world::World;
 
@@ -39,8 +42,16 @@ pub fn call(world: &World, id: CallId) -> Option<view::Call> {
 fn show_call(world: &World, call: &Call) -> view::Call {
     let entry_queue = call.queue.as_ref().and_then(|queue| world.queues.get(queue));
     let ringing = call.legs.iter().find(|leg| leg.is_ringing()).and_then(|leg| leg.agent());
+    let outward = call.outward.as_ref();
+    let channel = call.channel.as_ref().or(outward.and_then(|outward| outward.channel.as_ref()));
     // Who is to take a transferred call, rather than who has it no more.
     let agent = match call.state {
+        // Somebody outside has it: no agent does.
+        CallState::Connected { leg }
+            if call.leg(leg).is_some_and(|leg| leg.channel().is_some()) =>
+        {
+            call.calling_agent.as_ref()
+        }
         CallState::Connected { .. } | CallState::Consulting { .. } => call.agent.as_ref(),
         CallState::Routing
         | CallState::InFlow
@@ -77,6 +88,10 @@ fn show_call(world: &World, call: &Call) -> view::Call {
             .recording
             .map(|id| view::CallRecording { id: id.to_string(), paused: call.recording_paused }),
         consult: call.consult.as_ref().map(|consult| show_consult(call, consult)),
+        direction: direction(call.channel.is_some(), outward.is_some()),
+        trunk: channel.map(|channel| channel.trunk.to_string()),
+        channel: channel.map(|channel| channel.number),
+        outward: outward.map(|out| show_outward(&out.number, out.channel.as_ref(), out.peer)),
     }
 }
 
@@ -177,14 +192,49 @@ pub fn trunks(world: &World) -> Vec<view::Trunk> {
         .map(|trunk| {
             let busy = world.channels.keys().filter(|id| id.trunk == trunk.id).count();
             let busy = u16::try_from(busy).unwrap_or(u16::MAX);
+            let peer_of = |peer| show_peer(world, &trunk.id, peer);
             view::Trunk {
                 name: trunk.id.to_string(),
                 channels: trunk.channels,
                 idle: trunk.channels.saturating_sub(busy),
                 busy,
+                peers: trunk.out.iter().flat_map(|out| &out.peers).map(peer_of).collect(),
             }
         })
         .collect()
+}
+
+fn show_peer(world: &World, trunk: &TrunkId, peer: &Peer) -> view::Peer {
+    let hold = world.trunks.get(trunk).and_then(|known| known.holds(peer.address, world.at));
+    view::Peer {
+        address: peer.to_string(),
+        state: if hold.is_some() { "held" } else { "up" }.to_owned(),
+        until: hold.map(|hold| rfc3339(hold.until)),
+        status: hold.map(|hold| hold.status),
+    }
+}
+
+/// How a call goes: in by a trunk, out by one, or neither.
+fn direction(comes_in: bool, goes_out: bool) -> String {
+    match (comes_in, goes_out) {
+        (true, _) => "in",
+        (false, true) => "out",
+        (false, false) => "internal",
+    }
+    .to_owned()
+}
+
+fn show_outward(
+    number: &str,
+    channel: Option<&ChannelId>,
+    peer: Option<SocketAddr>,
+) -> view::Outward {
+    view::Outward {
+        number: number.to_owned(),
+        trunk: channel.map(|channel| channel.trunk.to_string()),
+        channel: channel.map(|channel| channel.number),
+        peer: peer.map(|peer| peer.to_string()),
+    }
 }
 
 /// `None` where there is no such trunk.
@@ -195,6 +245,7 @@ pub fn channels(world: &World, trunk: &TrunkId) -> Option<Vec<view::Channel>> {
         let state = match channel.map(|channel| &channel.state) {
             None => "idle",
             Some(ChannelState::SeizedIn { .. }) => "seized_in",
+            Some(ChannelState::SeizedOut { .. }) => "seized_out",
             Some(ChannelState::Active { .. }) => "active",
             Some(ChannelState::Guard { .. }) => "guard",
         };
@@ -209,6 +260,8 @@ pub fn channels(world: &World, trunk: &TrunkId) -> Option<Vec<view::Channel>> {
 }
 
 pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
+    let outward = cdr.outward.as_ref().and_then(|outward| outward.channel.as_ref());
+    let channel = cdr.channel.as_ref().or(outward);
     view::Cdr {
         // One record a call: the call names it.
         id: cdr.call.to_string(),
@@ -216,8 +269,8 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
         sip_call_id: cdr.sip_call_id.clone(),
         from: cdr.from.clone(),
         to: cdr.to.clone(),
-        trunk: cdr.channel.as_ref().map(|channel| channel.trunk.to_string()),
-        channel: cdr.channel.as_ref().map(|channel| channel.number),
+        trunk: channel.map(|channel| channel.trunk.to_string()),
+        channel: channel.map(|channel| channel.number),
         started_at: rfc3339(cdr.started_at),
         answered_at: moment(cdr.answered_at),
         queued_at: moment(cdr.queued_at),
@@ -241,6 +294,11 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
         transfers: cdr.transfers.iter().map(show_transfer).collect(),
         asserted_from: cdr.asserted.clone(),
         diverted_from: cdr.diverted_from.clone(),
+        direction: direction(cdr.channel.is_some(), cdr.outward.is_some()),
+        outward: cdr
+            .outward
+            .as_ref()
+            .map(|out| show_outward(&out.number, out.channel.as_ref(), out.peer)),
     }
 }
 

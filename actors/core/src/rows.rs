@@ -18,9 +18,10 @@ use crate::channel::state::Channel;
 use crate::config::Config;
 use crate::effect::{Effect, EffectId};
 use crate::gateway::{Counts, Gateway};
-use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, TrunkId};
 use crate::proto;
 use crate::queue::state::Queue;
+use crate::trunk::state::Trunk;
 use crate::wire::{self, Counted, Error, Invite};
 use crate::world::World;
 
@@ -30,6 +31,8 @@ pub const INVITES: &str = "invites";
 pub const AGENTS: &str = "agents";
 pub const QUEUES: &str = "queues";
 pub const CHANNELS: &str = "channels";
+/// Of trunks outward, where something is to be remembered.
+pub const TRUNKS: &str = "trunks";
 /// With each login.
 pub const GATEWAYS: &str = "gateways";
 /// Of gateways, with each of their events.
@@ -50,7 +53,7 @@ pub const QUALITIES: &str = "qualities";
 
 pub const FAMILIES: &[&str] = &[
     CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, ANSWERED, OUTBOX, WORLD,
-    CDRS, RECORDINGS, QUALITIES,
+    CDRS, RECORDINGS, QUALITIES, TRUNKS,
 ];
 
 /// `None` deletes.
@@ -89,6 +92,10 @@ pub(crate) fn channel(id: &ChannelId, channel: Option<&Channel>) -> RowChange {
     let mut key = id.number.to_be_bytes().to_vec();
     key.extend(id.trunk.0.as_bytes());
     row(CHANNELS, key, channel.map(|channel| channel.encoded()))
+}
+
+pub(crate) fn trunk(id: &TrunkId, trunk: Option<&Trunk>) -> RowChange {
+    row(TRUNKS, id.0.as_bytes(), trunk.map(|trunk| trunk.encoded()))
 }
 
 pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
@@ -197,6 +204,10 @@ impl World {
             CHANNELS => {
                 let channel: Channel = proto::Channel::decode(value)?.try_into()?;
                 self.channels.insert(channel.id.clone(), channel);
+            }
+            TRUNKS => {
+                let trunk: Trunk = proto::TrunkState::decode(value)?.try_into()?;
+                self.trunks.insert(trunk.id.clone(), trunk);
             }
             GATEWAYS => {
                 let gateway: Gateway = proto::Gateway::decode(value)?.try_into()?;

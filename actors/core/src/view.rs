@@ -33,6 +33,26 @@ pub struct Call {
     /// The last time that its agent asked a colleague.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consult: Option<Consult>,
+    /// `in, out, internal`.
+    #[serde(default)]
+    pub direction: String,
+    /// Of the trunk by which it came in, or else goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u16>,
+    /// How it goes out by a trunk, or went the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outward: Option<Outward>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outward {
+    pub number: String,
+    pub trunk: Option<String>,
+    pub channel: Option<u16>,
+    /// The carrier's peer that has answered.
+    pub peer: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,12 +138,27 @@ pub struct Trunk {
     pub channels: u16,
     pub idle: u16,
     pub busy: u16,
+    /// Where calls of ours go out, in the order in which they are tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    pub address: String,
+    /// `up`, or `held` where it gets no new call until then.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What it has answered; 408 where that was nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Channel {
     pub number: u16,
-    /// `idle, seized_in, active, releasing, guard`.
+    /// `idle, seized_in, seized_out, active, releasing, guard`.
     pub state: String,
     pub call: Option<String>,
     pub since: String,
@@ -172,6 +207,12 @@ pub struct Cdr {
     pub asserted_from: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverted_from: Option<String>,
+    /// `in, out, internal`.
+    #[serde(default)]
+    pub direction: String,
+    /// How it went out by a trunk, the last time that it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outward: Option<Outward>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

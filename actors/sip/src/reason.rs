@@ -14,6 +14,7 @@ impl Q850 {
     pub const NORMAL: Self = Self(16);
     pub const USER_BUSY: Self = Self(17);
     pub const NO_ANSWER: Self = Self(19);
+    pub const NO_CIRCUIT: Self = Self(34);
     pub const TEMPORARY_FAILURE: Self = Self(41);
     pub const TIMER_EXPIRED: Self = Self(102);
 

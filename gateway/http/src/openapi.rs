@@ -282,6 +282,7 @@ fn schemas() -> Value {
     let many = |schema: Value| json!({"type": "array", "items": schema});
     let spans = || many(object(&[("at_ms", count()), ("len_ms", count())]));
     let call_state = json!({"type": "string", "enum": CALL_STATES});
+    let direction = json!({"type": "string", "enum": ["in", "out", "internal"]});
     let agent_state = json!({"type": "string", "enum": AGENT_STATES});
     let mut schemas = json!({
         "Call": object(&[
@@ -294,7 +295,15 @@ fn schemas() -> Value {
         .and("flow", of("Flow"))
         .and("diverted_from", text())
         .and("recording", object(&[("id", text()), ("paused", flag())]))
-        .and("consult", of("Consult")),
+        .and("consult", of("Consult"))
+        .and("direction", direction.clone())
+        .and("trunk", text())
+        .and("channel", count())
+        .and("outward", of("Outward")),
+        "Outward": object(&[
+            ("number", text()), ("trunk", maybe()), ("channel", maybe_count()),
+            ("peer", maybe()),
+        ]),
         "Consult": object(&[("at", time()), ("agent", text()), ("to", text()), ("state", text())])
             .and("status", count()),
         "Flow": object(&[
@@ -314,7 +323,13 @@ fn schemas() -> Value {
         ]),
         "Trunk": object(&[
             ("name", text()), ("channels", count()), ("idle", count()), ("busy", count()),
-        ]),
+        ])
+        .and("peers", many(of("TrunkPeer"))),
+        "TrunkPeer": object(&[
+            ("address", text()), ("state", json!({"type": "string", "enum": ["up", "held"]})),
+        ])
+        .and("until", time())
+        .and("status", count()),
         "Channel": object(&[
             ("number", count()), ("state", text()), ("call", maybe()), ("since", time()),
         ]),
@@ -332,6 +347,8 @@ fn schemas() -> Value {
                 ("outcome", text()),
             ]))),
         ])
+        .and("direction", direction)
+        .and("outward", of("Outward"))
         .and("flow", text())
         .and("flow_path", many(text()))
         .and("asserted_from", text())

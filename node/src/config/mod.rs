@@ -4,6 +4,7 @@
 mod cluster;
 mod dev;
 mod flow;
+mod outward;
 mod prompts;
 mod reader;
 pub mod render;

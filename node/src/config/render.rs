@@ -58,6 +58,25 @@ fn tables_of(config: &Config) -> Table {
             row.insert("tls_client_name".into(), name.clone().into());
         }
         row.insert("tls_verify".into(), (!trunk.tls.unverified).into());
+        if let Some(out) = &trunk.out {
+            let peers = out.peers.iter().map(|peer| Value::from(peer.to_string()));
+            row.insert("peers".into(), Value::Array(peers.collect()));
+            row.insert("priority".into(), i64::from(out.priority).into());
+            row.insert("weight".into(), i64::from(out.weight).into());
+            row.insert("calls_per_second".into(), i64::from(out.calls_per_second).into());
+            row.insert("reply_ms".into(), millis(out.reply_ms));
+            row.insert("no_answer_ms".into(), millis(out.no_answer_ms));
+            if let Some(number) = &out.caller_id {
+                row.insert("caller_id".into(), number.clone().into());
+            }
+        }
+        row
+    });
+    let routes = config.routes.iter().map(|route| {
+        let mut row = Table::new();
+        row.insert("prefix".into(), route.prefix.clone().into());
+        let trunks = route.trunks.iter().map(|trunk| Value::from(trunk.to_string()));
+        row.insert("trunks".into(), Value::Array(trunks.collect()));
         row
     });
     let queues = config.queues.iter().map(|queue| {
@@ -102,6 +121,9 @@ fn tables_of(config: &Config) -> Table {
     let mut root = Table::new();
     root.insert("tenant".into(), Value::Table(tenant));
     root.insert("trunk".into(), rows(trunks.collect()));
+    if !config.routes.is_empty() {
+        root.insert("route".into(), rows(routes.collect()));
+    }
     root.insert("queue".into(), rows(queues.collect()));
     root.insert("agent".into(), rows(agents.collect()));
     root.insert("number".into(), rows(numbers.collect()));

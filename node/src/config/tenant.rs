@@ -10,12 +10,14 @@ use tandem_core::ivr::flow::Flow;
 use tandem_core::limits::{
     SESSION_EXPIRES_S_DEFAULT, SESSION_EXPIRES_S_MAX, SESSION_EXPIRES_S_MIN,
 };
+use tandem_core::trunk::outward::Route;
 
 use super::flow::{self, Known};
+use super::outward;
 use super::reader::{Placed, Reader};
 
 /// The tables that make a tenant; where none of them stands, the demo tenant is served.
-const TABLES: [&str; 6] = ["tenant", "trunk", "queue", "agent", "number", "flow"];
+const TABLES: [&str; 7] = ["tenant", "trunk", "route", "queue", "agent", "number", "flow"];
 
 const CHANNELS_MAX: u64 = 10_000;
 const NAME_BYTES_MAX: usize = 64;
@@ -88,6 +90,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
         queues: rows.queues,
         agents: rows.agents,
         numbers: rows.numbers,
+        routes: rows.routes,
         acw_ms,
         no_answer_ms,
         call_ms_max,
@@ -115,6 +118,7 @@ struct Rows {
     queues: Vec<Queue>,
     agents: Vec<Agent>,
     numbers: Vec<Number>,
+    routes: Vec<Route>,
     flows: Vec<Arc<Flow>>,
 }
 
@@ -149,9 +153,10 @@ fn read_rows(root: &Reader<'_, '_>, realm: &str, prompts: Option<&[String]>) -> 
         .into_iter()
         .filter_map(|reader| number(reader, &known, &named, &mut flows, &mut names))
         .collect();
-    let trunks =
+    let trunks: Vec<_> =
         root.tables("trunk").into_iter().filter_map(|reader| trunk(reader, &mut names)).collect();
-    Rows { trunks, queues, agents, numbers, flows }
+    let routes = outward::routes(root, &trunks);
+    Rows { trunks, queues, agents, numbers, routes, flows }
 }
 
 /// Names that are taken, a namespace for each kind; agents and numbers share one, for both are
@@ -368,6 +373,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         client_name: tls_client_name(&reader),
         unverified: !reader.bool("tls_verify", "true or false").unwrap_or(true),
     };
+    let out = outward::read(&reader);
     if let Some(id) = &id {
         names.take(&reader, "trunk", "name", id);
     }
@@ -378,6 +384,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         guard_ms,
         sources,
         tls,
+        out,
     })
 }
 

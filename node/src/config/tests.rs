@@ -192,3 +192,55 @@ fn srtp_is_offered_as_the_file_says_and_never_by_itself() {
         ["5: tenant.srtp: is \"always\"; expected \"never\", \"welcome\" or \"required\""]
     );
 }
+
+/// The tenant's trunk with a part outward.
+fn with_peers(more: &str, route: &str) -> String {
+    let trunk = format!("channels = 30\npeers = [\"192.0.2.7:5060\"]\n{more}");
+    format!("{}\n[[route]]\n{route}\n", TENANT.replace("channels = 30", &trunk))
+}
+
+#[test]
+fn config_reads_trunk_outward_and_writes_it_as_it_was() {
+    let more = "priority = 2\nweight = 5\ncalls_per_second = 20\ncaller_id = \"+4930100\"";
+    let config = parse(&with_peers(more, "prefix = \"00\"\ntrunks = [\"carrier\"]")).unwrap();
+    let tenant = config.tenant.unwrap();
+    let out = tenant.trunks[0].out.as_ref().unwrap();
+    assert_eq!((out.priority, out.weight, out.calls_per_second), (2, 5, 20));
+    assert_eq!((out.reply_ms, out.no_answer_ms), (4_000, 60_000));
+    assert_eq!((tenant.routes[0].prefix.as_str(), tenant.routes[0].trunks.len()), ("00", 1));
+    let text = super::render::tenant(&tenant, None).unwrap();
+    let again = parse(&text).unwrap().tenant.unwrap();
+    assert_eq!((again.trunks, again.routes), (tenant.trunks, tenant.routes));
+}
+
+#[test]
+fn config_explains_what_is_wrong_with_peers_and_routes() {
+    let cases = [
+        ("", "prefix = \"00\"\ntrunks = [\"other\"]", "names \"other\", which is not there"),
+        ("", "prefix = \"0x\"\ntrunks = [\"carrier\"]", "is \"0x\"; expected digits"),
+        ("", "prefix = \"00\"\ntrunks = []", "has 0 of them"),
+        ("", "prefix = \"00\"", "route.trunks: is missing"),
+        (
+            "",
+            "prefix = \"0\"\ntrunks = [\"carrier\"]\n[[route]]\nprefix = \"0\"\n\
+             trunks = [\"carrier\"]",
+            "which has a route",
+        ),
+        ("caller_id = \"bob\"", "prefix = \"0\"\ntrunks = [\"carrier\"]", "is \"bob\""),
+        ("reply_ms = 1", "prefix = \"0\"\ntrunks = [\"carrier\"]", "from 500 to 32000"),
+    ];
+    for (more, route, expected) in cases {
+        let found = mistakes(&with_peers(more, route)).join("\n");
+        assert!(found.contains(expected), "{expected:?} is not in {found:?}");
+    }
+    for peer in ["sbc.example.net:5060", "192.0.2.7", "192.0.2.7:5060;transport=sctp"] {
+        let trunk = format!("channels = 30\npeers = [\"{peer}\"]");
+        let found = mistakes(&TENANT.replace("channels = 30", &trunk)).join("\n");
+        assert!(found.contains(peer) && found.contains("IP addresses with ports"), "{found}");
+    }
+    let found = mistakes(&TENANT.replace("channels = 30", "channels = 30\nweight = 1")).join("\n");
+    assert!(found.contains("stands there without peers"), "{found}");
+    let route = "\n[[route]]\nprefix = \"00\"\ntrunks = [\"carrier\"]\n";
+    let found = mistakes(&format!("{TENANT}{route}")).join("\n");
+    assert!(found.contains("which has no peers"), "{found}");
+}

@@ -281,6 +281,8 @@ mod tests {
             transfers: Vec::new(),
             asserted_from: None,
             diverted_from: None,
+            direction: "internal".into(),
+            outward: None,
         })
     }
 

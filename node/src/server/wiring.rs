@@ -63,6 +63,7 @@ const FAMILIES: &[&str] = &[
     rows::CDRS,
     rows::RECORDINGS,
     rows::QUALITIES,
+    rows::TRUNKS,
     meta::META,
 ];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);

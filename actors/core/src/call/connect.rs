@@ -9,7 +9,7 @@ use tandem_sip::{Method, Response};
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
-use super::{consult, early, ending, inbound, media, originate, session_timer, transfer};
+use super::{consult, early, ending, inbound, media, originate, outside, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::Manifest;
 use crate::draft::Draft;
@@ -62,11 +62,16 @@ pub fn on_answered(
         | State::Consulting { .. }
         | State::Ending => None,
     };
-    let (Role::Agent { agent, .. } | Role::Callee { agent, .. }) = role else { return };
-    if consult::is_with(draft, id, leg_id) {
-        consult::on_answered(draft, id, &agent);
+    let agent = match role {
+        Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent),
+        Role::Trunk { .. } => None,
+        Role::Caller | Role::Originator { .. } => return,
+    };
+    if let Some(agent) = agent.as_ref().filter(|_| consult::is_with(draft, id, leg_id)) {
+        consult::on_answered(draft, id, agent);
         return;
     }
+    outside::on_answered(draft, id, leg_id);
     if let Some(queue) = queue.as_ref().and_then(|queue| draft.queue_mut(queue)) {
         queue.leave(id);
     }
@@ -87,10 +92,14 @@ pub fn on_answered(
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Connected { leg: leg_id };
         call.connected_at.get_or_insert(now);
-        call.agent = Some(agent.clone());
+        if agent.is_some() {
+            call.agent = agent.clone();
+        }
         call.recording = recording;
     }
-    agent::on_connected(draft, &agent, id);
+    if let Some(agent) = &agent {
+        agent::on_connected(draft, agent, id);
+    }
     if let (None, Some(recording), Some(call)) = (known, recording, draft.call(&id)) {
         let gateway = call.gateway.clone();
         draft.writes.manifests.push(Manifest::new(recording, id, gateway, now));

@@ -43,7 +43,12 @@ pub fn on_consult(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Rej
     }
     let callee = match transfer::resolve(draft, to) {
         Ok(Destination::Extension(callee)) => callee,
-        Ok(Destination::Queue(_) | Destination::Echo | Destination::Flow(_))
+        Ok(
+            Destination::Queue(_)
+            | Destination::Echo
+            | Destination::Flow(_)
+            | Destination::Outside(_),
+        )
         | Err(Refusal(503, _)) => {
             return Err(Rejection::Refused(format!("{to} is no extension; only one can be asked")));
         }
@@ -150,7 +155,7 @@ fn complete(draft: &mut Draft<'_>, id: CallId, waits: Option<LegId>) {
         call.agent = Some(to);
         transfer::on_reached(draft, id);
     } else {
-        call.state = State::Dialing { agent: to, leg: consulted };
+        call.state = State::Dialing { agent: Some(to), leg: consulted };
         if waits.is_none() {
             agent::on_call_over(draft, &by, id);
         }

@@ -9,11 +9,11 @@ use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
 use super::{consult, media, reason, session_timer, transfer};
 use crate::agent::machine as agent;
-use crate::cdr::{Cdr, Disposition, Side};
-use crate::channel::state::State as ChannelState;
+use crate::cdr::{self, Cdr, Disposition, Side};
+use crate::channel::machine as channel;
 use crate::command::TransactionKey;
 use crate::draft::Draft;
-use crate::ids::{CallId, ChannelId, LegId};
+use crate::ids::{CallId, LegId};
 use crate::limits;
 use crate::world::Rejection;
 
@@ -31,7 +31,7 @@ pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let side = match leg.role {
         Role::Caller | Role::Originator { .. } => Side::Caller,
         Role::Agent { .. } => Side::Agent,
-        Role::Callee { .. } => Side::Callee,
+        Role::Callee { .. } | Role::Trunk { .. } => Side::Callee,
     };
     if leg.state == LegState::Trying {
         // A BYE of an early dialog: the INVITE is owed its answer, too (RFC 3261 §15.1.2).
@@ -204,24 +204,10 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
         agent::on_call_over(draft, agent, id);
     }
     if let Some(channel) = &call.channel {
-        release_channel(draft, channel);
+        channel::release(draft, channel);
     }
     record(draft, &Call { q850, ..call }, by, cause, how);
     sweep(draft, id);
-}
-
-fn release_channel(draft: &mut Draft<'_>, id: &ChannelId) {
-    let guard_ms = draft
-        .config()
-        .and_then(|config| config.trunks.iter().find(|trunk| trunk.id == id.trunk))
-        .map_or(0, |trunk| trunk.guard_ms);
-    let now = draft.now;
-    if guard_ms == 0 {
-        draft.writes.channels.insert(id.clone(), None);
-    } else if let Some(channel) = draft.channel_mut(id) {
-        channel.state = ChannelState::Guard { until: now.after(guard_ms) };
-        channel.since = now;
-    }
 }
 
 fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option<Disposition>) {
@@ -266,6 +252,11 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         q850: call.q850,
         asserted: call.asserted.clone(),
         diverted_from: call.diverted_from.clone(),
+        outward: call.outward.as_ref().map(|outward| cdr::Outward {
+            number: outward.number.clone(),
+            channel: outward.channel.clone(),
+            peer: outward.peer,
+        }),
     };
     draft.writes.cdrs.push(cdr);
 }
@@ -312,6 +303,11 @@ fn wait_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
 /// The leg is gone: its port is free, and the call too where it was the last.
 pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     free_port(draft, id, leg_id);
+    let leg = draft.call(&id).and_then(|call| call.leg(leg_id));
+    let was_there = leg.filter(|leg| leg.state != LegState::Released);
+    if let Some(seized) = was_there.and_then(Leg::channel).cloned() {
+        channel::release(draft, &seized);
+    }
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         leg.state = LegState::Released;
         leg.release_at = None;

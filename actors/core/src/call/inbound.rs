@@ -10,14 +10,14 @@ use tandem_sip::{Response, UriError};
 use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound, protection, reason, reliable, session_timer};
+use super::{media, outbound, outside, protection, reason, reliable, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
-use crate::channel::state::{Channel, State as ChannelState};
+use crate::channel::machine as channel;
 use crate::command::Inbound;
 use crate::config::Target;
 use crate::draft::{ALLOW, CODECS, Draft};
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, FlowId, LegId, QueueId, TrunkId};
+use crate::ids::{AgentId, CallId, EntityId, FlowId, LegId, QueueId, TrunkId};
 use crate::ivr::machine as ivr;
 use crate::limits;
 
@@ -33,6 +33,8 @@ pub enum Destination {
     Echo,
     Extension(AgentId),
     Flow(FlowId),
+    /// A number that is none of ours.
+    Outside(String),
 }
 
 /// The SIP status that refuses, and how the record calls it.
@@ -84,8 +86,20 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     }
     let caller = caller(draft, invite).ok_or(Refusal(403, Disposition::Rejected))?;
     let digits = invite.request.uri.user.clone().unwrap_or_default();
-    let destination = look_up(draft, &digits).ok_or(Refusal(404, Disposition::Rejected))?;
-    takes(draft, &destination)?;
+    let destination = match &caller {
+        Caller::Agent(_) => look_up_all(draft, &digits),
+        // Who comes in by a trunk does not get out by one: that would be anybody's.
+        Caller::Trunk(_) => look_up(draft, &digits),
+    };
+    let destination = destination.ok_or(Refusal(404, Disposition::Rejected))?;
+    match &destination {
+        // It is tried, so that the record says what came of it.
+        Destination::Outside(_) => {}
+        Destination::Queue(_)
+        | Destination::Echo
+        | Destination::Extension(_)
+        | Destination::Flow(_) => takes(draft, &destination)?,
+    }
     if let Caller::Agent(id) = &caller
         && !draft.agent(id).is_some_and(agent::may_call)
     {
@@ -99,7 +113,10 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         None => protection::offered(draft, leg, invite.carrier),
     };
     let channel = match &caller {
-        Caller::Trunk(trunk) => Some(seize(draft, id, trunk)?),
+        Caller::Trunk(trunk) => {
+            let full = Refusal(503, Disposition::Rejected);
+            Some(channel::seize_in(draft, id, trunk).ok_or(full)?)
+        }
         Caller::Agent(_) => None,
     };
     let gateway = invite.transaction.gateway.clone();
@@ -151,6 +168,7 @@ pub fn go_to(draft: &mut Draft<'_>, id: CallId, destination: Destination) {
             answer(draft, id);
             ivr::begin(draft, id, &flow);
         }
+        Destination::Outside(number) => outside::begin(draft, id, &number),
     }
 }
 
@@ -159,6 +177,8 @@ pub fn takes(draft: &Draft<'_>, destination: &Destination) -> Result<(), Refusal
     match destination {
         Destination::Extension(callee) => reachable(draft, callee),
         Destination::Queue(queue) => room(draft, queue),
+        Destination::Outside(number) if outside::has_room(draft, number) => Ok(()),
+        Destination::Outside(_) => Err(Refusal(503, Disposition::Rejected)),
         Destination::Echo | Destination::Flow(_) => Ok(()),
     }
 }
@@ -207,6 +227,14 @@ pub fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
     Some(Destination::Extension(extension.id.clone()))
 }
 
+/// For agents and the API, who may call out, too.
+pub fn look_up_all(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
+    let ours = look_up(draft, digits);
+    ours.or_else(|| {
+        outside::is_routed(draft, digits).then(|| Destination::Outside(digits.to_owned()))
+    })
+}
+
 pub fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
     let agent = draft.agent(callee).ok_or(Refusal(404, Disposition::Rejected))?;
     if agent.registration.is_none() {
@@ -247,30 +275,6 @@ fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
             beside: Beside::default(),
         }),
     }
-}
-
-/// The lowest idle channel of the trunk.
-fn seize(draft: &mut Draft<'_>, call: CallId, trunk: &TrunkId) -> Result<ChannelId, Refusal> {
-    let channels = draft
-        .config()
-        .and_then(|config| config.trunks.iter().find(|known| known.id == *trunk))
-        .map_or(0, |trunk| trunk.channels);
-    let written = |number: &u16| {
-        draft.writes.channels.get(&ChannelId { trunk: trunk.clone(), number: *number })
-    };
-    let known = draft.world.idle_channels(trunk).find(|number| written(number).is_none());
-    let left = draft.writes.channels.iter().filter(|(id, channel)| {
-        channel.is_none() && id.trunk == *trunk && (1..=channels).contains(&id.number)
-    });
-    let number = left.map(|(id, _)| id.number).chain(known).min();
-    let number = number.ok_or(Refusal(503, Disposition::Rejected))?;
-    let idle = ChannelId { trunk: trunk.clone(), number };
-    draft.put_channel(Channel {
-        id: idle.clone(),
-        state: ChannelState::SeizedIn { call },
-        since: draft.now,
-    });
-    Ok(idle)
 }
 
 fn caller_leg(
@@ -347,9 +351,8 @@ pub fn answer(draft: &mut Draft<'_>, id: CallId) {
             (leg.timer, leg.offer_until) = (timer, offer_until);
         }
     }
-    if let Some(channel) = channel.and_then(|channel| draft.channel_mut(&channel)) {
-        channel.state = ChannelState::Active { call: id };
-        channel.since = now;
+    if let Some(channel) = channel {
+        channel::on_answered(draft, &channel, id);
     }
     draft.respond(EntityId::Call(id), &transaction, response);
 }
@@ -407,6 +410,7 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         q850: Q850::of_status(status),
         asserted: identity.asserted,
         diverted_from: identity.diverted_from,
+        outward: None,
     });
 }
 

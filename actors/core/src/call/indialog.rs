@@ -174,6 +174,7 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
     leg.held = held;
     let agent = match &leg.role {
         Role::Caller => calling_agent,
+        Role::Trunk { .. } => None,
         Role::Originator { agent, .. } | Role::Agent { agent, .. } | Role::Callee { agent, .. } => {
             Some(agent.clone())
         }

@@ -13,7 +13,7 @@ use super::reliable::Reliable;
 use super::session_timer::SessionTimer;
 use crate::cdr::Side;
 use crate::command::TransactionKey;
-use crate::ids::{AgentId, GatewayId, LegId, OfferId};
+use crate::ids::{AgentId, ChannelId, GatewayId, LegId, OfferId};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leg {
@@ -67,6 +67,8 @@ pub enum Role {
     Agent { agent: AgentId, offer: OfferId, ring_until: Millis },
     /// A dialled extension.
     Callee { agent: AgentId, offer: OfferId, ring_until: Millis },
+    /// Somebody outside, by a trunk. `ring_until` is short until the peer has said anything.
+    Trunk { channel: ChannelId, offer: OfferId, ring_until: Millis },
 }
 
 /// ```text
@@ -129,7 +131,7 @@ pub struct Media {
 impl Leg {
     pub fn agent(&self) -> Option<&AgentId> {
         match &self.role {
-            Role::Caller => None,
+            Role::Caller | Role::Trunk { .. } => None,
             Role::Originator { agent, .. }
             | Role::Agent { agent, .. }
             | Role::Callee { agent, .. } => Some(agent),
@@ -141,7 +143,18 @@ impl Leg {
             Role::Caller => None,
             Role::Originator { offer, .. }
             | Role::Agent { offer, .. }
-            | Role::Callee { offer, .. } => Some(*offer),
+            | Role::Callee { offer, .. }
+            | Role::Trunk { offer, .. } => Some(*offer),
+        }
+    }
+
+    /// The channel of the trunk that it goes out by.
+    pub fn channel(&self) -> Option<&ChannelId> {
+        match &self.role {
+            Role::Trunk { channel, .. } => Some(channel),
+            Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
+                None
+            }
         }
     }
 
@@ -149,7 +162,7 @@ impl Leg {
     pub fn is_caller(&self) -> bool {
         match self.role {
             Role::Caller | Role::Originator { .. } => true,
-            Role::Agent { .. } | Role::Callee { .. } => false,
+            Role::Agent { .. } | Role::Callee { .. } | Role::Trunk { .. } => false,
         }
     }
 
@@ -180,7 +193,7 @@ impl Leg {
         match self.role {
             Role::Caller | Role::Originator { .. } => "caller",
             Role::Agent { .. } => "agent",
-            Role::Callee { .. } => "callee",
+            Role::Callee { .. } | Role::Trunk { .. } => "callee",
         }
     }
 
@@ -189,7 +202,7 @@ impl Leg {
         match self.role {
             Role::Caller | Role::Originator { .. } => Side::Caller,
             Role::Agent { .. } => Side::Agent,
-            Role::Callee { .. } => Side::Callee,
+            Role::Callee { .. } | Role::Trunk { .. } => Side::Callee,
         }
     }
 

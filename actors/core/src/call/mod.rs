@@ -17,6 +17,7 @@ pub(crate) mod indialog;
 pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
+pub(crate) mod outside;
 pub(crate) mod reason;
 pub(crate) mod recording;
 pub(crate) mod redirect;

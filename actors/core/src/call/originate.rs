@@ -22,7 +22,7 @@ pub fn on_originate(draft: &mut Draft<'_>, from: &AgentId, to: &str) -> Result<(
         return Err(Rejection::Refused(format!("the agent of extension {from} is {state}")));
     }
     let gateway = registration.gateway.clone();
-    if inbound::look_up(draft, to).is_none() {
+    if inbound::look_up_all(draft, to).is_none() {
         return Err(Rejection::NotFound(format!("number {to:?}")));
     }
     if *from.0 == *to {
@@ -55,7 +55,7 @@ pub fn on_answered(draft: &mut Draft<'_>, id: CallId, caller: &AgentId) {
     call.answered_at = Some(now);
     let to = call.to.clone();
     let gone = Refusal(404, crate::cdr::Disposition::Rejected);
-    let destination = inbound::look_up(draft, &to).ok_or(gone);
+    let destination = inbound::look_up_all(draft, &to).ok_or(gone);
     let destination = destination.and_then(|destination| {
         inbound::takes(draft, &destination)?;
         Ok(destination)

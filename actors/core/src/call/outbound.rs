@@ -1,23 +1,24 @@
 //! Legs that we call: an agent's phone, for the queue or as a dialled extension.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, negotiate_beside};
-use tandem_sip::{CSeq, Headers, Method, NameAddr, Request, Response, Uri, host};
+use tandem_sip::{CSeq, Carrier, Headers, Method, NameAddr, Request, Response, Uri, host};
 
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, early, ending, media, protection, reason, redirect, reliable, session_timer,
-    transfer,
+    connect, consult, early, ending, media, outside, protection, reason, redirect, reliable,
+    session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
-use crate::ids::{AgentId, CallId, EntityId, LegId, OfferId, QueueId};
+use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, OfferId, QueueId};
 use crate::ivr::machine as ivr;
 use crate::queue::machine as queue;
 use crate::world::Rejection;
@@ -50,7 +51,7 @@ pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) -> bo
     let Some(leg) = ring(draft, id, callee, role, &shown) else { return false };
     agent::on_offered(draft, callee, id, offer);
     if let Some(call) = draft.call_mut(&id) {
-        call.state = State::Dialing { agent: callee.clone(), leg };
+        call.state = State::Dialing { agent: Some(callee.clone()), leg };
     }
     // Who is not answered yet hears of the ringing from the own phone.
     if draft.call(&id).and_then(Call::caller).is_some_and(Leg::is_up) {
@@ -68,10 +69,38 @@ pub fn ring(
     from: &str,
 ) -> Option<LegId> {
     let registration = draft.agent(to)?.registration.clone()?;
+    let vip = draft.vip(&registration.gateway);
+    let party = Party {
+        gateway: registration.gateway,
+        carrier: registration.carrier,
+        peer: registration.source,
+        uri: registration.contact,
+        to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
+    };
+    call_party(draft, id, party, role, from)
+}
+
+/// Whom an INVITE of ours is for.
+pub struct Party {
+    /// Whose socket it goes out by.
+    pub gateway: GatewayId,
+    pub carrier: Carrier,
+    pub peer: SocketAddr,
+    pub uri: Uri,
+    pub to: NameAddr,
+}
+
+pub fn call_party(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    party: Party,
+    role: Role,
+    from: &str,
+) -> Option<LegId> {
+    let Party { gateway, carrier, peer, uri, to } = party;
     let call = draft.call(&id)?;
     let anchor = call.gateway.clone();
     let beside = call.caller().map(|leg| leg.media.codec);
-    let (gateway, carrier) = (registration.gateway.clone(), registration.carrier);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
     let leg_id = LegId(draft.rng.next());
@@ -98,11 +127,11 @@ pub fn ring(
         .collect();
     let mut invite = Request {
         method: Method::Invite,
-        uri: registration.contact.clone(),
+        uri,
         headers: Headers {
             via: vec![via],
             from: sender,
-            to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
+            to,
             call_id: format!("{}@{}", draft.rng.hex(), host(vip.ip())),
             cseq: CSeq { number: 1, method: Method::Invite },
             contact: Vec::new(),
@@ -119,7 +148,8 @@ pub fn ring(
     invite.headers.push_other("Allow", ALLOW);
     session_timer::put_offer(draft, &mut invite);
     invite.headers.push_other("Supported", tandem_sip::reliable::OPTION);
-    if let Some(by) = draft.call(&id).and_then(transferred_by) {
+    let inside = !matches!(role, Role::Trunk { .. });
+    if let Some(by) = draft.call(&id).filter(|_| inside).and_then(transferred_by) {
         // RFC 3892 §2.1: who sent the caller on.
         let by = NameAddr::new(Uri::sip(Some(&by.0), &host(vip.ip()), None));
         invite.headers.push_other("Referred-By", &by.to_string());
@@ -129,7 +159,7 @@ pub fn ring(
         role,
         state: LegState::Calling,
         gateway,
-        peer: registration.source,
+        peer,
         carrier,
         invite: Arc::new(invite),
         transaction: None,
@@ -230,6 +260,12 @@ pub fn on_response(
         {
             Ok(())
         }
+        (LegState::Calling | LegState::Proceeding | LegState::Alerting, _)
+            if leg_goes_out(draft, id, leg_id) =>
+        {
+            outside::on_refused(draft, id, leg_id, response);
+            Ok(())
+        }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
             draft.said = Q850::of_reason(&response.headers);
             ending::leg_released(draft, id, leg_id);
@@ -267,12 +303,17 @@ pub fn on_response(
     }
 }
 
+fn leg_goes_out(draft: &Draft<'_>, id: CallId, leg_id: LegId) -> bool {
+    draft.call(&id).and_then(|call| call.leg(leg_id)).is_some_and(|leg| leg.channel().is_some())
+}
+
 fn is_notify(leg: &Leg, branch: &str) -> bool {
     leg.refer.as_ref().is_some_and(|refer| refer.branch.as_deref() == Some(branch))
 }
 
 fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16, dialing: bool) {
     let alerting = status >= 180;
+    outside::on_provisional(draft, id, leg_id);
     let mut first = false;
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
         first = alerting && leg.state != LegState::Alerting;
@@ -350,6 +391,11 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
     match leg.role.clone() {
         Role::Caller => {}
+        Role::Trunk { .. } => match failure {
+            Failure::RangOut => outside::failed(draft, id, 480),
+            Failure::Lost => outside::on_silent(draft, id, leg_id),
+            Failure::Rejected { status } => outside::failed(draft, id, status),
+        },
         Role::Agent { agent, offer, .. } => {
             agent::on_missed(draft, &agent, offer, failure.reason());
             queue::on_offer_over(draft, id, offer);
@@ -435,11 +481,13 @@ pub fn on_ring_out(draft: &mut Draft<'_>, id: CallId, offer: OfferId) -> Result<
     let leg = draft
         .call(&id)
         .and_then(|call| call.legs.iter().find(|leg| leg.offer() == Some(offer)))
-        .filter(|leg| leg.is_ringing())
-        .map(|leg| leg.id);
+        .filter(|leg| leg.is_ringing());
     let leg = leg.ok_or_else(|| Rejection::NotFound(format!("offer {offer}")))?;
+    // A carrier that has said nothing at all is another matter than who does not answer.
+    let unheard = leg.channel().is_some() && leg.state == LegState::Calling;
+    let (leg, failure) = (leg.id, if unheard { Failure::Lost } else { Failure::RangOut });
     cancel(draft, id, leg);
-    on_failed(draft, id, leg, Failure::RangOut);
+    on_failed(draft, id, leg, failure);
     Ok(())
 }
 

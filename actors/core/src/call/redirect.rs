@@ -21,9 +21,11 @@ pub fn on_redirected(
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
     let (from, offer) = match &leg.role {
         Role::Callee { agent, offer, .. } if !leg.redirected => (agent.clone(), *offer),
-        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
-            return false;
-        }
+        Role::Caller
+        | Role::Originator { .. }
+        | Role::Agent { .. }
+        | Role::Callee { .. }
+        | Role::Trunk { .. } => return false,
     };
     let Some(to) = extension(draft, response).filter(|to| *to != from) else { return false };
     if inbound::reachable(draft, &to).is_err() {
@@ -49,6 +51,9 @@ fn extension(draft: &Draft<'_>, response: &Response) -> Option<AgentId> {
     };
     match inbound::look_up(draft, number)? {
         Destination::Extension(agent) => Some(agent),
-        Destination::Queue(_) | Destination::Echo | Destination::Flow(_) => None,
+        Destination::Queue(_)
+        | Destination::Echo
+        | Destination::Flow(_)
+        | Destination::Outside(_) => None,
     }
 }

@@ -1,10 +1,13 @@
+use std::net::SocketAddr;
+
 use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 use tandem_sip::sdp::Codec;
 
 use super::leg::Leg;
-use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId, TrunkId};
 use crate::ivr::state::Run;
+use crate::trunk::outward::Peer;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -47,6 +50,8 @@ pub struct Call {
     pub diverted_from: Option<String>,
     /// The last time that the agent asked a colleague.
     pub consult: Option<Consult>,
+    /// How it goes out by a trunk, or went the last time.
+    pub outward: Option<Outward>,
 }
 
 /// The caller was sent on to another number.
@@ -59,6 +64,24 @@ pub struct Transfer {
     /// The agent has spoken to whoever takes the call, or has waited for that.
     pub attended: bool,
     pub outcome: Outcome,
+}
+
+/// A way out by a trunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outward {
+    pub number: String,
+    /// What is still to be tried, at most [`HOPS_MAX`](crate::limits::HOPS_MAX).
+    pub left: Vec<Hop>,
+    /// The channel seized last.
+    pub channel: Option<ChannelId>,
+    /// Who has answered.
+    pub peer: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub trunk: TrunkId,
+    pub peer: Peer,
 }
 
 /// A consultation: the agent speaks to a colleague while the caller hears music.
@@ -136,7 +159,7 @@ impl Outcome {
 /// originate ──▶ Routing
 ///                  │ the phone answers
 /// INVITE ──queue──▶ Queued ──agent answers──▶ Connected ──hang-up──▶ Ending ──last leg──▶ (gone)
-///    ├─────extension──▶ Dialing ──────────────────▲
+///    ├─extension, out──▶ Dialing ─────────────────▲
 ///    ├─────echo──▶ InFlow ──hang-up──▶ Ending
 ///    └─────flow──▶ InFlow ──its queue, extension or hang-up──▶ Queued, Dialing, Ending
 ///                     ▲──────extension does not answer──────────────────┘
@@ -154,9 +177,9 @@ pub enum State {
     Queued {
         queue: QueueId,
     },
-    /// An extension rings.
+    /// An extension rings; where there is no agent, somebody outside.
     Dialing {
-        agent: AgentId,
+        agent: Option<AgentId>,
         leg: LegId,
     },
     Connected {
@@ -206,6 +229,7 @@ impl Call {
             asserted: None,
             diverted_from: None,
             consult: None,
+            outward: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //! (RFC 3515) or over the API (a blind transfer).
 //!
 //! ```text
-//! Connected ──to an extension──▶ Dialing, the caller hears it ring ──answered──▶ went over
+//! Connected ──to an extension, out──▶ Dialing, the caller hears it ring ──answered──▶ went over
 //!     ▲                              │ busy, rang out, unreachable
 //!     └───────────came back──────────┘
 //! Connected ──to a queue, the echo──▶ went over
@@ -99,7 +99,7 @@ pub fn rejection(to: &str, refusal: &Refusal) -> Rejection {
 
 pub fn resolve(draft: &Draft<'_>, to: &str) -> Result<Destination, Refusal> {
     let unknown = Refusal(404, Disposition::Rejected);
-    let destination = inbound::look_up(draft, to).ok_or(unknown)?;
+    let destination = inbound::look_up_all(draft, to).ok_or(unknown)?;
     inbound::takes(draft, &destination)?;
     Ok(destination)
 }
@@ -183,7 +183,9 @@ fn begin(
     }
     match destination {
         Err(Refusal(status, _)) => come_back(draft, id, status),
-        Ok(there @ Destination::Extension(_)) => inbound::go_to(draft, id, there),
+        Ok(there @ (Destination::Extension(_) | Destination::Outside(_))) => {
+            inbound::go_to(draft, id, there)
+        }
         Ok(there) => {
             go_over(draft, id);
             inbound::go_to(draft, id, there);

@@ -6,7 +6,7 @@ use crate::ids::{CallId, ChannelId};
 ///
 /// ```text
 /// Idle ──INVITE──▶ SeizedIn ──answered──▶ Active ──call over──▶ Guard ──guard over──▶ Idle
-///                     └──────refused, cancelled──────────────────▲
+///   └──our INVITE──▶ SeizedOut ──▲           refused, cancelled──▲
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
@@ -18,6 +18,10 @@ pub struct Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     SeizedIn {
+        call: CallId,
+    },
+    /// We call out.
+    SeizedOut {
         call: CallId,
     },
     Active {
@@ -32,7 +36,9 @@ pub enum State {
 impl Channel {
     pub fn call(&self) -> Option<CallId> {
         match self.state {
-            State::SeizedIn { call } | State::Active { call } => Some(call),
+            State::SeizedIn { call } | State::SeizedOut { call } | State::Active { call } => {
+                Some(call)
+            }
             State::Guard { .. } => None,
         }
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tandem_sip::Method;
 
-use super::shard::{GATEWAY, Shard, phone};
+use super::shard::{GATEWAY, OUT, Shard, phone, with_carriers};
 use crate::command::{Command, GatewayEvent, Inbound, OperatorCommand, Recorded, RequestedState};
 use crate::config::Config;
 use crate::demo::demo_config;
@@ -51,9 +51,11 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let number = prop::sample::select(vec![
-        "4000", "4000", "4000", "4001", "4001", "4002", "4003", "4004", "1001", "1005", "9",
+        "4000", "4000", "4000", "4001", "4001", "4002", "4003", "4004", "1001", "1005", "9", OUT,
+        OUT,
     ]);
-    let status = prop::sample::select(vec![100, 180, 180, 200, 200, 200, 486, 603, 480, 500]);
+    let status =
+        prop::sample::select(vec![100, 180, 180, 200, 200, 200, 486, 603, 480, 500, 503, 503]);
     let key = prop::sample::select(vec!['0', '0', '1', '2', '3', '9', '#']);
     let wait = prop::sample::select(vec![10, 1_000, 5_000, 20_000, 40_000, 4_000_000]);
     prop_oneof![
@@ -96,7 +98,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn play(acts: &[Act]) -> Shard {
-    let mut shard = Shard::new();
+    let mut shard = Shard::with(with_carriers);
     let mut pending: Vec<Effect> = Vec::new();
     let mut invited = 0;
     for (turn, act) in acts.iter().enumerate() {
@@ -246,7 +248,10 @@ fn play(acts: &[Act]) -> Shard {
                 shard.apply(Command::Quarantine { entity, reason: "crash_loop".into() }).1
             }
             Act::Configure(call_ms_max) => {
-                let config = Config { call_ms_max: *call_ms_max, ..demo_config() };
+                let config = Config {
+                    call_ms_max: *call_ms_max,
+                    ..shard.leader.config.clone().unwrap_or_else(demo_config)
+                };
                 shard.apply(Command::Configure(Box::new(config))).1
             }
             Act::GatewayAnew => {

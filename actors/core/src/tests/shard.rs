@@ -12,13 +12,14 @@ use crate::command::{
     Command, Envelope, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Register,
     RequestedState, TransactionKey,
 };
-use crate::config::Config;
+use crate::config::{Config, Trunk, TrunkTls};
 use crate::deadline::Deadline;
 use crate::demo::demo_config;
 use crate::effect::{Body, Effect, EffectId, MediaPlan, Source};
 use crate::ids::{AgentId, CallId, GatewayId};
 use crate::invariants;
 use crate::rows::RowChange;
+use crate::trunk::outward::{Outward, Route};
 use crate::world::{Meta, Reply, World};
 
 pub const GATEWAY: &str = "gateway-a";
@@ -378,6 +379,34 @@ impl Shard {
         self.answer(&invite, 200);
         call
     }
+}
+
+/// A number that goes out.
+pub const OUT: &str = "0049301";
+
+/// Two carriers for numbers that begin with 00: the first has two peers, two channels and takes two
+/// calls in a second, the other has one of each and no limit.
+pub fn with_carriers(config: &mut Config) {
+    let carrier = |name: &str, channels, peers: &[&str], priority, calls_per_second| Trunk {
+        id: name.into(),
+        channels,
+        guard_ms: 0,
+        sources: vec!["192.0.2.99".parse().unwrap()],
+        tls: TrunkTls::default(),
+        out: Some(Outward {
+            peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            priority,
+            weight: 10,
+            calls_per_second,
+            reply_ms: 4_000,
+            no_answer_ms: 60_000,
+            caller_id: None,
+        }),
+    };
+    config.trunks.push(carrier("north", 2, &["192.0.2.1:5060", "192.0.2.2:5060"], 1, 2));
+    config.trunks.push(carrier("south", 1, &["192.0.2.3:5060"], 2, 0));
+    config.routes =
+        vec![Route { prefix: "00".into(), trunks: vec!["north".into(), "south".into()] }];
 }
 
 pub fn phone(agent: u16) -> SocketAddr {

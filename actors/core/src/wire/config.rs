@@ -1,6 +1,7 @@
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::flow::flow_from;
+use super::trunk::{outward_from, route_from};
 use super::{Error, narrow, need, parse};
 use crate::config::{
     Agent, Config, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
@@ -29,6 +30,7 @@ impl Encode for Config {
         }
         to.blob(42, self.srtp.secret.bytes());
         to.some_uint(43, Some(self.session_expires_s));
+        to.messages(60, &self.routes);
     }
 }
 
@@ -49,6 +51,7 @@ impl Encode for Trunk {
         }
         to.some_text(20, self.tls.client_name.as_deref());
         to.flag(21, self.tls.unverified);
+        to.some_message(60, self.out.as_ref());
     }
 }
 
@@ -101,6 +104,7 @@ impl TryFrom<proto::Config> for Config {
                     client_name: trunk.tls_client_name,
                     unverified: trunk.tls_unverified,
                 },
+                out: trunk.out.map(outward_from).transpose()?,
             })
         };
         let queue = |queue: proto::QueueConfig| -> Result<Queue, Error> {
@@ -135,6 +139,7 @@ impl TryFrom<proto::Config> for Config {
             queues: config.queues.into_iter().map(queue).collect::<Result<_, _>>()?,
             agents: config.agents.into_iter().map(agent).collect(),
             numbers: config.numbers.into_iter().map(number).collect::<Result<_, _>>()?,
+            routes: config.routes.into_iter().map(route_from).collect(),
             acw_ms: config.acw_ms,
             no_answer_ms: config.no_answer_ms,
             call_ms_max: config.call_ms_max,

@@ -2,6 +2,7 @@ use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
 
+use super::trunk::cdr_outward_from;
 use super::{Error, narrow, need, q850_from, transfers_from};
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::command::{Gap, Quality};
@@ -33,6 +34,7 @@ impl Encode for Cdr {
         to.some_uint(26, self.q850.map(Q850::get));
         to.some_text(27, self.asserted.as_deref());
         to.some_text(28, self.diverted_from.as_deref());
+        to.some_message(60, self.outward.as_ref());
     }
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         q850: q850_from(cdr.q850, "cdr.q850")?,
         asserted: cdr.asserted,
         diverted_from: cdr.diverted_from,
+        outward: cdr.outward.map(cdr_outward_from).transpose()?,
     })
 }
 

@@ -13,6 +13,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod trunk;
 
 use prost::Message as _;
 use tandem_sip::protobuf::{Encode, Writer};

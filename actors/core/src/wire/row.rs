@@ -13,6 +13,7 @@ use tandem_sip::{Millis, Request};
 use super::consult::consult_from;
 use super::early::{early_from, reliable_from};
 use super::timer::timer_from;
+use super::trunk::call_outward_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
@@ -34,7 +35,7 @@ impl Encode for Call {
             CallState::InFlow => to.flag(2, true),
             CallState::Queued { queue } => to.some_text(3, Some(&queue.0)),
             CallState::Dialing { agent, leg } => to.delimited(4, |to| {
-                to.text(1, &agent.0);
+                to.text(1, agent.as_ref().map_or("", |agent| &agent.0));
                 to.fixed(2, leg.0);
             }),
             CallState::Connected { leg } => to.some_fixed(5, Some(leg.0)),
@@ -66,6 +67,7 @@ impl Encode for Call {
         to.some_text(34, self.diverted_from.as_deref());
         to.some_message(35, self.consult.as_ref());
         to.flag(50, self.recording_paused);
+        to.some_message(60, self.outward.as_ref());
     }
 }
 
@@ -97,7 +99,8 @@ impl Call {
             From::InFlow(_) => CallState::InFlow,
             From::Queued(queue) => CallState::Queued { queue: queue.into() },
             From::Dialing(dialing) => {
-                CallState::Dialing { agent: dialing.agent.into(), leg: LegId(dialing.leg) }
+                let agent = (!dialing.agent.is_empty()).then(|| dialing.agent.into());
+                CallState::Dialing { agent, leg: LegId(dialing.leg) }
             }
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
             From::Consulting(of) => {
@@ -134,6 +137,7 @@ impl Call {
             asserted: call.asserted,
             diverted_from: call.diverted_from,
             consult: call.consult.map(consult_from).transpose()?,
+            outward: call.outward.map(call_outward_from).transpose()?,
         })
     }
 }
@@ -148,6 +152,10 @@ impl Encode for Leg {
             | Role::Agent { agent, offer, ring_until }
             | Role::Callee { agent, offer, ring_until } => {
                 to.text(3, &agent.0);
+                to.fixed(4, offer.0);
+                to.uint(5, ring_until.0);
+            }
+            Role::Trunk { offer, ring_until, .. } => {
                 to.fixed(4, offer.0);
                 to.uint(5, ring_until.0);
             }
@@ -170,6 +178,7 @@ impl Encode for Leg {
         to.flag(33, self.redirected);
         to.messages(34, &self.early);
         to.some_message(35, self.reliable.as_ref());
+        to.some_message(60, self.channel());
     }
 }
 
@@ -180,6 +189,7 @@ fn role_name(role: &Role) -> &'static str {
         Role::Originator { .. } => "originator",
         Role::Agent { .. } => "agent",
         Role::Callee { .. } => "callee",
+        Role::Trunk { .. } => "trunk",
     }
 }
 
@@ -200,6 +210,10 @@ impl Leg {
             "originator" => Role::Originator { agent, offer, ring_until },
             "agent" => Role::Agent { agent, offer, ring_until },
             "callee" => Role::Callee { agent, offer, ring_until },
+            "trunk" => {
+                let channel = need(leg.channel, "leg.channel")?.try_into()?;
+                Role::Trunk { channel, offer, ring_until }
+            }
             other => return Err(Error::Unknown("role", other.to_owned())),
         };
         let state = match leg.state.as_str() {
@@ -497,6 +511,7 @@ impl Encode for Channel {
     fn encode(&self, to: &mut Writer) {
         let (state, call, until) = match self.state {
             ChannelState::SeizedIn { call } => ("seized_in", call.0, 0),
+            ChannelState::SeizedOut { call } => ("seized_out", call.0, 0),
             ChannelState::Active { call } => ("active", call.0, 0),
             ChannelState::Guard { until } => ("guard", 0, until.0),
         };
@@ -515,6 +530,7 @@ impl TryFrom<proto::Channel> for Channel {
         let call = CallId(channel.call);
         let state = match channel.state.as_str() {
             "seized_in" => ChannelState::SeizedIn { call },
+            "seized_out" => ChannelState::SeizedOut { call },
             "active" => ChannelState::Active { call },
             "guard" => ChannelState::Guard { until: Millis(channel.until) },
             other => return Err(Error::Unknown("channel state", other.to_owned())),

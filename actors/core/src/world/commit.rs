@@ -113,6 +113,10 @@ impl World {
             self.indices.change_channel(&id, old.as_ref(), new, config);
             touched.push(EntityId::Channel(id));
         }
+        for (id, trunk) in writes.trunks {
+            rows.push(rows::trunk(&id, trunk.as_ref()));
+            put(&mut self.trunks, id, trunk);
+        }
         for (id, new) in writes.gateways {
             rows.push(rows::gateway(&new));
             rows.push(rows::counts(&new));

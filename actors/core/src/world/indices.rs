@@ -321,11 +321,16 @@ fn leg_deadlines(call: CallId, leg: &Leg) -> impl Iterator<Item = Due> + Clone +
         Role::Originator { offer, ring_until, .. }
         | Role::Agent { offer, ring_until, .. }
         | Role::Callee { offer, ring_until, .. }
+        | Role::Trunk { offer, ring_until, .. }
             if leg.is_ringing() =>
         {
             Some((*ring_until, Deadline::RingOut { call, offer: *offer }))
         }
-        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => None,
+        Role::Caller
+        | Role::Originator { .. }
+        | Role::Agent { .. }
+        | Role::Callee { .. }
+        | Role::Trunk { .. } => None,
     };
     let release = leg.release_at.map(|at| (at, Deadline::ReleaseOver { call, leg: leg.id }));
     let timer = leg.timer.as_ref().filter(|_| leg.state == LegState::Active);
@@ -360,6 +365,8 @@ fn guard(channel: Option<&Channel>) -> impl Iterator<Item = Due> + Clone + '_ {
         ChannelState::Guard { until } => {
             Some((until, Deadline::GuardOver { channel: channel.id.clone() }))
         }
-        ChannelState::SeizedIn { .. } | ChannelState::Active { .. } => None,
+        ChannelState::SeizedIn { .. }
+        | ChannelState::SeizedOut { .. }
+        | ChannelState::Active { .. } => None,
     })
 }

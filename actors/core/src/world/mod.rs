@@ -26,10 +26,11 @@ use crate::config::Config;
 use crate::draft::{Draft, Writes};
 use crate::effect::{Effect, EffectId};
 use crate::gateway::Gateway;
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId};
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, TrunkId};
 use crate::queue::machine as queue;
 use crate::queue::state::Queue;
 use crate::rows::{Restoring, RowChange};
+use crate::trunk::state::Trunk;
 use indices::Indices;
 
 /// Rows that most commands write no more of.
@@ -58,6 +59,8 @@ pub struct World {
     pub agents: BTreeMap<AgentId, Agent>,
     pub queues: BTreeMap<QueueId, Queue>,
     pub channels: BTreeMap<ChannelId, Channel>,
+    /// Trunks outward of which something is to be remembered.
+    pub trunks: BTreeMap<TrunkId, Trunk>,
     pub gateways: BTreeMap<GatewayId, Gateway>,
     /// INVITEs that were refused a short while ago.
     pub refused: BTreeMap<TransactionKey, Refused>,

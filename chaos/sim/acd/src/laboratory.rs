@@ -484,6 +484,7 @@ fn config(scenario: &Scenario) -> Config {
             guard_ms: 0,
             sources: Vec::new(),
             tls: Default::default(),
+            out: None,
         }],
         queues: scenario.queues.iter().map(queue).collect(),
         // No password is ever asked for: the gateway has proven whom it reports.
@@ -491,6 +492,7 @@ fn config(scenario: &Scenario) -> Config {
             .map(|agent| Agent { id: sip::agent_id(agent), ha1: String::new() })
             .collect(),
         numbers: scenario.queues.iter().enumerate().map(number).collect(),
+        routes: Vec::new(),
         acw_ms: milliseconds(scenario.after_call_work_s),
         no_answer_ms: RING_MS_MAX,
         call_ms_max: CALL_MS_MAX,

@@ -114,6 +114,7 @@ impl Transitions {
                 EntityId::Channel(id) => {
                     let now = world.channels.get(id).map_or(GONE, |channel| match channel.state {
                         ChannelState::SeizedIn { .. } => "seized_in",
+                        ChannelState::SeizedOut { .. } => "seized_out",
                         ChannelState::Active { .. } => "active",
                         ChannelState::Guard { .. } => "guard",
                     });

@@ -200,6 +200,7 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         q850: call.q850,
         asserted: call.asserted.clone(),
         diverted_from: call.diverted_from.clone(),
+        outward: None,
     }
 }
 

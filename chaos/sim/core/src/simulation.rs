@@ -404,6 +404,7 @@ pub fn house(settings: &Settings) -> Config {
             guard_ms: settings.guard_ms,
             sources: Vec::new(),
             tls: Default::default(),
+            out: None,
         }],
         // One agent serves both, so that the queues compete.
         queues: vec![queue("support", &agents[..split]), queue("sales", &agents[split - 1..])],
@@ -418,6 +419,7 @@ pub fn house(settings: &Settings) -> Config {
             number("4000", Target::Flow("main".into())),
             number("4004", Target::Flow("notice".into())),
         ],
+        routes: Vec::new(),
         acw_ms: settings.acw_ms,
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,

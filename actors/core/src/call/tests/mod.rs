@@ -11,6 +11,7 @@ mod inbound;
 mod indialog;
 mod originate;
 mod outbound;
+mod outside;
 mod protection;
 mod reason;
 mod recording;

@@ -31,6 +31,7 @@ use crate::ids::{
 };
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
+use crate::trunk::outward::{Outward, Route};
 
 pub fn text() -> impl Strategy<Value = String> {
     "[ -~é]{0,8}"
@@ -187,6 +188,15 @@ pub fn gaps() -> impl Strategy<Value = Vec<Gap>> {
     vec((any::<u64>(), any::<u64>()).prop_map(|(at_ms, len_ms)| Gap { at_ms, len_ms }), 0..3)
 }
 
+fn outward() -> impl Strategy<Value = Outward> {
+    let numbers = any::<(u16, u16, u16, u64, u64)>();
+    (0..3_usize, numbers, option::of(text())).prop_map(|(peers, numbers, caller_id)| {
+        let (priority, weight, calls_per_second, reply_ms, no_answer_ms) = numbers;
+        let peers = vec![values::peer(); peers];
+        Outward { peers, priority, weight, calls_per_second, reply_ms, no_answer_ms, caller_id }
+    })
+}
+
 pub fn config() -> impl Strategy<Value = Config> {
     let tls = (option::of(text()), any::<bool>())
         .prop_map(|(client_name, unverified)| config::TrunkTls { client_name, unverified });
@@ -197,8 +207,10 @@ pub fn config() -> impl Strategy<Value = Config> {
             guard_ms,
             sources,
             tls,
+            out: None,
         },
     );
+    let trunk = (trunk, option::of(outward())).prop_map(|(trunk, out)| Trunk { out, ..trunk });
     let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
         .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
             id,
@@ -215,7 +227,11 @@ pub fn config() -> impl Strategy<Value = Config> {
         flow_id().prop_map(Target::Flow),
     ];
     let number = (text(), target).prop_map(|(digits, target)| Number { digits, target });
-    let flows = (vec(flow(), 0..3), vec(flow(), 0..2));
+    let route = (text(), vec(text(), 0..3)).prop_map(|(prefix, trunks)| Route {
+        prefix,
+        trunks: trunks.into_iter().map(Into::into).collect(),
+    });
+    let flows = (vec(flow(), 0..3), vec(flow(), 0..2), vec(route, 0..3));
     let lists = (vec(trunk, 0..3), vec(queue, 0..3), vec(agent, 0..3), vec(number, 0..3), flows);
     let bounds = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     let offers = vec![OfferSrtp::Never, OfferSrtp::Welcome, OfferSrtp::Required];
@@ -223,7 +239,7 @@ pub fn config() -> impl Strategy<Value = Config> {
         .prop_map(|(offer, secret)| Srtp { offer, secret: Secret::new(secret) });
     let rest = (lists, text(), text(), bounds, any::<(bool, u32)>(), srtp);
     rest.prop_map(|(lists, tenant, realm, bounds, (tls_unverified, session_expires_s), srtp)| {
-        let (trunks, queues, agents, numbers, (flows, retired)) = lists;
+        let (trunks, queues, agents, numbers, (flows, retired, routes)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
             version,
@@ -233,6 +249,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             queues,
             agents,
             numbers,
+            routes,
             acw_ms,
             no_answer_ms,
             call_ms_max,

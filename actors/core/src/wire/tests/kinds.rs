@@ -18,6 +18,7 @@ use crate::ids::{GatewayId, LegId};
 use crate::proto;
 use crate::queue::state::Queue;
 use crate::rows::{self, RowChange};
+use crate::trunk::state::Trunk;
 use crate::wire::{self, Error};
 use crate::world::World;
 
@@ -143,6 +144,10 @@ pub fn read_channel(bytes: &[u8]) -> Result<Channel, Error> {
     Ok(restored(rows::CHANNELS, bytes)?.channels.into_values().next().expect("a row"))
 }
 
+pub fn read_trunk(bytes: &[u8]) -> Result<Trunk, Error> {
+    Ok(restored(rows::TRUNKS, bytes)?.trunks.into_values().next().expect("a row"))
+}
+
 pub fn read_gateway(bytes: &[u8]) -> Result<Gateway, Error> {
     Ok(restored(rows::GATEWAYS, bytes)?.gateways.into_values().next().expect("a row"))
 }
@@ -173,6 +178,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Agent", agents, |v| row(rows::agent(&v.id, Some(v))), read_agent),
         kind!("Queue", queues, |v| row(rows::queue(&v.id, Some(v))), read_queue),
         kind!("Channel", channels, |v| row(rows::channel(&v.id, Some(v))), read_channel),
+        kind!("TrunkState", trunks, |v| row(rows::trunk(&v.id, Some(v))), read_trunk),
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
         kind!("Counts", counts, write_counts, read_counts),
         kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),

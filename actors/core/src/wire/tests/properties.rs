@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::generators::{config, effect, envelope, event, gateway_id, quality};
 use super::kinds::{self, kinds};
-use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue};
+use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue, trunk};
 use crate::cdr::LegQuality;
 use crate::gateway::Gateway;
 use crate::{proto, rows, wire};
@@ -70,6 +70,7 @@ proptest! {
         agent in agent(),
         queue in queue(),
         channel in channel(),
+        trunk in trunk(),
         gateway in gateway(),
         counts in counts(),
     ) {
@@ -82,6 +83,8 @@ proptest! {
         prop_assert_eq!(kinds::read_queue(&value(row)), Ok(queue));
         let row = rows::channel(&channel.id, Some(&channel));
         prop_assert_eq!(kinds::read_channel(&value(row)), Ok(channel));
+        let row = rows::trunk(&trunk.id, Some(&trunk));
+        prop_assert_eq!(kinds::read_trunk(&value(row)), Ok(trunk));
         prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway.clone()));
         let counted = Gateway { counts, ..gateway };
         let read = kinds::read_counts(&value(rows::counts(&counted)));

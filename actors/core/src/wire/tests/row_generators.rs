@@ -15,13 +15,16 @@ use crate::call::early::Early;
 use crate::call::leg::{Leg, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
-use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
-use crate::cdr::{Cdr, Disposition, Manifest, Side};
+use crate::call::state::{
+    Call, Consult, Consulted, Hop, Outcome, Outward, State as CallState, Transfer,
+};
+use crate::cdr::{self, Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
 use crate::ivr::keys::{Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
+use crate::trunk::state::{Hold, Trunk};
 
 pub fn leg() -> impl Strategy<Value = Leg> {
     let ring = || (agent_id(), offer_id(), millis());
@@ -30,6 +33,11 @@ pub fn leg() -> impl Strategy<Value = Leg> {
         ring().prop_map(|(agent, offer, ring_until)| Role::Originator { agent, offer, ring_until }),
         ring().prop_map(|(agent, offer, ring_until)| Role::Agent { agent, offer, ring_until }),
         ring().prop_map(|(agent, offer, ring_until)| Role::Callee { agent, offer, ring_until }),
+        (channel_id(), offer_id(), millis()).prop_map(|(channel, offer, ring_until)| Role::Trunk {
+            channel,
+            offer,
+            ring_until
+        }),
     ];
     let state = prop::sample::select(vec![
         LegState::Trying,
@@ -146,7 +154,9 @@ pub fn call() -> impl Strategy<Value = Call> {
         Just(CallState::Routing),
         Just(CallState::InFlow),
         queue_id().prop_map(|queue| CallState::Queued { queue }),
-        (agent_id(), leg_id()).prop_map(|(agent, leg)| CallState::Dialing { agent, leg }),
+        (agent_id(), leg_id()).prop_map(|(agent, leg)| {
+            CallState::Dialing { agent: Some(agent).filter(|agent| !agent.0.is_empty()), leg }
+        }),
         leg_id().prop_map(|leg| CallState::Connected { leg }),
         (leg_id(), leg_id()).prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
         Just(CallState::Ending),
@@ -160,7 +170,7 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let said = (option::of(text()), option::of(text()));
+    let said = (option::of(text()), option::of(text()), option::of(outward()));
     let moves = (option::of(run()), vec(transfer(), 0..3), option::of(consult()), q850(), said);
     let recording = (option::of(recording_id()), any::<bool>());
     let rest = (any::<u32>(), any::<u64>(), recording, moves);
@@ -170,7 +180,7 @@ pub fn call() -> impl Strategy<Value = Call> {
             let (channel, calling_agent, queue, agent) = parties;
             let (started_at, answered_at, queued_at, connected_at) = moments;
             let (takeovers, media_version, (recording, recording_paused), moves) = rest;
-            let (flow, transfers, consult, q850, (asserted, diverted_from)) = moves;
+            let (flow, transfers, consult, q850, (asserted, diverted_from, outward)) = moves;
             Call {
                 id,
                 state,
@@ -196,9 +206,24 @@ pub fn call() -> impl Strategy<Value = Call> {
                 asserted,
                 diverted_from,
                 consult,
+                outward,
             }
         },
     )
+}
+
+fn outward() -> impl Strategy<Value = Outward> {
+    let hop = text().prop_map(|trunk| Hop { trunk: trunk.into(), peer: values::peer() });
+    (text(), vec(hop, 0..3), option::of(channel_id()), option::of(address()))
+        .prop_map(|(number, left, channel, peer)| Outward { number, left, channel, peer })
+}
+
+pub fn trunk() -> impl Strategy<Value = Trunk> {
+    let hold = (address(), millis(), any::<u16>());
+    (text(), any::<u64>(), vec(hold, 0..3)).prop_map(|(id, full_at_us, held)| {
+        let held = held.into_iter().map(|(peer, until, status)| (peer, Hold { until, status }));
+        Trunk { id: id.into(), full_at_us, held: held.collect() }
+    })
 }
 
 pub fn run() -> impl Strategy<Value = Run> {
@@ -292,6 +317,7 @@ pub fn queue() -> impl Strategy<Value = Queue> {
 pub fn channel() -> impl Strategy<Value = Channel> {
     let state = prop_oneof![
         call_id().prop_map(|call| ChannelState::SeizedIn { call }),
+        call_id().prop_map(|call| ChannelState::SeizedOut { call }),
         call_id().prop_map(|call| ChannelState::Active { call }),
         millis().prop_map(|until| ChannelState::Guard { until }),
     ];
@@ -366,6 +392,11 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
             q850: call.q850,
             asserted: call.asserted,
             diverted_from: call.diverted_from,
+            outward: call.outward.map(|out| cdr::Outward {
+                number: out.number,
+                channel: out.channel,
+                peer: out.peer,
+            }),
         },
     )
 }

@@ -18,8 +18,10 @@ use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
-use crate::call::state::{Call, Consult, Consulted, Outcome, State as CallState, Transfer};
-use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
+use crate::call::state::{
+    Call, Consult, Consulted, Hop, Outcome, Outward as Outgoing, State as CallState, Transfer,
+};
+use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Outward as WentOut, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::{
     Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
@@ -38,6 +40,8 @@ use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::{Digit, Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
+use crate::trunk;
+use crate::trunk::outward::{Outward, Peer, Route};
 use crate::world::World;
 
 pub type Cases<T> = Vec<(&'static str, T)>;
@@ -144,6 +148,7 @@ pub fn configs() -> Cases<Config> {
             guard_ms: 250,
             sources: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")).into(),
             tls: TrunkTls::default(),
+            out: None,
         }],
         queues: vec![config::Queue {
             id: "support".into(),
@@ -159,6 +164,7 @@ pub fn configs() -> Cases<Config> {
             Number { digits: "4003".into(), target: Target::Echo },
             Number { digits: "4000".into(), target: Target::Flow("main".into()) },
         ],
+        routes: Vec::new(),
         acw_ms: 1_000,
         no_answer_ms: 30_000,
         call_ms_max: 14_400_000,
@@ -170,12 +176,24 @@ pub fn configs() -> Cases<Config> {
     };
     let mut tls = Config { tls_unverified: true, ..config.clone() };
     tls.trunks[0].tls = TrunkTls { client_name: Some("sbc.example.net".into()), unverified: true };
+    let mut out = config.clone();
+    out.trunks[0].out = Some(Outward {
+        peers: vec![peer(), "[2001:db8::1]:5061;transport=tls".parse().expect("a peer")],
+        priority: 1,
+        weight: 10,
+        calls_per_second: 20,
+        reply_ms: 4_000,
+        no_answer_ms: 60_000,
+        caller_id: Some("4930100".into()),
+    });
+    out.routes = vec![Route { prefix: "00".into(), trunks: vec!["carrier".into()] }];
     let srtp = |offer| Srtp { offer, secret: Secret::new(vec![7; 32]) };
     let welcome = Config { srtp: srtp(OfferSrtp::Welcome), ..config.clone() };
     let required = Config { srtp: srtp(OfferSrtp::Required), ..config.clone() };
     vec![
         ("config", config),
         ("config_tls", tls),
+        ("config_out", out),
         ("config_srtp_welcome", welcome),
         ("config_srtp_required", required),
     ]
@@ -632,6 +650,7 @@ pub fn calls() -> Cases<Call> {
         asserted: None,
         diverted_from: None,
         consult: None,
+        outward: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -642,7 +661,7 @@ pub fn calls() -> Cases<Call> {
     let mut callee = outbound(OTHER_LEG, LegState::Calling);
     callee.role = Role::Callee { agent: agent.clone(), offer: OFFER, ring_until: AT };
     let dialing = call(
-        CallState::Dialing { agent: agent.clone(), leg: OTHER_LEG },
+        CallState::Dialing { agent: Some(agent.clone()), leg: OTHER_LEG },
         vec![inbound(LEG, LegState::Trying), callee, outbound(LegId(3), LegState::Proceeding)],
     );
     let mut originator = outbound(OTHER_LEG, LegState::Alerting);
@@ -699,7 +718,7 @@ pub fn calls() -> Cases<Call> {
         transfers: transfers(),
         agent: Some(agent.clone()),
         ..call(
-            CallState::Dialing { agent: agent.clone(), leg: LegId(6) },
+            CallState::Dialing { agent: Some(agent.clone()), leg: LegId(6) },
             vec![inbound(LEG, LegState::Active), transferor, let_go, target],
         )
     };
@@ -776,6 +795,21 @@ pub fn calls() -> Cases<Call> {
     timed.legs[0].timer = Some(theirs);
     timed.legs[0].offer_until = Some(AT.after(32_000));
     timed.legs[1].timer = Some(ours);
+    let mut outside = outbound(LegId(9), LegState::Calling);
+    outside.role = Role::Trunk { channel: channel_id(), offer: OFFER, ring_until: AT };
+    let out = Call {
+        channel: None,
+        outward: Some(Outgoing {
+            number: "0049301".into(),
+            left: vec![Hop { trunk: "carrier".into(), peer: peer() }],
+            channel: Some(channel_id()),
+            peer: Some(peer().address),
+        }),
+        ..call(
+            CallState::Dialing { agent: None, leg: LegId(9) },
+            vec![inbound(LEG, LegState::Trying), outside],
+        )
+    };
     let mut early = dialing.clone();
     early.legs[0].reliable = Some(Reliable { rseq: 7, state: Prack::Holds });
     let dialog = connected.legs[1].dialog.as_deref().expect("a leg that is up").clone();
@@ -801,6 +835,7 @@ pub fn calls() -> Cases<Call> {
         ("protected", protected),
         ("paused", paused),
         ("consulting", consulting),
+        ("out", out),
     ];
     cases.extend(consulted);
     cases
@@ -857,9 +892,23 @@ pub fn channels() -> Cases<Channel> {
     let channel = |state| Channel { id: channel_id(), state, since: AT };
     vec![
         ("seized_in", channel(ChannelState::SeizedIn { call: CALL })),
+        ("seized_out", channel(ChannelState::SeizedOut { call: CALL })),
         ("active", channel(ChannelState::Active { call: CALL })),
         ("guard", channel(ChannelState::Guard { until: AT.after(250) })),
     ]
+}
+
+/// Where a carrier takes our calls.
+pub fn peer() -> Peer {
+    "192.0.2.7:5060".parse().expect("a peer")
+}
+
+pub fn trunks() -> Cases<trunk::state::Trunk> {
+    let mut paced = trunk::state::Trunk::new("carrier".into());
+    paced.full_at_us = 1_700_000_000_000_000;
+    let mut held = paced.clone();
+    held.hold(peer().address, 503, AT, 5_000);
+    vec![("paced", paced), ("held", held)]
 }
 
 pub fn gateways() -> Cases<Gateway> {
@@ -920,6 +969,7 @@ pub fn cdrs() -> Cases<Cdr> {
         q850: None,
         asserted: None,
         diverted_from: None,
+        outward: None,
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -941,8 +991,18 @@ pub fn cdrs() -> Cases<Cdr> {
         flow_path: vec!["menu".into(), "support".into()],
         ..answered.clone()
     };
+    let out = Cdr {
+        channel: None,
+        outward: Some(WentOut {
+            number: "0049301".into(),
+            channel: Some(channel_id()),
+            peer: Some(peer().address),
+        }),
+        ..answered.clone()
+    };
     vec![
         ("answered", answered),
+        ("out", out),
         ("led", led),
         ("abandoned", bare(Disposition::Abandoned, Side::Caller)),
         ("no_answer", bare(Disposition::NoAnswer, Side::Callee)),

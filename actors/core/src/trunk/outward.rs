@@ -1,0 +1,98 @@
+//! What is configured of a trunk that takes calls of ours.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use tandem_sip::Carrier;
+
+use crate::ids::TrunkId;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outward {
+    /// In the order in which they are tried.
+    pub peers: Vec<Peer>,
+    /// The least is tried first.
+    pub priority: u16,
+    /// Its share of the calls among those of the same priority (RFC 2782).
+    pub weight: u16,
+    /// New calls in a second; 0 for no limit.
+    pub calls_per_second: u16,
+    /// So long a peer may say nothing at all before the next one is tried.
+    pub reply_ms: u64,
+    /// How long the called party may ring.
+    pub no_answer_ms: u64,
+    /// The number that is shown to whom we call; where there is none, that of who calls.
+    pub caller_id: Option<String>,
+}
+
+/// Where a carrier takes our calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub transport: Transport,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    #[default]
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// Numbers that begin like that go out by these trunks. The longest prefix decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub prefix: String,
+    pub trunks: Vec<TrunkId>,
+}
+
+impl Transport {
+    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    pub fn carrier(self) -> Carrier {
+        match self {
+            Self::Udp => Carrier::Udp,
+            Self::Tcp => Carrier::TCP,
+            Self::Tls => Carrier::TLS,
+        }
+    }
+}
+
+/// As it is configured: `192.0.2.7:5060`, `192.0.2.7:5061;transport=tls`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Udp => write!(f, "{}", self.address),
+            Transport::Tcp | Transport::Tls => {
+                write!(f, "{};transport={}", self.address, self.transport.as_str())
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for Peer {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (address, transport) = match text.split_once(';') {
+            None => (text, Transport::Udp),
+            Some((address, param)) => {
+                let name = param.strip_prefix("transport=").ok_or(())?;
+                let known = Transport::ALL.into_iter().find(|known| known.as_str() == name);
+                (address, known.ok_or(())?)
+            }
+        };
+        let address: SocketAddr = address.parse().map_err(|_| ())?;
+        let usable = address.port() != 0 && !address.ip().is_unspecified();
+        usable.then_some(Self { address, transport }).ok_or(())
+    }
+}

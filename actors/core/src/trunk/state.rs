@@ -1,0 +1,59 @@
+//! What is remembered of a trunk outward: the pace of its calls, and peers that are left alone.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use tandem_sip::Millis;
+
+use crate::ids::TrunkId;
+use crate::limits;
+
+const US_PER_S: u64 = 1_000_000;
+
+/// No row where nothing is to be remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    pub id: TrunkId,
+    /// A bucket of tokens, kept as the time at which it is full again (the virtual scheduling of
+    /// ITU-T I.371, annex A): integers on the log's time.
+    pub full_at_us: u64,
+    /// Peers that get no new call for now.
+    pub held: BTreeMap<SocketAddr, Hold>,
+}
+
+/// Why a peer is left alone, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub until: Millis,
+    /// What it has answered; 408 where that was nothing.
+    pub status: u16,
+}
+
+impl Trunk {
+    pub fn new(id: TrunkId) -> Self {
+        Self { id, full_at_us: 0, held: BTreeMap::new() }
+    }
+
+    /// Takes one token; false where there is none. The bucket holds those of one second.
+    pub fn take_token(&mut self, now: Millis, per_second: u16) -> bool {
+        let Some(us_each) = US_PER_S.checked_div(per_second.into()) else { return true };
+        let now_us = now.0.saturating_mul(1_000);
+        let full_at_us = self.full_at_us.max(now_us) + us_each;
+        if full_at_us - now_us > us_each * u64::from(per_second) {
+            return false;
+        }
+        self.full_at_us = full_at_us;
+        true
+    }
+
+    pub fn hold(&mut self, peer: SocketAddr, status: u16, now: Millis, hold_ms: u64) {
+        self.held.retain(|_, hold| hold.until > now);
+        if self.held.len() < limits::PEERS_MAX || self.held.contains_key(&peer) {
+            self.held.insert(peer, Hold { until: now.after(hold_ms), status });
+        }
+    }
+
+    pub fn holds(&self, peer: SocketAddr, now: Millis) -> Option<Hold> {
+        self.held.get(&peer).copied().filter(|hold| hold.until > now)
+    }
+}

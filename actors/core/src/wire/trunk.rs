@@ -1,0 +1,125 @@
+//! Trunks outward, and the calls that go out by them.
+
+use tandem_sip::Millis;
+use tandem_sip::protobuf::{Encode, Writer};
+
+use super::{Error, narrow, parse, parse_some};
+use crate::call::state::{Hop, Outward as CallOutward};
+use crate::cdr::Outward as CdrOutward;
+use crate::ids::TrunkId;
+use crate::proto;
+use crate::trunk::outward::{Outward, Route};
+use crate::trunk::state::{Hold, Trunk};
+
+impl Encode for Route {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.prefix);
+        to.texts(2, self.trunks.iter().map(|trunk| &*trunk.0));
+    }
+}
+
+pub(super) fn route_from(route: proto::Route) -> Route {
+    let trunks = route.trunks.into_iter().map(TrunkId::from).collect();
+    Route { prefix: route.prefix, trunks }
+}
+
+impl Encode for Outward {
+    fn encode(&self, to: &mut Writer) {
+        for peer in &self.peers {
+            to.shown(1, peer);
+        }
+        to.uint(2, self.priority);
+        to.uint(3, self.weight);
+        to.uint(4, self.calls_per_second);
+        to.uint(5, self.reply_ms);
+        to.uint(6, self.no_answer_ms);
+        to.some_text(7, self.caller_id.as_deref());
+    }
+}
+
+pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error> {
+    let peers = out.peers.iter().map(|peer| parse(peer, "trunk.peer"));
+    Ok(Outward {
+        peers: peers.collect::<Result<_, _>>()?,
+        priority: narrow(out.priority, "trunk.priority")?,
+        weight: narrow(out.weight, "trunk.weight")?,
+        calls_per_second: narrow(out.calls_per_second, "trunk.calls_per_second")?,
+        reply_ms: out.reply_ms,
+        no_answer_ms: out.no_answer_ms,
+        caller_id: out.caller_id,
+    })
+}
+
+impl Encode for CallOutward {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.number);
+        to.messages(2, &self.left);
+        to.some_message(3, self.channel.as_ref());
+        to.some_socket(4, self.peer.as_ref());
+    }
+}
+
+impl Encode for Hop {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.trunk.0);
+        to.shown(2, &self.peer);
+    }
+}
+
+pub(super) fn call_outward_from(row: proto::call::Outward) -> Result<CallOutward, Error> {
+    let hop = |hop: proto::call::Hop| -> Result<Hop, Error> {
+        Ok(Hop { trunk: hop.trunk.into(), peer: parse(&hop.peer, "hop.peer")? })
+    };
+    Ok(CallOutward {
+        number: row.number,
+        left: row.left.into_iter().map(hop).collect::<Result<_, _>>()?,
+        channel: row.channel.map(TryInto::try_into).transpose()?,
+        peer: parse_some(row.peer.as_deref(), "outward.peer")?,
+    })
+}
+
+impl Encode for CdrOutward {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.number);
+        to.some_message(3, self.channel.as_ref());
+        to.some_socket(4, self.peer.as_ref());
+    }
+}
+
+pub(super) fn cdr_outward_from(row: proto::call::Outward) -> Result<CdrOutward, Error> {
+    Ok(CdrOutward {
+        number: row.number,
+        channel: row.channel.map(TryInto::try_into).transpose()?,
+        peer: parse_some(row.peer.as_deref(), "outward.peer")?,
+    })
+}
+
+impl Encode for Trunk {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.id.0);
+        to.uint(2, self.full_at_us);
+        for (peer, hold) in &self.held {
+            to.delimited(3, |to| {
+                to.socket(1, peer);
+                to.uint(2, hold.until.0);
+                to.uint(3, hold.status);
+            });
+        }
+    }
+}
+
+impl TryFrom<proto::TrunkState> for Trunk {
+    type Error = Error;
+
+    fn try_from(row: proto::TrunkState) -> Result<Self, Error> {
+        let hold = |row: proto::trunk_state::Hold| -> Result<_, Error> {
+            let status = narrow(row.status, "hold.status")?;
+            Ok((parse(&row.peer, "hold.peer")?, Hold { until: Millis(row.until), status }))
+        };
+        Ok(Self {
+            id: row.id.into(),
+            full_at_us: row.full_at_us,
+            held: row.held.into_iter().map(hold).collect::<Result<_, _>>()?,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! What a trunk says of calls outward, and the routes that lead to it.
+
+use tandem_core::config::Trunk;
+use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, ROUTE_TRUNKS_MAX};
+use tandem_core::trunk::outward::{Outward, Peer, Route};
+
+use super::reader::{Placed, Reader};
+
+const PRIORITY_DEFAULT: u64 = 1;
+const WEIGHT_DEFAULT: u64 = 10;
+const CALLS_PER_SECOND_MAX: u64 = 1_000;
+const REPLY_MS_MIN: u64 = 500;
+const REPLY_MS_MAX: u64 = 32_000;
+const REPLY_MS_DEFAULT: u64 = 4_000;
+const NO_ANSWER_MS_MIN: u64 = 1_000;
+const NO_ANSWER_MS_MAX: u64 = 600_000;
+const NO_ANSWER_MS_DEFAULT: u64 = 60_000;
+
+/// A name is looked up by nobody: what is decided must be the same on every replica.
+const PEERS: &str = "a list of IP addresses with ports, for instance \
+                     [\"192.0.2.7:5060\", \"192.0.2.8:5061;transport=tls\"]";
+const NUMBER: &str = "digits, with a '+' in front or without";
+const TRUNKS: &str = "a list of names of [[trunk]]s with peers";
+/// Of no use where nothing goes out.
+const WITH_PEERS: [&str; 6] =
+    ["priority", "weight", "calls_per_second", "reply_ms", "no_answer_ms", "caller_id"];
+
+pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
+    let given = reader.strings("peers", PEERS);
+    let number = |key, range: std::ops::RangeInclusive<u64>, default| {
+        let expected = format!("an integer from {} to {}", range.start(), range.end());
+        reader.integer(key, range, &expected).unwrap_or(default)
+    };
+    let small = |key, range, default| u16::try_from(number(key, range, default)).unwrap_or(0);
+    let priority = small("priority", 0..=u16::MAX.into(), PRIORITY_DEFAULT);
+    let weight = small("weight", 0..=u16::MAX.into(), WEIGHT_DEFAULT);
+    let calls_per_second = small("calls_per_second", 0..=CALLS_PER_SECOND_MAX, 0);
+    let reply_ms = number("reply_ms", REPLY_MS_MIN..=REPLY_MS_MAX, REPLY_MS_DEFAULT);
+    let no_answer_ms =
+        number("no_answer_ms", NO_ANSWER_MS_MIN..=NO_ANSWER_MS_MAX, NO_ANSWER_MS_DEFAULT);
+    let caller_id = reader.string("caller_id", NUMBER);
+    if let Some(number) = caller_id.as_ref().filter(|number| !is_number(&number.value)) {
+        let is = format!("is {:?}", number.value);
+        reader.mistake("caller_id", number.at.clone(), is, NUMBER);
+    }
+    let Some(given) = given else {
+        if let Some(key) = WITH_PEERS.into_iter().find(|key| reader.has(key)) {
+            reader.mistake(key, reader.at(), "stands there without peers", PEERS);
+        }
+        return None;
+    };
+    if given.is_empty() || given.len() > PEERS_MAX {
+        let is = format!("has {} of them", given.len());
+        reader.mistake("peers", reader.at(), is, format!("1 to {PEERS_MAX} peers"));
+    }
+    let mut peers: Vec<Peer> = Vec::new();
+    for Placed { value, at } in given {
+        match value.parse::<Peer>() {
+            Ok(peer) if peers.iter().any(|known| known.address == peer.address) => {
+                reader.mistake("peers", at, format!("names {value:?} twice"), PEERS);
+            }
+            Ok(peer) => peers.push(peer),
+            Err(()) => reader.mistake("peers", at, format!("names {value:?}"), PEERS),
+        }
+    }
+    let caller_id = caller_id.map(|number| number.value);
+    Some(Outward { peers, priority, weight, calls_per_second, reply_ms, no_answer_ms, caller_id })
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+pub fn routes(root: &Reader<'_, '_>, trunks: &[Trunk]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for reader in root.tables("route") {
+        let read = route(&reader, trunks);
+        let taken = read.as_ref().filter(|(route, _)| is_taken(&routes, route));
+        if let Some((route, prefix)) = taken {
+            let is = format!("is {:?}, which has a route", route.prefix);
+            reader.mistake("prefix", prefix.at.clone(), is, "a prefix that no other route has");
+        }
+        reader.finish();
+        routes.extend(read.map(|(route, _)| route));
+    }
+    routes
+}
+
+fn is_taken(routes: &[Route], route: &Route) -> bool {
+    routes.iter().any(|known| known.prefix == route.prefix)
+}
+
+fn route(reader: &Reader<'_, '_>, trunks: &[Trunk]) -> Option<(Route, Placed<String>)> {
+    let prefix = reader.required("prefix", reader.string("prefix", NUMBER), NUMBER);
+    let named = reader.required("trunks", reader.strings("trunks", TRUNKS), TRUNKS);
+    let (prefix, named) = (prefix?, named?);
+    if prefix.value != "+" && !is_number(&prefix.value) {
+        reader.mistake("prefix", prefix.at.clone(), format!("is {:?}", prefix.value), NUMBER);
+    }
+    if named.is_empty() || named.len() > ROUTE_TRUNKS_MAX {
+        let is = format!("has {} of them", named.len());
+        reader.mistake("trunks", reader.at(), is, format!("1 to {ROUTE_TRUNKS_MAX} trunks"));
+    }
+    for name in &named {
+        match trunks.iter().find(|trunk| *trunk.id.0 == *name.value) {
+            None => {
+                let is = format!("names {:?}, which is not there", name.value);
+                reader.mistake("trunks", name.at.clone(), is, TRUNKS);
+            }
+            Some(trunk) if trunk.out.is_none() => {
+                let is = format!("names {:?}, which has no peers", name.value);
+                reader.mistake("trunks", name.at.clone(), is, TRUNKS);
+            }
+            Some(_) => {}
+        }
+    }
+    let trunks = named.into_iter().map(|name| name.value.into()).collect();
+    Some((Route { prefix: prefix.value.clone(), trunks }, prefix))
+}
