@@ -13,6 +13,9 @@ use tandem_tests::sipp::{Scenario, Sipp};
 const WITHIN: Duration = Duration::from_secs(40);
 /// Scenarios at one time, each from ports of its own.
 const AT_ONCE: usize = 4;
+/// Below those that a system gives to connections of its own choice (Linux: from 32,768 on).
+const FIRST_PORT: u16 = 29_000;
+const PORTS_EACH: u16 = 10;
 const ECHO: &str = "4003";
 /// An agent whose phone rings and rings: where a caller can give up, or be forked.
 const RINGS: &str = "1001";
@@ -59,7 +62,7 @@ async fn sipp_plays_each_scenario_and_no_call_is_left_behind() -> Result<()> {
     for (name, path, number) in &scenarios {
         for tcp in [false, true] {
             if !tcp || BY_TCP.contains(&name.as_str()) {
-                let port = 36_000 + 10 * u16::try_from(runs.len())?;
+                let port = FIRST_PORT + PORTS_EACH * u16::try_from(runs.len())?;
                 runs.push((name, Scenario { file: path, number, tcp, port }));
             }
         }

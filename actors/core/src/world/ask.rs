@@ -110,8 +110,8 @@ impl World {
     }
 
     /// Whose registered phone sends from there, over the connection that it has registered over
-    /// where it has one. Behind one address it is the agent that `user` names, else the one who
-    /// registered last.
+    /// where it has one. Of several behind one address (a branch's PBX) only the one that `user`
+    /// names: any other call from there is the PBX's own, a trunk's.
     pub(crate) fn agent_at(
         &self,
         source: SocketAddr,
@@ -126,10 +126,10 @@ impl World {
             })
         };
         let there = || there.iter().filter(of_flow);
-        let registered_at = |id: &&AgentId| {
-            let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
-            registration.map(|registration| registration.since_index)
+        let only = || {
+            let mut there = there();
+            there.next().filter(|_| there.next().is_none())
         };
-        there().find(|id| *id.0 == *user).or_else(|| there().max_by_key(registered_at))
+        there().find(|id| *id.0 == *user).or_else(only)
     }
 }

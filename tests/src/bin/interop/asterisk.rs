@@ -17,7 +17,7 @@ const FARM: std::ops::RangeInclusive<u16> = 1005..=1008;
 const TONE_HZ: u32 = 800;
 const WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-const SIP_PORT: u16 = 46_060;
+const SIP_PORT: u16 = 28_060;
 /// Within its root.
 const FOLDER: &str = "tmp/tandem";
 
@@ -126,7 +126,7 @@ fn files(house: &House, talk: Duration) -> Vec<(&'static str, String)> {
         ("asterisk.conf", asterisk),
         ("modules.conf", "[modules]\nautoload=yes\nnoload => chan_sip.so\nnoload => chan_skinny.so\nnoload => chan_mgcp.so\nnoload => chan_unistim.so\nnoload => chan_iax2.so\nnoload => pbx_dundi.so\nnoload => res_hep.so\n".into()),
         ("logger.conf", "[general]\n[logfiles]\nmessages => notice,warning,error\n".into()),
-        ("rtp.conf", "[general]\nrtpstart=46100\nrtpend=46199\n".into()),
+        ("rtp.conf", "[general]\nrtpstart=28100\nrtpend=28199\n".into()),
         ("extensions.conf", dialplan),
         ("pjsip.conf", pjsip),
     ]
@@ -227,6 +227,12 @@ async fn answered(agent: &Phone) -> Result<String> {
 }
 
 async fn calls_queue(house: &House, asterisk: &Asterisk, talk: Duration) -> Result<()> {
+    // Phones that were tried before are gone, and would be rung all the same.
+    let away = serde_json::json!({"state": "not_ready", "reason": "their phones are gone"});
+    for gone in ["1001", "1002"] {
+        let (status, said) = house.api.post(&format!("/v1/agents/{gone}/state"), &away).await?;
+        ensure!(status == 200, "agent {gone}: {status} {said}");
+    }
     let agent = house.agent("1003", 1, Incoming::Answer { after_ms: 500 }).await?;
     asterisk.ask("channel originate PJSIP/4001@tandem extension tone@calls")?;
     let call_id = answered(&agent).await?;

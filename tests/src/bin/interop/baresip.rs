@@ -20,8 +20,8 @@ const COLLEAGUE: &str = "1002";
 const TONE_HZ: u32 = 1_000;
 const WITHIN: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-const SIP_PORT: u16 = 45_060;
-const CONTROL_PORT: u16 = 45_070;
+const SIP_PORT: u16 = 28_260;
+const CONTROL_PORT: u16 = 28_270;
 
 /// How baresip reaches the cluster.
 pub enum Way {

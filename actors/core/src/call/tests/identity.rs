@@ -3,8 +3,8 @@
 use tandem_sip::{Carrier, Method};
 
 use crate::call::identity::{self, Identity};
-use crate::command::{GatewayEvent, Inbound};
-use crate::ids::CallId;
+use crate::command::{GatewayEvent, Inbound, Register};
+use crate::ids::{AgentId, CallId};
 use crate::query;
 use crate::tests::shard::{Shard, audio, key, phone, request};
 
@@ -111,4 +111,38 @@ fn agents_phone_is_believed_nothing_of_others() {
     let id = call(&mut shard, "4003", phone(1001)).expect("a call");
     let call = shard.call(id);
     assert_eq!((call.from.as_str(), &call.asserted, &call.diverted_from), ("138", &None, &None));
+}
+
+/// A branch's PBX: agents register through it, and it sends calls of its own from there.
+#[test]
+fn call_from_where_several_agents_are_is_the_named_agents_or_the_trunks() {
+    let mut shard = Shard::new();
+    let pbx = "127.0.0.1:6500".parse().unwrap();
+    for agent in ["1001", "1002"] {
+        let request = request(Method::Register, agent, "", &format!("<sip:{agent}@{pbx}>"));
+        shard.event(GatewayEvent::Register(Register {
+            transaction: key(&request),
+            source: pbx,
+            carrier: Carrier::Udp,
+            request: request.into(),
+            agent: AgentId::from(agent),
+        }));
+    }
+    let mut calls = |from: &str| {
+        let mut invite = request(Method::Invite, from, "", "<sip:c@127.0.0.1:6000>");
+        invite.headers.from = format!("<sip:{from}@x>;tag=peer").parse().expect("a From");
+        shard.event(GatewayEvent::Invite(Inbound {
+            transaction: key(&invite),
+            source: pbx,
+            carrier: Carrier::Udp,
+            request: invite.into(),
+            offer: Some(audio(4_000)),
+            names: Vec::new(),
+        }));
+        let call = shard.leader.calls.values().find(|call| call.from == from).expect("a call");
+        (call.calling_agent.clone(), call.channel.is_some())
+    };
+    assert_eq!(calls("1001"), (Some(AgentId::from("1001")), false));
+    assert_eq!(calls("138"), (None, true));
+    assert_eq!(calls("1002"), (Some(AgentId::from("1002")), false));
 }
