@@ -129,6 +129,17 @@ pub struct Media {
 }
 
 impl Leg {
+    /// How long it may ring.
+    pub fn ring_until(&self) -> Option<Millis> {
+        match self.role {
+            Role::Caller => None,
+            Role::Originator { ring_until, .. }
+            | Role::Agent { ring_until, .. }
+            | Role::Callee { ring_until, .. }
+            | Role::Trunk { ring_until, .. } => Some(ring_until),
+        }
+    }
+
     pub fn agent(&self) -> Option<&AgentId> {
         match &self.role {
             Role::Caller | Role::Trunk { .. } => None,

@@ -483,6 +483,10 @@ pub fn on_ring_out(draft: &mut Draft<'_>, id: CallId, offer: OfferId) -> Result<
         .and_then(|call| call.legs.iter().find(|leg| leg.offer() == Some(offer)))
         .filter(|leg| leg.is_ringing());
     let leg = leg.ok_or_else(|| Rejection::NotFound(format!("offer {offer}")))?;
+    // The peer has spoken since the deadline was proposed: it has more time.
+    if leg.ring_until().is_some_and(|until| until > draft.now) {
+        return Err(Rejection::Refused(format!("offer {offer} rings on")));
+    }
     // A carrier that has said nothing at all is another matter than who does not answer.
     let unheard = leg.channel().is_some() && leg.state == LegState::Calling;
     let (leg, failure) = (leg.id, if unheard { Failure::Lost } else { Failure::RangOut });

@@ -7,7 +7,7 @@ use tandem_sip::{Method, Millis};
 
 use super::World;
 use crate::agent::state::{Agent, State as AgentState};
-use crate::call::leg::{Leg, Role, State as LegState};
+use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::command::TransactionKey;
@@ -317,21 +317,8 @@ fn call_deadlines<'a>(
 }
 
 fn leg_deadlines(call: CallId, leg: &Leg) -> impl Iterator<Item = Due> + Clone + use<> {
-    let ring_out = match &leg.role {
-        Role::Originator { offer, ring_until, .. }
-        | Role::Agent { offer, ring_until, .. }
-        | Role::Callee { offer, ring_until, .. }
-        | Role::Trunk { offer, ring_until, .. }
-            if leg.is_ringing() =>
-        {
-            Some((*ring_until, Deadline::RingOut { call, offer: *offer }))
-        }
-        Role::Caller
-        | Role::Originator { .. }
-        | Role::Agent { .. }
-        | Role::Callee { .. }
-        | Role::Trunk { .. } => None,
-    };
+    let rings = leg.is_ringing().then(|| leg.ring_until().zip(leg.offer())).flatten();
+    let ring_out = rings.map(|(until, offer)| (until, Deadline::RingOut { call, offer }));
     let release = leg.release_at.map(|at| (at, Deadline::ReleaseOver { call, leg: leg.id }));
     let timer = leg.timer.as_ref().filter(|_| leg.state == LegState::Active);
     let timer = timer.map(|timer| (timer.due_at(), Deadline::SessionTimer { call, leg: leg.id }));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 14] = [
+pub const STATES: [&str; 15] = [
     "no call",
     "in flow",
     "waiting",
@@ -21,9 +21,10 @@ pub const STATES: [&str; 14] = [
     "transfer",
     "routing",
     "consult",
+    "outward",
 ];
 
-pub const MARKS: [&str; 24] = [
+pub const MARKS: [&str; 29] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -48,6 +49,11 @@ pub const MARKS: [&str; 24] = [
     "a consultation ends with its call",
     "a caller acknowledges a 180",
     "a phone's 180 is acknowledged",
+    "a call goes out",
+    "the next carrier is asked",
+    "a silent carrier is left alone",
+    "a carrier is left alone as it asks",
+    "no trunk takes a call",
 ];
 
 #[derive(Clone, Debug, Default)]

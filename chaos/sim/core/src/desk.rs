@@ -42,6 +42,7 @@ pub fn digits(to: To) -> String {
         To::Nowhere => "4999".to_owned(),
         To::Flow => "4000".to_owned(),
         To::Notice => "4004".to_owned(),
+        To::Outside => "0049301".to_owned(),
     }
 }
 
@@ -107,9 +108,10 @@ impl Simulation {
         if !random.percent(20) {
             return;
         }
-        let to = match random.below(5) {
+        let to = match random.below(6) {
             0 => To::Sales,
             1 => To::Echo,
+            2 => To::Outside,
             _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
         };
         let connected = |call: &&Call| matches!(call.state, State::Connected { .. });

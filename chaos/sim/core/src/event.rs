@@ -147,4 +147,5 @@ pub enum Damage {
     Overload,
     Network,
     Phone { peer: usize },
+    Switch { peer: usize },
 }

@@ -108,6 +108,11 @@ impl Simulation {
                 self.peers[peer].alive = false;
                 Some(Damage::Phone { peer })
             }
+            Fault::SwitchGone { switch } => {
+                let peer = self.peer_of_switch(switch);
+                self.peers[peer].alive = false;
+                Some(Damage::Switch { peer })
+            }
             Fault::PhoneMoves { agent } => {
                 if self.peers[usize::from(agent)].alive {
                     self.move_peer(usize::from(agent));
@@ -166,6 +171,7 @@ impl Simulation {
             Damage::Overload => self.consensus.overloaded = false,
             Damage::Network => self.weather = Weather::default(),
             Damage::Phone { peer } => self.reboot_peer(peer),
+            Damage::Switch { peer } => self.restart_switch(peer),
         }
     }
 

@@ -27,8 +27,11 @@ pub fn after(step: &Step<'_>) -> Checked {
             EntityId::Call(_) | EntityId::Agent(_) | EntityId::Queue(_) => {}
         }
     }
-    let taken = world.channels.len();
-    let most = usize::from(step.settings.channels);
-    hold!(!moved || taken <= most, "{taken} channels of {most} are taken");
+    let trunks = world.config.iter().flat_map(|config| &config.trunks).filter(|_| moved);
+    for trunk in trunks {
+        let taken = world.channels.keys().filter(|id| id.trunk == trunk.id).count();
+        let most = usize::from(trunk.channels);
+        hold!(taken <= most, "{taken} channels of {most} of {} are taken", trunk.id);
+    }
     Ok(())
 }

@@ -20,7 +20,8 @@ const GONE: &str = "gone";
 const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("agent", "logged_out", &["ready", "reserved", "talking"]),
     ("agent", "not_ready", &["ready", "reserved", "logged_out", "talking"]),
-    ("agent", "ready", &["reserved", "not_ready", "logged_out", "talking"]),
+    // No trunk takes the call, and it is over as it begins.
+    ("agent", "ready", &["reserved", "not_ready", "logged_out", "talking", "acw"]),
     ("agent", "reserved", &["talking", "ready", "not_ready", "logged_out", "acw"]),
     ("agent", "talking", &["held", "acw", "ready", "not_ready", "logged_out", "reserved"]),
     ("agent", "held", &["talking", "acw", "ready"]),
@@ -44,8 +45,9 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("leg", "alerting", &["active", "cancelling", GONE]),
     ("leg", "cancelling", &["releasing", GONE]),
     ("leg", "releasing", &[GONE]),
-    ("channel", NONE, &["seized_in", "active"]),
+    ("channel", NONE, &["seized_in", "seized_out", "active"]),
     ("channel", "seized_in", &["active", "guard", GONE]),
+    ("channel", "seized_out", &["active", "guard", GONE]),
     ("channel", "active", &["guard", GONE]),
     ("channel", "guard", &[GONE]),
 ];
@@ -55,6 +57,7 @@ const RARE: &[(&str, &str, &[&str])] = &[
     // Asked for while logged out; the desk asks for ready only.
     ("agent", "logged_out", &["not_ready"]),
     ("agent", "held", &["not_ready", "logged_out", "reserved"]),
+    ("agent", "not_ready", &["acw"]),
     // The gateway reports no 100, so nothing proceeds without alerting.
     ("leg", "calling", &["proceeding", "releasing"]),
     ("leg", "proceeding", &["alerting", "active", "cancelling", "releasing", GONE]),

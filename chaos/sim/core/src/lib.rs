@@ -29,6 +29,7 @@ mod inv_keys;
 mod inv_offers;
 mod inv_order;
 mod inv_outbox;
+mod inv_outward;
 mod inv_pairs;
 mod inv_quality;
 mod inv_records;

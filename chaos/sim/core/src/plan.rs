@@ -3,6 +3,7 @@
 
 use crate::consensus::NODES;
 use crate::limits::FAULT_MS_MIN;
+use crate::peer::switch::SWITCHES;
 use crate::random::Random;
 
 /// The house that this run simulates.
@@ -10,6 +11,12 @@ use crate::random::Random;
 pub struct Settings {
     pub agents: u16,
     pub channels: u16,
+    /// Of each trunk outward.
+    pub channels_out: u16,
+    /// New calls a second by the first trunk outward; 0 for no limit.
+    pub pace: u16,
+    /// So long a carrier's switch may say nothing.
+    pub reply_ms: u64,
     pub ring_ms_max: u64,
     pub no_answer_ms: u64,
     pub acw_ms: u64,
@@ -42,6 +49,8 @@ pub enum To {
     Flow,
     /// The announcement.
     Notice,
+    /// A number that a trunk outward leads to.
+    Outside,
 }
 
 /// A key that a caller presses.
@@ -118,6 +127,7 @@ pub enum Fault {
     PhoneReboots { agent: u16 },
     Ask { agent: u16, wish: Wish },
     Release { pick: u64 },
+    SwitchGone { switch: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +148,7 @@ pub struct Plan {
 }
 
 impl Fault {
-    pub const KINDS: [&'static str; 22] = [
+    pub const KINDS: [&'static str; 23] = [
         "kill leader",
         "kill follower",
         "stop witness",
@@ -161,6 +171,7 @@ impl Fault {
         "phone reboots",
         "agent asks",
         "operator releases",
+        "switch gone",
     ];
 
     pub fn kind(self) -> usize {
@@ -187,6 +198,7 @@ impl Fault {
             Self::PhoneReboots { .. } => 19,
             Self::Ask { .. } => 20,
             Self::Release { .. } => 21,
+            Self::SwitchGone { .. } => 22,
         }
     }
 
@@ -233,6 +245,9 @@ fn house(random: &mut Random) -> Settings {
         packet_ms_max: *random.pick(&[2, 10, 40]),
         link_ms_max: *random.pick(&[1, 3, 15]),
         expires_s: *random.pick(&[15, 60]),
+        channels_out: random.between(1, 4) as u16,
+        pace: *random.pick(&[0, 1, 3]),
+        reply_ms: *random.pick(&[600, 2_000]),
     }
 }
 
@@ -252,7 +267,8 @@ fn placed(random: &mut Random, settings: &Settings, virtual_ms: u64) -> Vec<Plac
     let one = |random: &mut Random| Placed {
         at: random.between(FIRST_CALL_MS, last.max(FIRST_CALL_MS)),
         from: random.below(u64::from(settings.agents)) as u16,
-        to: match random.below(10) {
+        to: match random.below(14) {
+            10.. => To::Outside,
             0..=2 => To::Echo,
             3..=5 => To::Extension(random.below(u64::from(settings.agents)) as u16),
             6 | 7 => To::Sales,
@@ -281,6 +297,12 @@ fn caller(random: &mut Random, settings: &Settings, last: u64) -> Call {
         9 => To::Nowhere,
         _ => To::Support,
     };
+    // An agent's phone calls out now and then; who comes in by a trunk tries in vain.
+    let tries = match from {
+        From::Agent(_) => 50,
+        From::Carrier { .. } => 1,
+    };
+    let to = if random.percent(tries) { To::Outside } else { to };
     let patience_ms_max = *random.pick(&[300, 900, 3_000, 20_000, 20_000]);
     let talk_ms_max = *random.pick(&[2_000, 6_000, 15_000]);
     Call {
@@ -427,7 +449,8 @@ fn fault(random: &mut Random, kind: u64, settings: &Settings) -> Fault {
             let wish = *random.pick(&[Wish::Ready, Wish::NotReady, Wish::LoggedOut]);
             Fault::Ask { agent, wish }
         }
-        _ => Fault::Release { pick },
+        21 => Fault::Release { pick },
+        _ => Fault::SwitchGone { switch: random.index(SWITCHES) },
     }
 }
 

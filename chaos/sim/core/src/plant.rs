@@ -97,6 +97,10 @@ plants! {
         "the caller hears the agent who asks a colleague",
     KeepColleague "keep-the-colleague"
         "a colleague who is no longer asked stays in the call",
+    ForgetHold "forget-the-hold"
+        "what a carrier's switch said of when it may be asked again is not kept",
+    IgnorePace "ignore-the-pace"
+        "a trunk outward gets calls as fast as they come",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -124,6 +124,12 @@ pub fn decide(
             young.at = Millis(0);
             young.handle(meta, envelope)
         }
+        Some(Plant::ForgetHold) => {
+            let mut writes = world.handle(meta, envelope)?;
+            writes.trunks.values_mut().flatten().for_each(|trunk| trunk.held.clear());
+            Ok(writes)
+        }
+        Some(Plant::IgnorePace) => with_no_pace(world).handle(meta, envelope),
         Some(Plant::BreakOrder) => {
             let mut reversed = world.clone();
             reversed.queues.values_mut().for_each(|queue| queue.entries.reverse());
@@ -310,6 +316,15 @@ fn with_everybody_ready(world: &World) -> World {
     world.agents.values_mut().filter(resting).for_each(|agent| agent.state = AgentState::Ready);
     // What follows from the agents follows anew.
     world.restored().expect("no row is restored");
+    world
+}
+
+fn with_no_pace(world: &World) -> World {
+    let mut world = world.clone();
+    let trunks = world.config.iter_mut().flat_map(|config| &mut config.trunks);
+    for out in trunks.filter_map(|trunk| trunk.out.as_mut()) {
+        out.calls_per_second = 0;
+    }
     world
 }
 

@@ -29,6 +29,7 @@ use crate::node::Node;
 use crate::options::{Options, Outcome};
 use crate::peer::Peer;
 use crate::peer::registration::password;
+use crate::peer::switch;
 use crate::plan::{self, Fault, Plan, Settings, Strike};
 use crate::plant::Plant;
 use crate::schedule::Schedule;
@@ -147,6 +148,7 @@ impl Simulation {
         for agent in 0..self.settings.agents {
             self.new_phone(agent);
         }
+        self.new_switches();
         let first = self.draws.at(For::FirstLeader, 0).index(NODES);
         self.elect(first, 0);
         for n in 0..NODES {
@@ -338,7 +340,8 @@ impl Simulation {
                 {
                     11
                 }
-                CallState::Dialing { .. } => 4,
+                CallState::Dialing { agent: None, .. } => 14,
+                CallState::Dialing { agent: Some(_), .. } => 4,
                 CallState::Connected { .. } if call.is_held() => 7,
                 CallState::Connected { .. } => 6,
                 CallState::Consulting { .. } => 13,
@@ -393,19 +396,23 @@ pub fn house(settings: &Settings) -> Config {
         record: name == "support",
         waiting_max: settings.waiting_max,
     };
+    let (out, route) = switch::trunks(settings);
     let number = |digits: &str, target| config::Number { digits: digits.into(), target };
     Config {
         version: 1,
         tenant: "sim".into(),
         realm: REALM.into(),
-        trunks: vec![config::Trunk {
+        trunks: [config::Trunk {
             id: TrunkId("carrier".into()),
             channels: settings.channels,
             guard_ms: settings.guard_ms,
             sources: Vec::new(),
             tls: Default::default(),
             out: None,
-        }],
+        }]
+        .into_iter()
+        .chain(out)
+        .collect(),
         // One agent serves both, so that the queues compete.
         queues: vec![queue("support", &agents[..split]), queue("sales", &agents[split - 1..])],
         agents: agents
@@ -419,7 +426,7 @@ pub fn house(settings: &Settings) -> Config {
             number("4000", Target::Flow("main".into())),
             number("4004", Target::Flow("notice".into())),
         ],
-        routes: Vec::new(),
+        routes: vec![route],
         acw_ms: settings.acw_ms,
         no_answer_ms: settings.no_answer_ms,
         call_ms_max: settings.call_ms_max,

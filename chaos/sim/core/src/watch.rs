@@ -11,8 +11,8 @@ use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
     inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys,
-    inv_offers, inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources,
-    inv_time, inv_transfers, inv_transitions,
+    inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_quality, inv_records,
+    inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -38,6 +38,7 @@ pub struct Watch {
     offers: inv_offers::Offers,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
+    outward: inv_outward::Outward,
     time: inv_time::Time,
     transfers: inv_transfers::Transfers,
     transitions: inv_transitions::Transitions,
@@ -75,6 +76,7 @@ impl Watch {
         self.offers.after(step).map_err(named("offers"))?;
         self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
+        self.outward.after(step, coverage).map_err(named("outward"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;

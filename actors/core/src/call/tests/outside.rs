@@ -252,6 +252,21 @@ fn peer_that_was_heard_has_time_to_ring_and_no_longer() {
     assert_eq!(record(&shard), ("no_answer", "callee", "480"));
 }
 
+/// The deadline was on its way into the log when the peer spoke (simulator's seed 56).
+#[test]
+fn deadline_that_a_provisional_answer_has_overtaken_is_void() {
+    let (mut shard, call) = dialing();
+    let first = shard.ringing(call).unwrap();
+    shard.now += 4_100;
+    let due = shard.leader.due(tandem_sip::Millis(shard.now));
+    shard.answer(&first, 180);
+    for deadline in due {
+        let (reply, effects) = shard.apply(Command::Due(deadline));
+        assert!(matches!(reply, Reply::Rejected(_)) && effects.is_empty(), "{reply:?}");
+    }
+    assert_eq!(peer(&shard, call), "192.0.2.1:5060 by north/2");
+}
+
 #[test]
 fn unreachable_peer_is_followed_by_the_next_at_once() {
     let (mut shard, call) = dialing();

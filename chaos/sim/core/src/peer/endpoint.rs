@@ -39,7 +39,7 @@ impl Simulation {
         self.plan_registration(p, 20 + 7 * u64::from(agent));
     }
 
-    fn add_peer(&mut self, peer: Peer) -> usize {
+    pub fn add_peer(&mut self, peer: Peer) -> usize {
         self.addresses.insert(peer.address, self.peers.len());
         self.peers.push(peer);
         self.peers.len() - 1

@@ -3,7 +3,8 @@
 //!
 //! [`line`] is one call of one user agent; [`caller`] places calls, [`phone`] takes them,
 //! [`dialog`] is what both do within a dialog, [`registration`] keeps a phone registered,
-//! [`endpoint`] is sockets and timers.
+//! [`endpoint`] is sockets and timers. [`switch`] is a carrier's
+//! switch, where calls of ours go out.
 
 pub mod caller;
 pub mod dialog;
@@ -12,6 +13,7 @@ pub mod line;
 pub mod phone;
 pub mod registration;
 mod reliable;
+pub mod switch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,6 +49,8 @@ pub enum Step {
 pub struct Peer {
     /// Whose phone it is, by number; a carrier's caller where it is none.
     pub agent: Option<u16>,
+    /// Which switch of a carrier's it is.
+    pub switch: Option<usize>,
     pub address: SocketAddr,
     pub reliable: bool,
     pub alive: bool,
@@ -68,6 +72,7 @@ impl Peer {
     pub fn new(agent: Option<u16>, address: SocketAddr, reliable: bool, home: usize) -> Self {
         Self {
             agent,
+            switch: None,
             address,
             reliable,
             alive: true,
@@ -108,9 +113,10 @@ impl Peer {
     }
 
     pub fn name(&self) -> String {
-        match self.agent {
-            Some(agent) => format!("phone {}", 1_001 + u32::from(agent)),
-            None => format!("caller {}", self.address.port()),
+        match (self.agent, self.switch) {
+            (Some(agent), _) => format!("phone {}", 1_001 + u32::from(agent)),
+            (None, Some(switch)) => format!("switch {switch}"),
+            (None, None) => format!("caller {}", self.address.port()),
         }
     }
 }

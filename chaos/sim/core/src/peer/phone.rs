@@ -42,17 +42,24 @@ impl Simulation {
         }
         let reliable = self.peers[p].reliable;
         let tag = format!("p{p}n{}", self.peers[p].invited.len());
-        let busy = self.peers[p].is_busy();
+        let switch = self.peers[p].switch;
+        let busy = switch.is_none() && self.peers[p].is_busy();
         let mut line = Line::new(call_id, None, State::Invited, Rc::clone(request), tag);
         line.server = Some((key, Server::new(true, reliable)));
         line.started_at = self.now;
-        line.rtp_port = self.rtp_port_of_phone(p);
+        line.rtp_port = match switch {
+            Some(switch) => self.rtp_port_of_switch(p, switch),
+            None => self.rtp_port_of_phone(p),
+        };
         let l = self.add_line(p, line);
         if busy {
             self.answer_invite(p, l, 486);
             return;
         }
-        self.decide(p, l);
+        match switch {
+            Some(_) => self.route_on(p, l),
+            None => self.decide(p, l),
+        }
     }
 
     /// What the agent will do with it: drawn for the phone and who calls.
@@ -88,7 +95,7 @@ impl Simulation {
         }
     }
 
-    fn name_of_line(&self, p: usize, l: usize) -> u64 {
+    pub fn name_of_line(&self, p: usize, l: usize) -> u64 {
         let peer = &self.peers[p];
         names::of(&[peer.key(), names::message(&peer.lines[l].invite.headers, 0)])
     }
@@ -132,6 +139,9 @@ impl Simulation {
         let line = &mut self.peers[p].lines[l];
         let mut response = line.invite.respond(status, None, Some(&line.tag));
         let mut audio = None;
+        if status == 503 && line.rtp_port.is_multiple_of(4) {
+            response.headers.push_other("Retry-After", limits::RETRY_S);
+        }
         if (180..300).contains(&status) {
             let contact = Uri::sip(Some("p"), &address.ip().to_string(), Some(address.port()));
             response.headers.contact = vec![NameAddr::new(contact)];
@@ -203,12 +213,14 @@ impl Simulation {
         if random.percent(25) {
             self.plan_step(p, l, random.below(talk_ms), Step::Hold);
         }
-        if random.percent(25) {
+        // A carrier's party sends nobody on.
+        if self.peers[p].switch.is_none() && random.percent(25) {
             let to = match random.below(10) {
                 0 | 1 => To::Support,
                 2 => To::Sales,
                 3 => To::Echo,
                 4 => To::Nowhere,
+                5 => To::Outside,
                 _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
             };
             self.plan_step(p, l, random.below(talk_ms), Step::Refer(to));
