@@ -314,6 +314,7 @@ fn config(queues: usize, agents: usize) -> Config {
             sources: Vec::new(),
             tls: Default::default(),
             out: None,
+            incoming: Default::default(),
         }],
         queues: (0..queues)
             .map(|queue| Queue {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
 use crate::limits;
+use crate::trunk::numbers::Incoming;
 use crate::trunk::outward::{Outward, Route};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ pub struct Trunk {
     pub tls: TrunkTls,
     /// None: it takes calls in, and no more.
     pub out: Option<Outward>,
+    pub incoming: Incoming,
 }
 
 /// What a trunk wants of TLS.

@@ -33,6 +33,7 @@ pub fn demo_config() -> Config {
             sources: Vec::new(),
             tls: TrunkTls::default(),
             out: None,
+            incoming: Default::default(),
         }],
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)

@@ -53,6 +53,8 @@ pub const GLARE_RETRY_S_MAX: u64 = 10;
 pub const RETRY_AFTER_S: u32 = 5;
 /// Peers of one trunk.
 pub const PEERS_MAX: usize = 16;
+/// Rules by which a trunk's numbers are rewritten, of each kind.
+pub const REWRITES_MAX: usize = 64;
 /// Trunks of one route.
 pub const ROUTE_TRUNKS_MAX: usize = 16;
 /// Peers that are tried for one call outward.

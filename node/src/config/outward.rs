@@ -1,7 +1,8 @@
 //! What a trunk says of calls outward, and the routes that lead to it.
 
 use tandem_core::config::Trunk;
-use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, ROUTE_TRUNKS_MAX};
+use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, REWRITES_MAX, ROUTE_TRUNKS_MAX};
+use tandem_core::trunk::numbers::{Incoming, Rewrite};
 use tandem_core::trunk::outward::{Outward, Peer, Route};
 
 use super::reader::{Placed, Reader};
@@ -22,8 +23,19 @@ const PEERS: &str = "a list of IP addresses with ports, for instance \
 const NUMBER: &str = "digits, with a '+' in front or without";
 const TRUNKS: &str = "a list of names of [[trunk]]s with peers";
 /// Of no use where nothing goes out.
-const WITH_PEERS: [&str; 6] =
-    ["priority", "weight", "calls_per_second", "reply_ms", "no_answer_ms", "caller_id"];
+const WITH_PEERS: [&str; 9] = [
+    "priority",
+    "weight",
+    "calls_per_second",
+    "reply_ms",
+    "no_answer_ms",
+    "caller_id",
+    "hide_caller",
+    "called_out",
+    "calling_out",
+];
+const REWRITES: &str = "beginnings of numbers, each with what stands there instead, \
+                        for instance { \"00\" = \"+\", \"0\" = \"+49\" }";
 
 pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
     let given = reader.strings("peers", PEERS);
@@ -43,6 +55,9 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
         let is = format!("is {:?}", number.value);
         reader.mistake("caller_id", number.at.clone(), is, NUMBER);
     }
+    let hide_caller = reader.bool("hide_caller", "true or false").unwrap_or(false);
+    let called = rewrites(reader, "called_out");
+    let calling = rewrites(reader, "calling_out");
     let Some(given) = given else {
         if let Some(key) = WITH_PEERS.into_iter().find(|key| reader.has(key)) {
             reader.mistake(key, reader.at(), "stands there without peers", PEERS);
@@ -64,7 +79,42 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
         }
     }
     let caller_id = caller_id.map(|number| number.value);
-    Some(Outward { peers, priority, weight, calls_per_second, reply_ms, no_answer_ms, caller_id })
+    Some(Outward {
+        peers,
+        priority,
+        weight,
+        calls_per_second,
+        reply_ms,
+        no_answer_ms,
+        caller_id,
+        hide_caller,
+        called,
+        calling,
+    })
+}
+
+pub fn incoming(reader: &Reader<'_, '_>) -> Incoming {
+    Incoming { called: rewrites(reader, "called_in"), calling: rewrites(reader, "calling_in") }
+}
+
+fn rewrites(reader: &Reader<'_, '_>, key: &'static str) -> Vec<Rewrite> {
+    let given = reader.texts(key, REWRITES).unwrap_or_default();
+    if given.len() > REWRITES_MAX {
+        let is = format!("has {} of them", given.len());
+        reader.mistake(key, reader.at(), is, format!("at most {REWRITES_MAX}"));
+    }
+    let mut rules = Vec::new();
+    for (from, to) in given {
+        for part in [&from, &to] {
+            let usable = part.value.is_empty() || part.value == "+" || is_number(&part.value);
+            if !usable {
+                let is = format!("has {:?}", part.value);
+                reader.mistake(key, part.at.clone(), is, REWRITES);
+            }
+        }
+        rules.push(Rewrite { from: from.value, to: to.value });
+    }
+    rules
 }
 
 fn is_number(text: &str) -> bool {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tandem_core::config::{Config, Strategy, Target};
 use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, StepId};
+use tandem_core::trunk::numbers::Rewrite;
 use toml::{Table, Value};
 
 use super::{Cluster, Process, Sip, Tls};
@@ -45,6 +46,14 @@ fn prompts_of(folder: &Path) -> (String, Value) {
     ("prompts".into(), Value::Table(table))
 }
 
+fn rewrites(row: &mut Table, key: &str, rules: &[Rewrite]) {
+    if rules.is_empty() {
+        return;
+    }
+    let rules = rules.iter().map(|rule| (rule.from.clone(), rule.to.clone().into()));
+    row.insert(key.into(), Value::Table(rules.collect()));
+}
+
 fn tables_of(config: &Config) -> Table {
     let rows = |rows: Vec<Table>| Value::Array(rows.into_iter().map(Value::Table).collect());
     let trunks = config.trunks.iter().map(|trunk| {
@@ -69,7 +78,12 @@ fn tables_of(config: &Config) -> Table {
             if let Some(number) = &out.caller_id {
                 row.insert("caller_id".into(), number.clone().into());
             }
+            row.insert("hide_caller".into(), out.hide_caller.into());
+            rewrites(&mut row, "called_out", &out.called);
+            rewrites(&mut row, "calling_out", &out.calling);
         }
+        rewrites(&mut row, "called_in", &trunk.incoming.called);
+        rewrites(&mut row, "calling_in", &trunk.incoming.calling);
         row
     });
     let routes = config.routes.iter().map(|route| {

@@ -374,6 +374,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         unverified: !reader.bool("tls_verify", "true or false").unwrap_or(true),
     };
     let out = outward::read(&reader);
+    let incoming = outward::incoming(&reader);
     if let Some(id) = &id {
         names.take(&reader, "trunk", "name", id);
     }
@@ -385,6 +386,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         sources,
         tls,
         out,
+        incoming,
     })
 }
 

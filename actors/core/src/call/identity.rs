@@ -4,9 +4,13 @@
 use tandem_sip::{Headers, NameAddr, Scheme, Uri};
 
 use crate::limits;
+use crate::trunk::numbers::{Rewrite, rewritten};
 
 /// What a caller is called who is not to be known.
 pub const ANONYMOUS: &str = "anonymous";
+/// Where they call from (RFC 3323 §4.1.1.3).
+pub const NOBODY: &str = "anonymous.invalid";
+pub const ASSERTED: &str = "P-Asserted-Identity";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -18,6 +22,18 @@ pub struct Identity {
     pub diverted_from: Option<String>,
 }
 
+impl Identity {
+    /// The numbers as we write them.
+    pub fn rewritten(self, rules: &[Rewrite]) -> Self {
+        let ours = |number: String| rewritten(rules, &number);
+        Self {
+            shown: ours(self.shown),
+            asserted: self.asserted.map(ours),
+            diverted_from: self.diverted_from.map(ours),
+        }
+    }
+}
+
 /// Of a caller. Only what a trunk's peer says of others is believed (§5).
 pub fn of(headers: &Headers, trusted: bool) -> Identity {
     let from = headers.from.uri.user.clone().unwrap_or_default();
@@ -27,7 +43,7 @@ pub fn of(headers: &Headers, trusted: bool) -> Identity {
     let asserted = asserted(headers);
     let is_anonymous = from.is_empty()
         || from.eq_ignore_ascii_case(ANONYMOUS)
-        || headers.from.uri.host.eq_ignore_ascii_case("anonymous.invalid");
+        || headers.from.uri.host.eq_ignore_ascii_case(NOBODY);
     let shown = match &asserted {
         _ if is_private(headers) => ANONYMOUS.to_owned(),
         Some(asserted) if is_anonymous => asserted.clone(),
@@ -39,7 +55,7 @@ pub fn of(headers: &Headers, trusted: bool) -> Identity {
 
 /// Two values there may be, a SIP URI and a telephone number (§9.1): the first that has a number.
 fn asserted(headers: &Headers) -> Option<String> {
-    headers.addresses("P-Asserted-Identity").find_map(|value| number_of(&value))
+    headers.addresses(ASSERTED).find_map(|value| number_of(&value))
 }
 
 /// The caller wants not to be known: `id` (§9.3), or one of RFC 3323 §4.2 that hides as much.

@@ -20,6 +20,7 @@ use crate::draft::{ALLOW, CODECS, Draft};
 use crate::ids::{AgentId, CallId, EntityId, FlowId, LegId, QueueId, TrunkId};
 use crate::ivr::machine as ivr;
 use crate::limits;
+use crate::trunk::numbers::{Incoming, rewritten};
 
 /// Who calls.
 enum Caller {
@@ -85,7 +86,12 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         return Err(Refusal(503, Disposition::Rejected));
     }
     let caller = caller(draft, invite).ok_or(Refusal(403, Disposition::Rejected))?;
-    let digits = invite.request.uri.user.clone().unwrap_or_default();
+    let rules = match &caller {
+        Caller::Trunk(trunk) => incoming(draft, trunk),
+        Caller::Agent(_) => Incoming::default(),
+    };
+    let digits = invite.request.uri.user.as_deref().unwrap_or_default();
+    let digits = rewritten(&rules.called, digits);
     let destination = match &caller {
         Caller::Agent(_) => look_up_all(draft, &digits),
         // Who comes in by a trunk does not get out by one: that would be anybody's.
@@ -124,7 +130,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let mut leg = caller_leg(draft, invite, leg, agreed, port);
     leg.media.protection = protection;
     let Identity { shown: from, asserted, diverted_from } =
-        identity::of(&invite.request.headers, channel.is_some());
+        identity::of(&invite.request.headers, channel.is_some()).rewritten(&rules.calling);
     draft.put_call(Call {
         channel,
         legs: vec![leg],
@@ -209,6 +215,12 @@ fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     let trunks = &draft.config()?.trunks;
     let admits = |trunk: &&crate::config::Trunk| trunk.admits(invite.source.ip(), &invite.names);
     trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
+}
+
+fn incoming(draft: &Draft<'_>, trunk: &TrunkId) -> Incoming {
+    let config = draft.config();
+    let known = config.and_then(|config| config.trunks.iter().find(|known| known.id == *trunk));
+    known.map(|trunk| trunk.incoming.clone()).unwrap_or_default()
 }
 
 pub fn look_up(draft: &Draft<'_>, digits: &str) -> Option<Destination> {

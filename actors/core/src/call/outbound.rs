@@ -1,6 +1,6 @@
 //! Legs that we call: an agent's phone, for the queue or as a dialled extension.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
@@ -8,6 +8,7 @@ use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, negotiate_beside};
 use tandem_sip::{CSeq, Carrier, Headers, Method, NameAddr, Request, Response, Uri, host};
 
+use super::identity::ANONYMOUS;
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
@@ -76,8 +77,10 @@ pub fn ring(
         peer: registration.source,
         uri: registration.contact,
         to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
+        from: sender(from, vip.ip()),
+        also: Vec::new(),
     };
-    call_party(draft, id, party, role, from)
+    call_party(draft, id, party, role)
 }
 
 /// Whom an INVITE of ours is for.
@@ -88,16 +91,20 @@ pub struct Party {
     pub peer: SocketAddr,
     pub uri: Uri,
     pub to: NameAddr,
+    /// Who calls, as the party is told; without a tag.
+    pub from: NameAddr,
+    /// More that it is told.
+    pub also: Vec<(&'static str, String)>,
 }
 
-pub fn call_party(
-    draft: &mut Draft<'_>,
-    id: CallId,
-    party: Party,
-    role: Role,
-    from: &str,
-) -> Option<LegId> {
-    let Party { gateway, carrier, peer, uri, to } = party;
+/// Whoever calls, under our address.
+pub fn sender(number: &str, vip: IpAddr) -> NameAddr {
+    let anonymous = || NameAddr::new(Uri::sip(Some(ANONYMOUS), &host(vip), None));
+    address_of(number, vip).unwrap_or_else(|_| anonymous())
+}
+
+pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -> Option<LegId> {
+    let Party { gateway, carrier, peer, uri, to, from: mut sender, also } = party;
     let call = draft.call(&id)?;
     let anchor = call.gateway.clone();
     let beside = call.caller().map(|leg| leg.media.codec);
@@ -117,8 +124,6 @@ pub fn call_party(
         beside: Beside::default(),
     };
     let local_tag = draft.rng.hex();
-    let mut sender = address_of(from, vip.ip())
-        .unwrap_or_else(|_| NameAddr::new(Uri::sip(Some("anonymous"), &host(vip.ip()), None)));
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway, carrier);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
@@ -148,6 +153,9 @@ pub fn call_party(
     invite.headers.push_other("Allow", ALLOW);
     session_timer::put_offer(draft, &mut invite);
     invite.headers.push_other("Supported", tandem_sip::reliable::OPTION);
+    for (name, value) in &also {
+        invite.headers.push_other(name, value);
+    }
     let inside = !matches!(role, Role::Trunk { .. });
     if let Some(by) = draft.call(&id).filter(|_| inside).and_then(transferred_by) {
         // RFC 3892 §2.1: who sent the caller on.

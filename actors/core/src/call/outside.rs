@@ -25,6 +25,7 @@ use crate::draft::Draft;
 use crate::ids::{CallId, LegId, OfferId, TrunkId};
 use crate::limits;
 use crate::rng::Rng;
+use crate::trunk::numbers;
 use crate::trunk::outward::Outward as Config;
 use crate::trunk::routing;
 use crate::trunk::state::Trunk;
@@ -117,10 +118,11 @@ fn ring(
     out: &Config,
 ) -> bool {
     let Some(call) = draft.call(&id) else { return false };
-    let Some(number) = call.outward.as_ref().map(|outward| outward.number.clone()) else {
-        return false;
-    };
-    let shown = out.caller_id.clone().unwrap_or_else(|| call.from.clone());
+    let Some(outward) = &call.outward else { return false };
+    let number = numbers::rewritten(&out.called, &outward.number);
+    let shown = numbers::shown(out, &call.from);
+    // A customer who is sent on outside shows up there as our call.
+    let sent_on_from = call.channel.as_ref().map(|_| call.to.clone());
     let gateway = call.gateway.clone();
     let Some(channel) = channel::seize_out(draft, id, trunk) else { return false };
     let offer = OfferId(draft.rng.next());
@@ -133,8 +135,11 @@ fn ring(
         name: "transport".into(),
         value: Some(transport.into()),
     }));
-    let party = Party { gateway, carrier, peer: address, uri, to };
-    let Some(leg) = outbound::call_party(draft, id, party, role, &shown) else {
+    let vip = draft.vip(&gateway).ip();
+    let (from, mut also) = numbers::sender(&shown, vip);
+    also.extend(sent_on_from.map(|number| numbers::diverted(&number, vip)));
+    let party = Party { gateway, carrier, peer: address, uri, to, from, also };
+    let Some(leg) = outbound::call_party(draft, id, party, role) else {
         draft.writes.channels.insert(channel, None);
         return false;
     };

@@ -401,7 +401,11 @@ pub fn with_carriers(config: &mut Config) {
             reply_ms: 4_000,
             no_answer_ms: 60_000,
             caller_id: None,
+            hide_caller: false,
+            called: Vec::new(),
+            calling: Vec::new(),
         }),
+        incoming: Default::default(),
     };
     config.trunks.push(carrier("north", 2, &["192.0.2.1:5060", "192.0.2.2:5060"], 1, 2));
     config.trunks.push(carrier("south", 1, &["192.0.2.3:5060"], 2, 0));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tandem_sip::Carrier;
 
+use super::numbers::Rewrite;
 use crate::ids::TrunkId;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub struct Outward {
     pub no_answer_ms: u64,
     /// The number that is shown to whom we call; where there is none, that of who calls.
     pub caller_id: Option<String>,
+    /// Whom we call is not told who calls; the carrier is.
+    pub hide_caller: bool,
+    pub called: Vec<Rewrite>,
+    /// Of no use where there is a `caller_id`.
+    pub calling: Vec<Rewrite>,
 }
 
 /// Where a carrier takes our calls.

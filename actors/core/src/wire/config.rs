@@ -1,7 +1,7 @@
 use tandem_sip::protobuf::{Encode, Writer};
 
 use super::flow::flow_from;
-use super::trunk::{outward_from, route_from};
+use super::trunk::{outward_from, rewrites_from, route_from};
 use super::{Error, narrow, need, parse};
 use crate::config::{
     Agent, Config, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
@@ -9,6 +9,7 @@ use crate::config::{
 use crate::ids::AgentId;
 use crate::limits;
 use crate::proto;
+use crate::trunk::numbers::Incoming;
 
 impl Encode for Config {
     fn encode(&self, to: &mut Writer) {
@@ -52,6 +53,8 @@ impl Encode for Trunk {
         to.some_text(20, self.tls.client_name.as_deref());
         to.flag(21, self.tls.unverified);
         to.some_message(60, self.out.as_ref());
+        to.messages(61, &self.incoming.called);
+        to.messages(62, &self.incoming.calling);
     }
 }
 
@@ -105,6 +108,10 @@ impl TryFrom<proto::Config> for Config {
                     unverified: trunk.tls_unverified,
                 },
                 out: trunk.out.map(outward_from).transpose()?,
+                incoming: Incoming {
+                    called: rewrites_from(trunk.called_in),
+                    calling: rewrites_from(trunk.calling_in),
+                },
             })
         };
         let queue = |queue: proto::QueueConfig| -> Result<Queue, Error> {

@@ -8,6 +8,7 @@ use crate::call::state::{Hop, Outward as CallOutward};
 use crate::cdr::Outward as CdrOutward;
 use crate::ids::TrunkId;
 use crate::proto;
+use crate::trunk::numbers::Rewrite;
 use crate::trunk::outward::{Outward, Route};
 use crate::trunk::state::{Hold, Trunk};
 
@@ -23,6 +24,17 @@ pub(super) fn route_from(route: proto::Route) -> Route {
     Route { prefix: route.prefix, trunks }
 }
 
+impl Encode for Rewrite {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.from);
+        to.text(2, &self.to);
+    }
+}
+
+pub(super) fn rewrites_from(rules: Vec<proto::trunk::Rewrite>) -> Vec<Rewrite> {
+    rules.into_iter().map(|rule| Rewrite { from: rule.from, to: rule.to }).collect()
+}
+
 impl Encode for Outward {
     fn encode(&self, to: &mut Writer) {
         for peer in &self.peers {
@@ -34,6 +46,9 @@ impl Encode for Outward {
         to.uint(5, self.reply_ms);
         to.uint(6, self.no_answer_ms);
         to.some_text(7, self.caller_id.as_deref());
+        to.flag(8, self.hide_caller);
+        to.messages(9, &self.called);
+        to.messages(10, &self.calling);
     }
 }
 
@@ -47,6 +62,9 @@ pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error>
         reply_ms: out.reply_ms,
         no_answer_ms: out.no_answer_ms,
         caller_id: out.caller_id,
+        hide_caller: out.hide_caller,
+        called: rewrites_from(out.called),
+        calling: rewrites_from(out.calling),
     })
 }
 

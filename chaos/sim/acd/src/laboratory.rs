@@ -485,6 +485,7 @@ fn config(scenario: &Scenario) -> Config {
             sources: Vec::new(),
             tls: Default::default(),
             out: None,
+            incoming: Default::default(),
         }],
         queues: scenario.queues.iter().map(queue).collect(),
         // No password is ever asked for: the gateway has proven whom it reports.

@@ -409,6 +409,7 @@ pub fn house(settings: &Settings) -> Config {
             sources: Vec::new(),
             tls: Default::default(),
             out: None,
+            incoming: Default::default(),
         }]
         .into_iter()
         .chain(out)

@@ -9,6 +9,8 @@ use crate::effect::{Body, Effect};
 use crate::ids::CallId;
 use crate::query;
 use crate::tests::shard::{OUT, Shard, phone, response, with_carriers, words};
+use crate::trunk::numbers::{Incoming, Rewrite};
+use crate::trunk::outward::Outward;
 use crate::view;
 use crate::world::Reply;
 
@@ -324,4 +326,71 @@ fn agent_who_hangs_up_while_it_rings_cancels() {
     shard.peers_answer(&effects);
     assert_eq!(trunk(&shard, "north").busy, 0);
     assert!(shard.leader.calls.is_empty());
+}
+
+fn rules(rules: &[(&str, &str)]) -> Vec<Rewrite> {
+    let rule = |(from, to): &(&str, &str)| Rewrite { from: (*from).into(), to: (*to).into() };
+    rules.iter().map(rule).collect()
+}
+
+/// A phone calls out by the first carrier, whose part outward is changed before.
+fn dialling_by(change: impl FnOnce(&mut Outward)) -> Request {
+    let mut shard = Shard::with(|config| {
+        with_carriers(config);
+        let north = config.trunks.iter_mut().find(|trunk| *trunk.id.0 == *"north");
+        change(north.and_then(|trunk| trunk.out.as_mut()).expect("a carrier"));
+    });
+    shard.register(1001);
+    let call = shard.invite_from("c1", OUT, phone(1001)).0.expect("a call");
+    shard.ringing(call).expect("an INVITE")
+}
+
+#[test]
+fn numbers_are_rewritten_as_the_carrier_wants_them() {
+    let invite = dialling_by(|out| {
+        out.called = rules(&[("00", "+")]);
+        out.calling = rules(&[("1", "+49301")]);
+    });
+    assert_eq!(invite.uri.to_string(), "sip:+49301@192.0.2.1:5060");
+    assert_eq!(invite.headers.to.uri.user.as_deref(), Some("+49301"));
+    assert_eq!(invite.headers.from.uri.user.as_deref(), Some("+4930138"));
+    assert_eq!((invite.headers.other("Privacy"), invite.headers.other("Diversion")), (None, None));
+}
+
+#[test]
+fn hidden_caller_is_known_to_the_carrier_alone() {
+    let invite = dialling_by(|out| {
+        out.hide_caller = true;
+        out.caller_id = Some("4930100".into());
+    });
+    let from = &invite.headers.from.uri;
+    assert_eq!(
+        (from.user.as_deref(), from.host.as_str()),
+        (Some("anonymous"), "anonymous.invalid")
+    );
+    assert_eq!(invite.headers.other("Privacy"), Some("id"));
+    let asserted = invite.headers.addresses("P-Asserted-Identity").next().expect("who calls");
+    assert_eq!(asserted.uri.user.as_deref(), Some("4930100"));
+}
+
+#[test]
+fn customer_who_is_sent_on_outside_is_shown_with_the_number_that_was_called() {
+    let mut shard = with_phone();
+    let call = shard.talk("c1");
+    shard.refer(call, 1, 1, OUT);
+    let invite = shard.ringing(call).expect("an INVITE");
+    assert_eq!(invite.headers.from.uri.user.as_deref(), Some("138"));
+    let diverted = invite.headers.addresses("Diversion").next().expect("whose call it was");
+    assert_eq!(diverted.uri.user.as_deref(), Some("4001"));
+}
+
+#[test]
+fn numbers_of_who_comes_in_are_made_ours() {
+    let mut shard = Shard::with(|config| {
+        config.trunks[0].incoming =
+            Incoming { called: rules(&[("4930", "")]), calling: rules(&[("", "00")]) };
+    });
+    let call = shard.invite("c1", "49304003").0.expect("a call");
+    let shown = query::call(&shard.leader, call).expect("live");
+    assert_eq!((shown.from.as_str(), shown.to.as_str()), ("00138", "4003"));
 }

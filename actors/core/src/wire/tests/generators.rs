@@ -31,6 +31,7 @@ use crate::ids::{
 };
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
+use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Outward, Route};
 
 pub fn text() -> impl Strategy<Value = String> {
@@ -188,12 +189,28 @@ pub fn gaps() -> impl Strategy<Value = Vec<Gap>> {
     vec((any::<u64>(), any::<u64>()).prop_map(|(at_ms, len_ms)| Gap { at_ms, len_ms }), 0..3)
 }
 
+fn rewrites() -> impl Strategy<Value = Vec<Rewrite>> {
+    vec((text(), text()).prop_map(|(from, to)| Rewrite { from, to }), 0..3)
+}
+
 fn outward() -> impl Strategy<Value = Outward> {
     let numbers = any::<(u16, u16, u16, u64, u64)>();
-    (0..3_usize, numbers, option::of(text())).prop_map(|(peers, numbers, caller_id)| {
+    let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites());
+    (0..3_usize, numbers, shown).prop_map(|(peers, numbers, shown)| {
         let (priority, weight, calls_per_second, reply_ms, no_answer_ms) = numbers;
-        let peers = vec![values::peer(); peers];
-        Outward { peers, priority, weight, calls_per_second, reply_ms, no_answer_ms, caller_id }
+        let (caller_id, hide_caller, called, calling) = shown;
+        Outward {
+            peers: vec![values::peer(); peers],
+            priority,
+            weight,
+            calls_per_second,
+            reply_ms,
+            no_answer_ms,
+            caller_id,
+            hide_caller,
+            called,
+            calling,
+        }
     })
 }
 
@@ -208,9 +225,16 @@ pub fn config() -> impl Strategy<Value = Config> {
             sources,
             tls,
             out: None,
+            incoming: Incoming::default(),
         },
     );
-    let trunk = (trunk, option::of(outward())).prop_map(|(trunk, out)| Trunk { out, ..trunk });
+    let incoming =
+        (rewrites(), rewrites()).prop_map(|(called, calling)| Incoming { called, calling });
+    let trunk = (trunk, option::of(outward()), incoming).prop_map(|(trunk, out, incoming)| Trunk {
+        out,
+        incoming,
+        ..trunk
+    });
     let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
         .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
             id,

@@ -41,6 +41,7 @@ use crate::ivr::keys::{Digit, Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::trunk;
+use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Outward, Peer, Route};
 use crate::world::World;
 
@@ -137,6 +138,11 @@ pub fn transaction() -> TransactionKey {
     }
 }
 
+fn rewrites(rules: &[(&str, &str)]) -> Vec<Rewrite> {
+    let rule = |(from, to): &(&str, &str)| Rewrite { from: (*from).into(), to: (*to).into() };
+    rules.iter().map(rule).collect()
+}
+
 pub fn configs() -> Cases<Config> {
     let config = Config {
         version: 3,
@@ -149,6 +155,7 @@ pub fn configs() -> Cases<Config> {
             sources: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")).into(),
             tls: TrunkTls::default(),
             out: None,
+            incoming: Incoming::default(),
         }],
         queues: vec![config::Queue {
             id: "support".into(),
@@ -185,7 +192,12 @@ pub fn configs() -> Cases<Config> {
         reply_ms: 4_000,
         no_answer_ms: 60_000,
         caller_id: Some("4930100".into()),
+        hide_caller: true,
+        called: rewrites(&[("00", "+"), ("0", "+49")]),
+        calling: rewrites(&[("1", "+49301")]),
     });
+    out.trunks[0].incoming =
+        Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };
     out.routes = vec![Route { prefix: "00".into(), trunks: vec!["carrier".into()] }];
     let srtp = |offer| Srtp { offer, secret: Secret::new(vec![7; 32]) };
     let welcome = Config { srtp: srtp(OfferSrtp::Welcome), ..config.clone() };

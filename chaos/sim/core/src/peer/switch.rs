@@ -43,7 +43,11 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
                 reply_ms: settings.reply_ms,
                 no_answer_ms: settings.no_answer_ms,
                 caller_id: None,
+                hide_caller: false,
+                called: Vec::new(),
+                calling: Vec::new(),
             }),
+            incoming: Default::default(),
         }
     };
     let trunks = [trunk("north", 0..2, 1, settings.pace), trunk("south", 2..SWITCHES, 2, 1)];
