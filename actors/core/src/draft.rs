@@ -8,6 +8,7 @@ use tandem_sip::sdp::Codec;
 use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Scheme, Uri, Via, host};
 
 use crate::agent::state::Agent;
+use crate::call::credentials;
 use crate::call::leg::Leg;
 use crate::call::refused::Refused;
 use crate::call::state::Call;
@@ -176,7 +177,11 @@ impl<'a> Draft<'a> {
 
     pub fn send(&mut self, call: CallId, leg: &Leg, request: impl Into<Arc<Request>>) {
         let (destination, carrier) = (leg.peer, leg.carrier);
-        let body = Body::Send { request: request.into(), destination, carrier };
+        let mut request = request.into();
+        if let Some(config) = self.config() {
+            credentials::sign(config, leg, &mut request);
+        }
+        let body = Body::Send { request, destination, carrier };
         self.effect(EntityId::Call(call), &leg.gateway, body);
     }
 

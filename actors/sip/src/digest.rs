@@ -68,6 +68,14 @@ pub enum Error {
     Missing(&'static str),
     #[error("algorithm {0:?} is not known; expected MD5 or SHA-256")]
     Algorithm(String),
+    #[error("there is no password for that realm and algorithm")]
+    Realm,
+}
+
+/// Whether a challenge says that only the nonce was too old (RFC 7616 §3.3).
+pub fn is_stale(challenge: &str) -> bool {
+    fields(challenge)
+        .is_ok_and(|fields| get(&fields, "stale").is_some_and(|it| it.eq_ignore_ascii_case("true")))
 }
 
 /// MD5 of `user:realm:password`, hex: what a registrar keeps instead of the password.
@@ -132,6 +140,21 @@ impl Authorization {
             algorithm: get(&fields, "algorithm"),
             opaque: get(&fields, "opaque"),
         })
+    }
+
+    /// The same proof for another request, the `count`-th with this nonce.
+    pub fn again(
+        &self,
+        method: &str,
+        uri: &str,
+        count: u32,
+        ha1: impl FnOnce(Algorithm) -> Option<String>,
+    ) -> Option<String> {
+        let algorithm = Algorithm::named(self.algorithm.as_deref())?;
+        let nc = self.nc.as_ref().map(|_| format!("{count:08x}"));
+        let mut next = Self { uri: uri.to_owned(), nc, ..self.clone() };
+        next.response = next.expected(method, &ha1(algorithm)?)?;
+        Some(next.to_value())
     }
 
     fn to_value(&self) -> String {
@@ -205,6 +228,23 @@ pub fn answer_again(
     cnonce: &str,
     count: u32,
 ) -> Result<String, Error> {
+    let ha1 = |algorithm, realm: &str| Some(ha1_with(algorithm, user, realm, password));
+    answer_by(challenge, user, ha1, method, uri, cnonce, count)
+}
+
+/// The same for who keeps no password, but what is made of it for a realm.
+///
+/// # Errors
+/// Where the challenge can't be answered, or `ha1` has nothing for it.
+pub fn answer_by(
+    challenge: &str,
+    user: &str,
+    ha1: impl FnOnce(Algorithm, &str) -> Option<String>,
+    method: &str,
+    uri: &str,
+    cnonce: &str,
+    count: u32,
+) -> Result<String, Error> {
     let fields = fields(challenge)?;
     let realm = get(&fields, "realm").ok_or(Error::Missing("realm"))?;
     let nonce = get(&fields, "nonce").ok_or(Error::Missing("nonce"))?;
@@ -228,7 +268,7 @@ pub fn answer_again(
         authorization.nc = Some(format!("{count:08x}"));
         authorization.cnonce = Some(cnonce.to_owned());
     }
-    let ha1 = ha1_with(algorithm, user, &authorization.realm, password);
+    let ha1 = ha1(algorithm, &authorization.realm).ok_or(Error::Realm)?;
     authorization.response = authorization.expected(method, &ha1).unwrap_or_default();
     Ok(authorization.to_value())
 }

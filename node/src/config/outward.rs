@@ -3,7 +3,7 @@
 use tandem_core::config::Trunk;
 use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, REWRITES_MAX, ROUTE_TRUNKS_MAX};
 use tandem_core::trunk::numbers::{Incoming, Rewrite};
-use tandem_core::trunk::outward::{Outward, Peer, Route};
+use tandem_core::trunk::outward::{Credentials, Outward, Peer, Route};
 
 use super::reader::{Placed, Reader};
 
@@ -23,7 +23,7 @@ const PEERS: &str = "a list of IP addresses with ports, for instance \
 const NUMBER: &str = "digits, with a '+' in front or without";
 const TRUNKS: &str = "a list of names of [[trunk]]s with peers";
 /// Of no use where nothing goes out.
-const WITH_PEERS: [&str; 9] = [
+const WITH_PEERS: [&str; 10] = [
     "priority",
     "weight",
     "calls_per_second",
@@ -33,7 +33,10 @@ const WITH_PEERS: [&str; 9] = [
     "hide_caller",
     "called_out",
     "calling_out",
+    "auth_user",
 ];
+const AUTH: &str = "auth_user and auth_realm with auth_password, or with auth_ha1_md5 and \
+                    auth_ha1_sha256 instead of it";
 const REWRITES: &str = "beginnings of numbers, each with what stands there instead, \
                         for instance { \"00\" = \"+\", \"0\" = \"+49\" }";
 
@@ -58,6 +61,7 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
     let hide_caller = reader.bool("hide_caller", "true or false").unwrap_or(false);
     let called = rewrites(reader, "called_out");
     let calling = rewrites(reader, "calling_out");
+    let credentials = credentials(reader);
     let Some(given) = given else {
         if let Some(key) = WITH_PEERS.into_iter().find(|key| reader.has(key)) {
             reader.mistake(key, reader.at(), "stands there without peers", PEERS);
@@ -90,7 +94,71 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
         hide_caller,
         called,
         calling,
+        credentials,
     })
+}
+
+/// A password, or what is made of it. Neither is ever shown.
+fn credentials(reader: &Reader<'_, '_>) -> Option<Credentials> {
+    let text = |key, expected| {
+        let value = reader.string(key, expected)?;
+        if value.value.is_empty() || value.value.contains(['"', '\\', '\r', '\n', ':']) {
+            let problem = "is empty, or has quotes, colons or backslashes";
+            reader.mistake(key, value.at, problem, expected);
+        }
+        Some(value.value)
+    };
+    let digest = |key, digits: usize| {
+        let expected = format!("{digits} hex digits");
+        let value = reader.string(key, &expected)?;
+        let is_hex = value.value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex || value.value.len() != digits {
+            reader.mistake(key, value.at, "is not a digest", expected);
+        }
+        Some(value.value.to_ascii_lowercase())
+    };
+    let user = text("auth_user", "the name that the carrier knows us by");
+    let realm = text("auth_realm", "the realm of the carrier's challenge");
+    let password = reader.string("auth_password", "the password").map(|it| it.value);
+    let ha1_md5 = digest("auth_ha1_md5", 32);
+    let ha1_sha256 = digest("auth_ha1_sha256", 64);
+    let missing = |key| {
+        reader.mistake(key, reader.at(), "is missing", AUTH);
+    };
+    match (user, realm) {
+        (None, None) => {
+            if password.is_some() || ha1_md5.is_some() || ha1_sha256.is_some() {
+                missing("auth_user");
+            }
+            None
+        }
+        (None, Some(_)) => {
+            missing("auth_user");
+            None
+        }
+        (Some(_), None) => {
+            missing("auth_realm");
+            None
+        }
+        (Some(user), Some(realm)) => match (password, ha1_md5, ha1_sha256) {
+            (Some(password), None, None) => Some(Credentials::new(&user, &realm, &password)),
+            (None, None, None) => {
+                missing("auth_password");
+                None
+            }
+            (Some(_), _, _) => {
+                let is = "stands beside what is made of it";
+                reader.mistake("auth_password", reader.at(), is, AUTH);
+                None
+            }
+            (None, md5, sha256) => Some(Credentials {
+                user,
+                realm,
+                ha1_md5: md5.unwrap_or_default(),
+                ha1_sha256: sha256.unwrap_or_default(),
+            }),
+        },
+    }
 }
 
 pub fn incoming(reader: &Reader<'_, '_>) -> Incoming {

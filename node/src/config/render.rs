@@ -79,6 +79,18 @@ fn tables_of(config: &Config) -> Table {
                 row.insert("caller_id".into(), number.clone().into());
             }
             row.insert("hide_caller".into(), out.hide_caller.into());
+            if let Some(credentials) = &out.credentials {
+                row.insert("auth_user".into(), credentials.user.clone().into());
+                row.insert("auth_realm".into(), credentials.realm.clone().into());
+                for (key, ha1) in [
+                    ("auth_ha1_md5", &credentials.ha1_md5),
+                    ("auth_ha1_sha256", &credentials.ha1_sha256),
+                ] {
+                    if !ha1.is_empty() {
+                        row.insert(key.into(), ha1.clone().into());
+                    }
+                }
+            }
             rewrites(&mut row, "called_out", &out.called);
             rewrites(&mut row, "calling_out", &out.calling);
         }

@@ -1,4 +1,5 @@
 use tandem_core::config::Target;
+use tandem_core::trunk::outward::Credentials;
 
 use super::parse;
 
@@ -204,17 +205,20 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     let more = "priority = 2\nweight = 5\ncalls_per_second = 20\ncaller_id = \"+4930100\"\n\
                 hide_caller = true\ncalled_out = { \"00\" = \"+\", \"0\" = \"+49\" }\n\
                 calling_out = { \"1\" = \"+49301\" }\ncalled_in = { \"+4930\" = \"\" }\n\
-                calling_in = { \"+\" = \"00\" }";
+                calling_in = { \"+\" = \"00\" }\nauth_user = \"us\"\nauth_realm = \"carrier\"\n\
+                auth_password = \"hush\"";
     let config = parse(&with_peers(more, "prefix = \"00\"\ntrunks = [\"carrier\"]")).unwrap();
     let tenant = config.tenant.unwrap();
     let out = tenant.trunks[0].out.as_ref().unwrap();
     assert_eq!((out.priority, out.weight, out.calls_per_second), (2, 5, 20));
     assert_eq!((out.reply_ms, out.no_answer_ms), (4_000, 60_000));
     assert_eq!((out.hide_caller, out.called.len(), out.calling.len()), (true, 2, 1));
+    assert_eq!(out.credentials, Some(Credentials::new("us", "carrier", "hush")));
     let incoming = &tenant.trunks[0].incoming;
     assert_eq!((incoming.called[0].from.as_str(), incoming.called[0].to.as_str()), ("+4930", ""));
     assert_eq!((tenant.routes[0].prefix.as_str(), tenant.routes[0].trunks.len()), ("00", 1));
     let text = super::render::tenant(&tenant, None).unwrap();
+    assert!(!text.contains("hush"), "{text}");
     let again = parse(&text).unwrap().tenant.unwrap();
     assert_eq!((again.trunks, again.routes), (tenant.trunks, tenant.routes));
 }
@@ -235,6 +239,21 @@ fn config_explains_what_is_wrong_with_peers_and_routes() {
         ("caller_id = \"bob\"", "prefix = \"0\"\ntrunks = [\"carrier\"]", "is \"bob\""),
         ("called_out = { \"x\" = \"+\" }", "prefix = \"0\"\ntrunks = [\"carrier\"]", "has \"x\""),
         ("calling_in = { \"0\" = \"a\" }", "prefix = \"0\"\ntrunks = [\"carrier\"]", "has \"a\""),
+        (
+            "auth_password = \"hush\"",
+            "prefix = \"0\"\ntrunks = [\"carrier\"]",
+            "auth_user: is missing",
+        ),
+        (
+            "auth_user = \"us\"\nauth_realm = \"r\"",
+            "prefix = \"0\"\ntrunks = [\"carrier\"]",
+            "auth_password: is missing",
+        ),
+        (
+            "auth_user = \"us\"\nauth_realm = \"r\"\nauth_ha1_md5 = \"hush\"",
+            "prefix = \"0\"\ntrunks = [\"carrier\"]",
+            "auth_ha1_md5: is not a digest",
+        ),
         ("reply_ms = 1", "prefix = \"0\"\ntrunks = [\"carrier\"]", "from 500 to 32000"),
     ];
     for (more, route, expected) in cases {

@@ -9,6 +9,7 @@ pub mod state;
 
 pub(crate) mod connect;
 pub(crate) mod consult;
+pub(crate) mod credentials;
 pub(crate) mod ending;
 pub(crate) mod glare;
 pub(crate) mod identity;

@@ -18,7 +18,7 @@ use tandem_sip::{NameAddr, Response, Uri, host};
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{self, Party, unreached};
 use super::state::{Call, Outward, State};
-use super::{ending, media};
+use super::{credentials, ending, media};
 use crate::cdr::{Disposition, Side};
 use crate::channel::machine as channel;
 use crate::draft::Draft;
@@ -182,6 +182,9 @@ pub fn on_answered(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
 /// A final refusal of the peer, whose leg is still as it was.
 pub fn on_refused(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
     let Some((trunk, peer)) = hop_of(draft, id, leg_id) else { return };
+    if credentials::on_challenged(draft, id, leg_id, response) {
+        return;
+    }
     let rang = draft
         .call(&id)
         .and_then(|call| call.leg(leg_id))

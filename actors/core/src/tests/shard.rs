@@ -404,6 +404,7 @@ pub fn with_carriers(config: &mut Config) {
             hide_caller: false,
             called: Vec::new(),
             calling: Vec::new(),
+            credentials: None,
         }),
         incoming: Default::default(),
     };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use tandem_sip::Carrier;
+use tandem_sip::digest::{Algorithm, answer_by, ha1_with};
 
 use super::numbers::Rewrite;
 use crate::ids::TrunkId;
@@ -29,6 +30,53 @@ pub struct Outward {
     pub called: Vec<Rewrite>,
     /// Of no use where there is a `caller_id`.
     pub calling: Vec<Rewrite>,
+    /// Who we are, to a carrier that asks.
+    pub credentials: Option<Credentials>,
+}
+
+/// What a carrier's challenge is answered with: of the password only what RFC 7616 §3.4.2 makes of
+/// it for the carrier's realm.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub user: String,
+    pub realm: String,
+    /// Hex.
+    pub ha1_md5: String,
+    pub ha1_sha256: String,
+}
+
+impl Credentials {
+    pub fn new(user: &str, realm: &str, password: &str) -> Self {
+        let ha1 = |algorithm| ha1_with(algorithm, user, realm, password);
+        Self {
+            user: user.to_owned(),
+            realm: realm.to_owned(),
+            ha1_md5: ha1(Algorithm::Md5),
+            ha1_sha256: ha1(Algorithm::Sha256),
+        }
+    }
+
+    pub fn ha1(&self, algorithm: Algorithm) -> Option<String> {
+        let ha1 = match algorithm {
+            Algorithm::Md5 => &self.ha1_md5,
+            Algorithm::Sha256 => &self.ha1_sha256,
+        };
+        (!ha1.is_empty()).then(|| ha1.clone())
+    }
+
+    /// The value of an Authorization. None for another realm: whoever asks in its name gets nothing
+    /// to guess the password from.
+    pub fn answer(&self, challenge: &str, method: &str, uri: &str, cnonce: &str) -> Option<String> {
+        let ha1 =
+            |algorithm, realm: &str| (realm == self.realm).then(|| self.ha1(algorithm)).flatten();
+        answer_by(challenge, &self.user, ha1, method, uri, cnonce, 1).ok()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({:?} of {:?}, ..)", self.user, self.realm)
+    }
 }
 
 /// Where a carrier takes our calls.

@@ -9,7 +9,7 @@ use crate::cdr::Outward as CdrOutward;
 use crate::ids::TrunkId;
 use crate::proto;
 use crate::trunk::numbers::Rewrite;
-use crate::trunk::outward::{Outward, Route};
+use crate::trunk::outward::{Credentials, Outward, Route};
 use crate::trunk::state::{Hold, Trunk};
 
 impl Encode for Route {
@@ -22,6 +22,20 @@ impl Encode for Route {
 pub(super) fn route_from(route: proto::Route) -> Route {
     let trunks = route.trunks.into_iter().map(TrunkId::from).collect();
     Route { prefix: route.prefix, trunks }
+}
+
+impl Encode for Credentials {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.user);
+        to.text(2, &self.realm);
+        to.text(3, &self.ha1_md5);
+        to.text(4, &self.ha1_sha256);
+    }
+}
+
+fn credentials_from(of: proto::trunk::Credentials) -> Credentials {
+    let proto::trunk::Credentials { user, realm, ha1_md5, ha1_sha256 } = of;
+    Credentials { user, realm, ha1_md5, ha1_sha256 }
 }
 
 impl Encode for Rewrite {
@@ -49,6 +63,7 @@ impl Encode for Outward {
         to.flag(8, self.hide_caller);
         to.messages(9, &self.called);
         to.messages(10, &self.calling);
+        to.some_message(11, self.credentials.as_ref());
     }
 }
 
@@ -65,6 +80,7 @@ pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error>
         hide_caller: out.hide_caller,
         called: rewrites_from(out.called),
         calling: rewrites_from(out.calling),
+        credentials: out.credentials.map(credentials_from),
     })
 }
 

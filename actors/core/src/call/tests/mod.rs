@@ -3,6 +3,7 @@
 mod codecs;
 mod connect;
 mod consult;
+mod credentials;
 mod early;
 mod ending;
 mod glare;

@@ -32,7 +32,7 @@ use crate::ids::{
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
 use crate::trunk::numbers::{Incoming, Rewrite};
-use crate::trunk::outward::{Outward, Route};
+use crate::trunk::outward::{Credentials, Outward, Route};
 
 pub fn text() -> impl Strategy<Value = String> {
     "[ -~é]{0,8}"
@@ -195,10 +195,15 @@ fn rewrites() -> impl Strategy<Value = Vec<Rewrite>> {
 
 fn outward() -> impl Strategy<Value = Outward> {
     let numbers = any::<(u16, u16, u16, u64, u64)>();
-    let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites());
+    let credentials =
+        (text(), text(), text(), text()).prop_map(|(user, realm, ha1_md5, ha1_sha256)| {
+            Credentials { user, realm, ha1_md5, ha1_sha256 }
+        });
+    let credentials = option::of(credentials);
+    let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites(), credentials);
     (0..3_usize, numbers, shown).prop_map(|(peers, numbers, shown)| {
         let (priority, weight, calls_per_second, reply_ms, no_answer_ms) = numbers;
-        let (caller_id, hide_caller, called, calling) = shown;
+        let (caller_id, hide_caller, called, calling, credentials) = shown;
         Outward {
             peers: vec![values::peer(); peers],
             priority,
@@ -210,6 +215,7 @@ fn outward() -> impl Strategy<Value = Outward> {
             hide_caller,
             called,
             calling,
+            credentials,
         }
     })
 }

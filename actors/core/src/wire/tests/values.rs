@@ -42,7 +42,7 @@ use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::trunk;
 use crate::trunk::numbers::{Incoming, Rewrite};
-use crate::trunk::outward::{Outward, Peer, Route};
+use crate::trunk::outward::{Credentials, Outward, Peer, Route};
 use crate::world::World;
 
 pub type Cases<T> = Vec<(&'static str, T)>;
@@ -195,6 +195,7 @@ pub fn configs() -> Cases<Config> {
         hide_caller: true,
         called: rewrites(&[("00", "+"), ("0", "+49")]),
         calling: rewrites(&[("1", "+49301")]),
+        credentials: Some(Credentials::new("tandem", "carrier.example", "secret")),
     });
     out.trunks[0].incoming =
         Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };

@@ -46,6 +46,7 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
                 hide_caller: false,
                 called: Vec::new(),
                 calling: Vec::new(),
+                credentials: None,
             }),
             incoming: Default::default(),
         }

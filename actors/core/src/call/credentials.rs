@@ -1,0 +1,118 @@
+//! A carrier that wants to know who calls: its challenge is answered once, and what follows in the
+//! dialog proves it, too (RFC 3261 §22, RFC 8760).
+//!
+//! Nothing is kept for it but the INVITE that was accepted: its Authorization says how.
+
+use std::sync::Arc;
+
+use tandem_sip::digest::Authorization;
+use tandem_sip::{Headers, Method, Request, Response};
+
+use super::leg::{Leg, State as LegState};
+use crate::config::Config;
+use crate::draft::Draft;
+use crate::ids::{CallId, LegId};
+use crate::trunk::outward::Credentials;
+
+/// What challenges, and what answers: a server's, a proxy's.
+const WAYS: [(u16, &str, &str); 2] = [
+    (401, "WWW-Authenticate", "Authorization"),
+    (407, "Proxy-Authenticate", "Proxy-Authorization"),
+];
+
+fn of_leg<'c>(config: &'c Config, leg: &Leg) -> Option<&'c Credentials> {
+    let channel = leg.channel()?;
+    let trunk = config.trunks.iter().find(|trunk| trunk.id == channel.trunk)?;
+    trunk.out.as_ref()?.credentials.as_ref()
+}
+
+/// The INVITE is sent again with an answer to the challenge. False where there is none: the trunk
+/// has no credentials of that realm, or they were refused.
+pub fn on_challenged(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    response: &Response,
+) -> bool {
+    let way = WAYS.iter().find(|(status, ..)| *status == response.status);
+    let Some((_, challenge, authorization)) = way else { return false };
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
+    let credentials = draft.config().and_then(|config| of_leg(config, leg)).cloned();
+    let Some(credentials) = credentials else { return false };
+    // Once more where only the nonce was too old (RFC 7616 §3.3), and no more often than that.
+    let answered = leg.invite.headers.other(authorization).is_some();
+    let mut challenges = values(&response.headers, challenge);
+    if answered {
+        let is_stale = |value: &&str| tandem_sip::digest::is_stale(value);
+        challenges.retain(|value| is_stale(&value.as_str()));
+        if leg.invite.headers.cseq.number > INVITES_MAX {
+            return false;
+        }
+    }
+    let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
+    let uri = leg.invite.uri.to_string();
+    let cnonce = draft.rng.hex();
+    let answer = challenges.iter().find_map(|challenge| {
+        credentials.answer(challenge, Method::Invite.as_str(), &uri, &cnonce)
+    });
+    let Some(answer) = answer else { return false };
+    let via = draft.via(&gateway, carrier);
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
+    let invite = Arc::make_mut(&mut leg.invite);
+    invite.headers.via = vec![via];
+    invite.headers.cseq.number += 1;
+    invite.headers.remove_other(authorization);
+    invite.headers.push_other(authorization, &answer);
+    leg.state = LegState::Calling;
+    leg.early.clear();
+    let leg = leg.clone();
+    draft.send(id, &leg, Arc::clone(&leg.invite));
+    true
+}
+
+/// INVITEs of one leg: the first, one that answers a proxy, one that answers the server, and one
+/// for a nonce that was too old.
+const INVITES_MAX: u32 = 4;
+
+fn values(headers: &Headers, name: &str) -> Vec<String> {
+    let named = headers.other.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+    named.map(|header| header.value.clone()).collect()
+}
+
+/// Adds to a request of the leg's dialog what its INVITE was accepted with. An ACK has just that
+/// (RFC 3261 §22.1); a CANCEL is never challenged (§22.1).
+pub fn sign(config: &Config, leg: &Leg, request: &mut Arc<Request>) {
+    if request.method == Method::Cancel || request.headers.to_tag().is_none() {
+        return;
+    }
+    let Some(credentials) = of_leg(config, leg) else { return };
+    for (_, _, name) in WAYS {
+        let Some(accepted) = leg.invite.headers.other(name) else { continue };
+        let value = if request.method == Method::Ack
+            && request.headers.cseq.number == leg.invite.headers.cseq.number
+        {
+            Some(accepted.to_owned())
+        } else {
+            signed(credentials, accepted, leg, request)
+        };
+        if let Some(value) = value {
+            Arc::make_mut(request).headers.push_other(name, &value);
+        }
+    }
+}
+
+/// The nonce counts as the dialog does: each request has a CSeq of its own, so no count is used
+/// twice, whoever leads.
+fn signed(
+    credentials: &Credentials,
+    accepted: &str,
+    leg: &Leg,
+    request: &Request,
+) -> Option<String> {
+    let known = Authorization::parse(accepted).ok()?;
+    let sent = request.headers.cseq.number.checked_sub(leg.invite.headers.cseq.number)?;
+    let uri = request.uri.to_string();
+    known.again(request.method.as_str(), &uri, sent.checked_add(1)?, |algorithm| {
+        credentials.ha1(algorithm)
+    })
+}
