@@ -80,6 +80,24 @@ impl Sipp {
         Ok(Self { child, _scenario: None, errors: Some(errors) })
     }
 
+    /// Takes one call by a scenario, as a carrier would.
+    pub fn take(address: SocketAddr, scenario: &Path) -> Result<Self> {
+        let errors = tempfile::Builder::new().suffix(".log").tempfile()?.into_temp_path();
+        let child = Command::new("sipp")
+            .arg("-sf")
+            .arg(scenario)
+            .args(["-i", &address.ip().to_string(), "-p", &address.port().to_string()])
+            .args(["-mp", &(address.port() + 2).to_string(), "-nostdin", "-m", "1"])
+            .args(["-timeout", "60s", "-timeout_error", "-trace_err", "-error_file"])
+            .arg(&errors)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start sipp (Debian: sip-tester)")?;
+        Ok(Self { child, _scenario: None, errors: Some(errors) })
+    }
+
     /// What it has written of what went wrong.
     pub fn errors(&self) -> String {
         let text = self.errors.as_ref().and_then(|path| std::fs::read_to_string(path).ok());

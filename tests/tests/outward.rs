@@ -1,14 +1,16 @@
 //! Calls that go out by trunks. Carriers are phones of ours that nobody has registered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tandem_media::endpoint::EndpointPool;
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Options, Phone};
+use tandem_tests::sipp::Sipp;
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
@@ -146,6 +148,38 @@ async fn agent_sends_a_customer_outside_and_no_customer_gets_there_alone() -> Re
     let cdr = house.cdr(&call).await.context("the record")?;
     assert_eq!(cdr["transfers"][0]["outcome"], json!("went_over"));
     assert_eq!(cdr["outward"]["peer"], json!(takes.address.to_string()));
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// Its port is below those that the system gives to connections of its own choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carrier_that_is_not_ours_wants_a_password_and_gets_a_proof() -> Result<()> {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 29_900));
+    let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sipp");
+    let mut sipp = Sipp::take(peer, &folder.join("challenges.xml"))?;
+    let other = carrier(123, Incoming::Reject { status: 486 }).await?;
+    let config = config(peer, other.address).replacen(
+        "priority = 1\n",
+        "priority = 1\nauth_user = \"tandem\"\nauth_realm = \"carrier.example\"\n\
+         auth_password = \"hush\"\ncalled_out = { \"00\" = \"+\" }\nhide_caller = true\n",
+        1,
+    );
+    let house = House::open_with(123, &config).await?;
+    let agent = house.agent("1001", 0, QUICK).await?;
+    let call = agent.dial(OUT)?;
+    agent.answered(&call, WITHIN).await?;
+    // Whoever leads next knows what the BYE must prove.
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    house.call_is(&call, "connected").await?;
+    assert_eq!(agent.hang_up(&call).await?, 200);
+    let status = sipp.ended(WITHIN).await?;
+    ensure!(status.success(), "{status}\n{}", sipp.errors());
+    is_idle(&house, "north").await?;
+    assert_eq!(house.cdr(&call).await?["outward"]["peer"], json!(peer.to_string()));
+    // Neither a log nor a file of the servers has the password.
+    let grep = Command::new("grep").args(["-rl", "hush"]).arg(house.cluster.dir()).output()?;
+    ensure!(grep.stdout.is_empty(), "{}", String::from_utf8_lossy(&grep.stdout));
     house.cluster.stop()?;
     Ok(())
 }

@@ -405,7 +405,7 @@ fn new_life(random: &mut Random, gateway: usize, died: u64, back: u64, end: u64)
         let lasts_ms = random.between(FAULT_MS_MIN, 300).min(end - at);
         strikes.push(Strike { at, lasts_ms, fault: Fault::KillGateway { gateway } });
     }
-    if random.percent(30) {
+    if random.percent(60) {
         let lasts_ms = random.between(200, 3_000).min(end - back);
         for node in 0..NODES {
             let fault = Fault::CutLink { gateway, node };

@@ -17,6 +17,9 @@ use tandem_sip::Millis;
 
 use crate::plant::Plant;
 
+/// How early the leader proposes, and the core believes, with `DeadlineEarly`.
+pub const DEADLINE_EARLY_MS: u64 = 500;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub plant: Option<Plant>,
@@ -123,6 +126,11 @@ pub fn decide(
             let mut young = world.clone();
             young.at = Millis(0);
             young.handle(meta, envelope)
+        }
+        // Who looks sees a clock that has passed it.
+        Some(Plant::DeadlineEarly) if matches!(envelope.command, Command::Due(_)) => {
+            let meta = Meta { at: meta.at.after(DEADLINE_EARLY_MS), ..meta.clone() };
+            world.handle(&meta, envelope)
         }
         Some(Plant::ForgetHold) => {
             let mut writes = world.handle(meta, envelope)?;

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::links::{Down, GATEWAYS};
 use crate::names;
 use crate::plant::Plant;
+use crate::planted::DEADLINE_EARLY_MS;
 use crate::simulation::Simulation;
 
 /// The feature version that is simulated.
@@ -297,7 +298,8 @@ impl Simulation {
         if !self.nodes[n].is_up() || self.nodes[n].tree.is_none() {
             return;
         }
-        let early_ms = if self.options.has(Plant::DeadlineEarly) { 500 } else { 0 };
+        let early = self.options.has(Plant::DeadlineEarly);
+        let early_ms = if early { DEADLINE_EARLY_MS } else { 0 };
         let clock = self.nodes[n].clock(self.now);
         let due = self.nodes[n].replica.world.due(clock.after(early_ms));
         let node = &mut self.nodes[n];
