@@ -23,7 +23,7 @@ pub const STATES: [&str; 14] = [
     "consult",
 ];
 
-pub const MARKS: [&str; 24] = [
+pub const MARKS: [&str; 26] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -48,6 +48,8 @@ pub const MARKS: [&str; 24] = [
     "a consultation ends with its call",
     "a caller acknowledges a 180",
     "a phone's 180 is acknowledged",
+    "an agent has two calls",
+    "two calls are joined",
 ];
 
 #[derive(Clone, Debug, Default)]

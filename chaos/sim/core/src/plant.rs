@@ -97,6 +97,8 @@ plants! {
         "the caller hears the agent who asks a colleague",
     KeepColleague "keep-the-colleague"
         "a colleague who is no longer asked stays in the call",
+    ForgetJoined "forget-the-joined"
+        "a colleague to whom a caller was joined is taken for one of the second call still",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

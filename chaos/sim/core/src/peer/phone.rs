@@ -88,7 +88,7 @@ impl Simulation {
         }
     }
 
-    fn name_of_line(&self, p: usize, l: usize) -> u64 {
+    pub fn name_of_line(&self, p: usize, l: usize) -> u64 {
         let peer = &self.peers[p];
         names::of(&[peer.key(), names::message(&peer.lines[l].invite.headers, 0)])
     }
@@ -112,6 +112,9 @@ impl Simulation {
             }
             Step::HangUp => self.hang_up(p, l),
             Step::Refer(to) => self.refer(p, l, to),
+            Step::Ask(to) => self.ask_colleague(p, l, to),
+            Step::Dial(to) => self.dial_second(p, l, to),
+            Step::Join(second) => self.join(p, l, second),
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Ring
@@ -212,6 +215,14 @@ impl Simulation {
                 _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
             };
             self.plan_step(p, l, random.below(talk_ms), Step::Refer(to));
+        }
+        if random.percent(20) {
+            let to = match random.below(8) {
+                0 => To::Sales,
+                1 => To::Echo,
+                _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
+            };
+            self.plan_step(p, l, random.below(talk_ms), Step::Ask(to));
         }
     }
 }
