@@ -48,7 +48,7 @@ async fn hears_music(phone: &Phone, call_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// A house with agents 1001 and 1002, each at a gateway, and a caller who talks with 1001.
+/// A house with agents 1001 and 1002, and a caller of the first gateway who talks with 1001.
 struct Scene {
     house: House,
     agent: Phone,
@@ -62,9 +62,9 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open(block: u8, colleague: Incoming) -> Result<Self> {
+    async fn open(block: u8, at: usize, colleague: Incoming) -> Result<Self> {
         let house = House::open(block).await?;
-        let agent = house.agent_with_tone("1001", 0, QUICK, AGENT_HZ).await?;
+        let agent = house.agent_with_tone("1001", at, QUICK, AGENT_HZ).await?;
         let caller = Incoming::Reject { status: 486 };
         let caller = house.phone_with_tone("13800000001", 0, caller, CALLER_HZ).await?;
         let call = house.call(&caller, "4001", "connected").await?;
@@ -118,7 +118,7 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()> {
-    let scene = Scene::open(80, Incoming::Ring).await?;
+    let scene = Scene::open(80, 0, Incoming::Ring).await?;
     let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
     hears(caller, call, AGENT_HZ).await?;
     hears(agent, talking, CALLER_HZ).await?;
@@ -159,7 +159,7 @@ async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn colleague_who_is_busy_cancelled_or_hangs_up_leaves_the_agent_with_the_caller() -> Result<()>
 {
-    let scene = Scene::open(81, Incoming::Reject { status: 486 }).await?;
+    let scene = Scene::open(81, 0, Incoming::Reject { status: 486 }).await?;
     let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
     assert_eq!(scene.consult("1002").await?.0, 200);
     assert_eq!(scene.consult_is("failed").await?["status"], 486);
@@ -196,7 +196,7 @@ async fn colleague_who_is_busy_cancelled_or_hangs_up_leaves_the_agent_with_the_c
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_who_hangs_up_or_completes_while_it_rings_sends_the_caller_on() -> Result<()> {
-    let scene = Scene::open(82, Incoming::Ring).await?;
+    let scene = Scene::open(82, 0, Incoming::Ring).await?;
     let Scene { house, agent, colleague, caller, call, talking, .. } = &scene;
     assert_eq!(scene.consult("1002").await?.0, 200);
     let ringing = colleague.called(WITHIN).await?;
@@ -223,4 +223,49 @@ async fn agent_who_hangs_up_or_completes_while_it_rings_sends_the_caller_on() ->
     let attended = |from, to| [from, to, "attended", "went_over"];
     assert_eq!(moves, json!([attended("1001", "1002"), attended("1002", "1001")]));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refer_with_replaces_joins_the_held_call_and_the_second_over_a_takeover() -> Result<()> {
+    // The agent's phone is at another gateway than the caller, whose gateway has the media of all.
+    let scene = Scene::open(130, 1, QUICK).await?;
+    let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
+    assert_eq!(agent.hold(talking, true).await?, 200);
+    house.agent_is("1001", "held").await?;
+    let second = house.call(agent, "1002", "connected").await?;
+    let asked = colleague.called(WITHIN).await?;
+    hears(agent, &second, COLLEAGUE_HZ).await?;
+    hears(colleague, &asked, AGENT_HZ).await?;
+    hears_music(caller, call).await?;
+    let seen = house.api.get("/v1/agents/1001").await?;
+    assert_eq!([&seen["state"], &seen["call"]], ["talking", path.rsplit('/').next().unwrap_or("")]);
+
+    let nobody = Some("nobody@phone;to-tag=a;from-tag=b".to_owned());
+    assert_eq!(agent.refer_replacing(talking, "1002", nobody).await?, 202);
+    notified(agent, talking, &[100, 481]).await?;
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    let dialog = Some(agent.dialog(&second)?);
+    assert_eq!(agent.refer_replacing(talking, "1002", dialog).await?, 202);
+    notified(agent, talking, &[100, 481, 100, 200]).await?;
+    for call_id in [talking, &second] {
+        assert_eq!(agent.ended(call_id, WITHIN).await?, Ended::ByPeer);
+    }
+    hears(caller, call, COLLEAGUE_HZ).await?;
+    hears(colleague, &asked, CALLER_HZ).await?;
+    house.agent_is("1001", "ready").await?;
+    house.agent_is("1002", "talking").await?;
+    let joined = house.cdr(&second).await?;
+    assert_eq!(joined["cause"], "transferred");
+    assert_eq!(joined["joined"].as_str(), path.rsplit('/').next());
+    let (cdr, moves) = scene.end().await?;
+    assert_eq!([&cdr["agent"], &cdr["call"]], [&json!("1002"), &joined["joined"]]);
+    let attended = |outcome| ["1001", "1002", "attended", outcome];
+    assert_eq!(moves, json!([attended("came_back"), attended("went_over")]));
+    Ok(())
+}
+
+/// What came of the transfers that the phone has asked for, so far.
+async fn notified(phone: &Phone, call_id: &str, all: &[u16]) -> Result<()> {
+    let what = format!("NOTIFY of {all:?}");
+    phone.until(&what, WITHIN, |calls| (calls.get(call_id)?.notified == all).then_some(())).await
 }

@@ -42,6 +42,8 @@ pub struct Cdr {
     pub asserted: Option<String>,
     pub diverted_from: Option<String>,
     pub outward: Option<Outward>,
+    /// The call in which the conversation went on: this one was a consultation of its caller.
+    pub joined: Option<CallId>,
 }
 
 /// How a call went out, the last time that it did.

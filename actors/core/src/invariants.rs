@@ -65,6 +65,19 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
                 });
                 ensure!(of, "agent {} talks in a call that is not the agent's", agent.id);
             }
+            AgentState::Consulting { call, second, .. } => {
+                let of = |id, is: fn(&Call, &AgentId) -> bool| {
+                    world.calls.get(id).is_some_and(|call| call.is_live() && is(call, &agent.id))
+                };
+                let calls =
+                    |call: &Call, agent: &AgentId| call.calling_agent.as_ref() == Some(agent);
+                let first = of(call, |call, agent| {
+                    call.agent.as_ref() == Some(agent) || call.calling_agent.as_ref() == Some(agent)
+                });
+                ensure!(call != second, "agent {} has one call twice", agent.id);
+                ensure!(first, "the first call of agent {} is not the agent's", agent.id);
+                ensure!(of(second, calls), "agent {} has not placed the second call", agent.id);
+            }
             AgentState::Ready => {
                 ensure!(
                     agent.registration.is_some(),
@@ -92,9 +105,9 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
             if up.is_some_and(|leg| leg.channel().is_some()) {
                 continue;
             }
-            let talks = call.agent.as_ref().and_then(|agent| world.agents.get(agent));
-            let talks = talks.and_then(|agent| agent.call());
-            ensure!(talks == Some(call.id), "the agent of call {} does not talk in it", call.id);
+            let agent = call.agent.as_ref().and_then(|agent| world.agents.get(agent));
+            let talks = agent.is_some_and(|agent| agent.is_in(call.id));
+            ensure!(talks, "the agent of call {} does not talk in it", call.id);
         }
     }
     Ok(())
@@ -253,8 +266,8 @@ fn transfers_end_once(world: &World) -> Result<(), Violation> {
                     leg.state == LegState::Active && leg.agent() == Some(&last.agent)
                 });
                 ensure!(waits, "nobody waits for the transfer of call {id}");
-                let talks = world.agents.get(&last.agent).and_then(|agent| agent.call());
-                ensure!(talks == Some(id), "agent {} has left call {id}", last.agent);
+                let talks = world.agents.get(&last.agent).is_some_and(|agent| agent.is_in(id));
+                ensure!(talks, "agent {} has left call {id}", last.agent);
             }
         }
         // Whoever is no party any more is let go.

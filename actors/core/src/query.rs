@@ -173,6 +173,7 @@ pub fn agent(world: &World, id: &AgentId) -> Option<view::Agent> {
         | AgentState::Reserved { .. }
         | AgentState::Talking { .. }
         | AgentState::Held { .. }
+        | AgentState::Consulting { .. }
         | AgentState::Acw { .. } => None,
     };
     Some(view::Agent {
@@ -181,6 +182,7 @@ pub fn agent(world: &World, id: &AgentId) -> Option<view::Agent> {
         reason,
         since: rfc3339(agent.since),
         call: agent.call().map(|call| call.to_string()),
+        second_call: agent.second().map(|call| call.to_string()),
         registered: agent.registration.is_some(),
         gateway: agent.registration.as_ref().map(|r| r.gateway.to_string()),
     })
@@ -299,6 +301,7 @@ pub fn show_cdr(cdr: &Cdr) -> view::Cdr {
             .outward
             .as_ref()
             .map(|out| show_outward(&out.number, out.channel.as_ref(), out.peer)),
+        joined: cdr.joined.map(|call| call.to_string()),
     }
 }
 

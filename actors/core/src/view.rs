@@ -128,6 +128,9 @@ pub struct Agent {
     pub reason: Option<String>,
     pub since: String,
     pub call: Option<String>,
+    /// The call that the agent's phone has placed beside the first, which it held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_call: Option<String>,
     pub registered: bool,
     pub gateway: Option<String>,
 }
@@ -213,6 +216,9 @@ pub struct Cdr {
     /// How it went out by a trunk, the last time that it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outward: Option<Outward>,
+    /// The call in which the conversation went on, where this one was its agent's consultation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

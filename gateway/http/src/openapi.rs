@@ -320,7 +320,8 @@ fn schemas() -> Value {
         "Agent": object(&[
             ("id", text()), ("state", agent_state), ("reason", maybe()), ("since", time()),
             ("call", maybe()), ("registered", flag()), ("gateway", maybe()),
-        ]),
+        ])
+        .and("second_call", text()),
         "Trunk": object(&[
             ("name", text()), ("channels", count()), ("idle", count()), ("busy", count()),
         ])
@@ -352,7 +353,8 @@ fn schemas() -> Value {
         .and("flow", text())
         .and("flow_path", many(text()))
         .and("asserted_from", text())
-        .and("diverted_from", text()),
+        .and("diverted_from", text())
+        .and("joined", text()),
         "Quality": object(&[
             ("role", maybe()), ("gateway", text()), ("codec", text()), ("packets_sent", count()),
             ("packets_received", count()), ("packets_lost", count()), ("packets_late", count()),

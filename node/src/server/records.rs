@@ -283,6 +283,7 @@ mod tests {
             diverted_from: None,
             direction: "internal".into(),
             outward: None,
+            joined: None,
         })
     }
 

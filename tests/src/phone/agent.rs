@@ -45,9 +45,16 @@ pub(super) enum Command {
     Cancel {
         call_id: String,
     },
+    Hold {
+        call_id: String,
+        held: bool,
+        done: oneshot::Sender<Result<u16>>,
+    },
     Refer {
         call_id: String,
         to: String,
+        /// The dialog whose place the call shall take.
+        replaces: Option<String>,
         done: oneshot::Sender<Result<u16>>,
     },
     Answer {
@@ -173,7 +180,10 @@ impl Agent {
                 self.end(&call_id, ended);
                 let _ = done.send(status.context("BYE was never answered"));
             }
-            Command::Refer { call_id, to, done } => self.send_refer(&call_id, &to, done).await,
+            Command::Refer { call_id, to, replaces, done } => {
+                self.send_refer(&call_id, &to, replaces, done).await;
+            }
+            Command::Hold { call_id, held, done } => self.send_hold(&call_id, held, done).await,
             Command::Cancel { call_id } => self.send_cancel(&call_id).await,
             Command::Answer { call_id } => self.pick_up(&call_id).await,
             Command::SetIncoming(incoming) => self.options.incoming = incoming,

@@ -136,9 +136,39 @@ impl Phone {
 
     /// Asks that the other party of the call goes on to the number; the status of the REFER.
     pub async fn refer(&self, call_id: &str, to: &str) -> Result<u16> {
+        self.refer_replacing(call_id, to, None).await
+    }
+
+    /// The same, to take the place of a dialog: see [`Self::dialog`].
+    pub async fn refer_replacing(
+        &self,
+        call_id: &str,
+        to: &str,
+        replaces: Option<String>,
+    ) -> Result<u16> {
         let (done, answer) = oneshot::channel();
         let (call_id, to) = (call_id.to_owned(), to.to_owned());
-        self.commands.send(Command::Refer { call_id, to, done }).ok().context("phone is gone")?;
+        let command = Command::Refer { call_id, to, replaces, done };
+        self.commands.send(command).ok().context("phone is gone")?;
+        answer.await?
+    }
+
+    /// The dialog of a call as Replaces names it for the other party (RFC 3891 §3).
+    pub fn dialog(&self, call_id: &str) -> Result<String> {
+        self.with_calls(|calls| {
+            let dialog = calls.get(call_id).and_then(|call| call.dialog.as_ref());
+            let dialog = dialog.with_context(|| format!("call {call_id} has no dialog"))?;
+            let (to, from) = (&dialog.remote_tag, &dialog.local_tag);
+            Ok(format!("{};to-tag={to};from-tag={from}", dialog.call_id))
+        })
+    }
+
+    /// Holds a call, or takes it back; the status of the UPDATE.
+    pub async fn hold(&self, call_id: &str, held: bool) -> Result<u16> {
+        let (done, answer) = oneshot::channel();
+        let call_id = call_id.to_owned();
+        let command = Command::Hold { call_id, held, done };
+        self.commands.send(command).ok().context("phone is gone")?;
         answer.await?
     }
 

@@ -44,15 +44,31 @@ pub fn may_call(agent: &Agent) -> bool {
     matches!(agent.state, State::Ready | State::NotReady { .. } | State::LoggedOut)
 }
 
+/// The one call, where the agent's phone holds it: a second may be placed beside it.
+pub fn held(agent: &Agent) -> Option<CallId> {
+    match &agent.state {
+        State::Held { call, .. } => Some(*call),
+        State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Consulting { .. }
+        | State::Acw { .. } => None,
+    }
+}
+
 /// Where an agent without a call is.
 fn rest(agent: &Agent) -> Option<Rest> {
     match &agent.state {
         State::LoggedOut => Some(Rest::LoggedOut),
         State::NotReady { reason } => Some(Rest::NotReady { reason: reason.clone() }),
         State::Ready => Some(Rest::Ready),
-        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } | State::Acw { .. } => {
-            None
-        }
+        State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Consulting { .. }
+        | State::Acw { .. } => None,
     }
 }
 
@@ -193,6 +209,7 @@ pub fn on_missed(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId, reason: &s
         | State::Ready
         | State::Talking { .. }
         | State::Held { .. }
+        | State::Consulting { .. }
         | State::Acw { .. } => None,
     });
     if let Some(pending) = reserved {
@@ -232,6 +249,7 @@ pub fn on_connected(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
         | State::Ready
         | State::Talking { .. }
         | State::Held { .. }
+        | State::Consulting { .. }
         | State::Acw { .. } => None,
     });
     if let Some(back) = back {
@@ -239,10 +257,43 @@ pub fn on_connected(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
     }
 }
 
-/// The agent's phone places a call.
+/// The agent's phone places a call; where it holds one, beside that.
 pub fn on_originated(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
-    if let Some(back) = draft.agent(id).and_then(rest) {
-        enter(draft, id, State::Talking { call, back });
+    let next = draft.agent(id).and_then(|agent| match &agent.state {
+        State::Held { call: first, back } => {
+            Some(State::Consulting { call: *first, second: call, back: back.clone() })
+        }
+        State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Consulting { .. }
+        | State::Acw { .. } => rest(agent).map(|back| State::Talking { call, back }),
+    });
+    if let Some(next) = next {
+        enter(draft, id, next);
+    }
+}
+
+/// The conversation goes on in another call.
+pub fn on_moved(draft: &mut Draft<'_>, id: &AgentId, from: CallId, to: CallId) {
+    let Some(agent) = draft.agent_mut(id) else { return };
+    match &mut agent.state {
+        State::Talking { call, .. } | State::Held { call, .. } | State::Consulting { call, .. }
+            if *call == from =>
+        {
+            *call = to;
+        }
+        State::Consulting { second, .. } if *second == from => *second = to,
+        State::LoggedOut
+        | State::NotReady { .. }
+        | State::Ready
+        | State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Consulting { .. }
+        | State::Acw { .. } => {}
     }
 }
 
@@ -269,8 +320,20 @@ pub fn on_call_over(draft: &mut Draft<'_>, id: &AgentId, call: CallId) {
         State::Talking { call: of, back } | State::Held { call: of, back } if *of == call => {
             back.clone()
         }
+        State::Consulting { call: first, second, back } if *first == call || *second == call => {
+            let (left, back) = (if *first == call { *second } else { *first }, back.clone());
+            let held = draft.call(&left).is_some_and(|call| call.is_held_by(id));
+            let next = if held {
+                State::Held { call: left, back }
+            } else {
+                State::Talking { call: left, back }
+            };
+            enter(draft, id, next);
+            return;
+        }
         State::Talking { .. }
         | State::Held { .. }
+        | State::Consulting { .. }
         | State::LoggedOut
         | State::NotReady { .. }
         | State::Ready
@@ -301,7 +364,8 @@ pub fn on_acw_over(draft: &mut Draft<'_>, id: &AgentId, since_index: u64) -> Res
         | State::Ready
         | State::Reserved { .. }
         | State::Talking { .. }
-        | State::Held { .. } => Err(illegal(agent, "end of after-call work")),
+        | State::Held { .. }
+        | State::Consulting { .. } => Err(illegal(agent, "end of after-call work")),
     }
 }
 
@@ -338,7 +402,10 @@ pub fn on_requested(
         RequestedState::LoggedOut => Rest::LoggedOut,
     };
     match agent.state.clone() {
-        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } => {
+        State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Consulting { .. } => {
             if let Some(agent) = draft.agent_mut(id) {
                 agent.pending = Some(rest);
             }
@@ -358,7 +425,10 @@ pub fn on_quarantined(draft: &mut Draft<'_>, id: &AgentId, reason: &str) {
     let rest_state = Rest::NotReady { reason: reason.to_owned() };
     match agent.state {
         State::Ready | State::Acw { .. } => enter(draft, id, rest_state.into()),
-        State::Reserved { .. } | State::Talking { .. } | State::Held { .. } => {
+        State::Reserved { .. }
+        | State::Talking { .. }
+        | State::Held { .. }
+        | State::Consulting { .. } => {
             if let Some(agent) = draft.agent_mut(id) {
                 agent.pending = Some(rest_state);
             }

@@ -22,6 +22,8 @@ pub struct Agent {
 /// ```text
 /// LoggedOut ──first registration──▶ Ready ⇄ NotReady(reason)
 /// Ready ──offer──▶ Reserved ──answered──▶ Talking ⇄ Held ──last leg ended──▶ Acw ──▶ Ready
+///                                            ▲       ⇅ second call placed, one of them over
+///                                            └── Consulting
 ///   ▲                 │ ring out, rejected, phone lost ──▶ NotReady(missed, rejected, station_lost)
 ///   └──caller gone────┘ same since
 /// ```
@@ -46,6 +48,13 @@ pub enum State {
     /// The agent's phone holds the call.
     Held {
         call: CallId,
+        back: Rest,
+    },
+    /// The phone held `call` when it placed `second`, to ask a colleague before it sends the caller
+    /// on. Which of them it holds by now is their legs' to say.
+    Consulting {
+        call: CallId,
+        second: CallId,
         back: Rest,
     },
     /// After-call work.
@@ -93,9 +102,28 @@ impl Agent {
         match &self.state {
             State::Reserved { call, .. }
             | State::Talking { call, .. }
-            | State::Held { call, .. } => Some(*call),
+            | State::Held { call, .. }
+            | State::Consulting { call, .. } => Some(*call),
             State::LoggedOut | State::NotReady { .. } | State::Ready | State::Acw { .. } => None,
         }
+    }
+
+    /// The call that the agent has placed beside the first.
+    pub fn second(&self) -> Option<CallId> {
+        match &self.state {
+            State::Consulting { second, .. } => Some(*second),
+            State::LoggedOut
+            | State::NotReady { .. }
+            | State::Ready
+            | State::Reserved { .. }
+            | State::Talking { .. }
+            | State::Held { .. }
+            | State::Acw { .. } => None,
+        }
+    }
+
+    pub fn is_in(&self, call: CallId) -> bool {
+        self.call() == Some(call) || self.second() == Some(call)
     }
 
     /// May the queue offer a call to this agent?
@@ -110,7 +138,7 @@ impl Agent {
             State::NotReady { .. } => "not_ready",
             State::Ready => "ready",
             State::Reserved { .. } => "reserved",
-            State::Talking { .. } => "talking",
+            State::Talking { .. } | State::Consulting { .. } => "talking",
             State::Held { .. } => "held",
             State::Acw { .. } => "acw",
         }

@@ -257,6 +257,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
             channel: outward.channel.clone(),
             peer: outward.peer,
         }),
+        joined: None,
     };
     draft.writes.cdrs.push(cdr);
 }

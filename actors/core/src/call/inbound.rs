@@ -106,11 +106,10 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         | Destination::Extension(_)
         | Destination::Flow(_) => takes(draft, &destination)?,
     }
-    if let Caller::Agent(id) = &caller
-        && !draft.agent(id).is_some_and(agent::may_call)
-    {
-        return Err(Refusal(403, Disposition::Rejected));
-    }
+    let held = match &caller {
+        Caller::Agent(id) => may_place(draft, id)?,
+        Caller::Trunk(_) => None,
+    };
     let agreed = agree(invite.offer.as_ref())?;
     let leg = LegId(draft.rng.next());
     let protection = match &invite.offer {
@@ -126,6 +125,9 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         Caller::Agent(_) => None,
     };
     let gateway = invite.transaction.gateway.clone();
+    // The second call of an agent has its media where the first has it: they may be joined.
+    let first = held.and_then(|held| draft.call(&held));
+    let gateway = first.map_or(gateway, |first| first.gateway.clone());
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let mut leg = caller_leg(draft, invite, leg, agreed, port);
     leg.media.protection = protection;
@@ -148,6 +150,18 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     draft.respond(EntityId::Call(id), &invite.transaction, trying);
     go_to(draft, id, destination);
     Ok(())
+}
+
+/// May the agent's phone place a call? The call that it holds meanwhile.
+fn may_place(draft: &Draft<'_>, id: &AgentId) -> Result<Option<CallId>, Refusal> {
+    let agent = draft.agent(id).ok_or(Refusal(403, Disposition::Rejected))?;
+    if agent::may_call(agent) {
+        return Ok(None);
+    }
+    let held = agent::held(agent).filter(|held| {
+        draft.call(held).is_some_and(|call| matches!(call.state, State::Connected { .. }))
+    });
+    held.map(Some).ok_or(Refusal(403, Disposition::Rejected))
 }
 
 /// The caller goes where the number leads; it was asked whether there is room.
@@ -423,6 +437,7 @@ fn refuse(draft: &mut Draft<'_>, id: CallId, invite: &Inbound, status: u16, how:
         asserted: identity.asserted,
         diverted_from: identity.diverted_from,
         outward: None,
+        joined: None,
     });
 }
 

@@ -7,6 +7,7 @@ pub mod reliable;
 pub mod session_timer;
 pub mod state;
 
+pub(crate) mod attended;
 pub(crate) mod connect;
 pub(crate) mod consult;
 pub(crate) mod credentials;
@@ -23,6 +24,7 @@ pub(crate) mod reason;
 pub(crate) mod recording;
 pub(crate) mod redirect;
 pub mod refused;
+pub(crate) mod replaces;
 pub(crate) mod transfer;
 
 #[cfg(test)]

@@ -6,15 +6,15 @@
 use tandem_sip::Response;
 use tandem_sip::reason::Q850;
 
-use super::ending;
 use super::state::Call;
+use super::{attended, ending};
 use crate::draft::Draft;
 use crate::ids::CallId;
 
 /// What stands for a record's cause.
 pub fn of_cause(cause: &str) -> Option<Q850> {
     match cause {
-        ending::NORMAL => Some(Q850::NORMAL),
+        ending::NORMAL | attended::TRANSFERRED => Some(Q850::NORMAL),
         ending::NO_ACK | ending::SESSION_EXPIRED => Some(Q850::TIMER_EXPIRED),
         ending::TOO_LONG => Some(Q850::NORMAL),
         ending::RTP_SILENCE => Some(Q850::TEMPORARY_FAILURE),

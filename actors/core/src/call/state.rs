@@ -245,6 +245,13 @@ impl Call {
         self.legs.iter().find(|leg| leg.is_caller())
     }
 
+    /// Whether the agent's phone holds the call.
+    pub fn is_held_by(&self, agent: &AgentId) -> bool {
+        let calls = self.calling_agent.as_ref() == Some(agent);
+        let of_agent = |leg: &&Leg| leg.agent() == Some(agent) || leg.is_caller() && calls;
+        self.legs.iter().filter(of_agent).any(|leg| leg.held && leg.is_up())
+    }
+
     /// The leg of the colleague who is asked.
     pub fn consulted(&self) -> Option<&Leg> {
         match self.state {

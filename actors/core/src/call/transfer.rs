@@ -15,8 +15,9 @@ use tandem_sip::{Method, NameAddr, Request, Scheme};
 
 use super::inbound::{self, Destination, Refusal};
 use super::leg::{Leg, Refer, State as LegState};
+use super::replaces::{self, Replaces};
 use super::state::{Call, Outcome, State, Transfer};
-use super::{ending, media};
+use super::{attended, ending, media};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::command::Inbound;
@@ -35,7 +36,7 @@ const OVER: &str = "terminated;reason=noresource";
 pub fn on_refer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound) {
     let request = &inbound.request;
     let asked = refer_to(request).and_then(|to| Ok((may_refer(draft, id, leg_id)?, to)));
-    let (by, to) = match asked {
+    let (by, (to, replaces)) = match asked {
         Ok(asked) => asked,
         Err(status) => {
             let refusal = request.respond(status, None, None);
@@ -62,8 +63,13 @@ pub fn on_refer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbo
         }
         notify(draft, id, leg_id, 100);
     }
-    let destination = resolve(draft, &to);
-    begin(draft, id, leg_id, by, to, destination);
+    match replaces {
+        Some(replaces) => attended::begin(draft, id, leg_id, by, to, &replaces),
+        None => {
+            let destination = resolve(draft, &to);
+            begin(draft, id, leg_id, by, to, destination);
+        }
+    }
 }
 
 /// Over the API: what can't be done is said at once, and the call stays as it is.
@@ -104,8 +110,9 @@ pub fn resolve(draft: &Draft<'_>, to: &str) -> Result<Destination, Refusal> {
     Ok(destination)
 }
 
-/// The number that the one Refer-To names (RFC 3515 §2.1).
-fn refer_to(request: &Request) -> Result<String, u16> {
+/// The number that the one Refer-To names (RFC 3515 §2.1), and the dialog that the call to it shall
+/// replace.
+fn refer_to(request: &Request) -> Result<(String, Option<Replaces>), u16> {
     let is_refer_to = |name: &str| ["refer-to", "r"].iter().any(|n| name.eq_ignore_ascii_case(n));
     let mut named = request.headers.other.iter().filter(|header| is_refer_to(&header.name));
     let (Some(header), None) = (named.next(), named.next()) else { return Err(400) };
@@ -114,19 +121,16 @@ fn refer_to(request: &Request) -> Result<String, u16> {
     }
     let target: NameAddr = header.value.parse().map_err(|_| 400_u16)?;
     let uri = target.uri;
-    let replaces = |headers: &String| headers.to_ascii_lowercase().contains("replaces=");
-    if uri.headers.as_ref().is_some_and(replaces) {
-        // An attended transfer; taken for a blind one it would ring somebody who talks.
-        return Err(501);
-    }
+    let replaces = replaces::of_uri(&uri)?;
     if uri.param("method").is_some_and(|method| !method.eq_ignore_ascii_case("INVITE")) {
         return Err(603);
     }
-    match uri.scheme {
-        Scheme::Sip | Scheme::Sips => Ok(uri.user.unwrap_or_default()),
-        Scheme::Tel => Ok(uri.host.split(';').next().unwrap_or_default().to_owned()),
-        Scheme::Other(_) => Err(603),
-    }
+    let number = match uri.scheme {
+        Scheme::Sip | Scheme::Sips => uri.user.unwrap_or_default(),
+        Scheme::Tel => uri.host.split(';').next().unwrap_or_default().to_owned(),
+        Scheme::Other(_) => return Err(603),
+    };
+    Ok((number, replaces))
 }
 
 /// A comma outside of quotes and brackets parts two values (RFC 3261 §7.3.1).

@@ -49,6 +49,15 @@ pub fn on_answered(draft: &mut Draft<'_>, id: &ChannelId, call: CallId) {
     }
 }
 
+/// Its leg goes on in another call.
+pub fn on_moved(draft: &mut Draft<'_>, id: &ChannelId, to: CallId) {
+    let Some(channel) = draft.channel_mut(id) else { return };
+    match &mut channel.state {
+        State::SeizedIn { call } | State::SeizedOut { call } | State::Active { call } => *call = to,
+        State::Guard { .. } => {}
+    }
+}
+
 pub fn release(draft: &mut Draft<'_>, id: &ChannelId) {
     let guard_ms = draft
         .config()

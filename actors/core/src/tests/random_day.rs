@@ -47,6 +47,10 @@ enum Act {
     Consult(usize, u16),
     Complete(usize),
     CancelConsult(usize),
+    /// The agent's phone has its two calls joined.
+    Join(usize),
+    /// The phone of the call's agent holds it and calls another.
+    Second(usize, u16),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -71,6 +75,8 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, to)| Act::Consult(at, to)),
         2 => any::<usize>().prop_map(Act::Complete),
         1 => any::<usize>().prop_map(Act::CancelConsult),
+        3 => any::<usize>().prop_map(Act::Join),
+        3 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, to)| Act::Second(at, to)),
         4 => any::<usize>().prop_map(Act::Ack),
         8 => (any::<usize>(), status).prop_map(|(at, status)| Act::Answer(at, status)),
         3 => any::<usize>().prop_map(Act::Bye),
@@ -326,6 +332,41 @@ fn play(acts: &[Act]) -> Shard {
                 }
                 None => Vec::new(),
             },
+            Act::Second(at, to) => {
+                let held = pick(*at).and_then(|id| {
+                    let call = shard.call(id);
+                    let agent = call.agent.clone()?;
+                    let leg = call.legs.iter().position(|leg| leg.agent() == Some(&agent))?;
+                    Some((id, leg, agent.0.parse::<u16>().ok()?))
+                });
+                match held {
+                    Some((call, leg, agent)) => {
+                        shard.hold(call, leg, 2 + turn as u32, true);
+                        invited += 1;
+                        shard.invite_from(&format!("c{turn}"), &to.to_string(), phone(agent)).1
+                    }
+                    None => Vec::new(),
+                }
+            }
+            Act::Join(at) => {
+                let second = pick(*at).and_then(|id| {
+                    let call = shard.call(id);
+                    let agent = shard.leader.agents.get(call.agent.as_ref()?)?;
+                    let second = shard.call(agent.second()?).caller()?;
+                    let leg = call.legs.iter().position(|leg| leg.agent() == Some(&agent.id))?;
+                    let (of, tag) = (&second.invite.headers.call_id, &second.local_tag);
+                    let replaces = format!("{of}%3Bto-tag%3D{tag}%3Bfrom-tag%3Dpeer");
+                    Some((id, leg, format!("1002@x?Replaces={replaces}")))
+                });
+                match second {
+                    Some((call, leg, to)) => {
+                        let mut refer = shard.of_peer(call, leg, Method::Refer, 2 + turn as u32);
+                        refer.headers.push_other("Refer-To", &format!("<sip:{to}>"));
+                        shard.in_dialog(refer, None)
+                    }
+                    None => Vec::new(),
+                }
+            }
             Act::PeersAnswer => {
                 let pending = std::mem::take(&mut pending);
                 shard.peers_answer(&pending)

@@ -35,6 +35,7 @@ impl Encode for Cdr {
         to.some_text(27, self.asserted.as_deref());
         to.some_text(28, self.diverted_from.as_deref());
         to.some_message(60, self.outward.as_ref());
+        to.some_fixed(70, self.joined.map(|call| call.0));
     }
 }
 
@@ -83,6 +84,7 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         asserted: cdr.asserted,
         diverted_from: cdr.diverted_from,
         outward: cdr.outward.map(cdr_outward_from).transpose()?,
+        joined: cdr.joined.map(CallId),
     })
 }
 

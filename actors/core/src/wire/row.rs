@@ -389,7 +389,8 @@ impl TryFrom<proto::Rest> for Rest {
 impl Encode for Agent {
     fn encode(&self, to: &mut Writer) {
         to.text(1, &self.id.0);
-        to.text(2, self.state_name());
+        let consulting = matches!(self.state, AgentState::Consulting { .. });
+        to.text(2, if consulting { CONSULTING } else { self.state_name() });
         match &self.state {
             AgentState::LoggedOut | AgentState::Ready => {}
             AgentState::NotReady { reason } => to.text(3, reason),
@@ -399,7 +400,9 @@ impl Encode for Agent {
                 to.message(6, back);
                 to.uint(7, back_since.0);
             }
-            AgentState::Talking { call, back } | AgentState::Held { call, back } => {
+            AgentState::Talking { call, back }
+            | AgentState::Held { call, back }
+            | AgentState::Consulting { call, back, .. } => {
                 to.fixed(4, call.0);
                 to.message(6, back);
             }
@@ -412,8 +415,12 @@ impl Encode for Agent {
         to.uint(10, self.since_index);
         to.some_message(11, self.registration.as_ref());
         to.some_message(12, self.pending.as_ref());
+        to.fixed(70, self.second().map_or(0, |call| call.0));
     }
 }
+
+/// As the row has it; the API shows that the agent talks.
+const CONSULTING: &str = "consulting";
 
 impl Encode for Registration {
     fn encode(&self, to: &mut Writer) {
@@ -444,6 +451,11 @@ impl TryFrom<proto::Agent> for Agent {
             },
             "talking" => AgentState::Talking { call, back: need(back, "agent.back")? },
             "held" => AgentState::Held { call, back: need(back, "agent.back")? },
+            CONSULTING => AgentState::Consulting {
+                call,
+                second: CallId(agent.second),
+                back: need(back, "agent.back")?,
+            },
             "acw" => {
                 AgentState::Acw { until: Millis(agent.until), next: need(back, "agent.back")? }
             }

@@ -9,10 +9,11 @@ use super::indices::{EffectName, Effects, name};
 use super::{Meta, Rejection, Reply, World};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
+use crate::changes::Changes;
 use crate::command::{Command, Envelope};
 use crate::draft::{Ports, Writes};
 use crate::effect::{Body, Effect, EffectId};
-use crate::ids::EntityId;
+use crate::ids::{CallId, EntityId, LegId};
 use crate::rows::{self, RowChange};
 
 impl World {
@@ -82,11 +83,12 @@ impl World {
     fn keep(&mut self, writes: Writes, rows: &mut Vec<RowChange>) -> Vec<EntityId> {
         let (mut touched, mut settled) = (Vec::new(), Vec::new());
         let config = self.config.as_ref();
+        let moved = moved_legs(&writes.calls, &self.calls);
         for (id, call) in writes.calls {
             rows.push(rows::call(id, call.as_ref()));
             let old = put(&mut self.calls, id, call);
             let new = self.calls.get(&id);
-            keep_invites(old.as_ref(), new, rows);
+            keep_invites(old.as_ref(), new, &moved, rows);
             self.indices.change_call(old.as_ref(), new, config);
             settled.extend(old.iter().flat_map(|old| self.indices.effects.settled(old, new)));
             touched.push(EntityId::Call(id));
@@ -171,8 +173,29 @@ impl World {
     }
 }
 
-/// INVITEs come and go with their legs; one that was refused may be tried once more.
-fn keep_invites(old: Option<&Call>, new: Option<&Call>, rows: &mut Vec<RowChange>) {
+/// Legs that one call has lost to another in this entry.
+fn moved_legs(
+    written: &Changes<CallId, Option<Call>>,
+    known: &BTreeMap<CallId, Call>,
+) -> Vec<LegId> {
+    let calls = || written.iter().filter_map(|(_, call)| call.as_ref());
+    let here = |call: &Call, leg: LegId| known.get(&call.id).is_some_and(|c| c.leg(leg).is_some());
+    let new = calls()
+        .flat_map(|call| call.legs.iter().map(|leg| leg.id).filter(move |leg| !here(call, *leg)));
+    let lost = |leg: &LegId| {
+        written.iter().any(|(id, _)| known.get(id).is_some_and(|call| call.leg(*leg).is_some()))
+    };
+    new.filter(lost).collect()
+}
+
+/// INVITEs come and go with their legs, and stay with those that move; one that was refused may be
+/// tried once more.
+fn keep_invites(
+    old: Option<&Call>,
+    new: Option<&Call>,
+    moved: &[LegId],
+    rows: &mut Vec<RowChange>,
+) {
     fn legs(call: Option<&Call>) -> &[Leg] {
         call.map_or(&[], |call| &call.legs)
     }
@@ -183,7 +206,8 @@ fn keep_invites(old: Option<&Call>, new: Option<&Call>, rows: &mut Vec<RowChange
         before.is_some_and(|before| before.invite_branch() == leg.invite_branch())
     };
     rows.extend(legs(new).iter().filter(|leg| !is_same(leg)).map(rows::invite));
-    rows.extend(legs(old).iter().filter(|leg| !is_in(new, leg)).map(|leg| rows::no_invite(leg.id)));
+    let gone = |leg: &&Leg| !is_in(new, leg) && !moved.contains(&leg.id);
+    rows.extend(legs(old).iter().filter(gone).map(|leg| rows::no_invite(leg.id)));
 }
 
 impl Effects {

@@ -175,11 +175,13 @@ impl Indices {
         self.change_deadlines(before, after);
         for leg in legs(old) {
             let now = new.and_then(|call| call.leg(leg.id));
+            // A leg that has moved to another call stays where that has put it.
+            let place = old.map(|call| (call.id, leg.id));
             if now.is_none() {
-                self.dialogs.remove(&leg.local_tag);
+                forget(&mut self.dialogs, &leg.local_tag, place);
                 match &leg.transaction {
-                    Some(transaction) => drop(self.transactions.remove(transaction)),
-                    None => drop(self.branches.remove(leg.invite_branch())),
+                    Some(transaction) => forget(&mut self.transactions, transaction, place),
+                    None => forget(&mut self.branches, leg.invite_branch(), place),
                 }
             } else if now.is_some_and(|now| now.invite_branch() != leg.invite_branch()) {
                 // It was tried once more, in another transaction.
@@ -187,7 +189,7 @@ impl Indices {
             }
             for branch in leg.branches() {
                 if now.is_none_or(|now| !now.branches().any(|still| still == branch)) {
-                    self.branches.remove(branch);
+                    forget(&mut self.branches, branch, place);
                 }
             }
         }
@@ -294,6 +296,17 @@ impl Indices {
 
 type Due = (Millis, Deadline);
 
+/// Where it is of this place still.
+fn forget<K, Q>(places: &mut BTreeMap<K, Place>, key: &Q, of: Option<Place>)
+where
+    K: Ord + std::borrow::Borrow<Q>,
+    Q: Ord + ?Sized,
+{
+    if places.get(key).copied() == of {
+        places.remove(key);
+    }
+}
+
 fn legs(call: Option<&Call>) -> &[Leg] {
     call.map_or(&[], |call| &call.legs)
 }
@@ -334,7 +347,8 @@ fn agent_deadlines(agent: Option<&Agent>) -> impl Iterator<Item = Due> + Clone +
             | AgentState::Ready
             | AgentState::Reserved { .. }
             | AgentState::Talking { .. }
-            | AgentState::Held { .. } => None,
+            | AgentState::Held { .. }
+            | AgentState::Consulting { .. } => None,
         };
         let id = || agent.id.clone();
         let acw = acw.map(|(at, since_index)| (at, Deadline::AcwOver { agent: id(), since_index }));

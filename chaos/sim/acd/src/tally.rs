@@ -226,7 +226,9 @@ impl Tally {
     fn on_agent(&mut self, at: Millis, agent: u16, state: &AgentState) {
         let is_in = match state {
             AgentState::Reserved { .. } => [1, 0, 0],
-            AgentState::Talking { .. } | AgentState::Held { .. } => [0, 1, 0],
+            AgentState::Talking { .. }
+            | AgentState::Held { .. }
+            | AgentState::Consulting { .. } => [0, 1, 0],
             AgentState::Acw { .. } => [0, 0, 1],
             AgentState::LoggedOut | AgentState::NotReady { .. } | AgentState::Ready => [0, 0, 0],
         };

@@ -24,7 +24,7 @@ pub const STATES: [&str; 15] = [
     "outward",
 ];
 
-pub const MARKS: [&str; 29] = [
+pub const MARKS: [&str; 31] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -54,6 +54,8 @@ pub const MARKS: [&str; 29] = [
     "a silent carrier is left alone",
     "a carrier is left alone as it asks",
     "no trunk takes a call",
+    "an agent has two calls",
+    "two calls are joined",
 ];
 
 #[derive(Clone, Debug, Default)]

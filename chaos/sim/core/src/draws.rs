@@ -41,6 +41,7 @@ pub enum For {
     Transfer,
     Pause,
     Consult,
+    Second,
 }
 
 #[derive(Debug)]

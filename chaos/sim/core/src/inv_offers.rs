@@ -39,7 +39,10 @@ impl Offers {
             }
             let ready = match &before.state {
                 State::Ready => before.registration.is_some() || registers(step, id),
-                State::Reserved { .. } | State::Talking { .. } | State::Held { .. } => {
+                State::Reserved { .. }
+                | State::Talking { .. }
+                | State::Held { .. }
+                | State::Consulting { .. } => {
                     // It was over in the same entry.
                     !matches!(before.pending, Some(ref rest) if *rest != tandem_core::agent::state::Rest::Ready)
                 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use tandem_core::call::state::{Call, Outcome, Transfer};
+use tandem_core::cdr::Cdr;
 use tandem_core::ids::{CallId, EntityId};
 use tandem_core::rows::CDRS;
 
@@ -16,6 +17,22 @@ pub struct Transfers {
     known: BTreeMap<CallId, Vec<Transfer>>,
 }
 
+/// What was said in the second call goes on with the caller of the first, at once.
+fn goes_on(step: &Step<'_>, cdr: &Cdr, into: CallId) -> Checked {
+    let Some(call) = step.world.calls.get(&into).filter(|call| call.is_live()) else {
+        return Err(format!("call {} is joined to call {into}, which is over", cdr.call));
+    };
+    let went_over = call
+        .transfers
+        .last()
+        .is_some_and(|last| last.attended && last.outcome == Outcome::WentOver);
+    hold!(went_over, "call {} is joined to call {into}, which does not know it", cdr.call);
+    hold!(call.agent == cdr.agent, "call {into} has another agent than call {}", cdr.call);
+    let heard = call.legs.iter().filter(|leg| leg.agent() == cdr.agent.as_ref() && leg.is_up());
+    hold!(heard.count() == 1, "the agent of call {} is not in call {into}", cdr.call);
+    Ok(())
+}
+
 fn is_pending(transfer: &Transfer) -> bool {
     matches!(transfer.outcome, Outcome::Pending { .. })
 }
@@ -23,6 +40,11 @@ fn is_pending(transfer: &Transfer) -> bool {
 impl Transfers {
     pub fn after(&mut self, step: &Step<'_>, coverage: &mut Coverage) -> Checked {
         for entity in &step.applied.touched {
+            if let EntityId::Agent(id) = entity
+                && step.world.agents.get(id).is_some_and(|agent| agent.second().is_some())
+            {
+                coverage.mark("an agent has two calls");
+            }
             let EntityId::Call(id) = entity else { continue };
             match step.world.calls.get(id) {
                 Some(call) => self.call(call, coverage)?,
@@ -33,6 +55,10 @@ impl Transfers {
             let Some(cdr) = crate::inv_records::decoded(row) else { continue };
             let open = cdr.transfers.iter().any(is_pending);
             hold!(!open, "call {} is recorded with a transfer that has no end", cdr.call);
+            if let Some(into) = cdr.joined {
+                coverage.mark("two calls are joined");
+                goes_on(step, &cdr, into)?;
+            }
         }
         Ok(())
     }

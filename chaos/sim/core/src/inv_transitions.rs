@@ -37,7 +37,8 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("call", "connected", &["ended", "dialing", "queued", "in_flow", "consulting"]),
     ("call", "consulting", &["connected", "dialing", "ended"]),
     ("call", "ended", &[GONE]),
-    ("leg", NONE, &["trying", "answered", "calling"]),
+    // One that moves from another call is up.
+    ("leg", NONE, &["trying", "answered", "calling", "active"]),
     ("leg", "trying", &["answered", GONE]),
     ("leg", "answered", &["active", "releasing", GONE]),
     ("leg", "active", &["releasing", GONE]),

@@ -101,6 +101,8 @@ plants! {
         "what a carrier's switch said of when it may be asked again is not kept",
     IgnorePace "ignore-the-pace"
         "a trunk outward gets calls as fast as they come",
+    ForgetJoined "forget-the-joined"
+        "a colleague to whom a caller was joined is taken for one of the second call still",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

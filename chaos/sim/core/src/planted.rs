@@ -118,6 +118,11 @@ pub fn decide(
             keep_colleague(&mut writes, world);
             Ok(writes)
         }
+        Some(Plant::ForgetJoined) => {
+            let mut writes = world.handle(meta, envelope)?;
+            forget_joined(&mut writes);
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))
@@ -215,6 +220,7 @@ fn record_of(call: &Call, now: Millis) -> Cdr {
         asserted: call.asserted.clone(),
         diverted_from: call.diverted_from.clone(),
         outward: None,
+        joined: None,
     }
 }
 
@@ -305,6 +311,21 @@ fn keep_colleague(writes: &mut Writes, world: &World) {
         }
     }
     unsend(writes, &kept);
+}
+
+fn forget_joined(writes: &mut Writes) {
+    for cdr in &writes.cdrs {
+        let Some(into) = cdr.joined else { continue };
+        let joined = writes.agents.iter_mut().filter(|(id, _)| Some(*id) == cdr.agent.as_ref());
+        for agent in joined.filter_map(|(_, agent)| agent.as_mut()) {
+            if let AgentState::Talking { call, .. } | AgentState::Held { call, .. } =
+                &mut agent.state
+                && *call == into
+            {
+                *call = cdr.call;
+            }
+        }
+    }
 }
 
 fn unsend(writes: &mut Writes, branches: &[String]) {

@@ -86,11 +86,17 @@ impl Agent {
         &mut self,
         call_id: &str,
         to: &str,
+        replaces: Option<String>,
         done: oneshot::Sender<Result<u16>>,
     ) {
         let via = self.via();
         let contact = bare(self.own_uri());
-        let target = bare(self.server_uri(Some(to)));
+        let mut target = bare(self.server_uri(Some(to)));
+        // Escaped as RFC 3261 §25.1 has it for a URI's headers.
+        target.uri.headers = replaces.map(|value| {
+            let value = value.replace('@', "%40").replace(';', "%3B").replace('=', "%3D");
+            format!("Replaces={value}")
+        });
         let request = {
             let mut calls = self.shared.calls.lock();
             let dialog = calls.get_mut(call_id).and_then(|call| call.dialog.as_mut());
@@ -101,14 +107,48 @@ impl Agent {
             return;
         };
         request.headers.push_other("Refer-To", &target.to_string());
+        self.ask_within(&request, done).await;
+    }
+
+    /// Sends a request; gives its status to whoever waits.
+    async fn ask_within(&mut self, request: &Request, done: oneshot::Sender<Result<u16>>) {
         let server = self.options.server;
-        let (bytes, answered) = self.exchanges.begin(Instant::now(), &request, server);
+        let (bytes, answered) = self.exchanges.begin(Instant::now(), request, server);
         self.send(&bytes, server).await;
         tokio::spawn(async move {
             let status = answered.await.ok().flatten().map(|response| response.status);
             // Nobody may be waiting any more; that is the waiter's business.
-            let _ = done.send(status.context("REFER was never answered"));
+            let _ = done.send(status.context("a request within a call was never answered"));
         });
+    }
+
+    /// Holds, or takes the call back, by an UPDATE, for that needs no ACK (RFC 3311).
+    pub(super) async fn send_hold(
+        &mut self,
+        call_id: &str,
+        held: bool,
+        done: oneshot::Sender<Result<u16>>,
+    ) {
+        let via = self.via();
+        let contact = bare(self.own_uri());
+        let request = {
+            let mut calls = self.shared.calls.lock();
+            let call = calls.get_mut(call_id);
+            call.and_then(|call| {
+                let mut audio = self.audio(call.media.as_ref()?);
+                let update = call.dialog.as_mut()?.request(Method::Update, via, Some(contact));
+                audio.direction = if held { Direction::SendOnly } else { Direction::SendRecv };
+                audio.session_version = u64::from(update.headers.cseq.number);
+                Some((update, audio))
+            })
+        };
+        let Some((mut request, audio)) = request else {
+            let _ = done.send(Err(anyhow::anyhow!("no such answered call")));
+            return;
+        };
+        request.headers.content_type = Some("application/sdp".into());
+        request.body = audio.compose();
+        self.ask_within(&request, done).await;
     }
 
     pub(super) async fn send_cancel(&mut self, call_id: &str) {

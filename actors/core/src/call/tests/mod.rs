@@ -1,5 +1,6 @@
 //! Each transition of a call and its legs, and those that must not be: a file for each machine.
 
+mod attended;
 mod codecs;
 mod connect;
 mod consult;

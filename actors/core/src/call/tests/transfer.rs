@@ -181,7 +181,7 @@ fn refer_that_can_not_be_right_is_refused_and_the_call_stays() {
         (&["<sip:1002@x>", "<sip:4001@x>"], "400"),
         (&["<sip:1002@x>, <sip:4001@x>"], "400"),
         (&["<<<"], "400"),
-        (&["<sip:1002@x?Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2>"], "501"),
+        (&["<sip:1002@x?Replaces=a%3Bto-tag%3D1>"], "400"),
         (&["<sip:1002@x;method=BYE>"], "603"),
         (&["<mailto:1002@x>"], "603"),
     ];

@@ -276,6 +276,8 @@ pub fn agent() -> impl Strategy<Value = Agent> {
         reserved,
         (call_id(), rest()).prop_map(|(call, back)| AgentState::Talking { call, back }),
         (call_id(), rest()).prop_map(|(call, back)| AgentState::Held { call, back }),
+        (call_id(), call_id(), rest())
+            .prop_map(|(call, second, back)| { AgentState::Consulting { call, second, back } }),
         (millis(), rest()).prop_map(|(until, next)| AgentState::Acw { until, next }),
     ];
     let registration = (address(), carrier(), gateway_id(), millis(), any::<u64>()).prop_map(
@@ -397,6 +399,7 @@ pub fn cdr() -> impl Strategy<Value = Cdr> {
                 channel: out.channel,
                 peer: out.peer,
             }),
+            joined: (call.takeovers % 2 == 0).then_some(call.id),
         },
     )
 }

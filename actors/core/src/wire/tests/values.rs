@@ -874,6 +874,7 @@ pub fn agents() -> Cases<Agent> {
         ),
         ("talking", AgentState::Talking { call, back: Rest::LoggedOut }, Some(Rest::LoggedOut)),
         ("held", AgentState::Held { call, back: lunch() }, Some(Rest::Ready)),
+        ("consulting", AgentState::Consulting { call, second: CallId(2), back: Rest::Ready }, None),
         ("acw", AgentState::Acw { until: AT.after(1_000), next: lunch() }, None),
     ];
     let agent = |(name, state, pending)| {
@@ -983,6 +984,7 @@ pub fn cdrs() -> Cases<Cdr> {
         asserted: None,
         diverted_from: None,
         outward: None,
+        joined: None,
     };
     let answered = Cdr {
         channel: Some(channel_id()),
@@ -1013,9 +1015,15 @@ pub fn cdrs() -> Cases<Cdr> {
         }),
         ..answered.clone()
     };
+    let joined = Cdr {
+        cause: "transferred".into(),
+        joined: Some(CallId(2)),
+        ..bare(Disposition::Answered, Side::Caller)
+    };
     vec![
         ("answered", answered),
         ("out", out),
+        ("joined", joined),
         ("led", led),
         ("abandoned", bare(Disposition::Abandoned, Side::Caller)),
         ("no_answer", bare(Disposition::NoAnswer, Side::Callee)),

@@ -25,9 +25,14 @@ impl Simulation {
             plan::From::Agent(agent) => usize::from(agent),
             plan::From::Carrier { tcp } => self.new_carrier(planned, tcp, call.gateway),
         };
-        if !self.peers[p].alive || self.peers[p].is_busy() {
-            return;
+        if self.peers[p].alive && !self.peers[p].is_busy() {
+            self.dial(p, planned);
         }
+    }
+
+    /// The INVITE of a planned call; its line.
+    pub fn dial(&mut self, p: usize, planned: usize) -> usize {
+        let call = self.calls[planned].clone();
         let digits = digits(call.to);
         let vip = self.gateways[self.peers[p].home].vip;
         let peer = &mut self.peers[p];
@@ -81,6 +86,7 @@ impl Simulation {
         if let Some(after) = call.vanish_after {
             self.plan_step(p, l, after, Step::Vanish);
         }
+        l
     }
 
     fn send_cancel(&mut self, p: usize, l: usize) {
@@ -206,7 +212,14 @@ impl Simulation {
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Press(key) => self.press(p, l, key),
-            Step::Ring | Step::Answer | Step::Refuse(_) | Step::Refer(_) | Step::Register => {}
+            Step::Ring
+            | Step::Answer
+            | Step::Refuse(_)
+            | Step::Refer(_)
+            | Step::Ask(_)
+            | Step::Dial(_)
+            | Step::Join(_)
+            | Step::Register => {}
         }
     }
 

@@ -1,11 +1,13 @@
 //! The outside: carriers' callers and agents' phones. Each is a user agent on the machines of
 //! RFC 3261 §17 and dialogs of §12, and checks by itself what it is sent.
 //!
-//! [`line`] is one call of one user agent; [`caller`] places calls, [`phone`] takes them,
+//! [`line`] is one call of one user agent; [`caller`] places calls, [`phone`] takes them, [`attended`]
+//! is a phone that has two,
 //! [`dialog`] is what both do within a dialog, [`registration`] keeps a phone registered,
 //! [`endpoint`] is sockets and timers. [`switch`] is a carrier's
 //! switch, where calls of ours go out.
 
+pub mod attended;
 pub mod caller;
 pub mod dialog;
 pub mod endpoint;
@@ -42,6 +44,11 @@ pub enum Step {
     Press(char),
     /// Sends the caller on.
     Refer(To),
+    /// Holds the caller and calls a colleague.
+    Ask(To),
+    Dial(To),
+    /// The caller goes to whoever is on that line.
+    Join(usize),
     Register,
 }
 

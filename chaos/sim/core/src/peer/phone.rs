@@ -119,6 +119,9 @@ impl Simulation {
             }
             Step::HangUp => self.hang_up(p, l),
             Step::Refer(to) => self.refer(p, l, to),
+            Step::Ask(to) => self.ask_colleague(p, l, to),
+            Step::Dial(to) => self.dial_second(p, l, to),
+            Step::Join(second) => self.join(p, l, second),
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Ring
@@ -224,6 +227,14 @@ impl Simulation {
                 _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
             };
             self.plan_step(p, l, random.below(talk_ms), Step::Refer(to));
+        }
+        if random.percent(20) {
+            let to = match random.below(8) {
+                0 => To::Sales,
+                1 => To::Echo,
+                _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
+            };
+            self.plan_step(p, l, random.below(talk_ms), Step::Ask(to));
         }
     }
 }
