@@ -7,7 +7,8 @@ pub mod reliable;
 pub mod session_timer;
 pub mod state;
 
-pub(crate) mod connect;
+pub(crate) mod codecs;
+mod connect;
 pub(crate) mod consult;
 pub(crate) mod ending;
 pub(crate) mod glare;
