@@ -109,6 +109,7 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
         codec: leg.codec,
         payload: leg.payload,
         telephone_event: leg.telephone_event,
+        events_wide: leg.events_wide,
         ssrc: leg.ssrc,
         source: match &leg.source {
             Source::Silence => tandem_media::Source::Silence,

@@ -436,8 +436,9 @@ fn audio(port: u16) -> Audio {
     Audio {
         address: [192, 0, 2, 10].into(),
         port,
-        payloads: vec![Payload { number: 8, codec: Codec::Pcma }],
+        payloads: vec![Payload::new(8, Codec::Pcma)],
         telephone_event: Some(101),
+        telephone_event_wide: None,
         direction: Direction::SendRecv,
         ptime_ms: Some(20),
         session_id: 1,

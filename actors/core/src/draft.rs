@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::Codec;
 use tandem_sip::{Carrier, Millis, NameAddr, Param, Request, Response, Scheme, Uri, Via, host};
 
 use crate::agent::state::Agent;
@@ -25,16 +24,6 @@ use crate::queue::state::Queue;
 use crate::rng::Rng;
 use crate::trunk::state::Trunk;
 use crate::world::{Meta, World};
-
-/// The codecs of ours, in our order.
-pub const CODECS: [Codec; 3] = [Codec::Pcmu, Codec::Pcma, Codec::G722];
-
-/// What we offer a leg that shall talk with one of this codec: that one goes first, so that nothing
-/// between them is transcoded.
-pub fn codecs_beside(other: Option<Codec>) -> impl Iterator<Item = Codec> {
-    let first = other.filter(|codec| CODECS.contains(codec));
-    first.into_iter().chain(CODECS.into_iter().filter(move |codec| Some(*codec) != first))
-}
 
 /// What a UA of ours takes.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";

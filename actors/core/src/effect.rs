@@ -61,6 +61,8 @@ pub struct MediaLeg {
     /// RTP payload type as negotiated with this peer.
     pub payload: u8,
     pub telephone_event: Option<u8>,
+    /// Its events are counted at 48 kHz.
+    pub events_wide: bool,
     pub ssrc: u32,
     pub source: Source,
     /// Whose leg it is, for reports; none in a plan of before roles were told.

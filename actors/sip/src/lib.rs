@@ -38,7 +38,9 @@ pub mod proto {
 
 /// Audio descriptions (RFC 8866) and offer/answer (RFC 3264).
 pub mod sdp {
-    pub use crate::sdp_text::{Agreed, Error, TELEPHONE_EVENT, negotiate, negotiate_beside, offer};
+    pub use crate::sdp_text::{
+        Agreed, Error, TELEPHONE_EVENT, TELEPHONE_EVENT_WIDE, negotiate, negotiate_beside, offer,
+    };
     pub use crate::sdp_value::{Audio, Beside, Codec, Direction, Payload, Section};
 }
 

@@ -16,11 +16,15 @@ const CRYPTO_MAX: usize = 8;
 const WORD_BYTES_MAX: usize = 32;
 const AVP: &str = "RTP/AVP";
 const SAVP: &str = "RTP/SAVP";
+/// A longer `a=fmtp` is left out.
+const FMTP_BYTES_MAX: usize = 160;
 /// What our descriptions fit in without growing.
 const TEXT_BYTES_USUAL: usize = 320;
 const PTIME_MS_DEFAULT: u16 = 20;
 /// The dynamic payload type under which we offer `telephone-event`.
 pub const TELEPHONE_EVENT: u8 = 101;
+/// The same at the clock of Opus, wherever we offer that.
+pub const TELEPHONE_EVENT_WIDE: u8 = 110;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -46,7 +50,11 @@ pub struct Agreed {
     pub codec: Codec,
     /// The payload type that the peer named.
     pub payload: u8,
+    /// What the peer says of the codec.
+    pub fmtp: Option<String>,
     pub telephone_event: Option<u8>,
+    /// Its events are counted at 48 kHz.
+    pub events_wide: bool,
     /// Where the peer wants its RTP; none while it wants none.
     pub remote: Option<SocketAddr>,
     /// Ours, the mirror of the peer's.
@@ -64,8 +72,9 @@ impl Agreed {
         Audio {
             address,
             port,
-            payloads: vec![Payload { number: self.payload, codec: self.codec }],
-            telephone_event: self.telephone_event,
+            payloads: vec![Payload::new(self.payload, self.codec)],
+            telephone_event: self.telephone_event.filter(|_| !self.events_wide),
+            telephone_event_wide: self.telephone_event.filter(|_| self.events_wide),
             direction: self.direction,
             ptime_ms: Some(PTIME_MS_DEFAULT),
             session_id,
@@ -82,11 +91,9 @@ pub fn offer(address: IpAddr, port: u16, codecs: &[Codec], session_id: u64) -> A
     Audio {
         address,
         port,
-        payloads: codecs
-            .iter()
-            .map(|codec| Payload { number: codec.static_payload(), codec: *codec })
-            .collect(),
+        payloads: codecs.iter().map(|codec| Payload::new(codec.static_payload(), *codec)).collect(),
         telephone_event: Some(TELEPHONE_EVENT),
+        telephone_event_wide: codecs.contains(&Codec::Opus).then_some(TELEPHONE_EVENT_WIDE),
         direction: Direction::SendRecv,
         ptime_ms: Some(PTIME_MS_DEFAULT),
         session_id,
@@ -103,16 +110,58 @@ impl Codec {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
             Self::G722 => "G722",
+            Self::Opus => "opus",
+            Self::G729 => "G729",
         }
     }
 
-    /// RFC 3551 §6.
+    /// RFC 3551 §6; of Opus, which has none, the dynamic one that we offer.
     pub fn static_payload(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
             Self::G722 => 9,
+            Self::Opus => 111,
+            Self::G729 => 18,
         }
+    }
+
+    /// Of RTP timestamps.
+    pub fn clock_khz(self) -> u32 {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 | Self::G729 => 8,
+            Self::Opus => 48,
+        }
+    }
+
+    fn of_rtpmap(encoding: &str) -> Option<Self> {
+        match encoding {
+            "PCMU/8000" => Some(Self::Pcmu),
+            "PCMA/8000" => Some(Self::Pcma),
+            "G722/8000" => Some(Self::G722),
+            // Two channels always, whatever is sent (RFC 7587 §7).
+            "OPUS/48000/2" => Some(Self::Opus),
+            "G729/8000" => Some(Self::G729),
+            _ => None,
+        }
+    }
+
+    fn of_static_payload(number: u8) -> Option<Self> {
+        let all = [Self::Pcmu, Self::Pcma, Self::G722, Self::G729];
+        all.into_iter().find(|codec| codec.static_payload() == number)
+    }
+
+    fn has_fmtp(self) -> bool {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => false,
+            Self::Opus | Self::G729 => true,
+        }
+    }
+}
+
+impl Payload {
+    pub fn new(number: u8, codec: Codec) -> Self {
+        Self { number, codec, fmtp: None }
     }
 }
 
@@ -169,22 +218,25 @@ impl Audio {
                 .map(|attribute| attribute.value.clone().unwrap_or_default())
         };
         let mut payloads = Vec::new();
-        let mut telephone_event = None;
+        let (mut telephone_event, mut telephone_event_wide) = (None, None);
         for number in media.fmt.split_ascii_whitespace().take(PAYLOADS_MAX) {
             let Ok(number) = number.parse::<u8>() else { continue };
             let map = rtpmap(&media.attributes, number);
             match map.as_deref() {
-                Some("PCMU/8000") => payloads.push(Payload { number, codec: Codec::Pcmu }),
-                Some("PCMA/8000") => payloads.push(Payload { number, codec: Codec::Pcma }),
-                Some("G722/8000") => payloads.push(Payload { number, codec: Codec::G722 }),
                 Some("TELEPHONE-EVENT/8000") => {
                     telephone_event.get_or_insert(number);
                 }
-                Some(_) => {}
-                None if number == 0 => payloads.push(Payload { number, codec: Codec::Pcmu }),
-                None if number == 8 => payloads.push(Payload { number, codec: Codec::Pcma }),
-                None if number == 9 => payloads.push(Payload { number, codec: Codec::G722 }),
-                None => {}
+                Some("TELEPHONE-EVENT/48000") => {
+                    telephone_event_wide.get_or_insert(number);
+                }
+                map => {
+                    let codec =
+                        map.map_or_else(|| Codec::of_static_payload(number), Codec::of_rtpmap);
+                    payloads.extend(codec.map(|codec| {
+                        let said = || fmtp(&media.attributes, number);
+                        Payload { number, codec, fmtp: codec.has_fmtp().then(said).flatten() }
+                    }));
+                }
             }
         }
         let stated = |name: &str| {
@@ -204,6 +256,7 @@ impl Audio {
             port: media.port,
             payloads,
             telephone_event,
+            telephone_event_wide,
             direction,
             ptime_ms: attribute("ptime").and_then(|value| value.trim().parse().ok()),
             session_id: session.origin.sess_id.parse().unwrap_or(0),
@@ -231,19 +284,27 @@ impl Audio {
         for payload in &self.payloads {
             let _ = write!(text, " {}", payload.number);
         }
-        if let Some(number) = self.telephone_event {
+        let events = [(self.telephone_event, 8000), (self.telephone_event_wide, 48000)];
+        let events = events.into_iter().filter_map(|(number, hz)| Some((number?, hz)));
+        for (number, _) in events.clone() {
             let _ = write!(text, " {number}");
-        } else if self.payloads.is_empty() {
+        }
+        if self.payloads.is_empty() && events.clone().next().is_none() {
             // A refused section still names a format (RFC 8866 §5.14).
             text.push_str(" 0");
         }
         text.push_str("\r\n");
         for payload in &self.payloads {
-            let _ = write!(text, "a=rtpmap:{} {}/8000\r\n", payload.number, payload.codec.name());
+            let Payload { number, codec, fmtp } = payload;
+            let clock = if *codec == Codec::Opus { "48000/2" } else { "8000" };
+            let _ = write!(text, "a=rtpmap:{number} {}/{clock}\r\n", codec.name());
+            if let Some(fmtp) = fmtp {
+                let _ = write!(text, "a=fmtp:{number} {fmtp}\r\n");
+            }
         }
-        if let Some(number) = self.telephone_event {
+        for (number, hz) in events {
             let _ =
-                write!(text, "a=rtpmap:{number} telephone-event/8000\r\na=fmtp:{number} 0-16\r\n");
+                write!(text, "a=rtpmap:{number} telephone-event/{hz}\r\na=fmtp:{number} 0-16\r\n");
         }
         for crypto in &self.crypto {
             let _ = write!(text, "a=crypto:{crypto}\r\n");
@@ -271,25 +332,12 @@ impl Audio {
 }
 
 /// The first of the offer's codecs that is among `ours`: the offerer's preference counts (RFC 3264
-/// §6.1), but G.711 goes before what is wider. Music, prompts and recordings have no more than it,
-/// and the other leg seldom has.
+/// §6.1).
 ///
 /// # Errors
 /// [`Error::NoCommonCodec`].
 pub fn negotiate(offer: &Audio, ours: &[Codec]) -> Result<Agreed, Error> {
-    let shared = || offer.payloads.iter().filter(|payload| ours.contains(&payload.codec));
-    let of_telephones = shared().find(|payload| payload.codec != Codec::G722);
-    let payload = of_telephones.or_else(|| shared().next()).ok_or(Error::NoCommonCodec)?;
-    Ok(Agreed {
-        codec: payload.codec,
-        payload: payload.number,
-        telephone_event: offer.telephone_event,
-        remote: offer.remote(),
-        direction: offer.direction.mirror(),
-        crypto: offer.crypto.first().cloned(),
-        secure: offer.secure,
-        beside: offer.beside.clone(),
-    })
+    negotiate_beside(offer, ours, None)
 }
 
 /// As [`negotiate`], but of what both sides have, the codec of the leg on our other side goes
@@ -302,14 +350,21 @@ pub fn negotiate_beside(
     ours: &[Codec],
     beside: Option<Codec>,
 ) -> Result<Agreed, Error> {
-    let agreed = negotiate(offer, ours)?;
-    let shared = offer
-        .payloads
-        .iter()
-        .find(|payload| Some(payload.codec) == beside && ours.contains(&payload.codec));
-    Ok(match shared {
-        Some(payload) => Agreed { codec: payload.codec, payload: payload.number, ..agreed },
-        None => agreed,
+    let mut shared = offer.payloads.iter().filter(|payload| ours.contains(&payload.codec));
+    let other = shared.clone().find(|payload| Some(payload.codec) == beside);
+    let payload = other.or_else(|| shared.next()).ok_or(Error::NoCommonCodec)?;
+    let wide = offer.telephone_event_wide.filter(|_| payload.codec.clock_khz() == 48);
+    Ok(Agreed {
+        codec: payload.codec,
+        payload: payload.number,
+        fmtp: payload.fmtp.clone(),
+        telephone_event: wide.or(offer.telephone_event),
+        events_wide: wide.is_some(),
+        remote: offer.remote(),
+        direction: offer.direction.mirror(),
+        crypto: offer.crypto.first().cloned(),
+        secure: offer.secure,
+        beside: offer.beside.clone(),
     })
 }
 
@@ -346,6 +401,17 @@ fn refuse(text: &mut String, sections: &[Section]) {
     for Section { media, protocol, format } in sections {
         let _ = write!(text, "m={media} 0 {protocol} {format}\r\n");
     }
+}
+
+/// What is said of a payload type, where it can be said again.
+fn fmtp(attributes: &[sdp_types::Attribute], number: u8) -> Option<String> {
+    let lines = attributes.iter().filter(|attribute| attribute.attribute == "fmtp");
+    let said = lines.filter_map(|attribute| attribute.value.as_deref()?.trim().split_once(' '));
+    let said = said.filter(|(payload, _)| payload.parse() == Ok(number));
+    let said = said.map(|(_, parameters)| parameters.trim());
+    let plain = |text: &&str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let fits = |text: &&str| (1..=FMTP_BYTES_MAX).contains(&text.len());
+    said.filter(fits).find(plain).map(str::to_owned)
 }
 
 fn rtpmap(attributes: &[sdp_types::Attribute], number: u8) -> Option<String> {

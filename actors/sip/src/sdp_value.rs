@@ -14,6 +14,10 @@ pub enum Codec {
     /// G.722 at 64 kbit/s, static payload type 9. Its RTP clock is 8 kHz by a mistake that stays
     /// (RFC 3551 §4.5.2).
     G722,
+    /// Its RTP clock is 48 kHz, whatever it carries (RFC 7587 §4.1); its payload type is dynamic.
+    Opus,
+    /// Static payload type 18. It is passed from leg to leg and never ended here.
+    G729,
 }
 
 /// RFC 8866 §6.7.
@@ -25,11 +29,14 @@ pub enum Direction {
     Inactive,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Payload {
     /// RTP payload type, 0–127.
     pub number: u8,
     pub codec: Codec,
+    /// `a=fmtp` as it was said, of the codecs that have any: what the side that says it wants to be
+    /// sent.
+    pub fmtp: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +49,9 @@ pub struct Audio {
     pub payloads: Vec<Payload>,
     /// Payload type of `telephone-event/8000` (RFC 4733).
     pub telephone_event: Option<u8>,
+    /// Payload type of `telephone-event/48000`, which goes with Opus: events share the clock of their
+    /// audio (RFC 4733 §2.1).
+    pub telephone_event_wide: Option<u8>,
     pub direction: Direction,
     pub ptime_ms: Option<u16>,
     /// `o=` session id and version (RFC 8866 §5.2).

@@ -282,6 +282,8 @@ pub fn codec(name: &str) -> Result<Codec, Error> {
         "PCMU" => Ok(Codec::Pcmu),
         "PCMA" => Ok(Codec::Pcma),
         "G722" => Ok(Codec::G722),
+        "opus" => Ok(Codec::Opus),
+        "G729" => Ok(Codec::G729),
         other => Err(Error::Unknown("codec", other.to_owned())),
     }
 }
@@ -290,6 +292,7 @@ impl Encode for Payload {
     fn encode(&self, to: &mut Writer) {
         to.uint(1, self.number);
         to.text(2, self.codec.name());
+        to.some_text(80, self.fmtp.as_deref());
     }
 }
 
@@ -307,6 +310,7 @@ impl Encode for Audio {
         to.flag(10, self.secure);
         to.messages(11, &self.beside.before);
         to.messages(12, &self.beside.after);
+        to.some_uint(80, self.telephone_event_wide);
     }
 }
 
@@ -363,6 +367,7 @@ impl TryFrom<proto::Audio> for Audio {
                 number: narrow(payload.number, "payload.number")
                     .and_then(|number: u8| within(number, 0..=127, "payload.number"))?,
                 codec: codec(&payload.codec)?,
+                fmtp: payload.fmtp,
             })
         };
         let direction =
@@ -378,6 +383,10 @@ impl TryFrom<proto::Audio> for Audio {
             port: narrow(audio.port, "audio.port")?,
             payloads: audio.payloads.into_iter().map(payload).collect::<Result<_, _>>()?,
             telephone_event: narrow_some(audio.telephone_event, "audio.telephone_event")?,
+            telephone_event_wide: narrow_some(
+                audio.telephone_event_wide,
+                "audio.telephone_event_wide",
+            )?,
             direction,
             ptime_ms: narrow_some(audio.ptime_ms, "audio.ptime_ms")?,
             session_id: audio.session_id,

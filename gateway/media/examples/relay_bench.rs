@@ -89,6 +89,7 @@ fn plan(call: u64, pair: &[Endpoint; 2], ports: &[u16], recorded: bool) -> Plan 
         codec: Codec::Pcmu,
         payload: 0,
         telephone_event: Some(101),
+        events_wide: false,
         ssrc: u32::from(ports[at]),
         source,
         role: "",

@@ -1,7 +1,8 @@
 //! Codecs at work: samples of 8 kHz to and from payloads, with what each keeps between packets.
 //!
 //! Telephony's 8 kHz is what everything here meets at: music, recordings, the detector of keys. Two
-//! legs of one codec don't come here; their payloads are passed on as they are.
+//! legs of one codec don't come here; their payloads are passed on as they are. G.729 never does: it
+//! is silent here, and whoever plans sees to it that nobody has to hear it.
 
 use std::f32::consts::PI;
 
@@ -11,11 +12,14 @@ use tandem_sip::sdp::Codec;
 
 use crate::g711::{self, Law};
 use crate::limits::{PACKET_SAMPLES_MAX, SAMPLES_PER_MS};
+use crate::opus;
 
 /// What turns a leg's payloads into samples.
 pub enum Decoder {
     Law(&'static [i16; 256]),
     G722(Box<G722Decoder>),
+    Opus(Box<opus::Decoder>),
+    Deaf,
 }
 
 impl Decoder {
@@ -28,28 +32,24 @@ impl Decoder {
                 let narrow = G722Decoder::with_options(Bitrate::Mode1_64000, false, true);
                 Self::G722(Box::new(narrow))
             }
-        }
-    }
-
-    /// Whether a payload is read by those before it: then one that is late is of no use.
-    pub fn remembers(&self) -> bool {
-        match self {
-            Self::Law(_) => false,
-            Self::G722(_) => true,
+            Codec::Opus => Self::Opus(Box::new(opus::Decoder::new())),
+            Codec::G729 => Self::Deaf,
         }
     }
 
     /// How many samples the payload makes; what is more than `out` holds is left out.
     pub fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
-        let payload = &payload[..payload.len().min(out.len())];
+        let cut = &payload[..payload.len().min(out.len())];
         match self {
             Self::Law(linear) => {
-                for (to, code) in out.iter_mut().zip(payload) {
+                for (to, code) in out.iter_mut().zip(cut) {
                     *to = linear[usize::from(*code)];
                 }
-                payload.len()
+                cut.len()
             }
-            Self::G722(decoder) => decoder.decode_into(payload, out).unwrap_or(0),
+            Self::G722(decoder) => decoder.decode_into(cut, out).unwrap_or(0),
+            Self::Opus(decoder) => decoder.decode(payload, out),
+            Self::Deaf => 0,
         }
     }
 }
@@ -59,6 +59,8 @@ pub enum Encoder {
     Pcmu,
     Pcma,
     G722(Box<Wide>),
+    Opus(Box<opus::Encoder>),
+    Dumb,
 }
 
 impl Encoder {
@@ -67,6 +69,8 @@ impl Encoder {
             Codec::Pcmu => Self::Pcmu,
             Codec::Pcma => Self::Pcma,
             Codec::G722 => Self::G722(Box::new(Wide::new())),
+            Codec::Opus => Self::Opus(Box::new(opus::Encoder::new())),
+            Codec::G729 => Self::Dumb,
         }
     }
 
@@ -76,21 +80,23 @@ impl Encoder {
             Self::Pcmu => pcmu::PcmuEncoder::new().encode_into(samples, out),
             Self::Pcma => pcma::PcmaEncoder::new().encode_into(samples, out),
             Self::G722(wide) => return wide.encode(samples, out),
+            Self::Opus(encoder) => return encoder.encode(samples, out),
+            Self::Dumb => return None,
         };
         done.ok()
     }
 }
 
-/// A leg's codec at work, both ways.
+/// A leg's codec at work, both ways. What only passes by needs neither, and they are large.
 pub struct Voice {
     codec: Codec,
-    decoder: Decoder,
-    encoder: Encoder,
+    decoder: Option<Decoder>,
+    encoder: Option<Encoder>,
 }
 
 impl Voice {
     pub fn new(codec: Codec) -> Self {
-        Self { codec, decoder: Decoder::new(codec), encoder: Encoder::new(codec) }
+        Self { codec, decoder: None, encoder: None }
     }
 
     pub fn codec(&self) -> Codec {
@@ -102,14 +108,14 @@ impl Voice {
         self.codec != other && (Law::of(self.codec).is_none() || Law::of(other).is_none())
     }
 
-    /// The samples of a received payload; none of one that comes too late to be read.
-    pub fn decode(&mut self, payload: &[u8], late: bool, out: &mut [i16]) -> usize {
-        if late && self.decoder.remembers() { 0 } else { self.decoder.decode(payload, out) }
+    /// The samples of a received payload, in the order sent.
+    pub fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
+        self.decoder.get_or_insert_with(|| Decoder::new(self.codec)).decode(payload, out)
     }
 
     /// The payload that samples make.
     pub fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> Option<usize> {
-        self.encoder.encode(samples, out)
+        self.encoder.get_or_insert_with(|| Encoder::new(self.codec)).encode(samples, out)
     }
 
     /// What is sent of a payload of another leg's codec: itself, its code in the other law, or what
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn tones_pass_through_each_codec_at_their_level() {
-        for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+        for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
             for hz in [350, 1000, 2000, 3000] {
                 let heard = &through(codec, hz, 160)[800..];
                 let share = share_at(heard, f64::from(hz));
@@ -249,22 +255,25 @@ mod tests {
     fn payloads_of_noise_are_survived_and_bounded() {
         let mut random = crate::random::Random::new(5);
         let noise: Vec<u8> = (0..1500).map(|_| random.next() as u8).collect();
-        for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+        for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::G729] {
             let mut decoder = Decoder::new(codec);
             let mut out = [0; PACKET_SAMPLES_MAX];
             for cut in [0, 1, 7, 160, PACKET_SAMPLES_MAX, 1500] {
                 let count = decoder.decode(&noise[..cut], &mut out);
-                assert!(count <= cut.min(PACKET_SAMPLES_MAX));
+                // A byte of Opus may stand for far more than one sample.
+                let most = if codec == Codec::Opus { PACKET_SAMPLES_MAX } else { cut };
+                assert!(count <= most.min(PACKET_SAMPLES_MAX), "{codec:?}");
             }
         }
     }
 
     #[test]
-    fn late_payload_of_a_codec_that_remembers_is_not_read() {
-        let mut out = [0; PACKET_SAMPLES_MAX];
-        assert_eq!(Voice::new(Codec::G722).decode(&[0; 160], true, &mut out), 0);
-        assert_eq!(Voice::new(Codec::G722).decode(&[0; 160], false, &mut out), 160);
-        assert_eq!(Voice::new(Codec::Pcma).decode(&[0; 160], true, &mut out), 160);
+    fn g_729_is_passed_on_and_neither_read_nor_made() {
+        let (mut voice, mut out) = (Voice::new(Codec::G729), [0; 1500]);
+        assert_eq!(voice.put(Codec::G729, &[1, 2, 3], &[], &mut out), Some(3));
+        assert_eq!(voice.decode(&[0; 20], &mut [0; 160]), 0);
+        assert_eq!(voice.encode(&[0; 160], &mut out), None);
+        assert_eq!(voice.put(Codec::Pcma, &[1; 160], &[5; 160], &mut out), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! telephone-event (RFC 4733 §2.3): many packets of one key press are told once.
 
-use crate::limits::{DTMF_END_MS_MAX, SAMPLES_PER_MS};
+use crate::limits::DTMF_END_MS_MAX;
 
 const NS_PER_MS: u64 = 1_000_000;
 const KEYS: [char; 16] =
@@ -29,11 +29,17 @@ struct Current {
 impl Keypad {
     /// What is to be told now that this packet is here: at most the key before, whose end was
     /// lost, and this one.
-    pub fn on_packet(&mut self, timestamp: u32, payload: &[u8], now_ns: u64) -> [Option<Press>; 2] {
+    pub fn on_packet(
+        &mut self,
+        timestamp: u32,
+        payload: &[u8],
+        clock_khz: u32,
+        now_ns: u64,
+    ) -> [Option<Press>; 2] {
         let &[event, flags, high, low, ..] = payload else { return [None; 2] };
         let Some(digit) = KEYS.get(usize::from(event)) else { return [None; 2] };
         let samples = u32::from(u16::from_be_bytes([high, low]));
-        let press = Press { digit: *digit, duration_ms: samples / SAMPLES_PER_MS };
+        let press = Press { digit: *digit, duration_ms: samples / clock_khz };
         let ended = flags & 0x80 != 0;
         match &mut self.current {
             Some(current) if current.timestamp == timestamp => {
@@ -61,5 +67,36 @@ impl Keypad {
             current.told = true;
             current.press
         })
+    }
+}
+
+/// The same event counted by another clock; what is too long for its field is as long as that can
+/// say (RFC 4733 §2.3.5).
+pub fn to_clock(payload: &mut [u8], from_khz: u32, to_khz: u32) {
+    let [_, _, high, low, ..] = payload else { return };
+    let lasts = u32::from(u16::from_be_bytes([*high, *low]));
+    let lasts = u16::try_from(lasts * to_khz / from_khz.max(1)).unwrap_or(u16::MAX);
+    [*high, *low] = lasts.to_be_bytes();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_lasts_as_long_by_another_clock() {
+        for (from, lasts, to, expected) in
+            [(8, 800_u16, 48, 4_800_u16), (48, 4_800, 8, 800), (8, 60_000, 48, u16::MAX)]
+        {
+            let [high, low] = lasts.to_be_bytes();
+            let mut payload = [5, 0x8a, high, low];
+            to_clock(&mut payload, from, to);
+            assert_eq!(payload[..2], [5, 0x8a]);
+            assert_eq!(u16::from_be_bytes([payload[2], payload[3]]), expected);
+            let [_, told] = Keypad::default().on_packet(7, &payload, to, 0);
+            let ms = u32::from(expected) / to;
+            assert_eq!(told, Some(Press { digit: '5', duration_ms: ms }));
+        }
+        to_clock(&mut [5, 1], 8, 48);
     }
 }

@@ -18,7 +18,7 @@ impl Law {
         match codec {
             Codec::Pcmu => Some(Self::Mu),
             Codec::Pcma => Some(Self::A),
-            Codec::G722 => None,
+            Codec::G722 | Codec::Opus | Codec::G729 => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tandem_sip::sdp::Codec;
+
 use crate::codec::Voice;
 use crate::detector::Detector;
 use crate::dtmf::Keypad;
@@ -12,13 +14,14 @@ use crate::ports::Pair;
 use crate::quality::{Measured, Quality};
 use crate::random::Random;
 use crate::record::Tap;
+use crate::reorder::Reorder;
 use crate::rtcp::packets::REPORT_BYTES_MAX;
 use crate::rtcp::reception::Reception;
 use crate::rtcp::{Moment, Session};
 use crate::rtp::{RtpPacket, Window};
 use crate::srtp::Armour;
 use crate::stats::{Dropped, LegState};
-use crate::stream::{Outgoing, TAKEOVER_AHEAD_PACKETS};
+use crate::stream::{Outgoing, Received, TAKEOVER_AHEAD_PACKETS};
 use crate::sys;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -34,6 +37,30 @@ pub enum Kind {
 
 /// Comfort noise has this number wherever it is used at 8 kHz (RFC 3389 §4).
 const COMFORT_NOISE: u8 = 13;
+
+/// What is known of a packet while it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub received: Received,
+    pub kind: Option<Kind>,
+    pub ssrc: u32,
+}
+
+/// Timestamps of any clock as those of 8 kHz, for who has only samples of that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Narrowed {
+    theirs: u32,
+    ours: u32,
+}
+
+impl Narrowed {
+    pub fn timestamp(&mut self, timestamp: u32, clock_khz: u32) -> u32 {
+        let per_sample = (clock_khz / SAMPLES_PER_MS).max(1) as i32;
+        let step = timestamp.wrapping_sub(self.theirs) as i32 / per_sample;
+        (self.theirs, self.ours) = (timestamp, self.ours.wrapping_add(step as u32));
+        self.ours
+    }
+}
 
 pub struct Slot {
     pub call: u64,
@@ -55,6 +82,9 @@ pub struct Slot {
     pub heard_ns: u64,
     pub silence_told: bool,
     pub outgoing: Outgoing,
+    pub narrowed: Narrowed,
+    /// Puts in order what is listened to here.
+    pub reorder: Reorder<Waiting>,
     /// Samples that the generator has made of the present source.
     pub position: u64,
     /// The play whose end was told.
@@ -105,7 +135,9 @@ impl Slot {
         let ahead = if pair.adopted { TAKEOVER_AHEAD_PACKETS } else { 0 };
         Self {
             call,
-            outgoing: Outgoing::new(leg.ssrc, sys::realtime_ns(), ahead),
+            outgoing: Outgoing::new(leg.ssrc, leg.codec.clock_khz(), sys::realtime_ns(), ahead),
+            narrowed: Narrowed::default(),
+            reorder: Reorder::default(),
             position: first_position(leg.source),
             detector: detector_of(&leg),
             voice: Voice::new(leg.codec),
@@ -140,10 +172,13 @@ impl Slot {
             self.silence_told = false;
         }
         if leg.ssrc != self.leg.ssrc {
-            self.outgoing = Outgoing::new(leg.ssrc, sys::realtime_ns(), 0);
+            let khz = leg.codec.clock_khz();
+            self.outgoing = Outgoing::new(leg.ssrc, khz, sys::realtime_ns(), 0);
         }
         if leg.codec != self.leg.codec {
+            self.reorder.restart();
             self.voice = Voice::new(leg.codec);
+            self.outgoing.set_clock(leg.codec.clock_khz());
         }
         if leg.telephone_event.is_some() != self.leg.telephone_event.is_some() {
             self.detector = detector_of(&leg);
@@ -154,6 +189,11 @@ impl Slot {
             self.position = first_position(leg.source);
         }
         self.leg = leg;
+    }
+
+    /// The clock that the peer counts its events by.
+    pub fn events_khz(&self) -> u32 {
+        if self.leg.events_wide { Codec::Opus.clock_khz() } else { SAMPLES_PER_MS }
     }
 
     /// Whether anybody needs what this leg's peer says as samples.

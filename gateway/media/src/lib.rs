@@ -20,12 +20,14 @@ pub mod event;
 mod g711;
 mod leg;
 pub mod limits;
+mod opus;
 pub mod plan;
 pub mod ports;
 pub mod prompts;
 pub mod quality;
 mod random;
 pub mod record;
+mod reorder;
 mod rtcp;
 mod rtp;
 mod srtp;
@@ -37,6 +39,12 @@ mod worker;
 
 #[cfg(test)]
 mod tests;
+
+/// For who measures what it costs.
+pub mod transcoding {
+    pub use crate::codec::Voice;
+    pub use crate::limits::SAMPLES_PER_PACKET;
+}
 
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Held, Holding, Recorded};

@@ -2,7 +2,7 @@
 
 /// What generated audio is cut into; received audio may have any packet time.
 pub const PTIME_MS: u32 = 20;
-/// All codecs and telephone-event run at 8 kHz.
+/// What is made, recorded and listened to here is audio of 8 kHz, whatever clock its codec has in RTP.
 pub const SAMPLES_PER_MS: u32 = 8;
 pub const SAMPLES_PER_PACKET: u32 = PTIME_MS * SAMPLES_PER_MS;
 
@@ -11,6 +11,10 @@ pub const DATAGRAM_BYTES_MAX: usize = 1500;
 
 /// Samples of one packet that are looked at: as many as the longest has bytes.
 pub const PACKET_SAMPLES_MAX: usize = DATAGRAM_BYTES_MAX;
+
+/// The longest Opus packet: 120 ms (RFC 6716 §3.2.5), and the most bytes of one frame with its first.
+pub const OPUS_SAMPLES_MAX: usize = 120 * SAMPLES_PER_MS as usize;
+pub const OPUS_BYTES_MAX: usize = 1276;
 
 /// Keys that one packet can tell: each needs more than 50 ms of audio.
 pub const PRESSES_MAX: usize = 4;
@@ -44,6 +48,15 @@ pub const RTCP_RECEIVE_BYTES: usize = 4 * 1024;
 pub const SEQUENCE_DROPOUT_MAX: u16 = 3000;
 /// Packets this far behind the newest may still be told apart from duplicates.
 pub const SEQUENCE_MISORDER_MAX: u16 = 64;
+
+/// How long a packet is waited for that others have overtaken, where a leg's audio ends here: at
+/// first, and between these as late ones come. One that came late is expected to come so much later.
+pub const REORDER_WAIT_MS_FIRST: u64 = 60;
+pub const REORDER_WAIT_MS_MIN: u64 = 20;
+pub const REORDER_WAIT_MS_MAX: u64 = 200;
+pub const REORDER_GIVE_MS: u64 = 20;
+/// Packets of one leg that wait: as many as 200 ms have at 10 ms each, with some to spare.
+pub const REORDER_PACKETS_MAX: usize = 24;
 
 /// Sources that one received packet is sent on to.
 pub const LISTENERS_MAX: usize = LEGS_PER_PLAN_MAX;
@@ -95,6 +108,10 @@ pub const PROMPT_SAMPLES_MAX: usize = 600 * 8000;
 pub const PROMPTS_MAX: usize = 1024;
 pub const PROMPTS_SAMPLES_MAX: usize = 2 * 3600 * 8000;
 
+const _: () = assert!(REORDER_WAIT_MS_MIN <= REORDER_WAIT_MS_FIRST);
+const _: () = assert!(REORDER_WAIT_MS_FIRST <= REORDER_WAIT_MS_MAX);
+// What waited is not too late for a recording.
+const _: () = assert!(REORDER_WAIT_MS_MAX < RECORDER_LATE_MS_MAX);
 const _: () = assert!(CATCH_UP_PACKETS_MAX >= 1);
 const _: () = assert!(RECORDER_WINDOW_FRAMES > 2 * CHUNK_FRAMES);
 const _: () = assert!(RECORDER_LATE_MS_MAX > RECORDER_SKEW_MS_MAX);

@@ -28,6 +28,8 @@ pub struct Leg {
     /// RTP payload type as negotiated with this peer.
     pub payload: u8,
     pub telephone_event: Option<u8>,
+    /// Its events are counted at 48 kHz, the clock of Opus; else at 8.
+    pub events_wide: bool,
     pub ssrc: u32,
     pub source: Source,
     /// Whose leg it is, as its [`Quality`](crate::Quality) says again; nothing else depends on it.

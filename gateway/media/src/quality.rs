@@ -83,6 +83,9 @@ impl Impairment {
             // G.711 without concealment of loss: we don't know what the peer has.
             // G.722 at 64 kbit/s is not worse within the telephone's band, which is what R is of.
             Codec::Pcmu | Codec::Pcma | Codec::G722 => Self { ie: 0.0, bpl: 4.3 },
+            // In no table. Its decoders conceal loss, so it is taken for G.711 that does.
+            Codec::Opus => Self { ie: 0.0, bpl: 25.1 },
+            Codec::G729 => Self { ie: 10.0, bpl: 19.0 },
         }
     }
 }

@@ -26,6 +26,11 @@ impl Header {
     }
 }
 
+/// On the circle of 16-bit sequence numbers.
+pub fn is_before(a: u16, b: u16) -> bool {
+    a != b && b.wrapping_sub(a) < 0x8000
+}
+
 /// What a packet is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {

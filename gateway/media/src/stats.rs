@@ -54,6 +54,8 @@ counters! {
     packets_out => "tandem_media_packets_out_total",
     /// Taken, though behind a newer one.
     late => "tandem_media_packets_late_total",
+    /// Of audio that ends here: waited for in vain.
+    too_late => "tandem_media_packets_too_late_total",
     dropped_malformed => "tandem_media_dropped_malformed_total",
     dropped_stranger => "tandem_media_dropped_stranger_total",
     dropped_payload => "tandem_media_dropped_payload_total",

@@ -1,7 +1,7 @@
 //! What one leg sends: a single RTP stream whose sequence and timestamps go on, whatever is heard.
 
-use crate::limits::{SAMPLES_PER_MS, SAMPLES_PER_PACKET};
-use crate::rtp::{Header, Order};
+use crate::limits::PTIME_MS;
+use crate::rtp::{Header, Order, is_before};
 
 /// How far ahead a stream begins that another gateway has sent before us: more packets than a
 /// peer's clock can have gained on ours within a long call.
@@ -14,6 +14,8 @@ const NS_PER_MS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     ssrc: u32,
+    /// Of its timestamps.
+    clock_khz: u32,
     next_sequence: u16,
     /// Of the newest packet sent.
     last: Last,
@@ -41,7 +43,9 @@ struct Mapping {
     source: usize,
     epoch: u32,
     sequence_offset: u16,
-    timestamp_offset: u32,
+    /// The same moment by the clock of there and by ours.
+    theirs: u32,
+    ours: u32,
     first_sequence: u16,
 }
 
@@ -53,21 +57,23 @@ pub struct Received {
     pub epoch: u32,
     pub sequence: u16,
     pub timestamp: u32,
+    pub clock_khz: u32,
     pub marker: bool,
     pub order: Order,
 }
 
 impl Outgoing {
-    pub fn new(ssrc: u32, unix_ns: u64, ahead_packets: u16) -> Self {
+    pub fn new(ssrc: u32, clock_khz: u32, unix_ns: u64, ahead_packets: u16) -> Self {
         let unix_ms = unix_ns / NS_PER_MS;
         // Wrapping is the point: both are positions on a circle.
-        let packets = (unix_ms / u64::from(crate::limits::PTIME_MS)) as u16;
-        let samples = unix_ms.wrapping_mul(u64::from(SAMPLES_PER_MS)) as u32;
+        let packets = (unix_ms / u64::from(PTIME_MS)) as u16;
+        let samples = unix_ms.wrapping_mul(u64::from(clock_khz)) as u32;
         let spread = ssrc.wrapping_mul(0x9e37_79b1);
-        let ahead_samples = u32::from(ahead_packets).wrapping_mul(SAMPLES_PER_PACKET);
+        let ahead_samples = u32::from(ahead_packets).wrapping_mul(PTIME_MS * clock_khz);
         let timestamp = samples.wrapping_add(spread).wrapping_add(ahead_samples);
         Self {
             ssrc,
+            clock_khz,
             next_sequence: packets.wrapping_add((spread >> 16) as u16).wrapping_add(ahead_packets),
             // As if a packet had gone out just before.
             last: Last { timestamp, at_ns: None },
@@ -92,7 +98,7 @@ impl Outgoing {
     /// What the timestamp is at a moment, between packets too.
     pub fn timestamp_at(&self, now_ns: u64) -> u32 {
         let elapsed_ns = self.last.at_ns.map_or(0, |at_ns| now_ns.saturating_sub(at_ns));
-        let samples = elapsed_ns / 1000 * u64::from(SAMPLES_PER_MS) / 1000;
+        let samples = elapsed_ns / 1000 * u64::from(self.clock_khz) / 1000;
         self.last.timestamp.wrapping_add(samples as u32)
     }
 
@@ -100,10 +106,24 @@ impl Outgoing {
         self.fed_by = FedBy::Nobody;
     }
 
+    /// What is sent has another clock from now on, with the same stream before it.
+    pub fn set_clock(&mut self, clock_khz: u32) {
+        if clock_khz != self.clock_khz {
+            self.clock_khz = clock_khz;
+            self.fed_by = FedBy::Nobody;
+        }
+    }
+
+    fn samples_per_packet(&self) -> u32 {
+        PTIME_MS * self.clock_khz
+    }
+
     /// The next packet of a generator.
     pub fn generate(&mut self, payload: u8, now_ns: u64) -> Header {
         let (timestamp, marker) = match self.fed_by {
-            FedBy::Generator => (self.last.timestamp.wrapping_add(SAMPLES_PER_PACKET), false),
+            FedBy::Generator => {
+                (self.last.timestamp.wrapping_add(self.samples_per_packet()), false)
+            }
             FedBy::Nobody | FedBy::Relay(_) => (self.timestamp_after(now_ns), true),
         };
         let header =
@@ -117,7 +137,7 @@ impl Outgoing {
     /// The generator was held up: so many packets are left out, and their time goes by.
     pub fn skip(&mut self, packets: u64) {
         if let FedBy::Generator = self.fed_by {
-            let samples = packets.wrapping_mul(u64::from(SAMPLES_PER_PACKET)) as u32;
+            let samples = packets.wrapping_mul(u64::from(self.samples_per_packet())) as u32;
             self.last.timestamp = self.last.timestamp.wrapping_add(samples);
         }
     }
@@ -139,8 +159,11 @@ impl Outgoing {
         if is_before(sequence, mapping.first_sequence) {
             return None;
         }
-        let timestamp = received.timestamp.wrapping_add(mapping.timestamp_offset);
+        let timestamp = mapping.timestamp(received, self.clock_khz);
         if newest {
+            // The next is measured from here, so that no clock goes round between two.
+            let (theirs, ours) = (received.timestamp, timestamp);
+            self.fed_by = FedBy::Relay(Mapping { theirs, ours, ..mapping });
             self.next_sequence = sequence.wrapping_add(1);
             self.last = Last { timestamp, at_ns: Some(now_ns) };
         }
@@ -165,7 +188,8 @@ impl Outgoing {
             source: received.source,
             epoch: received.epoch,
             sequence_offset: self.next_sequence.wrapping_sub(received.sequence),
-            timestamp_offset: timestamp.wrapping_sub(received.timestamp),
+            theirs: received.timestamp,
+            ours: timestamp,
             first_sequence: self.next_sequence,
         };
         self.fed_by = FedBy::Relay(mapping);
@@ -176,8 +200,8 @@ impl Outgoing {
     /// at least.
     fn timestamp_after(&self, now_ns: u64) -> u32 {
         let elapsed_ns = self.last.at_ns.map_or(0, |at_ns| now_ns.saturating_sub(at_ns));
-        let samples = (elapsed_ns / NS_PER_MS * u64::from(SAMPLES_PER_MS)) as u32;
-        self.last.timestamp.wrapping_add(samples.max(SAMPLES_PER_PACKET))
+        let samples = (elapsed_ns / NS_PER_MS * u64::from(self.clock_khz)) as u32;
+        self.last.timestamp.wrapping_add(samples.max(self.samples_per_packet()))
     }
 }
 
@@ -185,9 +209,13 @@ impl Mapping {
     fn is_of(&self, received: &Received) -> bool {
         self.source == received.source && self.epoch == received.epoch
     }
-}
 
-/// On the circle of 16-bit sequence numbers.
-fn is_before(a: u16, b: u16) -> bool {
-    a != b && b.wrapping_sub(a) < 0x8000
+    fn timestamp(&self, received: &Received, clock_khz: u32) -> u32 {
+        let step = received.timestamp.wrapping_sub(self.theirs);
+        if received.clock_khz == clock_khz {
+            return self.ours.wrapping_add(step);
+        }
+        let step = i64::from(step as i32) * i64::from(clock_khz);
+        self.ours.wrapping_add(step.div_euclid(i64::from(received.clock_khz.max(1))) as u32)
+    }
 }

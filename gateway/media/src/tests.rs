@@ -30,6 +30,7 @@ fn leg(leg: u64, port: u16, source: Source) -> Leg {
         codec: Codec::Pcmu,
         payload: 0,
         telephone_event: Some(101),
+        events_wide: false,
         ssrc: leg as u32,
         source,
         role: "",
@@ -93,14 +94,14 @@ fn window_takes_a_jump_only_when_a_second_packet_confirms_it() {
 }
 
 fn received(source: usize, sequence: u16, timestamp: u32, order: Order) -> Received {
-    Received { source, epoch: 1, sequence, timestamp, marker: false, order }
+    Received { source, epoch: 1, sequence, timestamp, clock_khz: 8, marker: false, order }
 }
 
 const NEXT: Order = Order::Ahead { missing: 0 };
 
 #[test]
 fn stream_goes_on_when_music_gives_way_to_a_leg_and_back() {
-    let mut stream = Outgoing::new(9, 1000 * SECOND, 0);
+    let mut stream = Outgoing::new(9, 8, 1000 * SECOND, 0);
     let first = stream.generate(0, SECOND);
     let second = stream.generate(0, SECOND + 20 * MS);
     assert!(first.marker && !second.marker);
@@ -132,7 +133,7 @@ fn stream_goes_on_when_music_gives_way_to_a_leg_and_back() {
 
 #[test]
 fn stream_closes_over_packets_that_are_not_sent_on() {
-    let mut stream = Outgoing::new(9, 0, 0);
+    let mut stream = Outgoing::new(9, 8, 0, 0);
     let first = stream.relay(0, &received(1, 10, 0, Order::Fresh), SECOND).expect("relayed");
     stream.leave_out(&received(1, 11, 160, NEXT));
     let next = stream.relay(0, &received(1, 12, 320, NEXT), SECOND).expect("relayed");
@@ -140,8 +141,44 @@ fn stream_closes_over_packets_that_are_not_sent_on() {
 }
 
 #[test]
+fn time_goes_on_by_the_clock_of_each_leg() {
+    for (theirs, ours) in [(8, 48), (48, 8)] {
+        let mut stream = Outgoing::new(9, ours, 0, 0);
+        let of = |sequence, ms: u32, order| Received {
+            clock_khz: theirs,
+            ..received(1, sequence, ms.wrapping_mul(theirs).wrapping_sub(90_000), order)
+        };
+        let first = stream.relay(0, &of(10, 0, Order::Fresh), SECOND).expect("relayed");
+        let pause = stream.relay(0, &of(11, 500, NEXT), SECOND).expect("relayed");
+        assert_eq!(pause.timestamp.wrapping_sub(first.timestamp), 500 * ours);
+        let late = Received { order: Order::Late, ..of(10, 480, NEXT) };
+        let late = stream.relay(0, &late, SECOND).expect("relayed");
+        assert_eq!(late.timestamp.wrapping_sub(first.timestamp), 480 * ours);
+        // For longer than 32 bits of the faster clock tell apart.
+        let mut last = pause;
+        for hour in 1..30_u32 {
+            let at = of(11 + hour as u16, 500_u32.wrapping_add(hour * 3_600_000), NEXT);
+            last = stream.relay(0, &at, SECOND).expect("relayed");
+        }
+        let hours = 29_u32.wrapping_mul(3_600_000).wrapping_mul(ours);
+        assert_eq!(last.timestamp.wrapping_sub(pause.timestamp), hours, "{theirs} to {ours}");
+    }
+}
+
+#[test]
+fn stream_that_changes_its_clock_goes_on_from_where_it_was() {
+    let mut stream = Outgoing::new(9, 8, 0, 0);
+    let first = stream.generate(0, SECOND);
+    stream.set_clock(48);
+    let second = stream.generate(111, SECOND + 20 * MS);
+    assert!(second.marker);
+    assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 960);
+    assert_eq!(stream.timestamp_at(SECOND + 30 * MS).wrapping_sub(second.timestamp), 480);
+}
+
+#[test]
 fn stream_begins_anew_when_its_source_does() {
-    let mut stream = Outgoing::new(9, 0, 0);
+    let mut stream = Outgoing::new(9, 8, 0, 0);
     let first = stream.relay(0, &received(1, 10, 0, Order::Fresh), SECOND).expect("relayed");
     let again = Received { epoch: 2, ..received(1, 60_000, 9, Order::Fresh) };
     let second = stream.relay(0, &again, SECOND + 20 * MS).expect("relayed");
@@ -153,13 +190,13 @@ fn stream_begins_anew_when_its_source_does() {
 #[test]
 fn stream_of_a_taker_over_begins_ahead_of_what_was_sent() {
     let begun = 1_700_000_000 * SECOND;
-    let mut before = Outgoing::new(9, begun, 0);
+    let mut before = Outgoing::new(9, 8, begun, 0);
     let mut last = before.generate(0, SECOND);
     for n in 1..5000 {
         last = before.generate(0, SECOND + n * 20 * MS);
     }
     // A peer's clock ran ahead of ours by a second, and nothing was lost while we took over.
-    let mut after = Outgoing::new(9, begun + 99 * SECOND, TAKEOVER_AHEAD_PACKETS);
+    let mut after = Outgoing::new(9, 8, begun + 99 * SECOND, TAKEOVER_AHEAD_PACKETS);
     let first = after.generate(0, SECOND);
     let ahead = first.sequence.wrapping_sub(last.sequence);
     assert!((1..SEQUENCE_DROPOUT_MAX).contains(&ahead), "{ahead}");
@@ -168,7 +205,7 @@ fn stream_of_a_taker_over_begins_ahead_of_what_was_sent() {
 
 #[test]
 fn skipped_ticks_move_time_and_not_the_sequence() {
-    let mut stream = Outgoing::new(9, 0, 0);
+    let mut stream = Outgoing::new(9, 8, 0, 0);
     let first = stream.generate(0, SECOND);
     stream.skip(5);
     let second = stream.generate(0, SECOND);
@@ -186,26 +223,26 @@ fn event(number: u8, end: bool, samples: u16) -> [u8; 4] {
 #[test]
 fn keypad_tells_a_key_once_however_often_its_end_comes() {
     let mut keypad = Keypad::default();
-    assert_eq!(keypad.on_packet(1, &event(5, false, 160), 0), [None; 2]);
+    assert_eq!(keypad.on_packet(1, &event(5, false, 160), 8, 0), [None; 2]);
     let five = Press { digit: '5', duration_ms: 100 };
-    assert_eq!(keypad.on_packet(1, &event(5, true, 800), 0), [None, Some(five)]);
-    assert_eq!(keypad.on_packet(1, &event(5, true, 800), 0), [None; 2]);
+    assert_eq!(keypad.on_packet(1, &event(5, true, 800), 8, 0), [None, Some(five)]);
+    assert_eq!(keypad.on_packet(1, &event(5, true, 800), 8, 0), [None; 2]);
     assert_eq!(keypad.on_tick(SECOND), None);
 }
 
 #[test]
 fn keypad_tells_a_key_whose_end_was_lost() {
     let mut keypad = Keypad::default();
-    keypad.on_packet(1, &event(11, false, 480), 0);
+    keypad.on_packet(1, &event(11, false, 480), 8, 0);
     assert_eq!(keypad.on_tick(100 * MS), None);
     let hash = Press { digit: '#', duration_ms: 60 };
     assert_eq!(keypad.on_tick(300 * MS), Some(hash));
-    keypad.on_packet(900, &event(1, false, 160), SECOND);
+    keypad.on_packet(900, &event(1, false, 160), 8, SECOND);
     let one = Press { digit: '1', duration_ms: 20 };
-    assert_eq!(keypad.on_packet(1900, &event(2, false, 160), SECOND), [Some(one), None]);
+    assert_eq!(keypad.on_packet(1900, &event(2, false, 160), 8, SECOND), [Some(one), None]);
     // The first key again, late.
-    assert_eq!(keypad.on_packet(900, &event(1, true, 800), SECOND), [None; 2]);
-    assert_eq!(keypad.on_packet(9900, &event(16, true, 800), SECOND), [None; 2]);
+    assert_eq!(keypad.on_packet(900, &event(1, true, 800), 8, SECOND), [None; 2]);
+    assert_eq!(keypad.on_packet(9900, &event(16, true, 800), 8, SECOND), [None; 2]);
 }
 
 // --- recording ----------------------------------------------------------------------------------
@@ -426,7 +463,7 @@ proptest! {
     fn any_datagram_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut window = Window::default();
         let mut keypad = Keypad::default();
-        let mut stream = Outgoing::new(1, 0, 0);
+        let mut stream = Outgoing::new(1, 8, 0, 0);
         // The same with a valid version, so that more than the first check is reached.
         let mut versioned = bytes.clone();
         if let Some(first) = versioned.first_mut() {
@@ -435,7 +472,7 @@ proptest! {
         for datagram in [bytes, versioned] {
             let Ok(packet) = RtpPacket::parse(&datagram) else { continue };
             let order = window.observe(packet.ssrc(), packet.sequence_number());
-            keypad.on_packet(packet.timestamp(), packet.payload(), 0);
+            keypad.on_packet(packet.timestamp(), packet.payload(), 8, 0);
             stream.relay(0, &received(0, packet.sequence_number(), packet.timestamp(), order), 0);
         }
     }

@@ -1,6 +1,8 @@
 //! One thread that serves the sockets of many calls: receives, sends on, generates. It waits for
 //! nothing but its sockets, and allocates only when plans change.
 
+mod hearing;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -8,25 +10,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use tandem_sip::sdp::Codec;
 
 use crate::dtmf::Press;
 use crate::event::Event;
 use crate::g711::{self, Law};
-use crate::leg::{Kind, Slot};
+use crate::leg::Slot;
 use crate::limits::{
-    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, LISTENERS_MAX, PACKET_SAMPLES_MAX, PRESSES_MAX,
-    PTIME_MS, SAMPLES_PER_MS, SAMPLES_PER_PACKET, STALE_DATAGRAMS_MAX,
+    CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, PACKET_SAMPLES_MAX, PTIME_MS, SAMPLES_PER_PACKET,
+    STALE_DATAGRAMS_MAX,
 };
 use crate::plan::{Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
 use crate::prompts::{Clip, Prompts};
 use crate::random::Random;
 use crate::record::Recorder;
-use crate::rtcp::packets::is_rtcp;
-use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket};
+use crate::rtp::{HEADER_BYTES, Header};
 use crate::stats::{Counters, Dropped, LegState};
-use crate::stream::Received;
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
 use crate::tones::{Loop, Piece};
 
@@ -100,20 +99,16 @@ pub struct Parts {
 /// Larger than any datagram that is taken, so that a longer one shows.
 struct Buffers {
     received: [u8; DATAGRAM_BYTES_MAX + 1],
-    sent: [u8; DATAGRAM_BYTES_MAX + 1],
-    /// Of the packet at hand.
-    samples: [i16; PACKET_SAMPLES_MAX],
+    out: Out,
 }
 
-/// One received packet on its way to the legs that hear it.
-struct Heard<'a> {
-    received: Received,
-    /// None where it is of no payload type that was agreed on.
-    kind: Option<Kind>,
-    codec: Codec,
-    payload: &'a [u8],
-    /// Empty where nobody needs them.
-    samples: &'a [i16],
+/// What is made of received packets.
+struct Out {
+    sent: [u8; DATAGRAM_BYTES_MAX + 1],
+    /// Of a packet that has waited.
+    waited: [u8; DATAGRAM_BYTES_MAX],
+    /// Of the packet at hand.
+    samples: [i16; PACKET_SAMPLES_MAX],
 }
 
 impl Worker {
@@ -148,8 +143,11 @@ impl Worker {
         let mut ready = Ready::with_capacity(READY_MAX);
         let mut buffers = Buffers {
             received: [0; DATAGRAM_BYTES_MAX + 1],
-            sent: [0; DATAGRAM_BYTES_MAX + 1],
-            samples: [0; PACKET_SAMPLES_MAX],
+            out: Out {
+                sent: [0; DATAGRAM_BYTES_MAX + 1],
+                waited: [0; DATAGRAM_BYTES_MAX],
+                samples: [0; PACKET_SAMPLES_MAX],
+            },
         };
         while !self.stopped {
             if let Err(error) = self.epoll.wait(&mut ready) {
@@ -169,7 +167,7 @@ impl Worker {
                 }
             }
             if tick {
-                self.on_tick(now_ns, &mut buffers);
+                self.on_tick(now_ns, &mut buffers.out);
             }
             // Last, so that no slot changes hands while packets for it are at hand.
             if woken {
@@ -184,133 +182,6 @@ impl Worker {
 
     // --- packets --------------------------------------------------------------------------------
 
-    fn on_rtp(&mut self, at: usize, now_ns: u64, buffers: &mut Buffers) {
-        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        // One datagram a turn: readiness is level-triggered, so the next turn finds the rest.
-        let Ok((bytes, from)) = slot.pair.rtp.recv_from(&mut buffers.received) else { return };
-        if !slot.accepts(from) {
-            return self.counters.dropped(Dropped::Stranger);
-        }
-        let Some(datagram) = buffers.received.get(..bytes.min(DATAGRAM_BYTES_MAX + 1)) else {
-            return;
-        };
-        if is_rtcp(datagram) {
-            return self.counters.control(slot.on_control_beside(datagram, now_ns));
-        }
-        if bytes > DATAGRAM_BYTES_MAX {
-            return self.counters.dropped(Dropped::Malformed);
-        }
-        let bytes = match slot.armour.open(&mut buffers.received, bytes) {
-            Ok(bytes) => bytes,
-            Err(why) => return self.counters.dropped(why),
-        };
-        let packet = match RtpPacket::parse(&buffers.received[..bytes]) {
-            Ok(packet) if !packet.payload().is_empty() => packet,
-            Ok(_) | Err(_) => return self.counters.dropped(Dropped::Malformed),
-        };
-        let kind = match slot.kind(&packet) {
-            Ok(kind) => Some(kind),
-            Err(why) => {
-                self.counters.dropped(why);
-                None
-            }
-        };
-        let (ssrc, sequence) = (packet.ssrc(), packet.sequence_number());
-        let order = slot.window.observe(ssrc, sequence);
-        slot.reception.on_packet(ssrc, sequence, order, SAMPLES_PER_MS);
-        match order {
-            Order::Ahead { .. } => {}
-            Order::Fresh => slot.epoch = slot.epoch.wrapping_add(1),
-            Order::Late => Counters::one(&self.counters.late),
-            Order::Duplicate => return self.counters.dropped(Dropped::Duplicate),
-            Order::Astray => return self.counters.dropped(Dropped::Astray),
-        }
-        if kind.is_some() {
-            slot.latched = Some(from);
-            slot.received += 1;
-            slot.heard_ns = now_ns;
-            slot.silence_told = false;
-            Counters::one(&self.counters.packets_in);
-        }
-        let timestamp = packet.timestamp();
-        if kind == Some(Kind::Audio) {
-            slot.reception.on_audio(timestamp, now_ns, SAMPLES_PER_MS);
-        }
-        let mut presses = [None; PRESSES_MAX];
-        let mut count = 0;
-        match kind {
-            Some(Kind::Audio) if slot.needs_samples() => {
-                let late = order == Order::Late;
-                count = slot.voice.decode(packet.payload(), late, &mut buffers.samples);
-                let samples = &buffers.samples[..count];
-                if let Some(tap) = &slot.tap
-                    && !self.recorder.push(tap, now_ns, ssrc, timestamp, samples)
-                {
-                    Counters::one(&self.counters.pieces_dropped);
-                }
-                if let Some(detector) = &mut slot.detector {
-                    let mut free = presses.iter_mut();
-                    detector.on_audio(samples, now_ns, |press| {
-                        if let Some(place) = free.next() {
-                            *place = Some(press);
-                        }
-                    });
-                }
-            }
-            Some(Kind::TelephoneEvent) => {
-                let told = slot.keypad.on_packet(timestamp, packet.payload(), now_ns);
-                presses[..told.len()].copy_from_slice(&told);
-            }
-            Some(Kind::Audio | Kind::ComfortNoise) | None => {}
-        }
-        let heard = Heard {
-            received: Received {
-                source: at,
-                epoch: slot.epoch,
-                sequence,
-                timestamp,
-                marker: packet.marker_bit(),
-                order,
-            },
-            kind,
-            codec: slot.leg.codec,
-            payload: packet.payload(),
-            samples: &buffers.samples[..count],
-        };
-        let mut listeners = [0; LISTENERS_MAX];
-        let count = slot.listeners.len().min(LISTENERS_MAX);
-        listeners[..count].copy_from_slice(&slot.listeners[..count]);
-        for listener in &listeners[..count] {
-            self.send_on(*listener, &heard, now_ns, &mut buffers.sent);
-        }
-        for press in presses.into_iter().flatten() {
-            self.tell_press(at, press);
-        }
-    }
-
-    fn send_on(&mut self, to: usize, heard: &Heard<'_>, now_ns: u64, out: &mut [u8]) {
-        let Some(slot) = self.slots.get_mut(to).and_then(Option::as_mut) else { return };
-        let Heard { received, kind, codec, payload, samples } = heard;
-        let body = &mut out[HEADER_BYTES..];
-        let mapped = match kind {
-            Some(Kind::Audio) => {
-                slot.voice.put(*codec, payload, samples, body).map(|end| (slot.leg.payload, end))
-            }
-            Some(Kind::TelephoneEvent) => {
-                let place = body.get_mut(..payload.len());
-                slot.leg.telephone_event.zip(place).map(|(number, place)| {
-                    place.copy_from_slice(payload);
-                    (number, payload.len())
-                })
-            }
-            // Silence is heard as silence.
-            Some(Kind::ComfortNoise) | None => None,
-        };
-        let Some((number, bytes)) = mapped else { return slot.outgoing.leave_out(received) };
-        let Some(header) = slot.outgoing.relay(number, received, now_ns) else { return };
-        send(slot, &header, &mut out[..HEADER_BYTES + bytes], &self.counters);
-    }
-
     fn on_rtcp(&mut self, at: usize, now_ns: u64, buffers: &mut Buffers) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
         let Ok((bytes, from)) = slot.pair.rtcp.recv_from(&mut buffers.received) else { return };
@@ -320,7 +191,7 @@ impl Worker {
 
     // --- time -----------------------------------------------------------------------------------
 
-    fn on_tick(&mut self, now_ns: u64, buffers: &mut Buffers) {
+    fn on_tick(&mut self, now_ns: u64, out: &mut Out) {
         let expired = self.ticker.take();
         let packets = expired.min(CATCH_UP_PACKETS_MAX);
         let skipped = expired - packets;
@@ -331,12 +202,13 @@ impl Worker {
                 slot.outgoing.skip(skipped);
                 slot.position += skipped * u64::from(SAMPLES_PER_PACKET);
                 for _ in 0..packets {
-                    self.generate(at, now_ns, &mut buffers.sent);
+                    self.generate(at, now_ns, &mut out.sent);
                 }
             } else if slot.prompt().is_some() {
                 // The peer has no address, or holds: nobody waits for whom nobody hears.
                 slot.position += expired * u64::from(SAMPLES_PER_PACKET);
             }
+            self.hear_waiting(at, now_ns, out);
             self.watch_prompt(at);
             self.watch(at, now_ns);
         }
@@ -345,7 +217,8 @@ impl Worker {
     fn generate(&mut self, at: usize, now_ns: u64, out: &mut [u8]) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
         let mut end = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
-        let body = &mut out[HEADER_BYTES..end];
+        let body = &mut out[HEADER_BYTES..];
+        let codes = SAMPLES_PER_PACKET as usize;
         let piece: Option<&dyn Piece> = match slot.leg.source {
             Source::Music => Some(&*self.music),
             Source::Ringback => Some(&*self.ringback),
@@ -357,18 +230,21 @@ impl Worker {
             | Source::Leg(_)
             | Source::Prompt(Prompt { clip: None, .. }) => None,
         };
+        let position = slot.position;
+        slot.position += u64::from(SAMPLES_PER_PACKET);
         match (Law::of(slot.voice.codec()), piece) {
-            (Some(law), Some(piece)) => piece.fill(law, slot.position, body),
-            (Some(law), None) => body.fill(g711::silence(law)),
+            (Some(law), Some(piece)) => piece.fill(law, position, &mut body[..codes]),
+            (Some(law), None) => body[..codes].fill(g711::silence(law)),
             (None, piece) => {
                 let mut samples = [0; SAMPLES_PER_PACKET as usize];
                 if let Some(piece) = piece {
-                    piece.fill_linear(slot.position, &mut samples);
+                    piece.fill_linear(position, &mut samples);
                 }
-                end = HEADER_BYTES + slot.voice.encode(&samples, body).unwrap_or(0);
+                // A codec that is only passed on has no sound of ours.
+                let Some(bytes) = slot.voice.encode(&samples, body) else { return };
+                end = HEADER_BYTES + bytes;
             }
         }
-        slot.position += u64::from(SAMPLES_PER_PACKET);
         let header = slot.outgoing.generate(slot.leg.payload, now_ns);
         send(slot, &header, &mut out[..end], &self.counters);
     }

@@ -60,6 +60,7 @@ impl Bench {
             codec: Codec::Pcmu,
             payload: 0,
             telephone_event: Some(101),
+            events_wide: false,
             ssrc: 0x1000 + leg as u32,
             source,
             role: if leg == CALLER { "caller" } else { "agent" },
@@ -86,6 +87,8 @@ impl Bench {
         assert_eq!(self.engine.apply(plan).expect("a good plan"), Applied::Now);
     }
 }
+
+const ENDED: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -153,7 +156,7 @@ fn legs_of_different_laws_are_transcoded() {
 
 #[test]
 fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
-    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+    for codec in ENDED {
         let bench = Bench::start();
         let payload = codec.static_payload();
         let caller = bench.phone(codec, bench.ports[0], CALLER_HZ);
@@ -163,7 +166,7 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
         bench.apply(2, vec![leg(Source::Ringback)], None);
         hears(&caller, 425);
         let mut version = 2;
-        for other in [Codec::Pcmu, Codec::Pcma, Codec::G722] {
+        for other in ENDED {
             let agent = bench.phone(other, bench.ports[1], AGENT_HZ);
             version += 1;
             let of_agent = Leg {
@@ -706,6 +709,48 @@ fn key_of_a_phone_without_telephone_event_is_heard_in_its_tones() {
         panic!("{event:?}")
     };
     assert!((125..=165).contains(&duration_ms), "{duration_ms}");
+}
+
+/// Each fifth packet comes behind the one after it: who hears samples of it hears them in order, and
+/// who hears it as it is does not wait.
+#[test]
+fn overtaken_packets_are_put_in_order_where_they_are_transcoded_and_relayed_at_once() {
+    for (codec, late) in [(Codec::G722, 0), (Codec::Pcmu, 10)] {
+        let bench = Bench::start();
+        let peer = RawPeer::of(bench.ports[0]);
+        let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
+        let (remote, payload) = (Some(peer.address()), codec.static_payload());
+        let of_peer = bench.leg(CALLER, &agent, Source::Leg(AGENT));
+        let legs = vec![
+            Leg { remote, codec, payload, ..of_peer },
+            bench.leg(AGENT, &agent, Source::Leg(CALLER)),
+        ];
+        bench.apply(1, legs, None);
+        until("the legs are served", || bench.engine.stats().legs.len() == 2);
+        for sequence in 0..50 {
+            let sequence = match sequence % 5 {
+                3 => sequence + 1,
+                4 => sequence - 1,
+                _ => sequence,
+            };
+            peer.send(sequence, payload, &[0x7f; 160]);
+        }
+        hears_packets(&agent, 50);
+        let heard = agent.stats();
+        assert_eq!((heard.lost, heard.late, heard.streams), (0, late, 1), "{codec:?}");
+        let totals = bench.engine.stats().totals;
+        assert_eq!((totals.late, totals.too_late), (10, 0));
+        // One that never comes holds up the others for a moment only, and is too late then.
+        peer.send(51, payload, &[0x7f; 160]);
+        peer.send(52, payload, &[0x7f; 160]);
+        hears_packets(&agent, 52);
+        peer.send(50, payload, &[0x7f; 160]);
+        let too_late = u64::from(codec == Codec::G722);
+        until("it has come", || {
+            let totals = bench.engine.stats().totals;
+            (totals.late, totals.too_late, agent.stats().lost) == (11, too_late, too_late)
+        });
+    }
 }
 
 #[test]

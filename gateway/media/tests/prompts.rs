@@ -58,6 +58,7 @@ impl Bench {
             codec: Codec::Pcmu,
             payload: 0,
             telephone_event: Some(101),
+            events_wide: false,
             ssrc: 9,
             source,
             role: "caller",

@@ -62,6 +62,7 @@ fn leg(port: u16, leg: u64, remote: SocketAddr, source: Source) -> Leg {
         codec: Codec::Pcmu,
         payload: 0,
         telephone_event: Some(101),
+        events_wide: false,
         ssrc: 0x1000 + leg as u32,
         source,
         role: "caller",

@@ -130,6 +130,7 @@ async fn gateway_serves_with_its_own_media_until_it_is_stopped() {
         codec: Codec::Pcmu,
         payload: 0,
         telephone_event: None,
+        events_wide: false,
         ssrc: 1,
         source: Source::Echo,
         role: Some(Side::Caller),

@@ -326,11 +326,9 @@ impl Agent {
         Audio {
             address: self.address.ip(),
             port: endpoint.port(),
-            payloads: vec![
-                Payload { number: 0, codec: Codec::Pcmu },
-                Payload { number: 8, codec: Codec::Pcma },
-            ],
+            payloads: self.shared.codecs.lock().iter().map(|codec| self.said(*codec)).collect(),
             telephone_event: Some(101),
+            telephone_event_wide: None,
             direction: Direction::SendRecv,
             ptime_ms: Some(20),
             session_id: u64::from(endpoint.port()),
@@ -339,6 +337,16 @@ impl Agent {
             secure: false,
             beside: Beside::default(),
         }
+    }
+
+    fn said(&self, codec: Codec) -> Payload {
+        let fmtp = match codec {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => None,
+            // So that it can be told from another phone's.
+            Codec::Opus => Some(format!("maxaveragebitrate={}", 20_000 + self.options.tone_hz)),
+            Codec::G729 => Some("annexb=no".to_owned()),
+        };
+        Payload { fmtp, ..Payload::new(codec.static_payload(), codec) }
     }
 
     /// What the phone offers in a call of its own.

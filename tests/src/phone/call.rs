@@ -109,4 +109,10 @@ impl Call {
     pub fn offer(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.invite.body)
     }
+
+    /// The SDP of the answer that came to it.
+    pub fn answered(&self) -> String {
+        let text = String::from_utf8_lossy(self.answer.as_deref().unwrap_or_default());
+        text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    }
 }

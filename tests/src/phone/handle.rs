@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use tandem_media::endpoint::EndpointPool;
+use tandem_sip::sdp::Codec;
 use tandem_sip::{Method, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub headers: Mutex<Vec<(String, String)>>,
     /// What it answers to a method within a dialog, where that is no 200.
     pub denied: Mutex<Vec<(Method, u16)>>,
+    /// What it speaks, what it would like best first.
+    pub codecs: Mutex<Vec<Codec>>,
     pub changed: watch::Sender<u64>,
 }
 
@@ -61,6 +64,7 @@ impl Phone {
             violations: Mutex::default(),
             headers: Mutex::default(),
             denied: Mutex::default(),
+            codecs: Mutex::new(vec![Codec::Pcmu, Codec::Pcma]),
             changed: watch::channel(0).0,
         });
         let agent = Agent {
@@ -117,6 +121,11 @@ impl Phone {
     /// From now on requests of that method within a dialog are answered so.
     pub fn deny(&self, method: Method, status: u16) {
         self.shared.denied.lock().push((method, status));
+    }
+
+    /// From now on it offers and takes these codecs, in this order.
+    pub fn speak(&self, codecs: &[Codec]) {
+        *self.shared.codecs.lock() = codecs.to_vec();
     }
 
     /// Waits for the `nth` request of a method that comes to a call, from 0.

@@ -6,6 +6,7 @@ use tandem_sip::reason::COMPLETED_ELSEWHERE;
 use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
+use super::codecs::{self, Other};
 use super::leg::{Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
@@ -28,7 +29,7 @@ pub fn on_answered(
     let leg = draft.call(&id).and_then(|call| call.leg(leg_id));
     let known = leg.and_then(|leg| early::of_tag(leg, tag)).and_then(|early| early.media.clone());
     acknowledge(draft, id, leg_id, response);
-    let beside = draft.call(&id).and_then(|call| call.codec_beside(leg_id));
+    let Some(other) = draft.call(&id).map(|call| Other::of(call, leg_id)) else { return };
     let took =
         draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
             match (known, answer) {
@@ -36,7 +37,7 @@ pub fn on_answered(
                     leg.media = media;
                     true
                 }
-                (None, Some(answer)) => take_answer(&mut leg.media, answer, beside),
+                (None, Some(answer)) => take_answer(&mut leg.media, answer, &other),
                 (None, None) => false,
             }
         });
@@ -86,6 +87,7 @@ pub fn on_answered(
     transfer::on_reached(draft, id);
     if draft.call(&id).is_some_and(|call| call.answered_at.is_none()) {
         // The caller of an extension has waited for this.
+        codecs::settle(draft, id, leg_id);
         inbound::answer(draft, id);
     }
     ivr::on_transferred(draft, id);

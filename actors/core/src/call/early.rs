@@ -5,6 +5,7 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response, reliable};
 
+use super::codecs::Other;
 use super::leg::{Leg, Media};
 use super::outbound::take_answer;
 use crate::draft::Draft;
@@ -42,7 +43,7 @@ pub fn on_provisional(
     let Some(rseq) = reliable::rseq(response) else { return Taken::Yes };
     let Some(call) = draft.call(&id) else { return Taken::No };
     let Some(leg) = call.leg(leg_id) else { return Taken::No };
-    let beside = call.codec_beside(leg_id);
+    let other = Other::of(call, leg_id);
     let tag = response.headers.to_tag().unwrap_or_default();
     let mut early = match of_tag(leg, tag) {
         Some(early) if early.rseq.checked_add(1) == Some(rseq) => early.clone(),
@@ -56,7 +57,7 @@ pub fn on_provisional(
     };
     if let (None, Some(answer)) = (&early.media, answer) {
         let mut media = leg.media.clone();
-        early.media = take_answer(&mut media, answer, beside).then_some(media);
+        early.media = take_answer(&mut media, answer, &other).then_some(media);
     }
     let leg = leg.clone();
     let via = draft.via(&leg.gateway, leg.carrier);

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate};
+use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction};
 use tandem_sip::{Response, UriError};
 
 use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, State};
-use super::{media, outbound, outside, protection, reason, reliable, session_timer};
+use super::{codecs, media, outbound, outside, protection, reason, reliable, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
 use crate::command::Inbound;
 use crate::config::Target;
-use crate::draft::{ALLOW, CODECS, Draft};
+use crate::draft::{ALLOW, Draft};
 use crate::ids::{AgentId, CallId, EntityId, FlowId, LegId, QueueId, TrunkId};
 use crate::ivr::machine as ivr;
 use crate::limits;
@@ -110,7 +110,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         Caller::Agent(id) => may_place(draft, id)?,
         Caller::Trunk(_) => None,
     };
-    let agreed = agree(invite.offer.as_ref())?;
+    let agreed = agree(invite.offer.as_ref(), &destination)?;
     let leg = LegId(draft.rng.next());
     let protection = match &invite.offer {
         Some(offer) => protection::of_offer(draft, leg, offer, None)
@@ -131,6 +131,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let mut leg = caller_leg(draft, invite, leg, agreed, port);
     leg.media.protection = protection;
+    leg.media.open = codecs::open(invite, &destination);
     let Identity { shown: from, asserted, diverted_from } =
         identity::of(&invite.request.headers, channel.is_some()).rewritten(&rules.calling);
     draft.put_call(Call {
@@ -287,13 +288,15 @@ pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
 
 /// Without an offer we make one in the 200 (RFC 3261 §13.2.1) and take the first codec of ours
 /// until the ACK says otherwise.
-fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
+fn agree(offer: Option<&Audio>, destination: &Destination) -> Result<Agreed, Refusal> {
     match offer {
-        Some(offer) => negotiate(offer, &CODECS).map_err(|_| Refusal(488, Disposition::Rejected)),
+        Some(offer) => codecs::of_caller(offer, destination),
         None => Ok(Agreed {
             codec: Codec::Pcmu,
             payload: Codec::Pcmu.static_payload(),
+            fmtp: None,
             telephone_event: Some(101),
+            events_wide: false,
             remote: None,
             direction: Direction::SendRecv,
             crypto: None,
@@ -337,7 +340,11 @@ fn caller_leg(
             remote: agreed.remote,
             codec: agreed.codec,
             payload: agreed.payload,
+            fmtp: agreed.fmtp,
+            said: None,
             telephone_event: agreed.telephone_event,
+            events_wide: agreed.events_wide,
+            open: None,
             session_id: draft.rng.next() >> 1,
             session_version: 1,
             protection: None,

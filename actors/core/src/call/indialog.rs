@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Refused;
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::{Audio, negotiate_beside};
+use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
+use super::codecs::Other;
 use super::leg::{Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
 use super::{ending, glare, media, protection, reliable, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
-use crate::draft::{ALLOW, CODECS, Draft};
+use crate::draft::{ALLOW, Draft};
 use crate::ids::{CallId, EntityId, LegId};
 use crate::limits;
 use crate::world::Rejection;
@@ -110,13 +111,13 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         answer(draft, id, inbound, inbound.request.respond(200, None, None));
         return;
     }
-    let beside = call.codec_beside(leg_id);
+    let other = Other::of(call, leg_id);
     let anchor = call.gateway.clone();
     let contact = draft.contact_for(&leg.invite, &leg.gateway, leg.carrier);
     let mut media = leg.media.clone();
     let (mut held, mut direction) = (leg.held, tandem_sip::sdp::Direction::SendRecv);
     if let Some(offer) = &inbound.offer {
-        let Ok(agreed) = negotiate_beside(offer, &CODECS, beside) else {
+        let Ok(agreed) = other.agree(offer) else {
             answer(draft, id, inbound, inbound.request.respond(488, None, None));
             return;
         };
@@ -127,12 +128,10 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
             return;
         };
         media.protection = protection;
+        media.agree(&agreed, &other);
         media.beside = agreed.beside;
         held = offer.is_hold();
         direction = agreed.direction;
-        media.codec = agreed.codec;
-        media.payload = agreed.payload;
-        media.telephone_event = agreed.telephone_event;
         // While it holds, the address of before is kept: RTP goes on there after the retrieve.
         media.remote = agreed.remote.or(media.remote);
         media.session_version += 1;
@@ -189,7 +188,7 @@ pub(super) fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, audio:
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
     let (before, mut media) = ((leg.media.clone(), leg.held), leg.media.clone());
-    if !take_answer(&mut media, audio, call.codec_beside(leg_id)) {
+    if !take_answer(&mut media, audio, &Other::of(call, leg_id)) {
         return;
     }
     media.remote = media.remote.or(before.0.remote);
@@ -217,7 +216,7 @@ pub fn on_ack(
         .leg_of_dialog(call_id, tag)
         .ok_or_else(|| Rejection::NotFound(format!("dialog {call_id}")))?;
     let (call, leg) = find(draft, id, leg_id)?;
-    let (live, beside) = (call.is_live(), call.codec_beside(leg_id));
+    let (live, other) = (call.is_live(), Other::of(call, leg_id));
     let (state, offered) = (leg.state.clone(), leg.offer_until.is_some());
     if let Some(leg) = draft.call_mut(&id).filter(|_| offered).and_then(|c| c.leg_mut(leg_id)) {
         leg.offer_until = None;
@@ -227,7 +226,7 @@ pub fn on_ack(
             let took =
                 draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
                     leg.state = LegState::Active;
-                    audio.is_some_and(|audio| take_answer(&mut leg.media, audio, beside))
+                    audio.is_some_and(|audio| take_answer(&mut leg.media, audio, &other))
                 });
             if !live {
                 // It was hung up before its ACK came; only now may the BYE go (RFC 3261 §15).

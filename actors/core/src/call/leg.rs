@@ -119,7 +119,15 @@ pub struct Media {
     pub remote: Option<SocketAddr>,
     pub codec: Codec,
     pub payload: u8,
+    /// What the peer says of its codec (`a=fmtp`), and what we say: what the peer of the other leg
+    /// does.
+    pub fmtp: Option<String>,
+    pub said: Option<String>,
     pub telephone_event: Option<u8>,
+    /// Its events are counted at 48 kHz.
+    pub events_wide: bool,
+    /// The caller's offer, while we have not answered it and are free to choose.
+    pub open: Option<Box<Audio>>,
     pub session_id: u64,
     pub session_version: u64,
     /// None: in the clear.
@@ -243,8 +251,13 @@ impl Media {
         Audio {
             address,
             port: self.port,
-            payloads: vec![Payload { number: self.payload, codec: self.codec }],
-            telephone_event: self.telephone_event,
+            payloads: vec![Payload {
+                number: self.payload,
+                codec: self.codec,
+                fmtp: self.said.clone(),
+            }],
+            telephone_event: self.telephone_event.filter(|_| !self.events_wide),
+            telephone_event_wide: self.telephone_event.filter(|_| self.events_wide),
             direction,
             ptime_ms: Some(20),
             session_id: self.session_id,

@@ -99,6 +99,7 @@ fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
         codec: leg.media.codec,
         payload: leg.media.payload,
         telephone_event: leg.media.telephone_event,
+        events_wide: leg.media.events_wide,
         ssrc: leg.media.ssrc,
         source,
         role: Some(leg.side()),

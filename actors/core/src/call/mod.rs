@@ -8,6 +8,7 @@ pub mod session_timer;
 pub mod state;
 
 pub(crate) mod attended;
+pub(crate) mod codecs;
 pub(crate) mod connect;
 pub(crate) mod consult;
 pub(crate) mod credentials;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, negotiate_beside};
+use tandem_sip::sdp::{self, Audio, Beside, Codec, Direction};
 use tandem_sip::{CSeq, Carrier, Headers, Method, NameAddr, Request, Response, Uri, host};
 
+use super::codecs::Other;
 use super::identity::ANONYMOUS;
 use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
-use crate::draft::{ALLOW, CODECS, Draft, codecs_beside};
+use crate::draft::{ALLOW, Draft};
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, OfferId, QueueId};
 use crate::ivr::machine as ivr;
 use crate::queue::machine as queue;
@@ -107,7 +108,7 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     let Party { gateway, carrier, peer, uri, to, from: mut sender, also } = party;
     let call = draft.call(&id)?;
     let anchor = call.gateway.clone();
-    let beside = call.caller().map(|leg| leg.media.codec);
+    let other = Other::of_caller(call);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
     let leg_id = LegId(draft.rng.next());
@@ -117,7 +118,11 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         remote: None,
         codec: Codec::Pcmu,
         payload: Codec::Pcmu.static_payload(),
-        telephone_event: Some(101),
+        fmtp: None,
+        said: None,
+        telephone_event: Some(sdp::TELEPHONE_EVENT),
+        events_wide: false,
+        open: None,
         session_id: draft.rng.next() >> 1,
         session_version: 1,
         protection: protection::offered(draft, leg_id, carrier),
@@ -127,9 +132,9 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway, carrier);
     let mut audio = media.describe(media_ip, Direction::SendRecv);
-    audio.payloads = codecs_beside(beside)
-        .map(|codec| Payload { number: codec.static_payload(), codec })
-        .collect();
+    audio.payloads = other.offer();
+    let opus = audio.payloads.iter().any(|payload| payload.codec == Codec::Opus);
+    audio.telephone_event_wide = opus.then_some(sdp::TELEPHONE_EVENT_WIDE);
     let mut invite = Request {
         method: Method::Invite,
         uri,
@@ -526,17 +531,15 @@ fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     draft.send(id, &leg, cancel);
 }
 
-/// The media that the peer's answer describes; `beside` is the codec of the leg that it talks with.
-pub fn take_answer(media: &mut Media, answer: &Audio, beside: Option<Codec>) -> bool {
-    let Ok(agreed) = negotiate_beside(answer, &CODECS, beside) else { return false };
+/// The media that the peer's answer describes; `other` is the leg that it talks with.
+pub fn take_answer(media: &mut Media, answer: &Audio, other: &Other) -> bool {
+    let Ok(agreed) = other.agree(answer) else { return false };
     let Ok(protection) = protection::of_answer(media.protection.clone(), answer) else {
         return false;
     };
     media.protection = protection;
+    media.agree(&agreed, other);
     media.remote = agreed.remote;
-    media.codec = agreed.codec;
-    media.payload = agreed.payload;
-    media.telephone_event = agreed.telephone_event;
     true
 }
 

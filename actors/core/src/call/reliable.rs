@@ -4,16 +4,17 @@
 //! answer, and the 200 waits for its PRACK (§3).
 
 use tandem_sip::reliable::{self, RAck, RSEQ_MAX};
-use tandem_sip::sdp::{Direction, negotiate_beside};
+use tandem_sip::sdp::Direction;
 use tandem_sip::{Request, Response};
 
+use super::codecs::Other;
 use super::leg::{Leg, State as LegState};
 use super::outbound::{find, take_answer};
 use super::state::Call;
 use super::{ending, inbound, media, protection};
 use crate::cdr::{Disposition, Side};
 use crate::command::Inbound;
-use crate::draft::{CODECS, Draft};
+use crate::draft::Draft;
 use crate::ids::{CallId, EntityId, LegId};
 
 /// The response that a caller's leg has been given reliably.
@@ -45,10 +46,15 @@ impl Reliable {
     }
 }
 
+/// Whether who sent it takes a 180 only so.
+pub fn is_told(invite: &Request) -> bool {
+    reliable::is_required(&invite.headers)
+}
+
 /// The caller's leg is told reliably from now on, where it takes nothing else.
 pub fn begin(draft: &mut Draft<'_>, id: CallId) {
     let Some(leg) = draft.call(&id).and_then(Call::caller) else { return };
-    if leg.state != LegState::Trying || !reliable::is_required(&leg.invite.headers) {
+    if leg.state != LegState::Trying || !is_told(&leg.invite) {
         return;
     }
     let leg_id = leg.id;
@@ -120,19 +126,17 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         return answer(draft, id, inbound, 200);
     };
     let Ok((call, leg)) = find(draft, id, leg_id) else { return };
-    let (beside, anchor) = (call.codec_beside(leg_id), call.gateway.clone());
+    let (other, anchor) = (Other::of(call, leg_id), call.gateway.clone());
     let mut media = leg.media.clone();
     let before = media.protection.clone();
-    let agreed = negotiate_beside(offer, &CODECS, beside);
+    let agreed = other.agree(offer);
     let protection = protection::of_offer(draft, leg_id, offer, before.as_ref());
     let (Ok(agreed), Ok(protection)) = (agreed, protection) else {
         return answer(draft, id, inbound, 488);
     };
     media.protection = protection;
+    media.agree(&agreed, &other);
     media.beside = agreed.beside;
-    media.codec = agreed.codec;
-    media.payload = agreed.payload;
-    media.telephone_event = agreed.telephone_event;
     media.remote = agreed.remote.or(media.remote);
     media.session_version += 1;
     let mut response = inbound.request.respond(200, None, None);
@@ -147,11 +151,11 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
 
 /// Our offer went in the 180: the PRACK has the answer. False where that is of no use.
 fn on_answer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound) -> bool {
-    let beside = draft.call(&id).and_then(|call| call.codec_beside(leg_id));
+    let Some(other) = draft.call(&id).map(|call| Other::of(call, leg_id)) else { return false };
     let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id));
     let took = leg
         .zip(inbound.offer.as_ref())
-        .is_some_and(|(leg, audio)| take_answer(&mut leg.media, audio, beside));
+        .is_some_and(|(leg, audio)| take_answer(&mut leg.media, audio, &other));
     if took {
         answer(draft, id, inbound, 200);
         media::plan(draft, id);

@@ -2,7 +2,6 @@ use std::net::SocketAddr;
 
 use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::Codec;
 
 use super::leg::Leg;
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId, TrunkId};
@@ -265,8 +264,8 @@ impl Call {
         }
     }
 
-    /// The codec of the leg that this one talks with, or shall.
-    pub fn codec_beside(&self, id: LegId) -> Option<Codec> {
+    /// The leg that this one talks with, or shall.
+    pub fn leg_beside(&self, id: LegId) -> Option<&Leg> {
         let caller = self.caller().filter(|leg| leg.id != id);
         let connected = match self.state {
             State::Connected { leg } | State::Consulting { leg, .. } if leg != id => self.leg(leg),
@@ -278,7 +277,7 @@ impl Call {
             | State::Dialing { .. }
             | State::Ending => None,
         };
-        caller.or(connected).map(|leg| leg.media.codec)
+        caller.or(connected)
     }
 
     pub fn is_live(&self) -> bool {

@@ -17,7 +17,7 @@ use super::inbound::{self, Destination, Refusal};
 use super::leg::{Leg, Refer, State as LegState};
 use super::replaces::{self, Replaces};
 use super::state::{Call, Outcome, State, Transfer};
-use super::{attended, ending, media};
+use super::{attended, codecs, ending, media};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::command::Inbound;
@@ -66,7 +66,7 @@ pub fn on_refer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbo
     match replaces {
         Some(replaces) => attended::begin(draft, id, leg_id, by, to, &replaces),
         None => {
-            let destination = resolve(draft, &to);
+            let destination = resolve(draft, &to).and_then(|there| suiting(draft, id, there));
             begin(draft, id, leg_id, by, to, destination);
         }
     }
@@ -87,7 +87,8 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
         let most = limits::TRANSFERS_MAX;
         return Err(Rejection::Refused(format!("a call is transferred {most} times at most")));
     }
-    let destination = resolve(draft, to).map_err(|refusal| rejection(to, &refusal))?;
+    let destination = resolve(draft, to).and_then(|there| suiting(draft, id, there));
+    let destination = destination.map_err(|refusal| rejection(to, &refusal))?;
     draft.writes.about = Some(EntityId::Call(id));
     begin(draft, id, leg, by, to.to_owned(), Ok(destination));
     Ok(())
@@ -99,6 +100,9 @@ pub fn rejection(to: &str, refusal: &Refusal) -> Rejection {
         Refusal(404, _) => Rejection::NotFound(format!("number {to:?}")),
         Refusal(480, _) => Rejection::Refused(format!("extension {to} has no registered phone")),
         Refusal(486, _) => Rejection::Refused(format!("the agent of extension {to} is busy")),
+        Refusal(488, _) => Rejection::Refused(format!(
+            "the call's codec is passed on and never spoken here; {to} would have to speak it"
+        )),
         Refusal(_, _) => Rejection::Refused(format!("there is no room in what {to} leads to")),
     }
 }
@@ -108,6 +112,10 @@ pub fn resolve(draft: &Draft<'_>, to: &str) -> Result<Destination, Refusal> {
     let destination = inbound::look_up_all(draft, to).ok_or(unknown)?;
     inbound::takes(draft, &destination)?;
     Ok(destination)
+}
+
+fn suiting(draft: &Draft<'_>, id: CallId, there: Destination) -> Result<Destination, Refusal> {
+    codecs::suits(draft, id, &there).map(|()| there)
 }
 
 /// The number that the one Refer-To names (RFC 3515 §2.1), and the dialog that the call to it shall

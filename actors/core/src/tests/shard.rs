@@ -453,8 +453,9 @@ pub fn audio(port: u16) -> Audio {
     Audio {
         address: "127.0.0.1".parse().unwrap(),
         port,
-        payloads: vec![Payload { number: 8, codec: Codec::Pcma }],
+        payloads: vec![Payload::new(8, Codec::Pcma)],
         telephone_event: Some(101),
+        telephone_event_wide: None,
         direction: Direction::SendRecv,
         ptime_ms: Some(20),
         session_id: 1,

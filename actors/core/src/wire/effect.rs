@@ -122,6 +122,7 @@ impl Encode for MediaLeg {
                 to.blob(3, keys.theirs.bytes());
             });
         }
+        to.flag(80, self.events_wide);
     }
 }
 
@@ -151,6 +152,7 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             codec: tandem_sip::wire::codec(&leg.codec)?,
             payload: narrow(leg.payload, "leg.payload")?,
             telephone_event: telephone_event.transpose()?,
+            events_wide: leg.events_wide,
             ssrc: leg.ssrc,
             source,
             role: leg.role.as_deref().map(side_from).transpose()?,

@@ -323,6 +323,10 @@ impl Encode for Media {
         }
         to.messages(10, &self.beside.before);
         to.messages(11, &self.beside.after);
+        to.some_text(80, self.fmtp.as_deref());
+        to.flag(81, self.events_wide);
+        to.some_message(82, self.open.as_deref());
+        to.some_text(83, self.said.as_deref());
     }
 }
 
@@ -349,7 +353,11 @@ impl TryFrom<proto::LegMedia> for Media {
             remote: parse_some(media.remote.as_deref(), "media.remote")?,
             codec: tandem_sip::wire::codec(&media.codec)?,
             payload: narrow(media.payload, "media.payload")?,
+            fmtp: media.fmtp,
+            said: media.said,
             telephone_event: telephone_event.transpose()?,
+            events_wide: media.events_wide,
+            open: media.open.map(|offer| offer.try_into().map(Box::new)).transpose()?,
             session_id: media.session_id,
             session_version: media.session_version,
             protection: media.protection.map(protection_from).transpose()?,

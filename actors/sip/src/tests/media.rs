@@ -25,26 +25,74 @@ fn offered_payload_type_is_kept() {
     let agreed = negotiate(&offer, &[Codec::Pcmu, Codec::Pcma]).unwrap();
     assert_eq!((agreed.codec, agreed.payload), (Codec::Pcma, 97));
     let answer = agreed.answer([127, 0, 0, 9].into(), 4_100, 3);
-    assert_eq!(answer.payloads, [Payload { number: 97, codec: Codec::Pcma }]);
+    assert_eq!(answer.payloads, [Payload::new(97, Codec::Pcma)]);
     assert_eq!(answer.direction, Direction::RecvOnly);
     assert_eq!(negotiate(&offer, &[Codec::Pcmu]), Err(Error::NoCommonCodec));
 }
 
 #[test]
-fn codec_of_the_other_leg_goes_before_g_711_and_that_before_what_is_wider() {
+fn codec_of_the_other_leg_goes_before_what_the_offer_has_first() {
     // G.722 with its clock of 8 kHz (RFC 3551 §4.5.2), once by its static number alone.
     for formats in ["9 8 96\r\na=rtpmap:9 G722/8000\r\n", "9 8 96\r\n"] {
         let offer = edited("18 8 0 96\r\na=rtpmap:8 PCMA/8000/1\r\n", formats).unwrap();
         let ours = [Codec::Pcmu, Codec::Pcma, Codec::G722];
         let of = |beside| negotiate_beside(&offer, &ours, beside).map(|a| (a.codec, a.payload));
-        assert_eq!(of(None), Ok((Codec::Pcma, 8)));
-        assert_eq!(of(Some(Codec::G722)), Ok((Codec::G722, 9)));
-        assert_eq!(of(Some(Codec::Pcmu)), Ok((Codec::Pcma, 8)), "which it does not offer");
-        let wide = negotiate(&offer, &[Codec::G722]);
-        assert_eq!(wide.map(|agreed| agreed.payload), Ok(9), "there is no other");
+        assert_eq!(of(None), Ok((Codec::G722, 9)));
+        assert_eq!(of(Some(Codec::Pcma)), Ok((Codec::Pcma, 8)));
+        assert_eq!(of(Some(Codec::Pcmu)), Ok((Codec::G722, 9)), "which it does not offer");
         let narrow = negotiate_beside(&offer, &[Codec::Pcma], Some(Codec::G722));
         assert_eq!(narrow.map(|agreed| agreed.codec), Ok(Codec::Pcma), "which we don't have");
     }
+}
+
+const WIDE: &str = "v=0\r\no=- 5 6 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+    m=audio 4000 RTP/AVP 96 18 8 101 102\r\na=rtpmap:96 opus/48000/2\r\n\
+    a=fmtp:96 maxplaybackrate=16000;useinbandfec=1\r\na=fmtp:18 annexb=no\r\na=fmtp:8 x=y\r\n\
+    a=rtpmap:101 telephone-event/8000\r\na=rtpmap:102 telephone-event/48000\r\n";
+
+#[test]
+fn opus_and_g_729_are_read_with_what_is_said_of_them() {
+    let offer = Audio::parse(WIDE.as_bytes()).unwrap();
+    let said = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        offer.payloads,
+        [
+            Payload {
+                number: 96,
+                codec: Codec::Opus,
+                fmtp: said("maxplaybackrate=16000;useinbandfec=1")
+            },
+            Payload { number: 18, codec: Codec::G729, fmtp: said("annexb=no") },
+            Payload::new(8, Codec::Pcma),
+        ]
+    );
+    assert_eq!(Audio::parse(&offer.compose()).unwrap().payloads, offer.payloads);
+    // One channel is no Opus of RTP (RFC 7587 §7).
+    let mono = Audio::parse(WIDE.replace("48000/2", "48000").as_bytes()).unwrap();
+    assert_eq!(mono.payloads.len(), 2);
+    let long = WIDE.replace("annexb=no", &"a".repeat(161));
+    assert_eq!(Audio::parse(long.as_bytes()).unwrap().payloads[1].fmtp, None);
+}
+
+#[test]
+fn events_go_by_the_clock_of_their_audio_where_the_peer_has_such() {
+    let offer = Audio::parse(WIDE.as_bytes()).unwrap();
+    let of = |offer: &Audio, codec| {
+        let agreed = negotiate(offer, &[codec]).unwrap();
+        let text = agreed.answer([127, 0, 0, 9].into(), 4_100, 3).compose();
+        let answer = Audio::parse(&text).unwrap();
+        let said =
+            if agreed.events_wide { answer.telephone_event_wide } else { answer.telephone_event };
+        assert_eq!(said, agreed.telephone_event);
+        (agreed.telephone_event, agreed.events_wide)
+    };
+    assert_eq!(of(&offer, Codec::Opus), (Some(102), true));
+    assert_eq!(of(&offer, Codec::Pcma), (Some(101), false));
+    // Many phones have them at 8 kHz alone, beside Opus, too.
+    let narrow = Audio { telephone_event_wide: None, ..offer.clone() };
+    assert_eq!(of(&narrow, Codec::Opus), (Some(101), false));
+    let wide = Audio { telephone_event: None, ..offer };
+    assert_eq!(of(&wide, Codec::Pcma), (None, false), "which runs at another clock");
 }
 
 #[test]

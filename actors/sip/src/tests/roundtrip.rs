@@ -140,6 +140,7 @@ fn audio() -> impl Strategy<Value = Audio> {
         Just(vec![(0, Codec::Pcmu), (8, Codec::Pcma)]),
         Just(vec![(8, Codec::Pcma)]),
         Just(vec![(97, Codec::Pcmu)]),
+        Just(vec![(96, Codec::Opus), (9, Codec::G722), (18, Codec::G729), (8, Codec::Pcma)]),
     ];
     let directions = prop_oneof![
         Just(Direction::SendRecv),
@@ -147,23 +148,30 @@ fn audio() -> impl Strategy<Value = Audio> {
         Just(Direction::RecvOnly),
         Just(Direction::Inactive)
     ];
+    let fmtp = option::of("[!-~]([ -~]{0,60}[!-~])?");
+    let events = (option::of(98_u8..=112), option::of(113_u8..=127));
     (
         // A section that nobody refused is taken before one that somebody did.
-        (any::<std::net::IpAddr>(), 1..=u16::MAX, codecs, option::of(98_u8..=127)),
+        (any::<std::net::IpAddr>(), 1..=u16::MAX, codecs, fmtp, events),
         (directions, 10_u16..100, any::<u64>(), any::<u64>()),
         (vec(crypto(), 0..3), any::<bool>(), vec(section(), 0..4), vec(section(), 0..4)),
     )
         .prop_map(
-            |((address, port, codecs, telephone_event), rest, (crypto, secure, before, after))| {
+            |((address, port, codecs, fmtp, events), rest, (crypto, secure, before, after))| {
+                let said = |codec| match codec {
+                    Codec::Opus | Codec::G729 => fmtp.clone(),
+                    Codec::Pcmu | Codec::Pcma | Codec::G722 => None,
+                };
                 let (direction, ptime_ms, session_id, session_version) = rest;
                 Audio {
                     address,
                     port,
                     payloads: codecs
                         .into_iter()
-                        .map(|(number, codec)| Payload { number, codec })
+                        .map(|(number, codec)| Payload { number, codec, fmtp: said(codec) })
                         .collect(),
-                    telephone_event,
+                    telephone_event: events.0,
+                    telephone_event_wide: events.1,
                     direction,
                     ptime_ms: Some(ptime_ms),
                     session_id,

@@ -189,8 +189,9 @@ fn audio(address: IpAddr) -> Audio {
     Audio {
         address,
         port: PEER_RTP_PORT,
-        payloads: vec![Payload { number: Codec::Pcma.static_payload(), codec: Codec::Pcma }],
+        payloads: vec![Payload::new(Codec::Pcma.static_payload(), Codec::Pcma)],
         telephone_event: Some(101),
+        telephone_event_wide: None,
         direction: Direction::SendRecv,
         ptime_ms: Some(20),
         session_id: 1,

@@ -120,6 +120,8 @@ impl Listening {
             0 => Codec::Pcmu,
             8 => Codec::Pcma,
             9 => Codec::G722,
+            18 => Codec::G729,
+            111 => Codec::Opus,
             TELEPHONE_EVENT => {
                 self.heard.telephone_events += 1;
                 return;

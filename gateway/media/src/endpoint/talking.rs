@@ -9,7 +9,7 @@ use tandem_sip::sdp::Codec;
 use super::TELEPHONE_EVENT;
 use crate::codec::Encoder;
 use crate::g711::Law;
-use crate::limits::SAMPLES_PER_PACKET;
+use crate::limits::{PTIME_MS, SAMPLES_PER_MS, SAMPLES_PER_PACKET};
 use crate::rtp::{HEADER_BYTES, Header};
 use crate::tones::{Loop, Piece as _};
 
@@ -17,6 +17,8 @@ pub const PACKET_BYTES: usize = HEADER_BYTES + SAMPLES_PER_PACKET as usize;
 /// Before the time in a probe's audio.
 pub const PROBE_MARK: [u8; 8] = *b"\x7ftAnDm\x01~";
 
+/// Two frames of 10 ms.
+const G729_BYTES: usize = 20;
 const KEYS_MAX: usize = 64;
 const KEY_PACKETS: u32 = 5;
 /// The end of an event is sent three times (RFC 4733 §2.5.1.4).
@@ -27,6 +29,8 @@ pub struct Talking {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
+    /// Of its timestamps. Keys are counted at 8 kHz, as many phones do beside Opus, too.
+    clock_khz: u32,
     position: u64,
     fresh: bool,
     probing: bool,
@@ -56,6 +60,7 @@ impl Talking {
             ssrc,
             sequence: (ssrc >> 16) as u16,
             timestamp: ssrc.rotate_left(7),
+            clock_khz: SAMPLES_PER_MS,
             position: 0,
             fresh: true,
             probing: false,
@@ -67,6 +72,7 @@ impl Talking {
 
     pub fn talk(&mut self, remote: SocketAddr, codec: Codec, tone: Arc<Loop>) {
         self.to = Some(To { remote, codec, encoder: Encoder::new(codec), tone });
+        self.clock_khz = codec.clock_khz();
         self.fresh = true;
     }
 
@@ -129,6 +135,11 @@ impl Talking {
                         to.tone.fill(law, self.position, body);
                         body.len()
                     }
+                    // Nobody here can make it, and nobody here reads it.
+                    None if codec == Codec::G729 => {
+                        body[..G729_BYTES].fill(0x55);
+                        G729_BYTES
+                    }
                     None => {
                         let mut samples = [0; SAMPLES_PER_PACKET as usize];
                         to.tone.fill_linear(self.position, &mut samples);
@@ -149,7 +160,7 @@ impl Talking {
         }
         self.fresh = false;
         self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(SAMPLES_PER_PACKET);
+        self.timestamp = self.timestamp.wrapping_add(PTIME_MS * self.clock_khz);
         self.position += u64::from(SAMPLES_PER_PACKET);
         self.sent += 1;
         Some((bytes, remote))

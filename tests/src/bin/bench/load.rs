@@ -99,8 +99,9 @@ impl Line {
         let audio = Audio {
             address: self.address.ip(),
             port: self.media.socket.local_addr().context("the media socket")?.port(),
-            payloads: vec![Payload { number: 0, codec: Codec::Pcmu }],
+            payloads: vec![Payload::new(0, Codec::Pcmu)],
             telephone_event: Some(101),
+            telephone_event_wide: None,
             direction: Direction::SendRecv,
             ptime_ms: Some(20),
             session_id: 1,

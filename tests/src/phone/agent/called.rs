@@ -181,10 +181,10 @@ impl Agent {
     ) -> Option<(Vec<u8>, String)> {
         let endpoint = media?;
         let offer = Audio::parse(&call.invite.body).ok()?;
-        let agreed = sdp::negotiate(&offer, &[Codec::Pcmu, Codec::Pcma]).ok()?;
+        let agreed = sdp::negotiate(&offer, &self.shared.codecs.lock()).ok()?;
         let mut answer = self.audio(&endpoint);
-        answer.payloads = vec![Payload { number: agreed.payload, codec: agreed.codec }];
-        answer.telephone_event = agreed.telephone_event;
+        answer.payloads = vec![Payload { number: agreed.payload, ..self.said(agreed.codec) }];
+        answer.telephone_event = offer.telephone_event;
         answer.secure = offer.secure;
         answer.crypto = offer.crypto.first().cloned().into_iter().collect();
         for line in &mut answer.crypto {

@@ -80,7 +80,7 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
 fn moved_media_go_where_the_new_offer_says() {
     let (mut shard, call) = connected();
     let reinvite = shard.of_peer(call, 0, Method::Invite, 2);
-    let pcmu = vec![Payload { number: 0, codec: Codec::Pcmu }];
+    let pcmu = vec![Payload::new(0, Codec::Pcmu)];
     let before = leg(&shard, call, 0).media.session_version;
     let effects = shard.in_dialog(reinvite, Some(Audio { payloads: pcmu, ..audio(4_444) }));
     let moved = &plan(&effects).legs[0];

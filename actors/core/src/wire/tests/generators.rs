@@ -98,7 +98,7 @@ pub fn carrier() -> impl Strategy<Value = Carrier> {
 }
 
 pub fn codec() -> impl Strategy<Value = Codec> {
-    prop_oneof![Just(Codec::Pcmu), Just(Codec::Pcma), Just(Codec::G722)]
+    prop::sample::select(vec![Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::G729])
 }
 
 /// Every shape of SIP value is the concern of that crate's tests.
@@ -123,19 +123,22 @@ pub fn audio() -> impl Strategy<Value = Audio> {
         Direction::RecvOnly,
         Direction::Inactive,
     ]);
-    let payload = (0_u8..128, codec()).prop_map(|(number, codec)| Payload { number, codec });
-    let media = (address(), vec(payload, 0..3), option::of(96_u8..128), option::of(any::<u16>()));
+    let payload = (0_u8..128, codec(), option::of(text()));
+    let payload = payload.prop_map(|(number, codec, fmtp)| Payload { number, codec, fmtp });
+    let events = (option::of(96_u8..128), option::of(96_u8..128));
+    let media = (address(), vec(payload, 0..3), events, option::of(any::<u16>()));
     let session = (any::<u64>(), any::<u64>());
     let crypto =
         (any::<u32>(), suite_and_key()).prop_map(|(tag, (suite, key))| Crypto { tag, suite, key });
     (media, directions, session, vec(crypto, 0..3), any::<bool>(), beside()).prop_map(
         |(media, direction, (session_id, session_version), crypto, secure, beside)| {
-            let (at, payloads, telephone_event, ptime_ms) = media;
+            let (at, payloads, (telephone_event, telephone_event_wide), ptime_ms) = media;
             Audio {
                 address: at.ip(),
                 port: at.port(),
                 payloads,
                 telephone_event,
+                telephone_event_wide,
                 direction,
                 ptime_ms,
                 session_id,
@@ -542,6 +545,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         codec: media.codec,
         payload: media.payload,
         telephone_event: media.telephone_event,
+        events_wide: media.events_wide,
         ssrc: media.ssrc,
         source,
         role,
@@ -579,17 +583,23 @@ pub fn media() -> impl Strategy<Value = Media> {
             required,
         },
     );
-    let description = (codec(), option::of(any::<u8>()), option::of(protection), beside());
+    let said = (option::of(text()), option::of(text()), any::<bool>(), option::of(audio()));
+    let description = (codec(), option::of(any::<u8>()), option::of(protection), beside(), said);
     (numbers, option::of(address()), description).prop_map(
         |((port, ssrc, payload, session_id, session_version), remote, description)| {
-            let (codec, telephone_event, protection, beside) = description;
+            let (codec, telephone_event, protection, beside, said) = description;
+            let (fmtp, said, events_wide, open) = said;
             Media {
                 port,
                 ssrc,
                 remote,
                 codec,
                 payload,
+                fmtp,
+                said,
                 telephone_event,
+                events_wide,
+                open: open.map(Box::new),
                 session_id,
                 session_version,
                 protection,

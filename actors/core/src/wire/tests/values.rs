@@ -88,11 +88,9 @@ pub fn audio() -> Audio {
     Audio {
         address: "127.0.0.1".parse().expect("an address"),
         port: 4000,
-        payloads: vec![
-            Payload { number: 8, codec: Codec::Pcma },
-            Payload { number: 0, codec: Codec::Pcmu },
-        ],
+        payloads: vec![Payload::new(8, Codec::Pcma), Payload::new(0, Codec::Pcmu)],
         telephone_event: Some(101),
+        telephone_event_wide: None,
         direction: Direction::SendOnly,
         ptime_ms: Some(20),
         session_id: 5,
@@ -100,6 +98,20 @@ pub fn audio() -> Audio {
         crypto: Vec::new(),
         secure: false,
         beside: Beside::default(),
+    }
+}
+
+/// With codecs of which more is said.
+fn wide_audio() -> Audio {
+    let said = |number, codec, fmtp: &str| Payload { number, codec, fmtp: Some(fmtp.into()) };
+    Audio {
+        payloads: vec![
+            said(96, Codec::Opus, "useinbandfec=1"),
+            said(18, Codec::G729, "annexb=no"),
+            Payload::new(9, Codec::G722),
+        ],
+        telephone_event_wide: Some(102),
+        ..audio()
     }
 }
 
@@ -384,6 +396,7 @@ pub fn events() -> Cases<GatewayEvent> {
             "invite_protected",
             GatewayEvent::Invite(Inbound { offer: Some(protected_audio()), ..inbound() }),
         ),
+        ("invite_wide", GatewayEvent::Invite(Inbound { offer: Some(wide_audio()), ..inbound() })),
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
@@ -510,6 +523,7 @@ pub fn effects() -> Cases<Effect> {
         codec: Codec::Pcma,
         payload: 8,
         telephone_event: Some(101),
+        events_wide: false,
         ssrc: 0x5512_c0de,
         source,
         role: None,
@@ -548,6 +562,14 @@ pub fn effects() -> Cases<Effect> {
         legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
         ..roles.clone()
     };
+    let wide = MediaLeg {
+        codec: Codec::Opus,
+        payload: 96,
+        telephone_event: Some(102),
+        events_wide: true,
+        ..told(1, Side::Caller)
+    };
+    let wide = MediaPlan { legs: vec![wide], ..roles.clone() };
     let paused = RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, paused: true };
     let paused = MediaPlan { legs: Vec::new(), recording: Some(paused), ..plan.clone() };
     let destination = "127.0.0.1:7000".parse().expect("an address");
@@ -561,6 +583,7 @@ pub fn effects() -> Cases<Effect> {
         ("media_of_roles", Body::Media(roles)),
         ("media_with_keys", Body::Media(protected)),
         ("media_paused", Body::Media(paused)),
+        ("media_wide", Body::Media(wide)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };
@@ -596,7 +619,11 @@ fn inbound(id: LegId, state: LegState) -> Leg {
             remote: Some("127.0.0.1:4000".parse().expect("an address")),
             codec: Codec::Pcma,
             payload: 8,
+            fmtp: None,
+            said: None,
             telephone_event: Some(101),
+            events_wide: false,
+            open: None,
             session_id: 5,
             session_version: 6,
             protection: None,
@@ -677,6 +704,12 @@ pub fn calls() -> Cases<Call> {
         CallState::Dialing { agent: Some(agent.clone()), leg: OTHER_LEG },
         vec![inbound(LEG, LegState::Trying), callee, outbound(LegId(3), LegState::Proceeding)],
     );
+    let mut wide = dialing.clone();
+    let media = &mut wide.legs[0].media;
+    (media.codec, media.payload) = (Codec::Opus, 96);
+    (media.telephone_event, media.events_wide) = (Some(102), true);
+    (media.fmtp, media.said) = (Some("useinbandfec=1".into()), Some("stereo=0".into()));
+    media.open = Some(Box::new(wide_audio()));
     let mut originator = outbound(OTHER_LEG, LegState::Alerting);
     originator.role = Role::Originator { agent: agent.clone(), offer: OFFER, ring_until: AT };
     let mut routing = call(CallState::Routing, vec![originator]);
@@ -849,6 +882,7 @@ pub fn calls() -> Cases<Call> {
         ("paused", paused),
         ("consulting", consulting),
         ("out", out),
+        ("wide", wide),
     ];
     cases.extend(consulted);
     cases

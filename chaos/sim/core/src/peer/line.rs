@@ -119,16 +119,20 @@ impl Line {
 
     /// What it says of its audio.
     pub fn audio(&self, address: std::net::IpAddr, direction: Direction) -> Audio {
-        let codec = match self.rtp_port / 2 % 4 {
-            0 | 2 => Codec::Pcma,
-            1 => Codec::Pcmu,
-            _ => Codec::G722,
+        let codecs: &[Codec] = match self.rtp_port / 2 % 6 {
+            0 | 2 => &[Codec::Pcma],
+            1 => &[Codec::Pcmu],
+            3 => &[Codec::G722],
+            4 => &[Codec::Opus, Codec::Pcma],
+            _ => &[Codec::G729, Codec::Pcmu],
         };
+        let payload = |codec: &Codec| Payload::new(codec.static_payload(), *codec);
         Audio {
             address,
             port: self.rtp_port,
-            payloads: vec![Payload { number: codec.static_payload(), codec }],
+            payloads: codecs.iter().map(payload).collect(),
             telephone_event: Some(101),
+            telephone_event_wide: None,
             direction,
             ptime_ms: Some(20),
             session_id: u64::from(self.rtp_port),

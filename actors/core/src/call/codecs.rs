@@ -1,0 +1,157 @@
+//! Which codec a leg gets, so that nothing is transcoded that need not be.
+//!
+//! The order of who calls counts. A caller who was told nothing yet speaks what the called phone
+//! has chosen of the caller's own offer; who waits in a queue has been told, and it is the agent's
+//! phone that is asked for the caller's codec first.
+
+use tandem_sip::sdp::{self, Agreed, Audio, Codec, Payload, negotiate, negotiate_beside};
+
+use super::inbound::{Destination, Refusal};
+use super::leg::{Leg, Media};
+use super::reliable;
+use super::state::Call;
+use crate::cdr::Disposition;
+use crate::command::Inbound;
+use crate::draft::Draft;
+use crate::ids::{CallId, LegId};
+
+/// What can be spoken here, too: music, prompts, recordings, and legs without a common codec.
+const ENDED: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
+/// What we offer to whoever is called. Opus is among it where the other leg has it: there it is
+/// passed on, and else it would cost more than it is worth beside an 8 kHz leg.
+const OFFERED: [Codec; 3] = [Codec::Pcmu, Codec::Pcma, Codec::G722];
+
+/// Passed on as it came, or not at all.
+fn is_only_passed(codec: Codec) -> bool {
+    !ENDED.contains(&codec)
+}
+
+/// The leg that another one talks with, or shall.
+pub struct Other {
+    codec: Option<Codec>,
+    /// What its peer has said that it takes, as far as that still counts.
+    payloads: Vec<Payload>,
+}
+
+impl Other {
+    pub fn of(call: &Call, leg: LegId) -> Self {
+        Self::from(call.leg_beside(leg).map(|leg| &leg.media))
+    }
+
+    pub fn of_caller(call: &Call) -> Self {
+        Self::from(call.caller().map(|leg| &leg.media))
+    }
+
+    fn from(media: Option<&Media>) -> Self {
+        let own = |media: &Media| {
+            let Media { payload, codec, fmtp, .. } = media;
+            vec![Payload { number: *payload, codec: *codec, fmtp: fmtp.clone() }]
+        };
+        let of = |media: &Media| match &media.open {
+            Some(offer) => offer.payloads.clone(),
+            None => own(media),
+        };
+        Self { codec: media.map(|media| media.codec), payloads: media.map(of).unwrap_or_default() }
+    }
+
+    /// What can be agreed on with the leg that talks with it.
+    fn taken(&self) -> Vec<Codec> {
+        let passed = self.payloads.iter().map(|payload| payload.codec);
+        let passed = passed.filter(|codec| is_only_passed(*codec));
+        if self.codec.is_some_and(is_only_passed) {
+            return passed.collect();
+        }
+        ENDED.into_iter().chain(passed).collect()
+    }
+
+    /// # Errors
+    /// [`sdp::Error::NoCommonCodec`].
+    pub fn agree(&self, audio: &Audio) -> Result<Agreed, sdp::Error> {
+        negotiate_beside(audio, &self.taken(), self.codec)
+    }
+
+    /// What we offer to a leg that shall talk with it, under numbers of ours.
+    pub fn offer(&self) -> Vec<Payload> {
+        let mut offered: Vec<Payload> = Vec::new();
+        let ours = OFFERED.into_iter().filter(|_| !self.codec.is_some_and(is_only_passed));
+        let ours = ours.map(|codec| Payload::new(codec.static_payload(), codec));
+        for Payload { codec, fmtp, .. } in self.payloads.iter().cloned().chain(ours) {
+            if offered.iter().all(|known| known.codec != codec) {
+                offered.push(Payload { number: codec.static_payload(), codec, fmtp });
+            }
+        }
+        offered
+    }
+
+    /// What its peer says of a codec, for the leg on our other side to hear.
+    fn said(&self, codec: Codec) -> Option<String> {
+        self.payloads.iter().find(|payload| payload.codec == codec)?.fmtp.clone()
+    }
+}
+
+impl Media {
+    pub fn agree(&mut self, agreed: &Agreed, other: &Other) {
+        self.codec = agreed.codec;
+        self.payload = agreed.payload;
+        self.fmtp.clone_from(&agreed.fmtp);
+        self.said = other.said(agreed.codec);
+        self.telephone_event = agreed.telephone_event;
+        self.events_wide = agreed.events_wide;
+    }
+}
+
+/// What is agreed on with a caller before anybody is called. A codec that we can't speak will do
+/// where nothing is to be said but by whom the call is for.
+///
+/// # Errors
+/// 488.
+pub fn of_caller(offer: &Audio, destination: &Destination) -> Result<Agreed, Refusal> {
+    let ended = negotiate(offer, &ENDED);
+    let agreed = match ended {
+        Err(_) if is_direct(destination) => negotiate(offer, &[Codec::G729]),
+        Ok(_) | Err(_) => ended,
+    };
+    agreed.map_err(|_| Refusal(488, Disposition::Rejected))
+}
+
+/// The offer, where its answer can wait for that of whom the call is for.
+pub fn open(invite: &Inbound, destination: &Destination) -> Option<Box<Audio>> {
+    // A 180 that is said reliably has our answer (RFC 3262 §5).
+    let waits = is_direct(destination) && !reliable::is_told(&invite.request);
+    invite.offer.clone().filter(|_| waits).map(Box::new)
+}
+
+/// The caller, who was told nothing yet, speaks what was agreed on with whom it called.
+pub fn settle(draft: &mut Draft<'_>, id: CallId, with: LegId) {
+    let Some(call) = draft.call(&id) else { return };
+    let other = Other::from(call.leg(with).map(|leg| &leg.media));
+    let Some(caller) = call.caller() else { return };
+    let caller_id = caller.id;
+    let Some(offer) = caller.media.open.clone() else { return };
+    let agreed = other.agree(&offer);
+    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(caller_id));
+    if let (Some(leg), Ok(agreed)) = (leg, agreed) {
+        leg.media.agree(&agreed, &other);
+        leg.media.open = None;
+    }
+}
+
+/// Can a call that talks already be sent there? Not where we had to speak what we can't.
+///
+/// # Errors
+/// 488.
+pub fn suits(draft: &Draft<'_>, id: CallId, destination: &Destination) -> Result<(), Refusal> {
+    let caller = draft.call(&id).and_then(Call::caller);
+    let only_passed = caller.is_some_and(|leg: &Leg| is_only_passed(leg.media.codec));
+    if only_passed && !is_direct(destination) {
+        return Err(Refusal(488, Disposition::Rejected));
+    }
+    Ok(())
+}
+
+fn is_direct(destination: &Destination) -> bool {
+    match destination {
+        Destination::Extension(_) | Destination::Outside(_) => true,
+        Destination::Queue(_) | Destination::Echo | Destination::Flow(_) => false,
+    }
+}
