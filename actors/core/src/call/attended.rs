@@ -3,8 +3,9 @@
 //! Both calls are ours, so nothing is invited anew: the leg of who was asked moves into the caller's
 //! call, which keeps its dialog, record and recording, and the second call is over.
 
+use tandem_sip::replaces::Replaces;
+
 use super::leg::{Role, State as LegState};
-use super::replaces::Replaces;
 use super::state::{Outcome, State, Transfer};
 use super::{ending, media, transfer};
 use crate::agent::machine as agent;

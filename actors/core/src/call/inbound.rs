@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::reason::Q850;
-use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate};
-use tandem_sip::{Response, UriError};
+use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction, negotiate_beside};
+use tandem_sip::{Response, UriError, replaces};
 
 use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
+use super::protection::{self, Protection};
 use super::state::{Call, State};
-use super::{media, outbound, outside, protection, reason, reliable, session_timer};
+use super::{media, outbound, outside, pickup, reason, reliable, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
@@ -22,7 +23,7 @@ use crate::ivr::machine as ivr;
 use crate::limits;
 
 /// Who calls.
-enum Caller {
+pub enum Caller {
     Agent(AgentId),
     Trunk(TrunkId),
 }
@@ -50,7 +51,12 @@ pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
         return;
     }
     let id = CallId(draft.rng.next());
-    if let Err(Refusal(status, disposition)) = admit(draft, id, invite) {
+    let admitted = match replaces::of_headers(&invite.request.headers) {
+        Ok(None) => admit(draft, id, invite),
+        Ok(Some(replaces)) => pickup::on_invite(draft, invite, &replaces),
+        Err(status) => Err(Refusal(status, Disposition::Rejected)),
+    };
+    if let Err(Refusal(status, disposition)) = admitted {
         refuse(draft, id, invite, status, disposition);
     }
 }
@@ -104,13 +110,9 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         Caller::Agent(id) => may_place(draft, id)?,
         Caller::Trunk(_) => None,
     };
-    let agreed = agree(invite.offer.as_ref())?;
+    let agreed = agree(invite.offer.as_ref(), None)?;
     let leg = LegId(draft.rng.next());
-    let protection = match &invite.offer {
-        Some(offer) => protection::of_offer(draft, leg, offer, None)
-            .map_err(|_| Refusal(488, Disposition::Rejected))?,
-        None => protection::offered(draft, leg, invite.carrier),
-    };
+    let protection = protect(draft, leg, invite)?;
     let channel = match &caller {
         Caller::Trunk(trunk) => {
             let full = Refusal(503, Disposition::Rejected);
@@ -215,7 +217,7 @@ pub fn join(draft: &mut Draft<'_>, id: CallId, queue: &QueueId) {
     }
 }
 
-fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
+pub fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     let user = invite.request.headers.from.uri.user.as_deref().unwrap_or_default();
     if let Some(agent) = draft.world.agent_at(invite.source, invite.carrier, user) {
         return Some(Caller::Agent(agent.clone()));
@@ -275,9 +277,10 @@ pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
 
 /// Without an offer we make one in the 200 (RFC 3261 §13.2.1) and take the first codec of ours
 /// until the ACK says otherwise.
-fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
+pub fn agree(offer: Option<&Audio>, beside: Option<Codec>) -> Result<Agreed, Refusal> {
     match offer {
-        Some(offer) => negotiate(offer, &CODECS).map_err(|_| Refusal(488, Disposition::Rejected)),
+        Some(offer) => negotiate_beside(offer, &CODECS, beside)
+            .map_err(|_| Refusal(488, Disposition::Rejected)),
         None => Ok(Agreed {
             codec: Codec::Pcmu,
             payload: Codec::Pcmu.static_payload(),
@@ -291,7 +294,19 @@ fn agree(offer: Option<&Audio>) -> Result<Agreed, Refusal> {
     }
 }
 
-fn caller_leg(
+pub fn protect(
+    draft: &Draft<'_>,
+    leg: LegId,
+    invite: &Inbound,
+) -> Result<Option<Protection>, Refusal> {
+    match &invite.offer {
+        Some(offer) => protection::of_offer(draft, leg, offer, None)
+            .map_err(|_| Refusal(488, Disposition::Rejected)),
+        None => Ok(protection::offered(draft, leg, invite.carrier)),
+    }
+}
+
+pub fn caller_leg(
     draft: &mut Draft<'_>,
     invite: &Inbound,
     id: LegId,
@@ -337,6 +352,7 @@ fn caller_leg(
         offer_until: None,
         redirected: false,
         early: Vec::new(),
+        rang: Vec::new(),
         reliable: None,
     }
 }
@@ -345,28 +361,34 @@ fn caller_leg(
 pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.caller().filter(|leg| leg.state == LegState::Trying) else { return };
-    let Some(transaction) = leg.transaction.clone() else { return };
     let leg_id = leg.id;
     if reliable::holds(draft, id, leg_id) {
         return;
     }
+    let now = draft.now;
+    if let Some(call) = draft.call_mut(&id) {
+        call.answered_at = Some(now);
+    }
+    if let Some(channel) = draft.call(&id).and_then(|call| call.channel.clone()) {
+        channel::on_answered(draft, &channel, id);
+    }
+    answer_leg(draft, id, leg_id);
+}
+
+/// 200 to whoever has sent us the leg's INVITE.
+pub fn answer_leg(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let now = draft.now;
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
+    let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
-    let (channel, now) = (call.channel.clone(), draft.now);
     let timer = session_timer::answered(draft, leg);
     // Without an offer in the INVITE ours is in the 200, if it was not in the 180.
     let offers = leg.invite.headers.content_type.is_none() && leg.reliable.is_none();
     let offer_until = offers.then(|| now.after(limits::OFFER_MS_MAX));
-    if let Some(call) = draft.call_mut(&id) {
-        call.answered_at = Some(now);
-        if let Some(leg) = call.leg_mut(leg_id) {
-            leg.state = LegState::Answered;
-            (leg.timer, leg.offer_until) = (timer, offer_until);
-        }
-    }
-    if let Some(channel) = channel {
-        channel::on_answered(draft, &channel, id);
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.state = LegState::Answered;
+        (leg.timer, leg.offer_until) = (timer, offer_until);
     }
     draft.respond(EntityId::Call(id), &transaction, response);
 }

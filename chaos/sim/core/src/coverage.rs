@@ -23,7 +23,7 @@ pub const STATES: [&str; 14] = [
     "consult",
 ];
 
-pub const MARKS: [&str; 26] = [
+pub const MARKS: [&str; 28] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -50,6 +50,8 @@ pub const MARKS: [&str; 26] = [
     "a phone's 180 is acknowledged",
     "an agent has two calls",
     "two calls are joined",
+    "a ringing call is picked up",
+    "a conversation is taken over",
 ];
 
 #[derive(Clone, Debug, Default)]

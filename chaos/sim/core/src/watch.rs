@@ -11,8 +11,8 @@ use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
     inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys,
-    inv_offers, inv_order, inv_outbox, inv_pairs, inv_quality, inv_records, inv_resources,
-    inv_time, inv_transfers, inv_transitions,
+    inv_offers, inv_order, inv_outbox, inv_pairs, inv_pickups, inv_quality, inv_records,
+    inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -36,6 +36,7 @@ pub struct Watch {
     consults: inv_consult::Consults,
     keys: inv_keys::Keys,
     offers: inv_offers::Offers,
+    pickups: inv_pickups::PickUps,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
     time: inv_time::Time,
@@ -75,6 +76,7 @@ impl Watch {
         self.offers.after(step).map_err(named("offers"))?;
         self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
+        self.pickups.after(step, coverage).map_err(named("pickups"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
