@@ -100,7 +100,7 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
             ensure!(reserved == Some(call.id), "agent {agent} rings and is not reserved");
         }
         if let CallState::Connected { leg } = call.state {
-            let up = call.leg(leg).filter(|leg| leg.state == LegState::Active);
+            let up = call.leg(leg).filter(|leg| leg.is_up());
             ensure!(up.is_some(), "call {} is connected to a leg that is not up", call.id);
             if up.is_some_and(|leg| leg.channel().is_some()) {
                 continue;

@@ -15,6 +15,7 @@ mod parse;
 pub mod protobuf;
 pub mod reason;
 pub mod reliable;
+pub mod replaces;
 mod scan;
 mod sdp_text;
 mod sdp_value;

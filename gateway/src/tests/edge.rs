@@ -32,6 +32,7 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
         (phone.text("UPDATE", "g", "", ""), 481, None),
         (phone.text("REFER", "i", "", ""), 481, None),
         (phone.text("NOTIFY", "j", "", ""), 481, None),
+        (phone.text("OPTIONS", "k", "Replaces: a;to-tag=1;from-tag=2\r\n", ""), 400, None),
         (phone.text("OPTIONS", "h", "Max-Forwards: 0\r\n", ""), 200, Some("Allow")),
         (invite.replace("1 INVITE", "1 BYE"), 400, None),
         (invite.replace("4003@demo SIP/2.0", "4003@demo SIP/7.0"), 505, None),

@@ -162,13 +162,17 @@ impl Phone {
         answer.await?
     }
 
-    /// The dialog of a call as Replaces names it for the other party (RFC 3891 §3).
+    /// The dialog of a call as Replaces names it for the other party (RFC 3891 §3), early or not.
     pub fn dialog(&self, call_id: &str) -> Result<String> {
         self.with_calls(|calls| {
-            let dialog = calls.get(call_id).and_then(|call| call.dialog.as_ref());
-            let dialog = dialog.with_context(|| format!("call {call_id} has no dialog"))?;
-            let (to, from) = (&dialog.remote_tag, &dialog.local_tag);
-            Ok(format!("{};to-tag={to};from-tag={from}", dialog.call_id))
+            let call = calls.get(call_id).with_context(|| format!("no call {call_id}"))?;
+            let early = call.incoming.then(|| (call.invite.headers.from_tag(), &call.local_tag));
+            let early = early.and_then(|(theirs, ours)| Some((theirs?, ours.as_str())));
+            let dialog = call.dialog.as_ref();
+            let dialog = dialog.map(|it| (it.remote_tag.as_str(), it.local_tag.as_str()));
+            let tags = dialog.or(early);
+            let (to, from) = tags.with_context(|| format!("call {call_id} has no dialog"))?;
+            Ok(format!("{call_id};to-tag={to};from-tag={from}"))
         })
     }
 

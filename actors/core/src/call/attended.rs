@@ -3,10 +3,11 @@
 //! Both calls are ours, so nothing is invited anew: the leg of who was asked moves into the caller's
 //! call, which keeps its dialog, record and recording, and the second call is over.
 
+use tandem_sip::replaces::Replaces;
+
 use super::leg::{Role, State as LegState};
-use super::replaces::Replaces;
-use super::state::{Outcome, State, Transfer};
-use super::{ending, media, transfer};
+use super::state::{Call, Outcome, State, Transfer};
+use super::{codecs, ending, media, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::channel::machine as channel;
@@ -106,6 +107,10 @@ fn joinable(
     if leg.state != LegState::Active || leg.refer.is_some() || leg.branches().next().is_some() {
         // A transaction of its own is under way, and would be lost on the way.
         return Err(491);
+    }
+    let caller = draft.call(&first).and_then(Call::caller).ok_or(481_u16)?;
+    if !codecs::can_talk(&caller.media, &leg.media) {
+        return Err(488);
     }
     let anchor = draft.call(&first).map(|call| &call.gateway);
     if anchor != Some(&call.gateway) {

@@ -6,7 +6,7 @@
 
 use tandem_sip::sdp::{self, Agreed, Audio, Codec, Payload, negotiate, negotiate_beside};
 
-use super::inbound::{Destination, Refusal};
+use super::inbound::{self, Destination, Refusal};
 use super::leg::{Leg, Media};
 use super::reliable;
 use super::state::Call;
@@ -112,6 +112,24 @@ pub fn of_caller(offer: &Audio, destination: &Destination) -> Result<Agreed, Ref
         Ok(_) | Err(_) => ended,
     };
     agreed.map_err(|_| Refusal(488, Disposition::Rejected))
+}
+
+/// What is agreed on with a phone that takes the place of another one beside `other`.
+///
+/// # Errors
+/// 488.
+pub fn of_successor(offer: Option<&Audio>, other: &Other) -> Result<Agreed, Refusal> {
+    let agreed = match offer {
+        Some(offer) => other.agree(offer).ok(),
+        // What it will answer to our offer is not known yet.
+        None => Some(inbound::unsaid()).filter(|_| !other.codec.is_some_and(is_only_passed)),
+    };
+    agreed.ok_or(Refusal(488, Disposition::Rejected))
+}
+
+/// Can two legs talk that were not asked for each other's codec?
+pub fn can_talk(one: &Media, other: &Media) -> bool {
+    one.codec == other.codec || ![one, other].iter().any(|media| is_only_passed(media.codec))
 }
 
 /// The offer, where its answer can wait for that of whom the call is for.

@@ -47,6 +47,11 @@ pub fn on_answered(
         on_failed(draft, id, leg_id, Failure::Rejected { status: 488 });
         return;
     }
+    connected(draft, id, leg_id);
+}
+
+/// The leg is up: what its call has waited for.
+pub fn connected(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let now = draft.now;
     let Some(call) = draft.call(&id) else { return };
     let Some(role) = call.leg(leg_id).map(|leg| leg.role.clone()) else { return };
@@ -123,6 +128,7 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
         leg.dialog = dialog.map(Arc::new);
         leg.state = LegState::Active;
         leg.early.clear();
+        leg.rang.clear();
         leg.release_at = None;
     }
 }

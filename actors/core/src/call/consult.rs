@@ -36,6 +36,7 @@ pub fn on_consult(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Rej
     }
     let by = call.leg(leg).and_then(Leg::agent).cloned();
     let by = by.ok_or_else(|| Rejection::NotFound("agent of the call".into()))?;
+    transfer::acknowledged(call, leg)?;
     if draft.agent(&by).is_some_and(|agent| agent.second().is_some()) {
         return Err(Rejection::Refused(format!("agent {by} has a second call to ask in")));
     }

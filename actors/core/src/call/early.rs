@@ -74,6 +74,20 @@ pub fn on_provisional(
     Taken::Yes
 }
 
+/// A phone rings: under the tag that it gives, another may pick the call up.
+pub fn on_rang(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
+    // RFC 3261 §12.1: 100 makes no dialog.
+    let Some(tag) = response.headers.to_tag().filter(|_| response.status > 100) else { return };
+    let news = draft.call(&id).and_then(|call| call.leg(leg_id)).is_some_and(|leg| {
+        leg.agent().is_some()
+            && leg.rang.len() < limits::EARLY_DIALOGS_MAX
+            && !leg.rang.iter().any(|known| known == tag)
+    });
+    if let Some(leg) = draft.call_mut(&id).filter(|_| news).and_then(|call| call.leg_mut(leg_id)) {
+        leg.rang.push(tag.to_owned());
+    }
+}
+
 pub fn of_tag<'l>(leg: &'l Leg, tag: &str) -> Option<&'l Early> {
     leg.early.iter().find(|early| early.dialog.remote_tag == tag)
 }

@@ -7,7 +7,7 @@ use tandem_sip::Method;
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
-use super::{consult, media, reason, session_timer, transfer};
+use super::{consult, media, pickup, reason, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::cdr::{self, Cdr, Disposition, Side};
 use crate::channel::machine as channel;
@@ -96,12 +96,19 @@ pub fn on_ack_timeout(draft: &mut Draft<'_>, key: &TransactionKey) -> Result<(),
         return Err(illegal(draft, id, leg_id, "missing ACK"));
     }
     let live = call.is_live();
+    if live && !leg.is_caller() && pickup::on_unacknowledged(draft, id, leg_id) {
+        return Ok(());
+    }
+    let Ok((_, leg)) = find(draft, id, leg_id) else { return Ok(()) };
+    let leg_is_caller = leg.is_caller();
     if let Some(call) = draft.call_mut(&id).filter(|_| live) {
         call.q850 = reason::of_cause(NO_ACK);
     }
+    // Whoever took another's place comes late: the caller has been answered before.
+    let how = leg_is_caller.then_some(Disposition::Failed);
     send_bye(draft, id, leg_id);
     if live {
-        end(draft, id, Side::System, NO_ACK, Some(Disposition::Failed));
+        end(draft, id, Side::System, NO_ACK, how);
     }
     Ok(())
 }
@@ -315,6 +322,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.refer = None;
         leg.timer = None;
         leg.early.clear();
+        leg.rang.clear();
     }
     sweep(draft, id);
 }

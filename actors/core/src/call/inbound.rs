@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tandem_sip::dialog::Dialog;
 use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Agreed, Audio, Beside, Codec, Direction};
-use tandem_sip::{Response, UriError};
+use tandem_sip::{Response, UriError, replaces};
 
 use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
+use super::protection::{self, Protection};
 use super::state::{Call, State};
-use super::{codecs, media, outbound, outside, protection, reason, reliable, session_timer};
+use super::{codecs, media, outbound, outside, pickup, reason, reliable, session_timer};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
@@ -23,7 +24,7 @@ use crate::limits;
 use crate::trunk::numbers::{Incoming, rewritten};
 
 /// Who calls.
-enum Caller {
+pub enum Caller {
     Agent(AgentId),
     Trunk(TrunkId),
 }
@@ -51,7 +52,12 @@ pub fn on_invite(draft: &mut Draft<'_>, invite: &Inbound) {
         return;
     }
     let id = CallId(draft.rng.next());
-    if let Err(Refusal(status, disposition)) = admit(draft, id, invite) {
+    let admitted = match replaces::of_headers(&invite.request.headers) {
+        Ok(None) => admit(draft, id, invite),
+        Ok(Some(replaces)) => pickup::on_invite(draft, invite, &replaces),
+        Err(status) => Err(Refusal(status, Disposition::Rejected)),
+    };
+    if let Err(Refusal(status, disposition)) = admitted {
         refuse(draft, id, invite, status, disposition);
     }
 }
@@ -112,11 +118,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     };
     let agreed = agree(invite.offer.as_ref(), &destination)?;
     let leg = LegId(draft.rng.next());
-    let protection = match &invite.offer {
-        Some(offer) => protection::of_offer(draft, leg, offer, None)
-            .map_err(|_| Refusal(488, Disposition::Rejected))?,
-        None => protection::offered(draft, leg, invite.carrier),
-    };
+    let protection = protect(draft, leg, invite)?;
     let channel = match &caller {
         Caller::Trunk(trunk) => {
             let full = Refusal(503, Disposition::Rejected);
@@ -222,7 +224,7 @@ pub fn join(draft: &mut Draft<'_>, id: CallId, queue: &QueueId) {
     }
 }
 
-fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
+pub fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     let user = invite.request.headers.from.uri.user.as_deref().unwrap_or_default();
     if let Some(agent) = draft.world.agent_at(invite.source, invite.carrier, user) {
         return Some(Caller::Agent(agent.clone()));
@@ -291,22 +293,38 @@ pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
 fn agree(offer: Option<&Audio>, destination: &Destination) -> Result<Agreed, Refusal> {
     match offer {
         Some(offer) => codecs::of_caller(offer, destination),
-        None => Ok(Agreed {
-            codec: Codec::Pcmu,
-            payload: Codec::Pcmu.static_payload(),
-            fmtp: None,
-            telephone_event: Some(101),
-            events_wide: false,
-            remote: None,
-            direction: Direction::SendRecv,
-            crypto: None,
-            secure: false,
-            beside: Beside::default(),
-        }),
+        None => Ok(unsaid()),
     }
 }
 
-fn caller_leg(
+pub fn unsaid() -> Agreed {
+    Agreed {
+        codec: Codec::Pcmu,
+        payload: Codec::Pcmu.static_payload(),
+        fmtp: None,
+        telephone_event: Some(101),
+        events_wide: false,
+        remote: None,
+        direction: Direction::SendRecv,
+        crypto: None,
+        secure: false,
+        beside: Beside::default(),
+    }
+}
+
+pub fn protect(
+    draft: &Draft<'_>,
+    leg: LegId,
+    invite: &Inbound,
+) -> Result<Option<Protection>, Refusal> {
+    match &invite.offer {
+        Some(offer) => protection::of_offer(draft, leg, offer, None)
+            .map_err(|_| Refusal(488, Disposition::Rejected)),
+        None => Ok(protection::offered(draft, leg, invite.carrier)),
+    }
+}
+
+pub fn caller_leg(
     draft: &mut Draft<'_>,
     invite: &Inbound,
     id: LegId,
@@ -356,6 +374,7 @@ fn caller_leg(
         offer_until: None,
         redirected: false,
         early: Vec::new(),
+        rang: Vec::new(),
         reliable: None,
     }
 }
@@ -364,28 +383,34 @@ fn caller_leg(
 pub fn answer(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.caller().filter(|leg| leg.state == LegState::Trying) else { return };
-    let Some(transaction) = leg.transaction.clone() else { return };
     let leg_id = leg.id;
     if reliable::holds(draft, id, leg_id) {
         return;
     }
+    let now = draft.now;
+    if let Some(call) = draft.call_mut(&id) {
+        call.answered_at = Some(now);
+    }
+    if let Some(channel) = draft.call(&id).and_then(|call| call.channel.clone()) {
+        channel::on_answered(draft, &channel, id);
+    }
+    answer_leg(draft, id, leg_id);
+}
+
+/// 200 to whoever has sent us the leg's INVITE.
+pub fn answer_leg(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let now = draft.now;
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
+    let Some(transaction) = leg.transaction.clone() else { return };
     let response = ok(draft, call, leg);
-    let (channel, now) = (call.channel.clone(), draft.now);
     let timer = session_timer::answered(draft, leg);
     // Without an offer in the INVITE ours is in the 200, if it was not in the 180.
     let offers = leg.invite.headers.content_type.is_none() && leg.reliable.is_none();
     let offer_until = offers.then(|| now.after(limits::OFFER_MS_MAX));
-    if let Some(call) = draft.call_mut(&id) {
-        call.answered_at = Some(now);
-        if let Some(leg) = call.leg_mut(leg_id) {
-            leg.state = LegState::Answered;
-            (leg.timer, leg.offer_until) = (timer, offer_until);
-        }
-    }
-    if let Some(channel) = channel {
-        channel::on_answered(draft, &channel, id);
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        leg.state = LegState::Answered;
+        (leg.timer, leg.offer_until) = (timer, offer_until);
     }
     draft.respond(EntityId::Call(id), &transaction, response);
 }

@@ -52,6 +52,10 @@ pub struct Leg {
     pub redirected: bool,
     /// Dialogs of an INVITE of ours that nobody has answered yet.
     pub early: Vec<Early>,
+    /// The phone's tags in all of those, at most
+    /// [`EARLY_DIALOGS_MAX`](crate::limits::EARLY_DIALOGS_MAX): another phone may name one to pick the
+    /// call up.
+    pub rang: Vec<String>,
     /// What the peer was told reliably before its INVITE was answered.
     pub reliable: Option<Reliable>,
 }

@@ -21,11 +21,11 @@ pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
 pub(crate) mod outside;
+pub(crate) mod pickup;
 pub(crate) mod reason;
 pub(crate) mod recording;
 pub(crate) mod redirect;
 pub mod refused;
-pub(crate) mod replaces;
 pub(crate) mod transfer;
 
 #[cfg(test)]

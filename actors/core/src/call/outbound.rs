@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tandem_sip::dialog::{Dialog, MAX_FORWARDS, cancel_for};
 use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{self, Audio, Beside, Codec, Direction};
-use tandem_sip::{CSeq, Carrier, Headers, Method, NameAddr, Request, Response, Uri, host};
+use tandem_sip::{
+    CSeq, Carrier, Headers, Method, NameAddr, Request, Response, Uri, host, replaces,
+};
 
 use super::codecs::Other;
 use super::identity::ANONYMOUS;
@@ -157,7 +159,8 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
     session_timer::put_offer(draft, &mut invite);
-    invite.headers.push_other("Supported", tandem_sip::reliable::OPTION);
+    let supported = format!("{}, {}", tandem_sip::reliable::OPTION, replaces::OPTION);
+    invite.headers.push_other("Supported", &supported);
     for (name, value) in &also {
         invite.headers.push_other(name, value);
     }
@@ -187,6 +190,7 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         offer_until: None,
         redirected: false,
         early: Vec::new(),
+        rang: Vec::new(),
         reliable: None,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
@@ -256,6 +260,7 @@ pub fn on_response(
     }
     match (state, response.status) {
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
+            early::on_rang(draft, id, leg_id, response);
             on_provisional(draft, id, leg_id, response.status, dialing);
             Ok(())
         }
@@ -286,7 +291,8 @@ pub fn on_response(
             Ok(())
         }
         (LegState::Cancelling { sent: false }, 100..=199) => {
-            send_cancel(draft, id, leg_id);
+            let why = reason::of_cancel(draft, id);
+            send_cancel(draft, id, leg_id, &why);
             Ok(())
         }
         (LegState::Cancelling { sent: true }, 100..=199) => Ok(()),
@@ -510,6 +516,12 @@ pub fn on_ring_out(draft: &mut Draft<'_>, id: CallId, offer: OfferId) -> Result<
 
 /// Takes an INVITE of ours back; its port is free at once.
 pub fn cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let why = reason::of_cancel(draft, id);
+    cancel_because(draft, id, leg_id, &why);
+}
+
+/// The phone need not be waited for, for this reason (RFC 3326).
+pub fn cancel_because(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, why: &str) {
     let until = draft.now.after(crate::limits::RELEASE_MS_MAX);
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     // A CANCEL may not go before a provisional answer (RFC 3261 §9.1).
@@ -518,16 +530,16 @@ pub fn cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     leg.release_at = Some(until);
     ending::free_port(draft, id, leg_id);
     if !early {
-        send_cancel(draft, id, leg_id);
+        send_cancel(draft, id, leg_id, why);
     }
 }
 
-fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+fn send_cancel(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, why: &str) {
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return };
     leg.state = LegState::Cancelling { sent: true };
     let leg = leg.clone();
     let mut cancel = cancel_for(&leg.invite);
-    cancel.headers.push_other("Reason", &reason::of_cancel(draft, id));
+    cancel.headers.push_other("Reason", why);
     draft.send(id, &leg, cancel);
 }
 

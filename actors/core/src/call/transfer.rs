@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 
+use tandem_sip::replaces::{self, Replaces};
 use tandem_sip::{Method, NameAddr, Request, Scheme};
 
 use super::inbound::{self, Destination, Refusal};
 use super::leg::{Leg, Refer, State as LegState};
-use super::replaces::{self, Replaces};
 use super::state::{Call, Outcome, State, Transfer};
 use super::{attended, codecs, ending, media};
 use crate::agent::machine as agent;
@@ -83,6 +83,7 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
     };
     let by = call.leg(leg).and_then(Leg::agent).cloned();
     let by = by.ok_or_else(|| Rejection::NotFound("agent of the call".into()))?;
+    acknowledged(call, leg)?;
     if call.transfers.len() >= limits::TRANSFERS_MAX {
         let most = limits::TRANSFERS_MAX;
         return Err(Rejection::Refused(format!("a call is transferred {most} times at most")));
@@ -91,6 +92,15 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
     let destination = destination.map_err(|refusal| rejection(to, &refusal))?;
     draft.writes.about = Some(EntityId::Call(id));
     begin(draft, id, leg, by, to.to_owned(), Ok(destination));
+    Ok(())
+}
+
+/// A phone that has taken another's place is let go only after its ACK (RFC 3261 §15).
+pub fn acknowledged(call: &Call, leg: LegId) -> Result<(), Rejection> {
+    if call.leg(leg).is_some_and(|leg| leg.state == LegState::Answered) {
+        let why = format!("the agent of call {} has picked it up in this moment", call.id);
+        return Err(Rejection::Refused(why));
+    }
     Ok(())
 }
 
@@ -168,7 +178,8 @@ fn may_refer(draft: &Draft<'_>, id: CallId, leg_id: LegId) -> Result<AgentId, u1
         return Err(403);
     }
     let by = leg.agent().cloned().ok_or(403_u16)?;
-    if (call.state != State::Connected { leg: leg_id }) || leg.refer.is_some() {
+    let acknowledged = leg.state == LegState::Active;
+    if (call.state != State::Connected { leg: leg_id }) || leg.refer.is_some() || !acknowledged {
         // Another one is under way.
         return Err(491);
     }

@@ -47,6 +47,8 @@ enum Act {
     Consult(usize, u16),
     Complete(usize),
     CancelConsult(usize),
+    /// Another agent's phone takes the place of the one that rings or talks.
+    PickUp(usize, u16),
     /// The agent's phone has its two calls joined.
     Join(usize),
     /// The phone of the call's agent holds it and calls another.
@@ -76,6 +78,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<usize>().prop_map(Act::Complete),
         1 => any::<usize>().prop_map(Act::CancelConsult),
         3 => any::<usize>().prop_map(Act::Join),
+        4 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, by)| Act::PickUp(at, by)),
         3 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, to)| Act::Second(at, to)),
         4 => any::<usize>().prop_map(Act::Ack),
         8 => (any::<usize>(), status).prop_map(|(at, status)| Act::Answer(at, status)),
@@ -344,6 +347,26 @@ fn play(acts: &[Act]) -> Shard {
                         shard.hold(call, leg, 2 + turn as u32, true);
                         invited += 1;
                         shard.invite_from(&format!("c{turn}"), &to.to_string(), phone(agent)).1
+                    }
+                    None => Vec::new(),
+                }
+            }
+            Act::PickUp(at, by) => {
+                let dialog = pick(*at).and_then(|id| {
+                    let leg = shard.call(id).legs.iter().rfind(|leg| leg.agent().is_some())?;
+                    let peer = leg.dialog.as_ref().map(|dialog| &dialog.remote_tag);
+                    let peer = leg.rang.first().or(peer)?;
+                    let call_id = &leg.invite.headers.call_id;
+                    Some(format!("{call_id};to-tag={};from-tag={peer}", leg.local_tag))
+                });
+                match dialog {
+                    Some(dialog) => {
+                        let call_id = format!("c{turn}");
+                        let (status, effects) =
+                            shard.invite_replacing(&call_id, &dialog, phone(*by));
+                        // One that is taken makes no call.
+                        invited += usize::from(status >= 300);
+                        effects
                     }
                     None => Vec::new(),
                 }

@@ -222,6 +222,44 @@ impl Shard {
         (found.map(|call| call.id), effects)
     }
 
+    /// An INVITE that shall take the place of a dialog; its answer.
+    pub fn invite_replacing(
+        &mut self,
+        call_id: &str,
+        replaces: &str,
+        source: SocketAddr,
+    ) -> (u16, Vec<Effect>) {
+        self.invite_with(call_id, &[("Replaces", replaces)], source)
+    }
+
+    pub fn invite_with(
+        &mut self,
+        call_id: &str,
+        headers: &[(&str, &str)],
+        source: SocketAddr,
+    ) -> (u16, Vec<Effect>) {
+        let mut request = request(Method::Invite, call_id, "", "<sip:c@127.0.0.1:6000>");
+        for (name, value) in headers {
+            request.headers.push_other(name, value);
+        }
+        let transaction = key(&request);
+        let (_, effects) = self.event(GatewayEvent::Invite(Inbound {
+            transaction: transaction.clone(),
+            source,
+            carrier: Carrier::Udp,
+            request: request.into(),
+            offer: Some(audio(6_000)),
+            names: Vec::new(),
+        }));
+        let status = effects.iter().find_map(|effect| match &effect.body {
+            Body::Respond { transaction: of, response } if *of == transaction => {
+                Some(response.status)
+            }
+            Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => None,
+        });
+        (status.expect("an answer"), effects)
+    }
+
     /// The INVITE that rings an agent for the call.
     pub fn ringing(&self, call: CallId) -> Option<Request> {
         let call = self.leader.calls.get(&call)?;

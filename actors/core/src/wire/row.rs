@@ -179,6 +179,7 @@ impl Encode for Leg {
         to.messages(34, &self.early);
         to.some_message(35, self.reliable.as_ref());
         to.some_message(60, self.channel());
+        to.texts(70, self.rang.iter().map(String::as_str));
     }
 }
 
@@ -248,6 +249,7 @@ impl Leg {
             offer_until: leg.offer_until.map(Millis),
             redirected: leg.redirected,
             early: leg.early.into_iter().map(early_from).collect::<Result<_, _>>()?,
+            rang: leg.rang,
             reliable: leg.reliable.map(reliable_from).transpose()?,
         })
     }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use super::{INVITE, SDP, answer, request};
 use crate::dialog::Dialog;
 use crate::protobuf::Encode as _;
-use crate::sdp::Audio;
+use crate::sdp::{Audio, Codec};
 use crate::wire::Error;
 use crate::{NameAddr, Request, Response, Uri, Via, proto};
 
@@ -42,7 +42,12 @@ fn encodings_are_those_of_the_golden_files() {
     check!("request.bin", invite.clone(), Request, proto::Request);
     check!("response.bin", response, Response, proto::Response);
     check!("dialog.bin", dialog, Dialog, proto::Dialog);
-    check!("audio.bin", Audio::parse(SDP.as_bytes()).unwrap(), Audio, proto::Audio);
+    let audio = Audio::parse(SDP.as_bytes()).unwrap();
+    // Builds that did not know it read the offer without its G.729.
+    let mut before = audio.clone();
+    before.payloads.retain(|payload| payload.codec != Codec::G729);
+    check!("audio.bin", before, Audio, proto::Audio);
+    check!("audio.2.bin", audio, Audio, proto::Audio);
     check!("uri.bin", "sips:a;b@[::1]:5071;lr;p=q?X=y".parse().unwrap(), Uri, proto::Uri);
     check!("name_addr.bin", invite.headers.from.clone(), NameAddr, proto::NameAddr);
     check!("via.bin", invite.headers.via[0].clone(), Via, proto::Via);

@@ -24,7 +24,7 @@ pub const STATES: [&str; 15] = [
     "outward",
 ];
 
-pub const MARKS: [&str; 31] = [
+pub const MARKS: [&str; 33] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -56,6 +56,8 @@ pub const MARKS: [&str; 31] = [
     "no trunk takes a call",
     "an agent has two calls",
     "two calls are joined",
+    "a ringing call is picked up",
+    "a conversation is taken over",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -42,6 +42,7 @@ pub enum For {
     Pause,
     Consult,
     Second,
+    PickUp,
 }
 
 #[derive(Debug)]

@@ -29,7 +29,9 @@ impl Acknowledged {
                     self.answered.insert(call_id.clone());
                 }
                 if !self.known.contains_key(call_id) {
-                    self.known.insert(call_id.clone(), leg.transaction.is_some());
+                    // Who takes another's place has no record: it is in that of the call.
+                    let calls = leg.transaction.is_some() && leg.is_caller();
+                    self.known.insert(call_id.clone(), calls);
                 }
             }
         }

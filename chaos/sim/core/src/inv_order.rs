@@ -4,12 +4,21 @@
 use std::collections::BTreeMap;
 
 use tandem_core::call::state::State as CallState;
+use tandem_core::command::{Command, GatewayEvent};
 use tandem_core::ids::{CallId, EntityId, OfferId};
 use tandem_core::queue::state::State;
 use tandem_sip::Millis;
 
 use crate::violation::Checked;
 use crate::watch::Step;
+
+/// Who had picked the caller up has never heard of it: the caller has the place of before.
+fn comes_back(step: &Step<'_>, call: CallId, enqueued_at: Millis) -> bool {
+    let unheard =
+        matches!(step.envelope.command, Command::Gateway(GatewayEvent::AckTimeout { .. }));
+    let call = step.world.calls.get(&call);
+    unheard && call.is_some_and(|call| call.queued_at == Some(enqueued_at))
+}
 
 #[derive(Debug)]
 struct Place {
@@ -42,7 +51,7 @@ impl Order {
                         entry.call
                     ),
                     None => hold!(
-                        enqueued_at == step.world.at,
+                        enqueued_at == step.world.at || comes_back(step, entry.call, enqueued_at),
                         "call {} joins queue {id} at another time than now",
                         entry.call
                     ),

@@ -31,6 +31,7 @@ mod inv_order;
 mod inv_outbox;
 mod inv_outward;
 mod inv_pairs;
+mod inv_pickups;
 mod inv_quality;
 mod inv_records;
 mod inv_resources;

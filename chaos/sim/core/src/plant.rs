@@ -103,6 +103,8 @@ plants! {
         "a trunk outward gets calls as fast as they come",
     ForgetJoined "forget-the-joined"
         "a colleague to whom a caller was joined is taken for one of the second call still",
+    KeepRinging "keep-ringing"
+        "the phone whose call another has picked up is not cancelled",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

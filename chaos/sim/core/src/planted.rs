@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_core::agent::state::{Agent, State as AgentState};
-use tandem_core::call::leg::State as LegState;
+use tandem_core::call::leg::{Leg, State as LegState};
 use tandem_core::call::state::{Call, Outcome, State as CallState};
 use tandem_core::cdr::{Cdr, Disposition, Side};
 use tandem_core::command::{Command, Envelope, GatewayEvent};
@@ -121,6 +121,11 @@ pub fn decide(
         Some(Plant::ForgetJoined) => {
             let mut writes = world.handle(meta, envelope)?;
             forget_joined(&mut writes);
+            Ok(writes)
+        }
+        Some(Plant::KeepRinging) => {
+            let mut writes = world.handle(meta, envelope)?;
+            keep_ringing(&mut writes, world);
             Ok(writes)
         }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
@@ -326,6 +331,26 @@ fn forget_joined(writes: &mut Writes) {
             }
         }
     }
+}
+
+/// Who was to be picked up rings on.
+fn keep_ringing(writes: &mut Writes, world: &World) {
+    let mut kept = Vec::new();
+    for (id, call) in writes.calls.iter_mut() {
+        let (Some(call), Some(before)) = (call, world.calls.get(id)) else { continue };
+        let new = |leg: &Leg| !leg.is_caller() && leg.transaction.is_some();
+        if !call.legs.iter().any(|leg| new(leg) && before.leg(leg.id).is_none()) {
+            continue;
+        }
+        for leg in &mut call.legs {
+            let Some(was) = before.leg(leg.id).filter(|was| was.is_ringing()) else { continue };
+            let port = leg.media.port;
+            *leg = was.clone();
+            leg.media.port = port;
+            kept.push(leg.invite_branch().to_owned());
+        }
+    }
+    unsend(writes, &kept);
 }
 
 fn unsend(writes: &mut Writes, branches: &[String]) {

@@ -11,8 +11,8 @@ use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
     inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys,
-    inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_quality, inv_records,
-    inv_resources, inv_time, inv_transfers, inv_transitions,
+    inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_pickups, inv_quality,
+    inv_records, inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -36,6 +36,7 @@ pub struct Watch {
     consults: inv_consult::Consults,
     keys: inv_keys::Keys,
     offers: inv_offers::Offers,
+    pickups: inv_pickups::PickUps,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
     outward: inv_outward::Outward,
@@ -77,6 +78,7 @@ impl Watch {
         self.flows.after(step).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
         self.outward.after(step, coverage).map_err(named("outward"))?;
+        self.pickups.after(step, coverage).map_err(named("pickups"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;

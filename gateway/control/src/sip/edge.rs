@@ -3,6 +3,7 @@
 
 use tandem_sip::multipart::{self, Found};
 use tandem_sip::reliable::{self, RAck};
+use tandem_sip::replaces;
 use tandem_sip::sdp::{Audio, Error as SdpError};
 use tandem_sip::session_expires::{self, SessionExpires};
 use tandem_sip::uri::Scheme;
@@ -14,7 +15,7 @@ use crate::limits;
 pub const ALLOW: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, REGISTER";
 /// Extensions that a request may require.
-const SUPPORTED: [&str; 2] = [session_expires::OPTION, reliable::OPTION];
+const SUPPORTED: [&str; 3] = [session_expires::OPTION, reliable::OPTION, replaces::OPTION];
 const SDP: &str = "application/sdp";
 /// What a request may bring.
 const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
@@ -66,6 +67,11 @@ pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>>
     }
     if request.method == Method::Prack && RAck::of(request).is_none() {
         return Err(bad(request, "RAck names no response"));
+    }
+    // RFC 3891 §3: a new call takes the place of another, and nothing else does.
+    let replaces = request.headers.other("Replaces").is_some();
+    if replaces && request.method != Method::Invite {
+        return Err(bad(request, "Replaces is for an INVITE"));
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! Attended transfers by the phone: a second call beside a held one, and a REFER that joins both.
 
-use tandem_sip::{Method, Uri};
+use tandem_sip::Method;
 
 use super::{connected, record};
-use crate::call::replaces::{Replaces, of_uri};
 use crate::call::state::{Outcome, State as CallState};
 use crate::command::{Command, OperatorCommand};
 use crate::effect::{Effect, Source};
@@ -250,32 +249,4 @@ fn dialog_that_can_not_be_replaced_is_told_in_the_notify() {
     shard.in_dialog(bye, None);
     join(&mut shard, call, second);
     assert_eq!(came_back(&shard, call), 603);
-}
-
-#[test]
-fn replaces_is_read_as_it_was_escaped() {
-    let of = |headers: &str| {
-        let uri: Uri = format!("sip:1002@x{headers}").parse().expect("a URI");
-        of_uri(&uri)
-    };
-    let replaces = |early_only| Replaces {
-        call_id: "a@b".into(),
-        to_tag: "1".into(),
-        from_tag: "2".into(),
-        early_only,
-    };
-    assert_eq!(of(""), Ok(None));
-    assert_eq!(of("?Subject=a"), Ok(None));
-    assert_eq!(of("?Replaces=a%40b%3Bto-tag%3D1%3bfrom-tag%3d2"), Ok(Some(replaces(false))));
-    let early = "?x=y&replaces=a%40b%3BFROM-TAG%3D2%3Bto-tag%3D1%3Bearly-only";
-    assert_eq!(of(early), Ok(Some(replaces(true))));
-    for wrong in [
-        "?Replaces=a%3Bto-tag%3D1",
-        "?Replaces=%3Bto-tag%3D1%3Bfrom-tag%3D2",
-        "?Replaces=a%3Bto-tag%3D1%3Bto-tag%3D1%3Bfrom-tag%3D2",
-        "?Replaces=a%3Bto-tag%3D%3Bfrom-tag%3D2",
-        "?Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2&Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2",
-    ] {
-        assert_eq!(of(wrong), Err(400), "{wrong}");
-    }
 }

@@ -14,6 +14,7 @@ mod indialog;
 mod originate;
 mod outbound;
 mod outside;
+mod pickup;
 mod protection;
 mod reason;
 mod recording;

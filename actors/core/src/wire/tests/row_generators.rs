@@ -55,14 +55,14 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
     let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
-    let provisional = (any::<bool>(), early(), option::of(reliable()));
+    let provisional = (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()));
     let timer = (option::of(timer()), option::of(millis()), provisional);
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
         let (media, held, release_at, refer, (timer, offer_until, provisional)) = rest;
-        let (redirected, early, reliable) = provisional;
+        let (redirected, early, rang, reliable) = provisional;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -84,6 +84,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             offer_until,
             redirected,
             early,
+            rang,
             reliable,
         }
     })

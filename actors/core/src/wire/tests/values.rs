@@ -635,6 +635,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         offer_until: None,
         redirected: false,
         early: Vec::new(),
+        rang: Vec::new(),
         reliable: None,
     }
 }
@@ -857,6 +858,7 @@ pub fn calls() -> Cases<Call> {
         )
     };
     let mut early = dialing.clone();
+    early.legs[1].rang = vec!["ph1".into(), "ph2".into()];
     early.legs[0].reliable = Some(Reliable { rseq: 7, state: Prack::Holds });
     let dialog = connected.legs[1].dialog.as_deref().expect("a leg that is up").clone();
     let media = Some(connected.legs[1].media.clone());

@@ -47,7 +47,7 @@ impl Simulation {
         };
         let planned = self.calls.len();
         self.calls.push(call);
-        let second = self.dial(p, planned);
+        let second = self.dial(p, planned, None);
         // Some are quicker than the colleague.
         let join_after = *random.pick(&[300, 2_000, 4_000, 6_000]);
         self.plan_step(p, l, random.between(100, join_after), Step::Join(second));

@@ -26,12 +26,12 @@ impl Simulation {
             plan::From::Carrier { tcp } => self.new_carrier(planned, tcp, call.gateway),
         };
         if self.peers[p].alive && !self.peers[p].is_busy() {
-            self.dial(p, planned);
+            self.dial(p, planned, None);
         }
     }
 
-    /// The INVITE of a planned call; its line.
-    pub fn dial(&mut self, p: usize, planned: usize) -> usize {
+    /// The INVITE of a planned call, which may take the place of a dialog; its line.
+    pub fn dial(&mut self, p: usize, planned: usize, replaces: Option<&str>) -> usize {
         let call = self.calls[planned].clone();
         let digits = digits(call.to);
         let vip = self.gateways[self.peers[p].home].vip;
@@ -69,6 +69,9 @@ impl Simulation {
         };
         if Self::requires_100rel(planned) {
             invite.headers.push_other("Require", reliable::OPTION);
+        }
+        if let Some(replaces) = replaces {
+            invite.headers.push_other("Replaces", replaces);
         }
         let invite = Rc::new(invite);
         let mut line = Line::new(call_id, Some(planned), State::Inviting, Rc::clone(&invite), tag);
@@ -219,6 +222,7 @@ impl Simulation {
             | Step::Ask(_)
             | Step::Dial(_)
             | Step::Join(_)
+            | Step::PickUp { .. }
             | Step::Register => {}
         }
     }

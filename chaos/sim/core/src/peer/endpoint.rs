@@ -192,6 +192,8 @@ impl Simulation {
         }
         if step == Step::Register {
             self.register(p);
+        } else if let Step::PickUp { phone, line } = step {
+            self.pick_up(p, phone, line);
         } else if peer.lines[l].planned.is_some() {
             self.on_caller_step(p, l, step);
         } else {

@@ -2,7 +2,7 @@
 //! RFC 3261 §17 and dialogs of §12, and checks by itself what it is sent.
 //!
 //! [`line`] is one call of one user agent; [`caller`] places calls, [`phone`] takes them, [`attended`]
-//! is a phone that has two,
+//! is a phone that has two, [`pickup`] one that takes another's place,
 //! [`dialog`] is what both do within a dialog, [`registration`] keeps a phone registered,
 //! [`endpoint`] is sockets and timers. [`switch`] is a carrier's
 //! switch, where calls of ours go out.
@@ -13,6 +13,7 @@ pub mod dialog;
 pub mod endpoint;
 pub mod line;
 pub mod phone;
+pub mod pickup;
 pub mod registration;
 mod reliable;
 pub mod switch;
@@ -49,6 +50,11 @@ pub enum Step {
     Dial(To),
     /// The caller goes to whoever is on that line.
     Join(usize),
+    /// Takes the place of another phone in a call.
+    PickUp {
+        phone: usize,
+        line: usize,
+    },
     Register,
 }
 

@@ -68,6 +68,7 @@ impl Simulation {
         let mut random = self.draws.next(For::Ringing, name);
         let ring_at = random.between(1, 60);
         let answers_at = ring_at + random.between(50, self.settings.ring_ms_max);
+        self.perhaps_picked_up(p, l, self.settings.ring_ms_max);
         // No phone rings for ever.
         self.plan_step(p, l, RINGS_MS_MAX, Step::Refuse(480));
         match random.below(20) {
@@ -132,6 +133,7 @@ impl Simulation {
             | Step::Vanish
             | Step::Ack
             | Step::Press(_)
+            | Step::PickUp { .. }
             | Step::Register => {}
         }
     }
@@ -213,6 +215,7 @@ impl Simulation {
         let mut random = self.draws.next(For::Talking, name);
         let talk_ms = random.between(300, 9_000);
         self.plan_step(p, l, talk_ms, Step::HangUp);
+        self.perhaps_picked_up(p, l, talk_ms);
         if random.percent(25) {
             self.plan_step(p, l, random.below(talk_ms), Step::Hold);
         }

@@ -1,7 +1,10 @@
 //! The dialog whose place a new one shall take (`Replaces`, RFC 3891): as a header, or in the URI
 //! that a REFER names.
 
-use tandem_sip::Uri;
+use crate::{Headers, Uri};
+
+/// In Supported and Require.
+pub const OPTION: &str = "replaces";
 
 /// What RFC 3891 §6.1 says of the dialog, seen from whoever has it with the phone: from us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,23 @@ pub fn of_uri(uri: &Uri) -> Result<Option<Replaces>, u16> {
         return Err(400);
     }
     unescape(value).and_then(|value| parse(&value)).map(Some).ok_or(400)
+}
+
+/// The header of an INVITE; none where there is none.
+///
+/// # Errors
+/// The status that says what is wrong with it.
+pub fn of_headers(headers: &Headers) -> Result<Option<Replaces>, u16> {
+    let named = |name: &'static str| {
+        headers.other.iter().filter(move |header| header.name.eq_ignore_ascii_case(name))
+    };
+    let mut values = named("Replaces");
+    let Some(header) = values.next() else { return Ok(None) };
+    // One INVITE replaces one dialog, and joins none at the same time (RFC 3891 §3).
+    if values.next().is_some() || named("Join").next().is_some() {
+        return Err(400);
+    }
+    parse(&header.value).map(Some).ok_or(400)
 }
 
 fn parse(value: &str) -> Option<Replaces> {
@@ -66,4 +86,37 @@ fn unescape(text: &str) -> Option<String> {
         bytes.push(u8::try_from(16 * digit(0)? + digit(1)?).ok()?);
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_is_read_as_it_was_escaped() {
+        let of = |headers: &str| {
+            let uri: Uri = format!("sip:1002@x{headers}").parse().expect("a URI");
+            of_uri(&uri)
+        };
+        let replaces = |early_only| Replaces {
+            call_id: "a@b".into(),
+            to_tag: "1".into(),
+            from_tag: "2".into(),
+            early_only,
+        };
+        assert_eq!(of(""), Ok(None));
+        assert_eq!(of("?Subject=a"), Ok(None));
+        assert_eq!(of("?Replaces=a%40b%3Bto-tag%3D1%3bfrom-tag%3d2"), Ok(Some(replaces(false))));
+        let early = "?x=y&replaces=a%40b%3BFROM-TAG%3D2%3Bto-tag%3D1%3Bearly-only";
+        assert_eq!(of(early), Ok(Some(replaces(true))));
+        for wrong in [
+            "?Replaces=a%3Bto-tag%3D1",
+            "?Replaces=%3Bto-tag%3D1%3Bfrom-tag%3D2",
+            "?Replaces=a%3Bto-tag%3D1%3Bto-tag%3D1%3Bfrom-tag%3D2",
+            "?Replaces=a%3Bto-tag%3D%3Bfrom-tag%3D2",
+            "?Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2&Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2",
+        ] {
+            assert_eq!(of(wrong), Err(400), "{wrong}");
+        }
+    }
 }
