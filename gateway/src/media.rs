@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tandem_core::cdr::{Manifest, Side};
 use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
+use tandem_core::config::Country;
 use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
 use tandem_core::ids::{CallId, GatewayId, LegId, RecordingId};
 use tandem_core::ivr::keys::Digit;
@@ -114,7 +115,7 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
         source: match &leg.source {
             Source::Silence => tandem_media::Source::Silence,
             Source::Music => tandem_media::Source::Music,
-            Source::Ringback => tandem_media::Source::Ringback,
+            Source::Ringback(country) => tandem_media::Source::Ringback(country_of(*country)),
             Source::Echo => tandem_media::Source::Echo,
             Source::Leg(other) => tandem_media::Source::Leg(other.0),
             Source::Prompt(prompt) => tandem_media::Source::Prompt(prompt_of(prompt, engine)),
@@ -125,6 +126,18 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
             ours: keys.ours.clone(),
             theirs: keys.theirs.clone(),
         }),
+    }
+}
+
+fn country_of(country: Country) -> tandem_media::tones::Country {
+    use tandem_media::tones::Country as To;
+    match country {
+        Country::Cn => To::Cn,
+        Country::De => To::De,
+        Country::Fr => To::Fr,
+        Country::Gb => To::Gb,
+        Country::Jp => To::Jp,
+        Country::Us => To::Us,
     }
 }
 

@@ -339,6 +339,7 @@ fn config(queues: usize, agents: usize) -> Config {
         session_expires_s: 1_800,
         tls_unverified: false,
         srtp: Default::default(),
+        country: Default::default(),
         flows: Vec::new(),
         retired: Vec::new(),
     }

@@ -33,6 +33,8 @@ pub struct Config {
     /// Whoever answers a TLS connection of ours, phones above all, need not prove who it is.
     pub tls_unverified: bool,
     pub srtp: Srtp,
+    /// Whose tones callers hear.
+    pub country: Country,
     /// The newest version of each.
     pub flows: Vec<Arc<Flow>>,
     /// Versions that live calls began with. The shard keeps them; nobody configures them.
@@ -74,6 +76,41 @@ impl std::str::FromStr for OfferSrtp {
 
     fn from_str(name: &str) -> Result<Self, ()> {
         Self::ALL.into_iter().find(|offer| offer.as_str() == name).ok_or(())
+    }
+}
+
+/// By its code of ISO 3166: ITU-T E.180 supplement 2 has the tones of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Country {
+    #[default]
+    Cn,
+    De,
+    Fr,
+    Gb,
+    Jp,
+    Us,
+}
+
+impl Country {
+    pub const ALL: [Self; 6] = [Self::Cn, Self::De, Self::Fr, Self::Gb, Self::Jp, Self::Us];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cn => "cn",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Gb => "gb",
+            Self::Jp => "jp",
+            Self::Us => "us",
+        }
+    }
+}
+
+impl std::str::FromStr for Country {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|country| country.as_str() == name).ok_or(())
     }
 }
 

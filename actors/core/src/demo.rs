@@ -56,6 +56,7 @@ pub fn demo_config() -> Config {
         session_expires_s: 1_800,
         tls_unverified: false,
         srtp: Default::default(),
+        country: Default::default(),
         flows: vec![Arc::new(main_flow()), Arc::new(notice_flow())],
         retired: Vec::new(),
     }

@@ -9,6 +9,7 @@ use tandem_sip::{Carrier, Request, Response};
 
 use crate::cdr::Side;
 use crate::command::TransactionKey;
+use crate::config::Country;
 use crate::ids::{CallId, EntityId, GatewayId, LegId, PromptId, RecordingId};
 
 /// Shard, log index and ordinal within the entry: the same on every replica.
@@ -84,8 +85,8 @@ pub struct MediaKeys {
 pub enum Source {
     Silence,
     Music,
-    /// 425 Hz, 1 s on, 4 s off.
-    Ringback,
+    /// The ringing tone of the country.
+    Ringback(Country),
     /// The peer itself.
     Echo,
     /// Another leg of the same call.

@@ -3,7 +3,7 @@
 use crate::limits::DTMF_END_MS_MAX;
 
 const NS_PER_MS: u64 = 1_000_000;
-const KEYS: [char; 16] =
+pub const KEYS: [char; 16] =
     ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '#', 'A', 'B', 'C', 'D'];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,7 +150,7 @@ impl Engine {
             return Err(Error::Workers(options.workers));
         }
         let music = Arc::new(tones::music(options.music.as_deref())?);
-        let ringback = Arc::new(tones::ringback());
+        let ringback = Arc::new(tones::Ringback::new());
         let prompts = Arc::new(Prompts::load(options.prompts.as_deref())?);
         let bound = ports::bind(options.address, &options.ports, options.pairs)?;
         let (event_outbox, events) = bounded(EVENTS_MAX);

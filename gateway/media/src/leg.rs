@@ -7,8 +7,10 @@ use tandem_sip::sdp::Codec;
 
 use crate::codec::Voice;
 use crate::detector::Detector;
+use crate::dial::Dial;
 use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
+use crate::noise::Noise;
 use crate::plan::{Leg, Prompt, Source};
 use crate::ports::Pair;
 use crate::quality::{Measured, Quality};
@@ -83,6 +85,10 @@ pub struct Slot {
     pub silence_told: bool,
     pub outgoing: Outgoing,
     pub narrowed: Narrowed,
+    /// Keys that its peer is dialled in tones.
+    pub dial: Dial,
+    /// What the recording has instead of the peer's silence.
+    pub noise: Option<Noise>,
     /// Puts in order what is listened to here.
     pub reorder: Reorder<Waiting>,
     /// Samples that the generator has made of the present source.
@@ -137,6 +143,8 @@ impl Slot {
             call,
             outgoing: Outgoing::new(leg.ssrc, leg.codec.clock_khz(), sys::realtime_ns(), ahead),
             narrowed: Narrowed::default(),
+            dial: Dial::default(),
+            noise: None,
             reorder: Reorder::default(),
             position: first_position(leg.source),
             detector: detector_of(&leg),
@@ -170,6 +178,7 @@ impl Slot {
             self.control_latched = None;
             self.heard_ns = now_ns;
             self.silence_told = false;
+            self.noise = None;
         }
         if leg.ssrc != self.leg.ssrc {
             let khz = leg.codec.clock_khz();
@@ -186,6 +195,7 @@ impl Slot {
         self.armour.update(leg.keys.as_ref());
         if !leg.source.goes_on_as(self.leg.source) {
             self.outgoing.on_source_changed();
+            self.dial = Dial::default();
             self.position = first_position(leg.source);
         }
         self.leg = leg;
@@ -196,6 +206,11 @@ impl Slot {
         if self.leg.events_wide { Codec::Opus.clock_khz() } else { SAMPLES_PER_MS }
     }
 
+    /// Whether what is told as an event is dialled to this peer: it knows no events, and hears us.
+    pub fn dials(&self, kind: Option<Kind>) -> bool {
+        kind == Some(Kind::TelephoneEvent) && self.leg.telephone_event.is_none()
+    }
+
     /// Whether anybody needs what this leg's peer says as samples.
     pub fn needs_samples(&self) -> bool {
         self.tap.is_some() || self.transcoded || self.detector.is_some()
@@ -203,7 +218,7 @@ impl Slot {
 
     pub fn is_generated(&self) -> bool {
         match self.leg.source {
-            Source::Silence | Source::Music | Source::Ringback | Source::Prompt(_) => true,
+            Source::Silence | Source::Music | Source::Ringback(_) | Source::Prompt(_) => true,
             Source::Echo | Source::Leg(_) => false,
         }
     }
@@ -215,7 +230,7 @@ impl Slot {
             Source::Prompt(_)
             | Source::Silence
             | Source::Music
-            | Source::Ringback
+            | Source::Ringback(_)
             | Source::Echo
             | Source::Leg(_) => None,
         }
@@ -355,6 +370,6 @@ fn first_position(source: Source) -> u64 {
         Source::Music => sys::realtime_ns() / NS_PER_MS * u64::from(SAMPLES_PER_MS),
         // Where a gateway of before has come, or 0.
         Source::Prompt(prompt) => prompt.offset_ms.saturating_mul(u64::from(SAMPLES_PER_MS)),
-        Source::Silence | Source::Ringback | Source::Echo | Source::Leg(_) => 0,
+        Source::Silence | Source::Ringback(_) | Source::Echo | Source::Leg(_) => 0,
     }
 }

@@ -13,6 +13,7 @@
 
 mod codec;
 mod detector;
+mod dial;
 mod dtmf;
 pub mod endpoint;
 pub mod engine;
@@ -20,6 +21,7 @@ pub mod event;
 mod g711;
 mod leg;
 pub mod limits;
+mod noise;
 mod opus;
 pub mod plan;
 pub mod ports;

@@ -58,6 +58,16 @@ pub const REORDER_GIVE_MS: u64 = 20;
 /// Packets of one leg that wait: as many as 200 ms have at 10 ms each, with some to spare.
 pub const REORDER_PACKETS_MAX: usize = 24;
 
+/// Comfort noise of one packet: half a minute, after which its peer is told of as silent.
+pub const COMFORT_NOISE_PACKETS_MAX: u32 = 30_000 / PTIME_MS;
+
+/// Keys that are dialled in tones for a peer without telephone-event, and wait for it: each sounds so
+/// long at least and at most, with a pause behind it (ITU-T Q.24 finds tones and pauses of 40 ms).
+pub const DIAL_KEYS_MAX: usize = 16;
+pub const DIAL_TONE_MS_MIN: u32 = 80;
+pub const DIAL_TONE_MS_MAX: u32 = 4000;
+pub const DIAL_PAUSE_MS: u32 = 60;
+
 /// Sources that one received packet is sent on to.
 pub const LISTENERS_MAX: usize = LEGS_PER_PLAN_MAX;
 

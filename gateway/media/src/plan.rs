@@ -7,6 +7,7 @@ use tandem_sip::srtp::{Key, Suite};
 
 use crate::limits::LEGS_PER_PLAN_MAX;
 use crate::prompts::PromptRef;
+use crate::tones::Country;
 
 /// A later version replaces an earlier one. No legs: release everything of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub enum Source {
     /// Silent packets, so that bindings of NAT stay and the peer sees a live stream.
     Silence,
     Music,
-    /// 425 Hz, 1 s on, 4 s off (ETSI TR 101 041-2).
-    Ringback,
+    /// The ringing tone of the country.
+    Ringback(Country),
     /// The peer itself.
     Echo,
     /// Another leg of the same call.

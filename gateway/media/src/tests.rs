@@ -15,7 +15,7 @@ use crate::record::timeline::{Audio, Channel, Chunk, Timeline};
 use crate::record::{manifest, writer};
 use crate::rtp::{HEADER_BYTES, Header, Order, RtpPacket, Window};
 use crate::stream::{Outgoing, Received, TAKEOVER_AHEAD_PACKETS};
-use crate::tones::{self, Piece as _};
+use crate::tones::{self, Country, Piece as _};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -414,15 +414,40 @@ fn transcoding_keeps_each_code_close() {
 }
 
 #[test]
-fn ringback_is_one_second_on_and_four_off() {
-    let ringback = tones::ringback();
-    assert_eq!(ringback.samples(), 40_000);
-    let mut codes = vec![0; 40_000];
-    ringback.fill(Law::A, 40_000, &mut codes);
-    let samples: Vec<i16> =
-        codes.iter().map(|code| g711::linear(Law::A)[usize::from(*code)]).collect();
-    assert!(tones::share_at(&samples[..8000], 425.0) > 0.95);
-    assert!(samples[8000..].iter().all(|sample| sample.abs() <= 8));
+fn ringback_of_each_country_has_its_tones_and_goes_on_and_off_as_there() {
+    // What there is of each frequency, and the seconds on and off.
+    let of = |country: Country| match country {
+        Country::Cn => (vec![450.0], vec![(1.0, 4.0)]),
+        Country::De => (vec![425.0], vec![(1.0, 4.0)]),
+        Country::Fr => (vec![440.0], vec![(1.5, 3.5)]),
+        Country::Gb => (vec![400.0, 450.0], vec![(0.4, 0.2), (0.4, 2.0)]),
+        Country::Jp => (vec![384.0, 400.0, 416.0], vec![(1.0, 2.0)]),
+        Country::Us => (vec![440.0, 480.0], vec![(2.0, 4.0)]),
+    };
+    let ringback = tones::Ringback::new();
+    for country in Country::ALL {
+        let (tones, cadence) = of(country);
+        let ringback = ringback.of(country);
+        let mut codes = vec![0; ringback.samples()];
+        // From its second round on.
+        ringback.fill(Law::A, codes.len() as u64, &mut codes);
+        let samples: Vec<i16> =
+            codes.iter().map(|code| g711::linear(Law::A)[usize::from(*code)]).collect();
+        let mut rest = samples.as_slice();
+        for (on, off) in cadence {
+            let (sound, after) = rest.split_at((on * 8000.0) as usize);
+            let shares: Vec<f64> = tones.iter().map(|hz| tones::share_at(sound, *hz)).collect();
+            let even = 1.0 / shares.len() as f64;
+            assert!(
+                shares.iter().all(|share| (share - even).abs() < 0.05),
+                "{country:?} {shares:?}"
+            );
+            let (silence, after) = after.split_at((off * 8000.0) as usize);
+            assert!(silence.iter().all(|sample| sample.abs() <= 8), "{country:?}");
+            rest = after;
+        }
+        assert!(rest.is_empty(), "{country:?}");
+    }
 }
 
 #[test]

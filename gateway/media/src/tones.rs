@@ -7,9 +7,6 @@ use crate::g711::{self, Law};
 use crate::limits::MUSIC_SAMPLES_MAX;
 
 const SAMPLE_RATE_HZ: f64 = 8000.0;
-const RINGBACK_HZ: f64 = 425.0;
-const RINGBACK_ON_SAMPLES: usize = 8000;
-const RINGBACK_PERIOD_SAMPLES: usize = 5 * 8000;
 const RINGBACK_LEVEL: f64 = 6000.0;
 const MUSIC_LEVEL: f64 = 2600.0;
 
@@ -79,15 +76,79 @@ fn go_round<T: Copy>(piece: &[T], at: u64, out: &mut [T]) {
     }
 }
 
-pub fn ringback() -> Loop {
-    let samples: Vec<i16> = (0..RINGBACK_PERIOD_SAMPLES)
-        .map(|at| {
-            let on = at < RINGBACK_ON_SAMPLES;
-            let wave = (TAU * RINGBACK_HZ * at as f64 / SAMPLE_RATE_HZ).sin();
-            if on { (wave * RINGBACK_LEVEL) as i16 } else { 0 }
-        })
-        .collect();
-    Loop::new(&samples)
+/// By its code of ISO 3166.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Country {
+    Cn,
+    De,
+    Fr,
+    Gb,
+    Jp,
+    Us,
+}
+
+impl Country {
+    pub const ALL: [Self; 6] = [Self::Cn, Self::De, Self::Fr, Self::Gb, Self::Jp, Self::Us];
+
+    fn ringback(self) -> Cadence {
+        match self {
+            Self::Cn => Cadence { hz: &[450.0], on_off_ms: &[(1000, 4000)] },
+            Self::De => Cadence { hz: &[425.0], on_off_ms: &[(1000, 4000)] },
+            Self::Fr => Cadence { hz: &[440.0], on_off_ms: &[(1500, 3500)] },
+            Self::Gb => Cadence { hz: &[400.0, 450.0], on_off_ms: &[(400, 200), (400, 2000)] },
+            // 400 Hz that 16 Hz modulate: it and its side tones.
+            Self::Jp => Cadence { hz: &[384.0, 400.0, 416.0], on_off_ms: &[(1000, 2000)] },
+            Self::Us => Cadence { hz: &[440.0, 480.0], on_off_ms: &[(2000, 4000)] },
+        }
+    }
+}
+
+/// A tone of the network: what it is made of, and how it goes on and off.
+struct Cadence {
+    hz: &'static [f64],
+    on_off_ms: &'static [(usize, usize)],
+}
+
+impl Cadence {
+    fn samples(&self) -> Vec<i16> {
+        let level = RINGBACK_LEVEL / self.hz.len() as f64;
+        let wave = |at: usize| -> f64 {
+            self.hz.iter().map(|hz| (TAU * hz * at as f64 / SAMPLE_RATE_HZ).sin() * level).sum()
+        };
+        let mut samples = Vec::new();
+        for (on_ms, off_ms) in self.on_off_ms {
+            samples.extend((0..on_ms * 8).map(|at| wave(at) as i16));
+            samples.resize(samples.len() + off_ms * 8, 0);
+        }
+        samples
+    }
+}
+
+/// The ringing tone of each country (ITU-T E.180, supplement 2).
+pub struct Ringback([Loop; 6]);
+
+impl Ringback {
+    pub fn new() -> Self {
+        Self(Country::ALL.map(|country| Loop::new(&country.ringback().samples())))
+    }
+
+    pub fn of(&self, country: Country) -> &Loop {
+        let [cn, de, fr, gb, jp, us] = &self.0;
+        match country {
+            Country::Cn => cn,
+            Country::De => de,
+            Country::Fr => fr,
+            Country::Gb => gb,
+            Country::Jp => jp,
+            Country::Us => us,
+        }
+    }
+}
+
+impl Default for Ringback {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 pub fn music(file: Option<&Path>) -> Result<Loop, Error> {

@@ -27,7 +27,7 @@ use crate::record::Recorder;
 use crate::rtp::{HEADER_BYTES, Header};
 use crate::stats::{Counters, Dropped, LegState};
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
-use crate::tones::{Loop, Piece};
+use crate::tones::{Loop, Piece, Ringback};
 
 const READY_MAX: usize = 256;
 const NS_PER_MS: u64 = 1_000_000;
@@ -61,7 +61,7 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     pub recorder: Recorder,
     pub music: Arc<Loop>,
-    pub ringback: Arc<Loop>,
+    pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
@@ -88,7 +88,7 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     pub recorder: Recorder,
     pub music: Arc<Loop>,
-    pub ringback: Arc<Loop>,
+    pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
@@ -208,7 +208,13 @@ impl Worker {
                 // The peer has no address, or holds: nobody waits for whom nobody hears.
                 slot.position += expired * u64::from(SAMPLES_PER_PACKET);
             }
+            for _ in 0..packets {
+                self.dial(at, now_ns, &mut out.sent);
+            }
             self.hear_waiting(at, now_ns, out);
+            for _ in 0..packets {
+                self.hear_noise(at, now_ns);
+            }
             self.watch_prompt(at);
             self.watch(at, now_ns);
         }
@@ -221,7 +227,7 @@ impl Worker {
         let codes = SAMPLES_PER_PACKET as usize;
         let piece: Option<&dyn Piece> = match slot.leg.source {
             Source::Music => Some(&*self.music),
-            Source::Ringback => Some(&*self.ringback),
+            Source::Ringback(country) => Some(self.ringback.of(country)),
             Source::Prompt(Prompt { clip: Some(clip), .. }) => {
                 self.prompts.clip(clip).map(|clip| clip as &dyn Piece)
             }
@@ -247,6 +253,15 @@ impl Worker {
         }
         let header = slot.outgoing.generate(slot.leg.payload, now_ns);
         send(slot, &header, &mut out[..end], &self.counters);
+    }
+
+    /// The next 20 ms of a key for a peer that knows no events.
+    fn dial(&mut self, at: usize, now_ns: u64, out: &mut [u8]) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let Some(samples) = slot.dial.piece(now_ns) else { return };
+        let Some(bytes) = slot.voice.encode(&samples, &mut out[HEADER_BYTES..]) else { return };
+        let header = slot.outgoing.generate(slot.leg.payload, now_ns);
+        send(slot, &header, &mut out[..HEADER_BYTES + bytes], &self.counters);
     }
 
     /// A prompt that has ended is told of until there is room for it.
@@ -405,7 +420,7 @@ impl Worker {
             let hears = |to: &usize| match self.slots[*to].as_ref().map(|slot| slot.leg.source) {
                 Some(Source::Leg(source)) => source == leg,
                 Some(Source::Echo) => to == at,
-                Some(Source::Silence | Source::Music | Source::Ringback | Source::Prompt(_))
+                Some(Source::Silence | Source::Music | Source::Ringback(_) | Source::Prompt(_))
                 | None => false,
             };
             let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();

@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use audio_codec::{Encoder as _, pcmu};
+use audio_codec::{Decoder as _, Encoder as _, pcmu};
 use crossbeam_channel::Receiver;
 use rtcp_types::prelude::*;
 use rtcp_types::{Compound, Packet, ReportBlock, SenderReport};
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
-use tandem_media::tones::dominant_hz;
+use tandem_media::tones::{Country, dominant_hz, share_at};
 use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Quality, Recording, Source};
 use tandem_sip::sdp::Codec;
 
@@ -163,7 +163,7 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
         let leg = |source| Leg { codec, payload, ..bench.leg(CALLER, &caller, source) };
         bench.apply(1, vec![leg(Source::Echo)], None);
         hears(&caller, CALLER_HZ);
-        bench.apply(2, vec![leg(Source::Ringback)], None);
+        bench.apply(2, vec![leg(Source::Ringback(Country::De))], None);
         hears(&caller, 425);
         let mut version = 2;
         for other in ENDED {
@@ -210,7 +210,7 @@ fn stream_goes_on_when_music_gives_way_to_the_agent() {
     assert_eq!((talk.lost, talk.late, talk.duplicates, talk.odd, talk.streams), (0, 0, 0, 0, 1));
     assert_eq!(talk.ssrc, music.ssrc);
     assert_eq!(talk.markers, music.markers + 1, "one marker where the source changed");
-    bench.apply(3, legs(Source::Ringback), None);
+    bench.apply(3, legs(Source::Ringback(Country::De)), None);
     hears(&caller, 425);
     let ringback = caller.stats();
     assert_eq!((ringback.lost, ringback.streams), (0, 1));
@@ -368,7 +368,10 @@ fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
     let with = |right| Some(Recording { id: 9, left: CALLER, right, paused: false });
     // The agent sends the caller on, and hangs up.
     let caller_hears = |source| bench.leg(CALLER, &caller, source);
-    let legs = vec![caller_hears(Source::Ringback), bench.leg(AGENT, &agent, Source::Silence)];
+    let legs = vec![
+        caller_hears(Source::Ringback(Country::De)),
+        bench.leg(AGENT, &agent, Source::Silence),
+    ];
     bench.apply(2, legs, with(AGENT));
     bench.apply(3, vec![caller_hears(Source::Music)], with(CALLER));
     let other = bench.phone(Codec::Pcmu, bench.ports[2], OTHER_HZ);
@@ -583,11 +586,15 @@ impl RawPeer {
     }
 
     fn send(&self, sequence: u16, payload_type: u8, payload: &[u8]) {
+        self.send_at(sequence, u32::from(sequence) * 160, payload_type, payload);
+    }
+
+    fn send_at(&self, sequence: u16, timestamp: u32, payload_type: u8, payload: &[u8]) {
         let mut packet = [0; 12].to_vec();
         packet.extend_from_slice(payload);
         packet[..2].copy_from_slice(&[0x80, payload_type]);
         packet[2..4].copy_from_slice(&sequence.to_be_bytes());
-        packet[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
+        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
         packet[8..12].copy_from_slice(&Self::SSRC.to_be_bytes());
         self.rtp.send_to(&packet, (LOCAL, self.to)).expect("sent");
     }
@@ -709,6 +716,87 @@ fn key_of_a_phone_without_telephone_event_is_heard_in_its_tones() {
         panic!("{event:?}")
     };
     assert!((125..=165).contains(&duration_ms), "{duration_ms}");
+}
+
+#[test]
+fn key_of_one_peer_is_dialled_in_tones_to_another_that_knows_no_events() {
+    let bench = Bench::start();
+    let peer = RawPeer::of(bench.ports[0]);
+    let deaf = RawPeer::of(bench.ports[1]);
+    let somebody = bench.pool.open(LOCAL).expect("an endpoint");
+    let of_peer = bench.leg(CALLER, &somebody, Source::Leg(AGENT));
+    let of_deaf = bench.leg(AGENT, &somebody, Source::Leg(CALLER));
+    let legs = vec![
+        Leg { remote: Some(peer.address()), ..of_peer },
+        Leg { remote: Some(deaf.address()), telephone_event: None, ..of_deaf },
+    ];
+    bench.apply(1, legs, None);
+    until("the legs are served", || bench.engine.stats().legs.len() == 2);
+    peer.talk(0);
+    // Five, for 40 ms; then it speaks on.
+    for (sequence, ended, lasts) in [(1, 0, 160_u16), (2, 0, 320), (3, 0x80, 320), (4, 0x80, 320)] {
+        let [high, low] = lasts.to_be_bytes();
+        peer.send_at(sequence, 160, 101, &[5, 10 | ended, high, low]);
+    }
+    deaf.rtp.set_read_timeout(Some(WITHIN)).expect("a time-out");
+    let (mut tones, mut sequences, mut said) = (Vec::new(), Vec::new(), 5);
+    let mut buffer = [0; 1500];
+    // The first is the peer's; the key has four packets and a pause of three.
+    while sequences.len() < 10 {
+        let end = deaf.rtp.recv(&mut buffer).expect("a packet");
+        let packet = &buffer[..end];
+        assert_eq!((packet[1] & 0x7f, end), (0, 172), "audio and nothing else");
+        sequences.push(u16::from_be_bytes([packet[2], packet[3]]));
+        if (2..=5).contains(&sequences.len()) {
+            let mut samples = vec![0; 160];
+            pcmu::PcmuDecoder::new().decode_into(&packet[12..], &mut samples).expect("samples");
+            tones.extend(samples);
+        }
+        if sequences.len() >= 8 {
+            peer.talk(said);
+            said += 1;
+        }
+    }
+    for hz in [770.0, 1336.0] {
+        let share = share_at(&tones, hz);
+        assert!((0.3..0.7).contains(&share), "{hz} Hz: {share}");
+    }
+    let steps = sequences.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    assert!(steps.clone().all(|step| step == 1), "{:?}", steps.collect::<Vec<_>>());
+}
+
+#[test]
+fn silence_of_a_peer_is_recorded_as_noise_of_the_level_that_it_gives() {
+    let bench = Bench::start();
+    let peer = RawPeer::of(bench.ports[0]);
+    let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
+    let of_peer = bench.leg(CALLER, &agent, Source::Leg(AGENT));
+    let legs = vec![
+        Leg { remote: Some(peer.address()), ..of_peer },
+        bench.leg(AGENT, &agent, Source::Leg(CALLER)),
+    ];
+    let recording = Recording { id: 9, left: CALLER, right: AGENT, paused: false };
+    bench.apply(1, legs, Some(recording));
+    until("the legs are served", || bench.engine.stats().legs.len() == 2);
+    peer.talk(0);
+    // −30 dBov, for a second; then it speaks, from 120 ms ago on, and says nothing.
+    peer.send(1, 13, &[30]);
+    std::thread::sleep(Duration::from_millis(1000));
+    (2..12).for_each(|at: u16| peer.send_at(at, 6_720 + u32::from(at) * 160, 0, &[0xff; 160]));
+    hears_packets(&agent, 11);
+    bench.apply(2, Vec::new(), None);
+    let (left, _) = channels(&recorded(&bench.engine.events()).path);
+    let level = |samples: &[i16]| {
+        let power: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+        (power / samples.len() as f64).sqrt()
+    };
+    // From its first sample on, without a hole.
+    let begun = left.iter().position(|sample| sample.abs() > 100).expect("noise");
+    for piece in left[begun..begun + 6_000].chunks_exact(200) {
+        let heard = level(piece);
+        assert!((heard / 1036.0 - 1.0).abs() < 0.3, "{heard}");
+    }
+    assert!(level(&left[left.len() - 400..]) < 10.0, "it ends when the peer speaks");
 }
 
 /// Each fifth packet comes behind the one after it: who hears samples of it hears them in order, and

@@ -175,7 +175,7 @@ fn words_of(plan: &MediaPlan) -> String {
         let what = match leg.source {
             Source::Silence => "silence".to_owned(),
             Source::Music => "music".to_owned(),
-            Source::Ringback => "ringback".to_owned(),
+            Source::Ringback(_) => "ringback".to_owned(),
             Source::Echo => "itself".to_owned(),
             Source::Prompt(ref prompt) => {
                 format!("prompt {} from {} ms", prompt.prompt, prompt.offset_ms)

@@ -144,6 +144,7 @@ fn tables_of(config: &Config) -> Table {
     tenant.insert("session_expires_s".into(), i64::from(config.session_expires_s).into());
     tenant.insert("tls_verify".into(), (!config.tls_unverified).into());
     tenant.insert("srtp".into(), config.srtp.offer.as_str().into());
+    tenant.insert("country".into(), config.country.as_str().into());
     let mut root = Table::new();
     root.insert("tenant".into(), Value::Table(tenant));
     root.insert("trunk".into(), rows(trunks.collect()));

@@ -36,6 +36,7 @@ const WAITING_DEFAULT: u64 = 1_000;
 pub const A_NAME: &str = "a name of 1 to 64 letters, digits, '-', '_' or '.'";
 
 /// SRTP that phones are offered.
+const COUNTRY: &str = "\"cn\", \"de\", \"fr\", \"gb\", \"jp\" or \"us\"";
 const OFFER_SRTP: &str = "\"never\", \"welcome\" or \"required\"";
 
 /// `None` where the file says nothing of a tenant. Mistakes are noted by the reader. `prompts` are
@@ -79,6 +80,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
     let session_expires_s = session_expires(&tenant);
     let tls_verify = tenant.bool("tls_verify", "true or false").unwrap_or(true);
     let offer = tenant.parsed("srtp", OFFER_SRTP).map(|offer| offer.value).unwrap_or_default();
+    let country = tenant.parsed("country", COUNTRY).map(|known| known.value).unwrap_or_default();
     tenant.finish();
     let realm = realm.map(|realm| realm.value).unwrap_or_default();
     let rows = read_rows(root, &realm, prompts);
@@ -97,6 +99,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
         session_expires_s,
         tls_unverified: !tls_verify,
         srtp: Srtp { offer, ..Srtp::default() },
+        country,
         flows: rows.flows,
         retired: Vec::new(),
     })

@@ -181,6 +181,21 @@ fn config_takes_prompts_of_a_folder_and_refuses_one_that_is_not_there() {
 }
 
 #[test]
+fn tones_are_of_the_country_that_the_file_says_else_of_china() {
+    use tandem_core::config::Country;
+    let with = |line: &str| TENANT.replace("acw_ms = 3000", line);
+    let country = |line: &str| parse(&with(line)).unwrap().tenant.unwrap().country;
+    assert_eq!(country(""), Country::Cn);
+    for known in Country::ALL {
+        assert_eq!(country(&format!("country = \"{}\"", known.as_str())), known);
+    }
+    assert_eq!(
+        mistakes(&with("country = \"uk\"")),
+        ["5: tenant.country: is \"uk\"; expected \"cn\", \"de\", \"fr\", \"gb\", \"jp\" or \"us\""]
+    );
+}
+
+#[test]
 fn srtp_is_offered_as_the_file_says_and_never_by_itself() {
     use tandem_core::config::OfferSrtp;
     let with = |line: &str| TENANT.replace("acw_ms = 3000", line);

@@ -14,6 +14,7 @@ use crate::ivr::state::State as RunState;
 /// Puts the plan that follows from the call's state into effect.
 pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let now = draft.now;
+    let country = draft.config().map(|config| config.country).unwrap_or_default();
     let Some(call) = draft.call_mut(&id) else { return };
     call.media_version += 1;
     let talks = match call.state {
@@ -36,8 +37,10 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
                 Source::Music
             }
             // The colleague's phone rings.
-            (None, State::Consulting { leg: asks, .. }) if *asks == leg.id => Source::Ringback,
-            (None, State::Dialing { .. }) if leg.is_caller() => Source::Ringback,
+            (None, State::Consulting { leg: asks, .. }) if *asks == leg.id => {
+                Source::Ringback(country)
+            }
+            (None, State::Dialing { .. }) if leg.is_caller() => Source::Ringback(country),
             (None, _) => Source::Silence,
         };
         legs.push(media_leg(leg, source));

@@ -519,7 +519,7 @@ pub fn sources(plan: &MediaPlan) -> String {
         match source {
             Source::Silence => "silence",
             Source::Music => "music",
-            Source::Ringback => "ringback",
+            Source::Ringback(_) => "ringback",
             Source::Echo => "echo",
             Source::Leg(_) => "leg",
             Source::Prompt(prompt) => &prompt.prompt.0,

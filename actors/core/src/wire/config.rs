@@ -4,7 +4,8 @@ use super::flow::flow_from;
 use super::trunk::{outward_from, rewrites_from, route_from};
 use super::{Error, narrow, need, parse};
 use crate::config::{
-    Agent, Config, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
+    Agent, Config, Country, Number, OfferSrtp, Queue, Secret, Srtp, Strategy, Target, Trunk,
+    TrunkTls,
 };
 use crate::ids::AgentId;
 use crate::limits;
@@ -32,7 +33,17 @@ impl Encode for Config {
         to.blob(42, self.srtp.secret.bytes());
         to.some_uint(43, Some(self.session_expires_s));
         to.messages(60, &self.routes);
+        if self.country != Country::default() {
+            to.text(80, self.country.as_str());
+        }
     }
+}
+
+pub fn country_from(name: &str) -> Result<Country, Error> {
+    if name.is_empty() {
+        return Ok(Country::default());
+    }
+    name.parse().map_err(|()| Error::Unknown("country", name.to_owned()))
 }
 
 fn offer_srtp_from(name: &str) -> Result<OfferSrtp, Error> {
@@ -158,6 +169,7 @@ impl TryFrom<proto::Config> for Config {
                 offer: offer_srtp_from(&config.offer_srtp)?,
                 secret: Secret::new(config.srtp_secret),
             },
+            country: country_from(&config.country)?,
             flows: config.flows.into_iter().map(flow_from).collect::<Result<_, _>>()?,
             retired: config.retired.into_iter().map(flow_from).collect::<Result<_, _>>()?,
         })

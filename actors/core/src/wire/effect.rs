@@ -5,6 +5,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::history::side_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::cdr::Side;
+use crate::config::Country;
 use crate::effect::{Body, Effect, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
@@ -94,7 +95,7 @@ impl Encode for MediaLeg {
         let (source, source_leg) = match &self.source {
             Source::Silence => ("silence", 0),
             Source::Music => ("music", 0),
-            Source::Ringback => ("ringback", 0),
+            Source::Ringback(_) => ("ringback", 0),
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
             Source::Prompt(_) => ("prompt", 0),
@@ -123,6 +124,17 @@ impl Encode for MediaLeg {
             });
         }
         to.flag(80, self.events_wide);
+        match self.source {
+            Source::Ringback(country) if country != Country::default() => {
+                to.text(81, country.as_str());
+            }
+            Source::Ringback(_)
+            | Source::Silence
+            | Source::Music
+            | Source::Echo
+            | Source::Leg(_)
+            | Source::Prompt(_) => {}
+        }
     }
 }
 
@@ -133,7 +145,7 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
         let source = match leg.source.as_str() {
             "silence" => Source::Silence,
             "music" => Source::Music,
-            "ringback" => Source::Ringback,
+            "ringback" => Source::Ringback(super::config::country_from(&leg.country)?),
             "echo" => Source::Echo,
             "leg" => Source::Leg(LegId(leg.source_leg)),
             "prompt" => Source::Prompt(Prompt {

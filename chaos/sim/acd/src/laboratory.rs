@@ -500,6 +500,7 @@ fn config(scenario: &Scenario) -> Config {
         session_expires_s: 0,
         tls_unverified: false,
         srtp: Default::default(),
+        country: Default::default(),
         flows: Vec::new(),
         retired: Vec::new(),
     }

@@ -434,6 +434,7 @@ pub fn house(settings: &Settings) -> Config {
         session_expires_s: limits::SESSION_S,
         tls_unverified: false,
         srtp: Default::default(),
+        country: Default::default(),
         flows: flows().map(Arc::new).into(),
         retired: Vec::new(),
     }

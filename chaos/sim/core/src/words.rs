@@ -107,7 +107,7 @@ fn source(source: &Source) -> &str {
     match source {
         Source::Silence => "silence",
         Source::Music => "music",
-        Source::Ringback => "ringback",
+        Source::Ringback(_) => "ringback",
         Source::Echo => "echo",
         Source::Leg(_) => "the other leg",
         Source::Prompt(prompt) => &prompt.prompt.0,

@@ -7,6 +7,7 @@ use crate::dtmf;
 use crate::g711::Law;
 use crate::leg::{Kind, Slot, Waiting};
 use crate::limits::{DATAGRAM_BYTES_MAX, LISTENERS_MAX, PRESSES_MAX};
+use crate::noise::Noise;
 use crate::reorder::Turn;
 use crate::rtcp::packets::is_rtcp;
 use crate::rtp::{HEADER_BYTES, Order, RtpPacket};
@@ -153,6 +154,14 @@ impl Worker {
         let Received { timestamp, clock_khz, .. } = heard.received;
         let mut presses = [None; PRESSES_MAX];
         let mut count = 0;
+        match heard.kind {
+            Some(Kind::Audio) => slot.noise = None,
+            Some(Kind::ComfortNoise) => {
+                let narrowed = slot.narrowed.timestamp(timestamp, clock_khz);
+                slot.noise = Noise::new(payload, heard.ssrc, narrowed);
+            }
+            Some(Kind::TelephoneEvent) | None => {}
+        }
         if heard.kind == Some(Kind::Audio) {
             count = slot.voice.decode(payload, samples);
             let samples = &samples[..count];
@@ -179,6 +188,17 @@ impl Worker {
         self.pass(at, Listeners::Transcoded, &made, arrived_ns, sent);
         for press in presses.into_iter().flatten() {
             self.tell_press(at, press);
+        }
+    }
+
+    /// Another 20 ms of a peer that says it is silent, for its recording.
+    pub(super) fn hear_noise(&mut self, at: usize, now_ns: u64) {
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        let (Some(tap), Some(noise)) = (&slot.tap, &mut slot.noise) else { return };
+        let (ssrc, timestamp) = (noise.ssrc, noise.timestamp);
+        let Some(samples) = noise.piece(&mut self.random) else { return };
+        if !self.recorder.push(tap, now_ns, ssrc, timestamp, &samples) {
+            Counters::one(&self.counters.pieces_dropped);
         }
     }
 
@@ -216,6 +236,13 @@ impl Worker {
                 continue;
             }
             let received = &heard.waiting.received;
+            if slot.dials(heard.waiting.kind) {
+                slot.dial.on_event(received.timestamp, heard.payload, events_khz, now_ns);
+            }
+            if !slot.dial.is_idle() {
+                // Keys are dialled in the place of what would be heard.
+                continue;
+            }
             let body = &mut sent[HEADER_BYTES..];
             let Some((number, bytes)) = payload_for(slot, heard, codec, events_khz, body) else {
                 slot.outgoing.leave_out(received);

@@ -2,14 +2,14 @@
 
 use tandem_sip::Method;
 
-use super::{is_not_found, record, state, times_out};
+use super::{is_not_found, plan, record, state, times_out};
 use crate::answered::Outcome;
 use crate::call::leg::State;
 use crate::command::{Command, OperatorCommand, RequestedState};
-use crate::config::Config;
+use crate::config::{Config, Country};
 use crate::deadline::Deadline;
 use crate::demo::demo_config;
-use crate::effect::Body;
+use crate::effect::{Body, Source};
 use crate::ids::{AgentId, CallId};
 use crate::limits;
 use crate::query;
@@ -64,6 +64,18 @@ fn phone_waits_in_the_queue_that_it_was_to_call() {
     assert_eq!(invite.headers.from.uri.user.as_deref(), Some("1001"));
     assert_eq!(words(&shard.answer(&invite, 200).1), ["ACK", "media [leg leg] recorded"]);
     assert_eq!([shard.agent_state(1001), shard.agent_state(1005)], ["talking", "talking"]);
+}
+
+#[test]
+fn ringing_tone_is_that_of_the_tenants_country() {
+    let mut shard = Shard::with(|config| config.country = Country::Gb);
+    shard.register(1001);
+    shard.register(1002);
+    let (_, call, _) = shard.originate(1001, "1002");
+    let call = call.expect("a call");
+    let invite = shard.ringing(call).expect("the extension rings");
+    let (_, effects) = shard.answer(&invite, 200);
+    assert_eq!(plan(&effects).legs[0].source, Source::Ringback(Country::Gb));
 }
 
 #[test]

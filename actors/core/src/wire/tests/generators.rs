@@ -20,7 +20,7 @@ use crate::command::{
     Command, Envelope, Gap, GatewayEvent, Inbound, Keyed, Login, OperatorCommand, Origin, Quality,
     Recorded, Register, RequestedState, TransactionKey,
 };
-use crate::config::{self, Config, Number, OfferSrtp, Secret, Srtp, Target, Trunk};
+use crate::config::{self, Config, Country, Number, OfferSrtp, Secret, Srtp, Target, Trunk};
 use crate::deadline::Deadline;
 use crate::effect::{
     Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
@@ -270,8 +270,9 @@ pub fn config() -> impl Strategy<Value = Config> {
     let offers = vec![OfferSrtp::Never, OfferSrtp::Welcome, OfferSrtp::Required];
     let srtp = (prop::sample::select(offers), vec(any::<u8>(), 0..4))
         .prop_map(|(offer, secret)| Srtp { offer, secret: Secret::new(secret) });
-    let rest = (lists, text(), text(), bounds, any::<(bool, u32)>(), srtp);
-    rest.prop_map(|(lists, tenant, realm, bounds, (tls_unverified, session_expires_s), srtp)| {
+    let rest = (lists, text(), text(), bounds, any::<(bool, u32)>(), (srtp, country()));
+    rest.prop_map(|(lists, tenant, realm, bounds, (tls_unverified, session_expires_s), said)| {
+        let (srtp, country) = said;
         let (trunks, queues, agents, numbers, (flows, retired, routes)) = lists;
         let (version, acw_ms, no_answer_ms, call_ms_max) = bounds;
         Config {
@@ -289,10 +290,15 @@ pub fn config() -> impl Strategy<Value = Config> {
             session_expires_s,
             tls_unverified,
             srtp,
+            country,
             flows,
             retired,
         }
     })
+}
+
+fn country() -> impl Strategy<Value = Country> {
+    prop::sample::select(Country::ALL.to_vec())
 }
 
 pub fn flow_id() -> impl Strategy<Value = FlowId> {
@@ -523,7 +529,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
     let source = prop_oneof![
         Just(Source::Silence),
         Just(Source::Music),
-        Just(Source::Ringback),
+        country().prop_map(Source::Ringback),
         Just(Source::Echo),
         leg_id().prop_map(Source::Leg),
         (prompt_id(), any::<(u64, u64, bool)>()).prop_map(

@@ -28,7 +28,7 @@ use crate::command::{
     Recorded, Register, RequestedState, TransactionKey,
 };
 use crate::config::{
-    self, Config, Number, OfferSrtp, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
+    self, Config, Country, Number, OfferSrtp, Secret, Srtp, Strategy, Target, Trunk, TrunkTls,
 };
 use crate::deadline::Deadline;
 use crate::effect::{
@@ -190,6 +190,7 @@ pub fn configs() -> Cases<Config> {
         session_expires_s: 1_800,
         tls_unverified: false,
         srtp: Default::default(),
+        country: Country::Cn,
         flows: vec![flow().into()],
         retired: vec![Flow { version: 2, ..flow() }.into()],
     };
@@ -212,6 +213,7 @@ pub fn configs() -> Cases<Config> {
     out.trunks[0].incoming =
         Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };
     out.routes = vec![Route { prefix: "00".into(), trunks: vec!["carrier".into()] }];
+    let abroad = Config { country: Country::Gb, ..config.clone() };
     let srtp = |offer| Srtp { offer, secret: Secret::new(vec![7; 32]) };
     let welcome = Config { srtp: srtp(OfferSrtp::Welcome), ..config.clone() };
     let required = Config { srtp: srtp(OfferSrtp::Required), ..config.clone() };
@@ -219,6 +221,7 @@ pub fn configs() -> Cases<Config> {
         ("config", config),
         ("config_tls", tls),
         ("config_out", out),
+        ("config_country", abroad),
         ("config_srtp_welcome", welcome),
         ("config_srtp_required", required),
     ]
@@ -538,7 +541,7 @@ pub fn effects() -> Cases<Effect> {
         legs: vec![
             silent,
             leg(2, Source::Music),
-            leg(3, Source::Ringback),
+            leg(3, Source::Ringback(Country::Cn)),
             leg(4, Source::Echo),
             leg(5, Source::Leg(LegId(4))),
             leg(6, Source::Prompt(prompt)),
@@ -569,7 +572,9 @@ pub fn effects() -> Cases<Effect> {
         events_wide: true,
         ..told(1, Side::Caller)
     };
-    let wide = MediaPlan { legs: vec![wide], ..roles.clone() };
+    let abroad = told(2, Side::Agent);
+    let abroad = MediaLeg { source: Source::Ringback(Country::Jp), ..abroad };
+    let wide = MediaPlan { legs: vec![wide, abroad], ..roles.clone() };
     let paused = RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, paused: true };
     let paused = MediaPlan { legs: Vec::new(), recording: Some(paused), ..plan.clone() };
     let destination = "127.0.0.1:7000".parse().expect("an address");

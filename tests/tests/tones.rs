@@ -1,0 +1,57 @@
+//! The tones of the tenant's country.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tandem_tests::house::House;
+use tandem_tests::phone::Incoming;
+
+const WITHIN: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+const GERMAN: &str = r#"
+[tenant]
+name = "demo"
+realm = "demo.tandem"
+country = "de"
+
+[[trunk]]
+name = "carrier"
+channels = 30
+
+[[queue]]
+name = "support"
+agents = ["1001"]
+
+[[agent]]
+id = "1001"
+password = "tandem-1001"
+
+[[agent]]
+id = "1002"
+password = "tandem-1002"
+
+[[number]]
+digits = "4001"
+queue = "support"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caller_who_is_sent_on_hears_the_ringing_tone_of_the_country() -> Result<()> {
+    let house = House::open_with(137, GERMAN).await?;
+    let agent = house.agent("1001", 0, Incoming::Answer { after_ms: 50 }).await?;
+    let _colleague = house.agent("1002", 0, Incoming::Ring).await?;
+    let caller = house.caller("13800000001", 1).await?;
+    let call = house.call(&caller, "4001", "connected").await?;
+    let offered = agent.until("an offer", WITHIN, |calls| calls.keys().next().cloned()).await?;
+    assert_eq!(agent.refer(&offered, "1002").await?, 202);
+    let media = caller.with_calls(|calls| calls.get(&call)?.media.clone()).context("media")?;
+    let deadline = Instant::now() + WITHIN;
+    while media.heard_hz(200) != Some(425) {
+        ensure!(Instant::now() < deadline, "hears {:?} Hz", media.heard_hz(200));
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    assert_eq!(caller.hang_up(&call).await?, 200);
+    house.cluster.stop()?;
+    Ok(())
+}
