@@ -303,6 +303,7 @@ pub fn on_response(
             Ok(())
         }
         (LegState::Cancelling { .. }, _) => {
+            outside::on_late_refusal(draft, id, leg_id, response);
             ending::leg_released(draft, id, leg_id);
             Ok(())
         }

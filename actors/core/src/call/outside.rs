@@ -192,16 +192,34 @@ pub fn on_refused(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &R
     draft.said = Q850::of_reason(&response.headers);
     ending::leg_released(draft, id, leg_id);
     let status = response.status;
-    if status == 503
-        && let Some(after_s) = retry_after_s(response)
-    {
-        let hold_ms = after_s.min(limits::PEER_RETRY_S_MAX) * 1_000;
-        hold(draft, &trunk, peer, status, hold_ms);
-    }
+    leave_alone(draft, &trunk, peer, response);
     match status {
         // What the peer or its network can't do now; a challenge, which we have no answer to.
         401 | 407 | 408 | 500..=599 if !rang => next(draft, id, Some(status)),
         _ => failed(draft, id, status),
+    }
+}
+
+/// A final refusal of a peer that was asked no more: the call is elsewhere by now, but what the peer
+/// says of itself counts.
+pub fn on_late_refusal(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &Response) {
+    if let Some((trunk, peer)) = hop_of(draft, id, leg_id) {
+        leave_alone(draft, &trunk, peer, response);
+    }
+}
+
+/// A 503 with a Retry-After (RFC 3261 §21.5.4).
+fn leave_alone(
+    draft: &mut Draft<'_>,
+    trunk: &TrunkId,
+    peer: std::net::SocketAddr,
+    response: &Response,
+) {
+    if response.status == 503
+        && let Some(after_s) = retry_after_s(response)
+    {
+        let hold_ms = after_s.min(limits::PEER_RETRY_S_MAX) * 1_000;
+        hold(draft, trunk, peer, response.status, hold_ms);
     }
 }
 

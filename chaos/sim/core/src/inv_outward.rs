@@ -132,16 +132,13 @@ impl Outward {
         let asked = self.legs.values().flat_map(BTreeMap::values);
         let Some(asked) = asked.into_iter().find(|asked| asked.branch == *branch) else { return };
         let until = step.world.at.0 + after_s * 1_000;
-        // Whom nobody waits for any more says nothing.
         let remembered = step.world.trunks.get(&asked.trunk).is_some_and(|trunk| {
             trunk.held.get(&asked.peer).is_some_and(|hold| hold.until.0 == until)
         });
         if remembered {
             coverage.mark("a carrier is left alone as it asks");
         }
-        if !asked.rang || remembered {
-            self.held.insert((asked.trunk.clone(), asked.peer), until);
-        }
+        self.held.insert((asked.trunk.clone(), asked.peer), until);
     }
 }
 

@@ -195,6 +195,19 @@ fn peer_that_is_busy_is_left_alone_for_as_long_as_it_says() {
     assert_eq!(peer(&shard, call), "192.0.2.1:5060 by north/2");
 }
 
+/// The first peer was silent for too long, and the call is at the second by then (simulator, seed
+/// 2360).
+#[test]
+fn peer_that_is_late_to_say_that_it_is_busy_is_left_alone_too() {
+    let (mut shard, call) = dialing();
+    let first = shard.ringing(call).unwrap();
+    shard.due(4_100);
+    assert_eq!(peer(&shard, call), "192.0.2.2:5060 by north/1");
+    says(&mut shard, &first, busy_until(600, &first));
+    assert_eq!(trunk(&shard, "north").peers[0].status, Some(503));
+    assert_eq!(peer(&shard, call), "192.0.2.2:5060 by north/1");
+}
+
 #[test]
 fn retry_after_is_bounded() {
     let (mut shard, call) = dialing();
