@@ -56,7 +56,8 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
 /// Allowed, and too rare or too dependent on the house to be asked of a batch.
 const RARE: &[(&str, &str, &[&str])] = &[
     // Asked for while logged out; the desk asks for ready only.
-    ("agent", "logged_out", &["not_ready"]),
+    // Or its phone calls out, and no trunk takes the call.
+    ("agent", "logged_out", &["not_ready", "acw"]),
     ("agent", "held", &["not_ready", "logged_out", "reserved"]),
     ("agent", "not_ready", &["acw"]),
     // The gateway reports no 100, so nothing proceeds without alerting.
