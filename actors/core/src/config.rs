@@ -135,6 +135,10 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Config {
+    pub fn trunk(&self, id: &TrunkId) -> Option<&Trunk> {
+        self.trunks.iter().find(|trunk| trunk.id == *id)
+    }
+
     /// The least session interval that is taken; nobody need ask for more than we do.
     pub fn session_expires_s_min(&self) -> u32 {
         match self.session_expires_s {

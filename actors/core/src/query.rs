@@ -241,7 +241,7 @@ fn show_outward(
 
 /// `None` where there is no such trunk.
 pub fn channels(world: &World, trunk: &TrunkId) -> Option<Vec<view::Channel>> {
-    let known = world.config.as_ref()?.trunks.iter().find(|known| known.id == *trunk)?;
+    let known = world.config.as_ref()?.trunk(trunk)?;
     let show = |number| {
         let channel = world.channels.get(&ChannelId { trunk: trunk.clone(), number });
         let state = match channel.map(|channel| &channel.state) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tandem_sip::digest::Authorization;
 use tandem_sip::{Headers, Method, Request, Response};
 
-use super::leg::{Leg, State as LegState};
+use super::leg::Leg;
+use super::outbound;
 use crate::config::Config;
 use crate::draft::Draft;
 use crate::ids::{CallId, LegId};
@@ -21,8 +22,7 @@ const WAYS: [(u16, &str, &str); 2] = [
 ];
 
 fn of_leg<'c>(config: &'c Config, leg: &Leg) -> Option<&'c Credentials> {
-    let channel = leg.channel()?;
-    let trunk = config.trunks.iter().find(|trunk| trunk.id == channel.trunk)?;
+    let trunk = config.trunk(&leg.channel()?.trunk)?;
     trunk.out.as_ref()?.credentials.as_ref()
 }
 
@@ -49,25 +49,16 @@ pub fn on_challenged(
             return false;
         }
     }
-    let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
     let uri = leg.invite.uri.to_string();
     let cnonce = draft.rng.hex();
     let answer = challenges.iter().find_map(|challenge| {
         credentials.answer(challenge, Method::Invite.as_str(), &uri, &cnonce)
     });
     let Some(answer) = answer else { return false };
-    let via = draft.via(&gateway, carrier);
-    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
-    let invite = Arc::make_mut(&mut leg.invite);
-    invite.headers.via = vec![via];
-    invite.headers.cseq.number += 1;
-    invite.headers.remove_other(authorization);
-    invite.headers.push_other(authorization, &answer);
-    leg.state = LegState::Calling;
-    leg.early.clear();
-    let leg = leg.clone();
-    draft.send(id, &leg, Arc::clone(&leg.invite));
-    true
+    outbound::invite_again(draft, id, leg_id, |headers| {
+        headers.remove_other(authorization);
+        headers.push_other(authorization, &answer);
+    })
 }
 
 /// INVITEs of one leg: the first, one that answers a proxy, one that answers the server, and one

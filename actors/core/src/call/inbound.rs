@@ -236,7 +236,7 @@ pub fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
 
 fn incoming(draft: &Draft<'_>, trunk: &TrunkId) -> Incoming {
     let config = draft.config();
-    let known = config.and_then(|config| config.trunks.iter().find(|known| known.id == *trunk));
+    let known = config.and_then(|config| config.trunk(trunk));
     known.map(|trunk| trunk.incoming.clone()).unwrap_or_default()
 }
 

@@ -198,6 +198,29 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     Some(leg_id)
 }
 
+/// The INVITE of a leg once more, as a transaction of its own (RFC 3261 §8.1.3.5): the peer has said
+/// what it wants of it.
+pub fn invite_again(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    change: impl FnOnce(&mut Headers),
+) -> bool {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
+    let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
+    let via = draft.via(&gateway, carrier);
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
+    let headers = &mut Arc::make_mut(&mut leg.invite).headers;
+    headers.via = vec![via];
+    headers.cseq.number += 1;
+    change(headers);
+    leg.state = LegState::Calling;
+    leg.early.clear();
+    let leg = leg.clone();
+    draft.send(id, &leg, Arc::clone(&leg.invite));
+    true
+}
+
 /// Who sent on the call that goes to a new party.
 fn transferred_by(call: &Call) -> Option<&AgentId> {
     let last = call.transfers.last()?;

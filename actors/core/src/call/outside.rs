@@ -94,7 +94,7 @@ fn next(draft: &mut Draft<'_>, id: CallId, status: Option<u16>) {
 }
 
 fn outward_of(draft: &Draft<'_>, trunk: &TrunkId) -> Option<Config> {
-    draft.config()?.trunks.iter().find(|known| known.id == *trunk)?.out.clone()
+    draft.config()?.trunk(trunk)?.out.clone()
 }
 
 /// Takes a token of the trunk's pace.

@@ -16,7 +16,7 @@ use tandem_sip::session_expires::{self, OPTION, Role, SessionExpires, is_known};
 use tandem_sip::{Headers, Method, Millis, Request, Response};
 
 use super::leg::{Leg, State as LegState};
-use super::outbound::{find, illegal};
+use super::outbound::{self, find, illegal};
 use super::state::Call;
 use super::{ending, indialog, transfer};
 use crate::cdr::Side;
@@ -208,21 +208,12 @@ pub fn on_too_small(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: 
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
     let offered = SessionExpires::of(&leg.invite.headers).map_or(0, |asked| asked.interval_s);
     let Some(least_s) = min_se(response).filter(|least_s| *least_s > offered) else { return false };
-    let (gateway, carrier) = (leg.gateway.clone(), leg.carrier);
-    let via = draft.via(&gateway, carrier);
-    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
-    let invite = Arc::make_mut(&mut leg.invite);
-    invite.headers.via = vec![via];
-    invite.headers.cseq.number += 1;
-    for name in ["Session-Expires", "Min-SE"] {
-        invite.headers.remove_other(name);
-        invite.headers.push_other(name, &least_s.to_string());
-    }
-    leg.state = LegState::Calling;
-    leg.early.clear();
-    let leg = leg.clone();
-    draft.send(id, &leg, Arc::clone(&leg.invite));
-    true
+    outbound::invite_again(draft, id, leg_id, |headers| {
+        for name in ["Session-Expires", "Min-SE"] {
+            headers.remove_other(name);
+            headers.push_other(name, &least_s.to_string());
+        }
+    })
 }
 
 fn min_se(response: &Response) -> Option<u32> {

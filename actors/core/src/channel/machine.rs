@@ -20,10 +20,8 @@ pub fn has_idle(draft: &Draft<'_>, trunk: &TrunkId) -> bool {
 }
 
 fn idle<'d>(draft: &'d Draft<'_>, trunk: &'d TrunkId) -> impl Iterator<Item = u16> + 'd {
-    let channels = draft
-        .config()
-        .and_then(|config| config.trunks.iter().find(|known| known.id == *trunk))
-        .map_or(0, |trunk| trunk.channels);
+    let channels =
+        draft.config().and_then(|config| config.trunk(trunk)).map_or(0, |trunk| trunk.channels);
     let written = |number: &u16| {
         draft.writes.channels.get(&ChannelId { trunk: trunk.clone(), number: *number }).is_some()
     };
@@ -59,10 +57,8 @@ pub fn on_moved(draft: &mut Draft<'_>, id: &ChannelId, to: CallId) {
 }
 
 pub fn release(draft: &mut Draft<'_>, id: &ChannelId) {
-    let guard_ms = draft
-        .config()
-        .and_then(|config| config.trunks.iter().find(|trunk| trunk.id == id.trunk))
-        .map_or(0, |trunk| trunk.guard_ms);
+    let guard_ms =
+        draft.config().and_then(|config| config.trunk(&id.trunk)).map_or(0, |trunk| trunk.guard_ms);
     let now = draft.now;
     if guard_ms == 0 {
         draft.writes.channels.insert(id.clone(), None);

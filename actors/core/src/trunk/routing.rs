@@ -3,7 +3,6 @@
 use super::outward::Outward;
 use crate::call::state::Hop;
 use crate::config::{Config, Trunk};
-use crate::ids::TrunkId;
 use crate::limits;
 use crate::rng::Rng;
 
@@ -21,8 +20,7 @@ pub fn trunks<'c>(config: &'c Config, number: &str) -> Vec<(&'c Trunk, &'c Outwa
     }
     let fits = config.routes.iter().filter(|route| number.starts_with(&route.prefix));
     let Some(route) = fits.max_by_key(|route| route.prefix.len()) else { return Vec::new() };
-    let trunk = |id: &TrunkId| config.trunks.iter().find(|trunk| trunk.id == *id);
-    let named = route.trunks.iter().filter_map(trunk);
+    let named = route.trunks.iter().filter_map(|id| config.trunk(id));
     named.filter_map(|trunk| Some((trunk, trunk.out.as_ref()?))).collect()
 }
 

@@ -268,7 +268,7 @@ impl Indices {
         config: Option<&Config>,
     ) {
         self.change_deadlines(guard(old), guard(new));
-        let trunk = config.and_then(|config| config.trunks.iter().find(|t| t.id == id.trunk));
+        let trunk = config.and_then(|config| config.trunk(&id.trunk));
         let Some(trunk) = trunk.filter(|trunk| (1..=trunk.channels).contains(&id.number)) else {
             return;
         };

@@ -146,7 +146,7 @@ impl Outward {
 fn pace(buckets: &mut BTreeMap<TrunkId, Bucket>, trunk: &TrunkId, step: &Step<'_>) -> Checked {
     let now = step.world.at.0;
     let config = step.world.config.as_ref();
-    let of = config.and_then(|config| config.trunks.iter().find(|known| known.id == *trunk));
+    let of = config.and_then(|config| config.trunk(trunk));
     let rate = of.and_then(|trunk| trunk.out.as_ref()).map_or(0, |out| out.calls_per_second);
     if rate == 0 {
         return Ok(());
