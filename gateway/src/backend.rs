@@ -246,6 +246,9 @@ impl Backend for ClusterBackend {
             Command::Consult { call, to } => {
                 pb::execute_request::Command::ConsultCall(pb::ConsultCall { call, to })
             }
+            Command::Conference { call } => {
+                pb::execute_request::Command::Conference(pb::OfCall { call })
+            }
             Command::CompleteConsult { call } => {
                 pb::execute_request::Command::CompleteConsult(pb::OfCall { call })
             }

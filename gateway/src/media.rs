@@ -97,6 +97,7 @@ fn plan_of(plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {
             id: recording.id.0,
             left: recording.left.0,
             right: recording.right.0,
+            mixed: recording.mixed,
             paused: recording.paused,
         }),
     }
@@ -118,6 +119,7 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
             Source::Ringback(country) => tandem_media::Source::Ringback(country_of(*country)),
             Source::Echo => tandem_media::Source::Echo,
             Source::Leg(other) => tandem_media::Source::Leg(other.0),
+            Source::Mix(legs) => tandem_media::Source::Mix(legs.iter().map(|leg| leg.0).collect()),
             Source::Prompt(prompt) => tandem_media::Source::Prompt(prompt_of(prompt, engine)),
         },
         role: leg.role.map_or("", Side::as_str),

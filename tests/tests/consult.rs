@@ -269,3 +269,56 @@ async fn notified(phone: &Phone, call_id: &str, all: &[u16]) -> Result<()> {
     let what = format!("NOTIFY of {all:?}");
     phone.until(&what, WITHIN, |calls| (calls.get(call_id)?.notified == all).then_some(())).await
 }
+
+/// Both, each as loud as the other; and not the own voice.
+async fn hears_both(phone: &Phone, call_id: &str, both: [u32; 2], own: u32) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        let share = |hz: u32| phone.heard_share(call_id, hz, 400);
+        let shares = [share(both[0]), share(both[1]), share(own)];
+        if shares[..2].iter().all(|share| (0.35..0.65).contains(share)) && shares[2] < 0.05 {
+            return Ok(());
+        }
+        let now = tokio::time::Instant::now();
+        ensure!(now < deadline, "phone {} hears {shares:.2?} of {both:?}, {own}", phone.user);
+        look.tick().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conference_of_three_lives_through_a_takeover_and_goes_on_as_two() -> Result<()> {
+    let scene = Scene::open(138, 0, QUICK).await?;
+    let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
+    let conference = format!("{path}/consult/conference");
+    assert_eq!(house.api.post(&conference, &json!({})).await?.0, 409, "nobody is consulted");
+    assert_eq!(scene.consult("1002").await?.0, 200);
+    scene.consult_is("talking").await?;
+    let asked = colleague.called(WITHIN).await?;
+    let first = house.api.post_once(&conference, &json!({}), "all").await?;
+    assert_eq!((first.0, &first.2["state"]), (200, &json!("conferenced")), "{first:?}");
+    let all_hear = async || {
+        hears_both(caller, call, [AGENT_HZ, COLLEAGUE_HZ], CALLER_HZ).await?;
+        hears_both(agent, talking, [CALLER_HZ, COLLEAGUE_HZ], AGENT_HZ).await?;
+        hears_both(colleague, &asked, [CALLER_HZ, AGENT_HZ], COLLEAGUE_HZ).await
+    };
+    all_hear().await?;
+    house.agent_is("1001", "talking").await?;
+    house.agent_is("1002", "talking").await?;
+
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    assert_eq!(house.api.post_once(&conference, &json!({}), "all").await?, first);
+    all_hear().await?;
+    house.call_is(call, "conferenced").await?;
+
+    // The agent hangs up: two are left.
+    assert_eq!(agent.hang_up(talking).await?, 200);
+    hears(caller, call, COLLEAGUE_HZ).await?;
+    hears(colleague, &asked, CALLER_HZ).await?;
+    house.call_is(call, "connected").await?;
+    house.agent_is("1001", "ready").await?;
+    let (cdr, moves) = scene.end().await?;
+    assert_eq!(cdr["agent"], "1002");
+    assert_eq!(moves, json!([["1001", "1002", "attended", "went_over"]]));
+    Ok(())
+}

@@ -235,6 +235,10 @@ pub enum OperatorCommand {
         to: String,
     },
     /// The caller goes to whoever is consulted.
+    /// Caller, agent and colleague speak together.
+    Conference {
+        call: CallId,
+    },
     CompleteConsult {
         call: CallId,
     },

@@ -91,6 +91,8 @@ pub enum Source {
     Echo,
     /// Another leg of the same call.
     Leg(LegId),
+    /// Other legs of the same call together.
+    Mix(Vec<LegId>),
     Prompt(Prompt),
 }
 
@@ -113,6 +115,8 @@ pub struct RecordingPlan {
     pub left: LegId,
     /// The agent, right channel.
     pub right: LegId,
+    /// In a conference the right channel is what the caller hears, whoever speaks.
+    pub mixed: bool,
     /// Silence is recorded instead.
     pub paused: bool,
 }

@@ -234,6 +234,7 @@ fn callers_in_flows_are_led_on(world: &World) -> Result<(), Violation> {
             CallState::Queued { .. }
             | CallState::Connected { .. }
             | CallState::Consulting { .. }
+            | CallState::Conferenced { .. }
             | CallState::Ending => run.state == RunState::Over,
         };
         let (state, of_run) = (call.state_name(), run.state_name());
@@ -272,7 +273,12 @@ fn transfers_end_once(world: &World) -> Result<(), Violation> {
         }
         // Whoever is no party any more is let go.
         let party = match (&call.state, call.transfers.last().map(|last| last.outcome)) {
-            (CallState::Connected { leg } | CallState::Consulting { leg, .. }, _) => Some(*leg),
+            (
+                CallState::Connected { leg }
+                | CallState::Consulting { leg, .. }
+                | CallState::Conferenced { leg, .. },
+                _,
+            ) => Some(*leg),
             (_, Some(Outcome::Pending { leg })) => leg,
             (_, _) => None,
         };
@@ -310,12 +316,21 @@ fn recordings_are_planned_as_they_are(world: &World) -> Result<(), Violation> {
 fn consultations_end_once(world: &World) -> Result<(), Violation> {
     for call in world.calls.values() {
         let id = call.id;
-        let pending = call.consult.as_ref().filter(|consult| consult.outcome == Consulted::Pending);
-        let CallState::Consulting { leg, .. } = call.state else {
-            ensure!(pending.is_none(), "a consultation of call {id} has no end");
-            continue;
+        let open = call.consult.as_ref().filter(|consult| consult.outcome.is_open());
+        let (leg, outcome) = match call.state {
+            CallState::Consulting { leg, .. } => (leg, Consulted::Pending),
+            CallState::Conferenced { leg, .. } => (leg, Consulted::Joined),
+            CallState::Routing
+            | CallState::InFlow
+            | CallState::Queued { .. }
+            | CallState::Dialing { .. }
+            | CallState::Connected { .. }
+            | CallState::Ending => {
+                ensure!(open.is_none(), "a consultation of call {id} has no end");
+                continue;
+            }
         };
-        let Some(consult) = pending else {
+        let Some(consult) = open.filter(|consult| consult.outcome == outcome) else {
             return Err(Violation(format!("call {id} consults, and nobody has asked")));
         };
         let asks = call.leg(leg).is_some_and(|leg| {
@@ -326,7 +341,8 @@ fn consultations_end_once(world: &World) -> Result<(), Violation> {
         ensure!(talks(&consult.agent), "agent {} has left call {id}", consult.agent);
         ensure!(call.agent.as_ref() == Some(&consult.agent), "call {id} has another agent");
         let asked = call.consulted().is_some_and(|leg| {
-            (leg.is_ringing() || leg.state == LegState::Active) && leg.agent() == Some(&consult.to)
+            (leg.is_ringing() && outcome == Consulted::Pending || leg.state == LegState::Active)
+                && leg.agent() == Some(&consult.to)
         });
         ensure!(asked && talks(&consult.to), "agent {} is not asked in call {id}", consult.to);
         ensure!(consult.agent != consult.to, "agent {} asks nobody else", consult.to);

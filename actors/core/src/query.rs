@@ -52,7 +52,9 @@ fn show_call(world: &World, call: &Call) -> view::Call {
         {
             call.calling_agent.as_ref()
         }
-        CallState::Connected { .. } | CallState::Consulting { .. } => call.agent.as_ref(),
+        CallState::Connected { .. }
+        | CallState::Consulting { .. }
+        | CallState::Conferenced { .. } => call.agent.as_ref(),
         CallState::Routing
         | CallState::InFlow
         | CallState::Queued { .. }
@@ -100,9 +102,11 @@ fn show_consult(call: &Call, consult: &Consult) -> view::Consult {
         Consulted::Pending if call.consulted().is_some_and(Leg::is_up) => ("talking", None),
         Consulted::Pending => ("ringing", None),
         Consulted::Failed { status } => (consult.outcome.as_str(), Some(status)),
-        Consulted::Completed | Consulted::Cancelled | Consulted::HungUp | Consulted::Ended => {
-            (consult.outcome.as_str(), None)
-        }
+        Consulted::Joined
+        | Consulted::Completed
+        | Consulted::Cancelled
+        | Consulted::HungUp
+        | Consulted::Ended => (consult.outcome.as_str(), None),
     };
     view::Consult {
         at: rfc3339(consult.at),

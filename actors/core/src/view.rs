@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     pub id: String,
-    /// `routing, in_flow, queued, dialing, connected, consulting`.
+    /// `routing, in_flow, queued, dialing, connected, consulting, conferenced`.
     pub state: String,
     pub held: bool,
     pub from: String,

@@ -73,6 +73,10 @@ pub enum Command {
         call: String,
         to: String,
     },
+    /// Caller, agent and whoever is consulted speak together.
+    Conference {
+        call: String,
+    },
     /// The caller goes to whoever is consulted.
     CompleteConsult {
         call: String,

@@ -88,6 +88,15 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "post",
+        path: "/v1/calls/{id}/consult/conference",
+        summary: "Caller, agent and whoever is consulted speak together",
+        schema: "Call",
+        statuses: &[200, 400, 401, 404, 409, 422, 429, 503],
+        params: &[],
+        takes: "",
+    },
+    Operation {
+        method: "post",
         path: "/v1/calls/{id}/consult/complete",
         summary: "The caller goes to whoever is consulted, at once or when that one answers",
         schema: "Call",
@@ -263,6 +272,7 @@ pub(crate) const CALL_STATES: &[&str] = &[
     "bridging",
     "connected",
     "consulting",
+    "conferenced",
     "conferenced",
 ];
 const AGENT_STATES: &[&str] =

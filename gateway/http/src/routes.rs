@@ -31,6 +31,7 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/calls/{id}/recording/pause", post(recordings::pause))
         .route("/v1/calls/{id}/recording/resume", post(recordings::resume))
         .route("/v1/calls/{id}/consult", post(v1::consult).delete(v1::cancel_consult))
+        .route("/v1/calls/{id}/consult/conference", post(v1::conference))
         .route("/v1/calls/{id}/consult/complete", post(v1::complete_consult))
         .route("/v1/queues", get(v1::queues))
         .route("/v1/queues/{name}", get(v1::queue))

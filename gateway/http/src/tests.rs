@@ -49,7 +49,7 @@ impl Backend for Fake {
             Command::Consult { call, .. } | Command::CancelConsult { call } if call == "c1" => {
                 Executed::Done(Some(json!({"id": "c1"})))
             }
-            Command::CompleteConsult { call } if call == "c1" => {
+            Command::Conference { call } | Command::CompleteConsult { call } if call == "c1" => {
                 Executed::Refused("nobody is consulted".into())
             }
             Command::Originate { from, .. } if from == "1001" => {
@@ -64,6 +64,7 @@ impl Backend for Fake {
             | Command::TransferCall { .. }
             | Command::PauseRecording { .. }
             | Command::Consult { .. }
+            | Command::Conference { .. }
             | Command::CompleteConsult { .. }
             | Command::CancelConsult { .. } => Executed::NotFound(None),
         })
@@ -261,6 +262,8 @@ async fn consultation_is_begun_completed_and_cancelled_by_its_own_paths() {
     assert_eq!(ask(post.clone(), "c2/consult", to()).await, 404);
     assert_eq!(ask(post.clone(), "c1/consult", Some(json!({}))).await, 422);
     assert_eq!(ask(post.clone(), "c1/consult/complete", None).await, 409);
+    assert_eq!(ask(post.clone(), "c1/consult/conference", None).await, 409);
+    assert_eq!(ask(post.clone(), "c2/consult/conference", None).await, 404);
     assert_eq!(ask(post, "c2/consult/complete", None).await, 404);
     assert_eq!(ask(delete.clone(), "c1/consult", None).await, 200);
     assert_eq!(ask(delete, "c2/consult", None).await, 404);

@@ -200,6 +200,15 @@ pub(crate) async fn consult(
     of_consult(&api, Command::Consult { call: id.clone(), to }, key, &id).await
 }
 
+pub(crate) async fn conference(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let key = idempotency_key(&headers)?;
+    of_consult(&api, Command::Conference { call: id.clone() }, key, &id).await
+}
+
 pub(crate) async fn complete_consult(
     State(api): State<Api>,
     Path(id): Path<String>,

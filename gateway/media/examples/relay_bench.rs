@@ -99,7 +99,13 @@ fn plan(call: u64, pair: &[Endpoint; 2], ports: &[u16], recorded: bool) -> Plan 
         call,
         version: 1,
         legs: vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))],
-        recording: recorded.then_some(Recording { id: call, left: 0, right: 1, paused: false }),
+        recording: recorded.then_some(Recording {
+            id: call,
+            left: 0,
+            right: 1,
+            mixed: false,
+            paused: false,
+        }),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::detector::Detector;
 use crate::dial::Dial;
 use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
+use crate::mix::Playout;
 use crate::noise::Noise;
 use crate::plan::{Leg, Prompt, Source};
 use crate::ports::Pair;
@@ -100,6 +101,12 @@ pub struct Slot {
     /// Slots that hear this one.
     pub listeners: Vec<usize>,
     pub tap: Option<Tap>,
+    /// Slots that this one hears in a mix.
+    pub hears: Vec<usize>,
+    /// Of the recording that has the mix.
+    pub mix_tap: Option<Tap>,
+    /// Of a peer that is heard in a mix.
+    pub playout: Option<Playout>,
     pub reception: Reception,
     pub control: Session,
     /// Where RTCP really comes from; latched to as RTP is.
@@ -146,7 +153,7 @@ impl Slot {
             dial: Dial::default(),
             noise: None,
             reorder: Reorder::default(),
-            position: first_position(leg.source),
+            position: first_position(&leg.source),
             detector: detector_of(&leg),
             voice: Voice::new(leg.codec),
             transcoded: false,
@@ -164,6 +171,9 @@ impl Slot {
             silence_told: false,
             listeners: Vec::with_capacity(LISTENERS_MAX),
             tap: None,
+            hears: Vec::new(),
+            mix_tap: None,
+            playout: None,
             reception: Reception::default(),
             control_latched: None,
             received: 0,
@@ -193,10 +203,10 @@ impl Slot {
             self.detector = detector_of(&leg);
         }
         self.armour.update(leg.keys.as_ref());
-        if !leg.source.goes_on_as(self.leg.source) {
+        if !leg.source.goes_on_as(&self.leg.source) {
             self.outgoing.on_source_changed();
             self.dial = Dial::default();
-            self.position = first_position(leg.source);
+            self.position = first_position(&leg.source);
         }
         self.leg = leg;
     }
@@ -213,14 +223,18 @@ impl Slot {
 
     /// Whether anybody needs what this leg's peer says as samples.
     pub fn needs_samples(&self) -> bool {
-        self.tap.is_some() || self.transcoded || self.detector.is_some()
+        self.tap.is_some() || self.transcoded || self.detector.is_some() || self.playout.is_some()
     }
 
     pub fn is_generated(&self) -> bool {
         match self.leg.source {
             Source::Silence | Source::Music | Source::Ringback(_) | Source::Prompt(_) => true,
-            Source::Echo | Source::Leg(_) => false,
+            Source::Echo | Source::Leg(_) | Source::Mix(_) => false,
         }
+    }
+
+    pub fn mixes(&self) -> bool {
+        matches!(self.leg.source, Source::Mix(_))
     }
 
     /// A prompt that is heard: it goes on whether there is anybody to hear it or not.
@@ -232,7 +246,8 @@ impl Slot {
             | Source::Music
             | Source::Ringback(_)
             | Source::Echo
-            | Source::Leg(_) => None,
+            | Source::Leg(_)
+            | Source::Mix(_) => None,
         }
     }
 
@@ -365,11 +380,11 @@ fn detector_of(leg: &Leg) -> Option<Box<Detector>> {
 }
 
 /// Music goes by the wall clock, so that after a takeover it goes on where it was.
-fn first_position(source: Source) -> u64 {
+fn first_position(source: &Source) -> u64 {
     match source {
         Source::Music => sys::realtime_ns() / NS_PER_MS * u64::from(SAMPLES_PER_MS),
         // Where a gateway of before has come, or 0.
         Source::Prompt(prompt) => prompt.offset_ms.saturating_mul(u64::from(SAMPLES_PER_MS)),
-        Source::Silence | Source::Ringback(_) | Source::Echo | Source::Leg(_) => 0,
+        Source::Silence | Source::Ringback(_) | Source::Echo | Source::Leg(_) | Source::Mix(_) => 0,
     }
 }

@@ -21,6 +21,7 @@ pub mod event;
 mod g711;
 mod leg;
 pub mod limits;
+pub mod mix;
 mod noise;
 mod opus;
 pub mod plan;

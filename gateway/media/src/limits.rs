@@ -19,8 +19,8 @@ pub const OPUS_BYTES_MAX: usize = 1276;
 /// Keys that one packet can tell: each needs more than 50 ms of audio.
 pub const PRESSES_MAX: usize = 4;
 
-/// Legs of one plan. A conference is mixed elsewhere.
-pub const LEGS_PER_PLAN_MAX: usize = 8;
+/// Legs of one plan: a conference of thirty, and two that come or go.
+pub const LEGS_PER_PLAN_MAX: usize = 32;
 
 /// Pairs of ports of one engine.
 pub const PAIRS_MAX: usize = 4096;
@@ -57,6 +57,13 @@ pub const REORDER_WAIT_MS_MAX: u64 = 200;
 pub const REORDER_GIVE_MS: u64 = 20;
 /// Packets of one leg that wait: as many as 200 ms have at 10 ms each, with some to spare.
 pub const REORDER_PACKETS_MAX: usize = 24;
+
+/// What a mix holds in hand of each party: so much when it begins to speak, so much at most, and a
+/// second through never more than this, or 20 ms of it are left out.
+pub const PLAYOUT_AHEAD_MS: u32 = 40;
+pub const PLAYOUT_DEPTH_MS_MAX: usize = 256;
+pub const PLAYOUT_SPARE_MS: i32 = 60;
+pub const PLAYOUT_TURNS: u32 = 1000 / PTIME_MS;
 
 /// Comfort noise of one packet: half a minute, after which its peer is told of as silent.
 pub const COMFORT_NOISE_PACKETS_MAX: u32 = 30_000 / PTIME_MS;

@@ -50,7 +50,7 @@ pub struct Keys {
 }
 
 /// What the peer of a leg hears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Silent packets, so that bindings of NAT stay and the peer sees a live stream.
     Silence,
@@ -61,6 +61,8 @@ pub enum Source {
     Echo,
     /// Another leg of the same call.
     Leg(u64),
+    /// The sum of other legs of the same call: a conference.
+    Mix(Vec<u64>),
     /// Played once; then silence.
     Prompt(Prompt),
 }
@@ -78,10 +80,21 @@ pub struct Prompt {
 }
 
 impl Source {
+    /// The legs that are heard.
+    fn legs(&self) -> &[u64] {
+        match self {
+            Self::Leg(leg) => std::slice::from_ref(leg),
+            Self::Mix(legs) => legs,
+            Self::Silence | Self::Music | Self::Ringback(_) | Self::Echo | Self::Prompt(_) => &[],
+        }
+    }
+
     /// Is that what is heard already?
-    pub(crate) fn goes_on_as(self, other: Self) -> bool {
+    pub(crate) fn goes_on_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Prompt(this), Self::Prompt(other)) => this.play == other.play,
+            // Who comes and who goes is heard in it.
+            (Self::Mix(_), Self::Mix(_)) => true,
             (this, other) => this == other,
         }
     }
@@ -94,6 +107,8 @@ pub struct Recording {
     pub left: u64,
     /// The agent's leg, right channel.
     pub right: u64,
+    /// Of a conference the right channel is what the left leg hears, whoever speaks.
+    pub mixed: bool,
     /// What is heard now is not recorded.
     pub paused: bool,
 }
@@ -135,9 +150,8 @@ impl Plan {
             {
                 return Err(Error::Payload(high));
             }
-            if let Source::Leg(source_leg) = leg.source
-                && !has(source_leg)
-            {
+            let unknown = leg.source.legs().iter().find(|source| !has(**source));
+            if let Some(source_leg) = unknown.copied() {
                 return Err(Error::UnknownSource { leg: leg.leg, source_leg });
             }
         }

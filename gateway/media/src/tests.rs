@@ -43,7 +43,11 @@ fn plan_that_contradicts_itself_is_refused() {
     let plan = |legs: Vec<Leg>, recording| Plan { call: 1, version: 1, legs, recording };
     let two = vec![leg(1, 20_000, Source::Leg(2)), leg(2, 20_002, Source::Leg(1))];
     assert_eq!(
-        plan(two.clone(), Some(Recording { id: 1, left: 1, right: 2, paused: false })).check(),
+        plan(
+            two.clone(),
+            Some(Recording { id: 1, left: 1, right: 2, mixed: false, paused: false })
+        )
+        .check(),
         Ok(())
     );
     assert_eq!(plan(Vec::new(), None).check(), Ok(()));
@@ -60,12 +64,13 @@ fn plan_that_contradicts_itself_is_refused() {
         check(vec![leg(1, 20_000, Source::Echo), leg(2, 20_000, Source::Echo)]),
         Err(Error::SamePort(20_000))
     );
-    let unknown = plan(two, Some(Recording { id: 1, left: 1, right: 3, paused: false }));
+    let unknown =
+        plan(two, Some(Recording { id: 1, left: 1, right: 3, mixed: false, paused: false }));
     assert_eq!(unknown.check(), Err(Error::UnknownRecorded(3)));
     let high = Leg { payload: 128, ..leg(1, 20_000, Source::Echo) };
     assert_eq!(check(vec![high]), Err(Error::Payload(128)));
-    let many = (0..9).map(|n| leg(n, 20_000 + 2 * n as u16, Source::Echo)).collect();
-    assert_eq!(check(many), Err(Error::TooManyLegs(9)));
+    let many = (0..33).map(|n| leg(n, 20_000 + 2 * n as u16, Source::Echo)).collect();
+    assert_eq!(check(many), Err(Error::TooManyLegs(33)));
 }
 
 // --- RTP ----------------------------------------------------------------------------------------

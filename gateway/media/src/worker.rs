@@ -2,6 +2,9 @@
 //! nothing but its sockets, and allocates only when plans change.
 
 mod hearing;
+mod mixing;
+mod plans;
+mod taps;
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +20,6 @@ use crate::g711::{self, Law};
 use crate::leg::Slot;
 use crate::limits::{
     CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, PACKET_SAMPLES_MAX, PTIME_MS, SAMPLES_PER_PACKET,
-    STALE_DATAGRAMS_MAX,
 };
 use crate::plan::{Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
@@ -71,6 +73,8 @@ pub struct Worker {
     ticking: bool,
     slots: Vec<Option<Slot>>,
     calls: HashMap<u64, Call>,
+    /// Slots that hear a mix.
+    mixing: usize,
     stopped: bool,
 }
 
@@ -134,6 +138,7 @@ impl Worker {
             ticking: false,
             slots: Vec::new(),
             calls: HashMap::new(),
+            mixing: 0,
             stopped: false,
         })
     }
@@ -196,6 +201,7 @@ impl Worker {
         let packets = expired.min(CATCH_UP_PACKETS_MAX);
         let skipped = expired - packets;
         self.counters.ticks_skipped.fetch_add(skipped, Relaxed);
+        self.mix(packets, skipped, now_ns, out);
         for at in 0..self.slots.len() {
             let Some(slot) = self.slots[at].as_mut() else { continue };
             if slot.is_generated() && slot.target().is_some() {
@@ -234,6 +240,7 @@ impl Worker {
             Source::Silence
             | Source::Echo
             | Source::Leg(_)
+            | Source::Mix(_)
             | Source::Prompt(Prompt { clip: None, .. }) => None,
         };
         let position = slot.position;
@@ -360,211 +367,6 @@ impl Worker {
         match self.ticker.set(Duration::from_millis(period)) {
             Ok(()) => self.ticking = wanted,
             Err(error) => tracing::error!(%error, "the media ticker can't be set"),
-        }
-    }
-
-    fn reconcile(&mut self, plan: Plan, pairs: Vec<Arc<Pair>>) {
-        let now_ns = sys::monotonic_ns();
-        let mut call = self.calls.remove(&plan.call).unwrap_or_default();
-        // Recording stops before a leg goes, and begins when all are there.
-        let before = call.recording.take();
-        let goes_on = before.zip(plan.recording).is_some_and(|(old, new)| old.id == new.id);
-        if before.is_some() && !goes_on {
-            self.stop_recording(&call.slots, before);
-        }
-        let old = std::mem::take(&mut call.slots);
-        let (kept, gone): (Vec<usize>, Vec<usize>) = old.into_iter().partition(|at| {
-            self.slots[*at].as_ref().is_some_and(|slot| {
-                plan.legs.iter().any(|leg| leg.leg == slot.leg.leg && leg.port == slot.leg.port)
-            })
-        });
-        for at in gone {
-            self.part(at, now_ns);
-        }
-        for (leg, pair) in plan.legs.into_iter().zip(pairs) {
-            let present = kept
-                .iter()
-                .copied()
-                .find(|at| self.slots[*at].as_ref().is_some_and(|slot| slot.leg.leg == leg.leg));
-            match present {
-                Some(at) => {
-                    if let Some(slot) = self.slots[at].as_mut() {
-                        slot.update(leg, now_ns);
-                    }
-                    call.slots.push(at);
-                }
-                None => match self.attach(Slot::new(plan.call, leg, pair, now_ns), now_ns) {
-                    Ok(at) => call.slots.push(at),
-                    Err(error) => {
-                        tracing::error!(call = plan.call, %error, "a leg can't be served");
-                    }
-                },
-            }
-        }
-        self.link(&call.slots);
-        if let Some(recording) = plan.recording {
-            if !goes_on {
-                self.start_recording(plan.call, &call.slots, recording);
-            } else {
-                self.tap_again(plan.call, &call.slots, recording);
-            }
-            call.recording = Some(recording);
-        }
-        self.calls.insert(plan.call, call);
-    }
-
-    /// Who hears whom.
-    fn link(&mut self, slots: &[usize]) {
-        for at in slots {
-            let Some(leg) = self.slots[*at].as_ref().map(|slot| slot.leg.leg) else { continue };
-            let hears = |to: &usize| match self.slots[*to].as_ref().map(|slot| slot.leg.source) {
-                Some(Source::Leg(source)) => source == leg,
-                Some(Source::Echo) => to == at,
-                Some(Source::Silence | Source::Music | Source::Ringback(_) | Source::Prompt(_))
-                | None => false,
-            };
-            let listeners: Vec<usize> = slots.iter().copied().filter(hears).collect();
-            let codec = self.slots[*at].as_ref().map(|slot| slot.leg.codec);
-            let transcoded = listeners.iter().any(|to| {
-                let listener = self.slots[*to].as_ref();
-                listener.zip(codec).is_some_and(|(slot, codec)| slot.voice.needs_samples_of(codec))
-            });
-            if let Some(slot) = self.slots[*at].as_mut() {
-                slot.listeners = listeners;
-                slot.transcoded = transcoded;
-            }
-        }
-    }
-
-    fn start_recording(&mut self, call: u64, slots: &[usize], recording: Recording) {
-        let taps = self.recorder.begin(recording.id, call);
-        let [left, right] = taps.map(|tap| tap.paused(recording.paused));
-        if recording.paused {
-            self.recorder.pause(recording.id, true);
-        }
-        for at in slots {
-            let Some(slot) = self.slots[*at].as_mut() else { continue };
-            if slot.leg.leg == recording.left {
-                slot.tap = Some(left.clone());
-            } else if slot.leg.leg == recording.right {
-                slot.tap = Some(right.clone());
-            }
-        }
-    }
-
-    /// A leg of a recording that goes on has moved to another port, or another leg is its right
-    /// channel by now: the new slot needs the tap, the old one has it no more.
-    fn tap_again(&mut self, call: u64, slots: &[usize], recording: Recording) {
-        let tapped = |slot: &Slot| slot.tap.clone();
-        let Some(any) = slots.iter().find_map(|at| self.slots[*at].as_ref().and_then(tapped))
-        else {
-            // Both have moved.
-            self.recorder.end(recording.id);
-            return self.start_recording(call, slots, recording);
-        };
-        if any.is_paused() != recording.paused {
-            self.recorder.pause(recording.id, recording.paused);
-        }
-        let any = any.paused(recording.paused);
-        for at in slots {
-            let Some(slot) = self.slots[*at].as_mut() else { continue };
-            if slot.leg.leg == recording.left {
-                slot.tap = Some(any.of(crate::record::Channel::Left));
-            } else if slot.leg.leg == recording.right {
-                slot.tap = Some(any.of(crate::record::Channel::Right));
-            } else {
-                slot.tap = None;
-            }
-        }
-    }
-
-    fn stop_recording(&mut self, slots: &[usize], recording: Option<Recording>) {
-        let Some(recording) = recording else { return };
-        for at in slots {
-            if let Some(slot) = self.slots[*at].as_mut() {
-                slot.tap = None;
-            }
-        }
-        self.recorder.end(recording.id);
-    }
-
-    fn release(&mut self, call: u64) {
-        let Some(mut call) = self.calls.remove(&call) else { return };
-        let recording = call.recording.take();
-        self.stop_recording(&call.slots, recording);
-        let now_ns = sys::monotonic_ns();
-        for at in call.slots {
-            // A gateway that stops says no goodbye: another goes on with the leg.
-            if self.stopped {
-                self.detach(at);
-            } else {
-                self.part(at, now_ns);
-            }
-        }
-    }
-
-    /// Lets a leg go that is over.
-    fn part(&mut self, at: usize, now_ns: u64) {
-        if let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) {
-            slot.send_goodbye(now_ns);
-        }
-        self.detach(at);
-    }
-
-    fn withdraw(&mut self, call: u64, port: u16) {
-        let Some(mut entry) = self.calls.remove(&call) else { return };
-        let (gone, kept): (Vec<usize>, Vec<usize>) = entry
-            .slots
-            .into_iter()
-            .partition(|at| self.slots[*at].as_ref().is_some_and(|slot| slot.leg.port == port));
-        for at in gone {
-            tracing::warn!(call, port, "a leg lost its port to a later call");
-            self.detach(at);
-        }
-        self.link(&kept);
-        entry.slots = kept;
-        self.calls.insert(call, entry);
-    }
-
-    fn attach(&mut self, mut slot: Slot, now_ns: u64) -> io::Result<usize> {
-        slot.control.begin(self.rtcp_interval_ms, now_ns, &mut self.random);
-        let pair = Arc::clone(&slot.pair);
-        // What came for whoever had the port before is nobody's.
-        let mut stale = [0; 1];
-        for socket in [&pair.rtp, &pair.rtcp] {
-            for _ in 0..STALE_DATAGRAMS_MAX {
-                if socket.recv_from(&mut stale).is_err() {
-                    break;
-                }
-            }
-        }
-        let free = self.slots.iter().position(Option::is_none);
-        let at = free.unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.epoll.add(&pair.rtp, at as u64)?;
-        if let Err(error) = self.epoll.add(&pair.rtcp, at as u64 | TAG_RTCP) {
-            let _ = self.epoll.remove(&pair.rtp);
-            return Err(error);
-        }
-        self.slots[at] = Some(slot);
-        metrics::gauge!("tandem_media_legs_active").increment(1.0);
-        Ok(at)
-    }
-
-    fn detach(&mut self, at: usize) {
-        let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
-        metrics::gauge!("tandem_media_legs_active").decrement(1.0);
-        let quality = slot.quality();
-        if quality.is_of_a_stream() {
-            quality.publish();
-            self.tell(Event::Quality(quality));
-        }
-        for socket in [&slot.pair.rtp, &slot.pair.rtcp] {
-            if let Err(error) = self.epoll.remove(socket) {
-                tracing::error!(%error, port = slot.pair.port, "a socket can't be let go");
-            }
         }
     }
 }

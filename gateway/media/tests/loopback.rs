@@ -76,8 +76,13 @@ impl Bench {
             self.leg(CALLER, &caller, Source::Leg(AGENT)),
             self.leg(AGENT, &agent, Source::Leg(CALLER)),
         ];
-        let recording =
-            recording.map(|id| Recording { id, left: CALLER, right: AGENT, paused: false });
+        let recording = recording.map(|id| Recording {
+            id,
+            left: CALLER,
+            right: AGENT,
+            mixed: false,
+            paused: false,
+        });
         self.apply(version, legs, recording);
         (caller, agent)
     }
@@ -174,7 +179,8 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
                 payload: other.static_payload(),
                 ..bench.leg(AGENT, &agent, Source::Leg(CALLER))
             };
-            let recording = Recording { id: version, left: CALLER, right: AGENT, paused: false };
+            let recording =
+                Recording { id: version, left: CALLER, right: AGENT, mixed: false, paused: false };
             bench.apply(version, vec![leg(Source::Leg(AGENT)), of_agent], Some(recording));
             hears(&caller, AGENT_HZ);
             hears(&agent, CALLER_HZ);
@@ -341,7 +347,11 @@ fn recording_goes_on_after_a_pause_and_marks_it() {
     let first = recorded(&events);
     let heard = caller.stats().received;
     hears_packets(&caller, heard + 30);
-    bench.apply(3, legs(), Some(Recording { id: 5, left: CALLER, right: AGENT, paused: false }));
+    bench.apply(
+        3,
+        legs(),
+        Some(Recording { id: 5, left: CALLER, right: AGENT, mixed: false, paused: false }),
+    );
     hears_packets(&caller, heard + 80);
     bench.apply(4, Vec::new(), None);
     let second = recorded(&events);
@@ -365,7 +375,7 @@ fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
     let events = bench.engine.events();
     let (caller, agent) = bench.talk(1, Some(9));
     hears_packets(&caller, 60);
-    let with = |right| Some(Recording { id: 9, left: CALLER, right, paused: false });
+    let with = |right| Some(Recording { id: 9, left: CALLER, right, mixed: false, paused: false });
     // The agent sends the caller on, and hangs up.
     let caller_hears = |source| bench.leg(CALLER, &caller, source);
     let legs = vec![
@@ -775,7 +785,7 @@ fn silence_of_a_peer_is_recorded_as_noise_of_the_level_that_it_gives() {
         Leg { remote: Some(peer.address()), ..of_peer },
         bench.leg(AGENT, &agent, Source::Leg(CALLER)),
     ];
-    let recording = Recording { id: 9, left: CALLER, right: AGENT, paused: false };
+    let recording = Recording { id: 9, left: CALLER, right: AGENT, mixed: false, paused: false };
     bench.apply(1, legs, Some(recording));
     until("the legs are served", || bench.engine.stats().legs.len() == 2);
     peer.talk(0);

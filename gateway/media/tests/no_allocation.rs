@@ -62,10 +62,17 @@ fn recorded_relay_allocates_nothing_per_packet() {
         let legs = match call {
             // One call hears a prompt instead.
             1 => vec![leg(0, Source::Prompt(prompt)), leg(1, Source::Prompt(prompt))],
+            // One is mixed.
+            3 => vec![leg(0, Source::Mix(vec![1])), leg(1, Source::Mix(vec![0]))],
             _ => vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))],
         };
-        let recording =
-            (call == 0).then_some(Recording { id: 1, left: 0, right: 1, paused: false });
+        let recording = (call == 0).then_some(Recording {
+            id: 1,
+            left: 0,
+            right: 1,
+            mixed: false,
+            paused: false,
+        });
         engine.apply(Plan { call, version: 1, legs, recording }).expect("a good plan");
         for (at, (phone, port)) in phones.iter().zip(ports).enumerate() {
             phone.talk(SocketAddr::new(address, *port), codec(call as usize, at), 440);

@@ -180,6 +180,11 @@ fn words_of(plan: &MediaPlan) -> String {
             Source::Prompt(ref prompt) => {
                 format!("prompt {} from {} ms", prompt.prompt, prompt.offset_ms)
             }
+            Source::Mix(ref legs) => {
+                let of = |leg: &tandem_core::ids::LegId| port_of(plan, *leg).to_string();
+                let ports: Vec<String> = legs.iter().map(of).collect();
+                format!("the legs of ports {} together", ports.join(", "))
+            }
             Source::Leg(other) => format!("the leg of port {}", port_of(plan, other)),
         };
         let to = leg.remote.map_or_else(|| "nobody yet".to_owned(), |remote| remote.to_string());

@@ -112,6 +112,9 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::Consult { call, to } => {
             format!("operator: the agent of call {call} shall ask {to}")
         }
+        OperatorCommand::Conference { call } => {
+            format!("operator: all of call {call} shall speak together")
+        }
         OperatorCommand::CompleteConsult { call } => {
             format!("operator: call {call} shall go to who is asked")
         }

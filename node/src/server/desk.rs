@@ -210,6 +210,7 @@ impl Desk {
             | OperatorCommand::TransferCall { .. }
             | OperatorCommand::PauseRecording { .. }
             | OperatorCommand::Consult { .. }
+            | OperatorCommand::Conference { .. }
             | OperatorCommand::CompleteConsult { .. }
             | OperatorCommand::CancelConsult { .. } => {
                 return Err(Status::invalid_argument("this command needs a key"));
@@ -280,6 +281,9 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::ConsultCall(asked) => {
             let call = asked.call.parse::<CallId>().ok();
             call.map(|call| OperatorCommand::Consult { call, to: asked.to })
+        }
+        pb::execute_request::Command::Conference(asked) => {
+            asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::Conference { call })
         }
         pb::execute_request::Command::CompleteConsult(asked) => {
             asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CompleteConsult { call })

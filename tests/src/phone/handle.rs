@@ -217,6 +217,14 @@ impl Phone {
         })
     }
 
+    /// The share of one frequency in what was heard last, 0 to 1.
+    pub fn heard_share(&self, call_id: &str, hz: u32, last_ms: u32) -> f64 {
+        self.with_calls(|calls| {
+            let media = calls.get(call_id).and_then(|call| call.media.as_ref());
+            media.map_or(0.0, |media| media.heard_share(hz, last_ms))
+        })
+    }
+
     /// How loud the last so many milliseconds of a call were; 0 for silence.
     pub fn heard_level(&self, call_id: &str, last_ms: u32) -> f64 {
         self.with_calls(|calls| {

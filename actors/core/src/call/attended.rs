@@ -102,6 +102,7 @@ fn joinable(
         | State::Queued { .. }
         | State::Dialing { .. }
         | State::Consulting { .. }
+        | State::Conferenced { .. }
         | State::Ending => return Err(603),
     };
     if leg.state != LegState::Active || leg.refer.is_some() || leg.branches().next().is_some() {

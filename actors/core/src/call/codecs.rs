@@ -22,7 +22,7 @@ const ENDED: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
 const OFFERED: [Codec; 3] = [Codec::Pcmu, Codec::Pcma, Codec::G722];
 
 /// Passed on as it came, or not at all.
-fn is_only_passed(codec: Codec) -> bool {
+pub fn is_only_passed(codec: Codec) -> bool {
     !ENDED.contains(&codec)
 }
 

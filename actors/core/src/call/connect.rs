@@ -66,6 +66,7 @@ pub fn connected(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         | State::Dialing { .. }
         | State::Connected { .. }
         | State::Consulting { .. }
+        | State::Conferenced { .. }
         | State::Ending => None,
     };
     let agent = match role {

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! Connected ──consult──▶ Consulting: the colleague's phone rings ──answered──▶ both speak
-//!     ▲                      │ complete                                          │ complete
-//!     │                      ▼                                                   ▼
-//!     │                   Dialing, as a blind transfer goes on              Connected with the
-//!     └── cancelled, not taken, colleague hangs up                            colleague
+//!     ▲                      │ complete                             conference │       │ complete
+//!     │                      ▼                                                 ▼       ▼
+//!     │                   Dialing, as a blind transfer goes on       Conferenced ──▶ Connected with
+//!     │                                                                  │            the colleague
+//!     └── cancelled, not taken, colleague hangs up ──────────────────────┘
 //! ```
+//! From a conference the same ways lead out, since it is the caller who has come to a consultation.
 //! The colleague's leg is one of the same call, so that its completion moves nobody: what the call
 //! has gathered stays where it is. An agent who hangs up completes, as at every telephone that can
 //! transfer: the caller goes on to the colleague, and is never left with nobody.
@@ -15,7 +17,7 @@
 use super::inbound::{Destination, Refusal};
 use super::leg::{Leg, Role};
 use super::state::{Call, Consult, Consulted, Outcome, State, Transfer};
-use super::{ending, media, outbound, transfer};
+use super::{codecs, ending, media, outbound, transfer};
 use crate::agent::machine as agent;
 use crate::draft::Draft;
 use crate::ids::{AgentId, CallId, EntityId, LegId, OfferId};
@@ -77,6 +79,21 @@ fn ring(draft: &mut Draft<'_>, id: CallId, by: &AgentId, callee: &AgentId) -> Op
     let leg = outbound::ring(draft, id, callee, role, &by.0)?;
     agent::on_offered(draft, callee, id, offer);
     Some(leg)
+}
+
+/// The caller is let in on what the two say.
+pub fn on_conference(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
+    let (leg, joined) = asked_of(draft, id)?;
+    conferenceable(live(draft, id)?, leg, joined)?;
+    if let Some(call) = draft.call_mut(&id) {
+        call.state = State::Conferenced { leg, joined };
+        if let Some(consult) = &mut call.consult {
+            consult.outcome = Consulted::Joined;
+        }
+    }
+    draft.writes.about = Some(EntityId::Call(id));
+    media::plan(draft, id);
+    Ok(())
 }
 
 pub fn on_complete(draft: &mut Draft<'_>, id: CallId) -> Result<(), Rejection> {
@@ -186,7 +203,7 @@ fn leave(draft: &mut Draft<'_>, id: CallId, leg: &Leg) {
 /// Decides the consultation that is under way, once.
 fn settle(draft: &mut Draft<'_>, id: CallId, outcome: Consulted) -> Option<Consult> {
     let consult = draft.call_mut(&id)?.consult.as_mut()?;
-    if consult.outcome != Consulted::Pending {
+    if !consult.outcome.is_open() {
         return None;
     }
     consult.outcome = outcome;
@@ -198,6 +215,27 @@ fn settle(draft: &mut Draft<'_>, id: CallId, outcome: Consulted) -> Option<Consu
 fn live<'d>(draft: &'d Draft<'_>, id: CallId) -> Result<&'d Call, Rejection> {
     let call = draft.call(&id).filter(|call| call.is_live());
     call.ok_or_else(|| Rejection::NotFound(format!("call {:?}", id.to_string())))
+}
+
+/// Both have answered, and everybody speaks what can be mixed.
+fn conferenceable(call: &Call, leg: LegId, joined: LegId) -> Result<(), Rejection> {
+    let id = call.id;
+    if let State::Conferenced { .. } = call.state {
+        return Err(Rejection::Refused(format!("all of call {id} speak together already")));
+    }
+    if !call.leg(joined).is_some_and(Leg::is_up) {
+        return Err(Rejection::Refused(format!("who is asked in call {id} has not answered yet")));
+    }
+    let colleagues = [leg, joined].into_iter().filter_map(|leg| call.leg(leg));
+    let mut parties = call.caller().into_iter().chain(colleagues);
+    match parties.find(|leg| codecs::is_only_passed(leg.media.codec)) {
+        Some(leg) => {
+            let codec = leg.media.codec.name();
+            let why = format!("a party to call {id} speaks {codec}, which can't be mixed here");
+            Err(Rejection::Refused(why))
+        }
+        None => Ok(()),
+    }
 }
 
 fn asked_of(draft: &Draft<'_>, id: CallId) -> Result<(LegId, LegId), Rejection> {
@@ -212,6 +250,7 @@ fn asked_of(draft: &Draft<'_>, id: CallId) -> Result<(LegId, LegId), Rejection> 
 fn parties(call: &Call) -> Option<(LegId, LegId)> {
     match call.state {
         State::Consulting { leg, consulted } => Some((leg, consulted)),
+        State::Conferenced { leg, joined } => Some((leg, joined)),
         State::Routing
         | State::InFlow
         | State::Queued { .. }

@@ -228,7 +228,11 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         (State::Dialing { .. }, None) if by == Side::Caller => Disposition::Abandoned,
         (State::Routing | State::Dialing { .. }, None) => Disposition::NoAnswer,
         (
-            State::InFlow | State::Connected { .. } | State::Consulting { .. } | State::Ending,
+            State::InFlow
+            | State::Connected { .. }
+            | State::Consulting { .. }
+            | State::Conferenced { .. }
+            | State::Ending,
             None,
         ) => Disposition::Answered,
     });

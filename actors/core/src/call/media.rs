@@ -18,7 +18,9 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let Some(call) = draft.call_mut(&id) else { return };
     call.media_version += 1;
     let talks = match call.state {
-        State::Connected { leg } | State::Consulting { leg, .. } => Some(leg),
+        State::Connected { leg }
+        | State::Consulting { leg, .. }
+        | State::Conferenced { leg, .. } => Some(leg),
         State::Routing
         | State::InFlow
         | State::Queued { .. }
@@ -29,6 +31,7 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let mut legs = Vec::new();
     for leg in call.legs.iter().filter(|leg| call.is_live() && leg.media.port != 0) {
         let source = match (other(call, leg), &call.state) {
+            (_, State::Conferenced { .. }) => Source::Mix(heard_in_conference(call, leg)),
             // Who is put on hold hears music.
             (Some(other), _) if other.held => Source::Music,
             (Some(other), _) => Source::Leg(other.id),
@@ -51,7 +54,8 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let is_served = |id: &LegId| legs.iter().any(|leg: &MediaLeg| leg.leg == *id);
     let recording = match (call.recording, caller.filter(is_served), right.filter(is_served)) {
         (Some(id), Some(left), Some(right)) => {
-            Some(RecordingPlan { id, left, right, paused: call.recording_paused })
+            let mixed = matches!(call.state, State::Conferenced { .. });
+            Some(RecordingPlan { id, left, right, mixed, paused: call.recording_paused })
         }
         _ => None,
     };
@@ -71,9 +75,17 @@ fn other<'c>(call: &'c Call, leg: &Leg) -> Option<&'c Leg> {
         | State::InFlow
         | State::Queued { .. }
         | State::Dialing { .. }
+        | State::Conferenced { .. }
         | State::Ending => return None,
     };
     if leg.id == one.id { Some(two) } else { (leg.id == two.id).then_some(one) }
+}
+
+/// The others, as far as they speak: who puts a conference on hold plays no music into it.
+fn heard_in_conference(call: &Call, hears: &Leg) -> Vec<LegId> {
+    let speaks = |leg: &&Leg| leg.is_up() && !leg.held && leg.media.port != 0;
+    let others = call.legs.iter().filter(|leg| leg.id != hears.id);
+    others.filter(speaks).map(|leg| leg.id).collect()
 }
 
 /// The prompt of the flow from where it is by now: a gateway that plays it already goes on.

@@ -128,7 +128,11 @@ fn is_settled(call: &Call, old: &Leg) -> bool {
         State::Connected { leg } => {
             leg == old.id && old.state == LegState::Active && old.refer.is_none()
         }
-        State::Routing | State::InFlow | State::Consulting { .. } | State::Ending => false,
+        State::Routing
+        | State::InFlow
+        | State::Consulting { .. }
+        | State::Conferenced { .. }
+        | State::Ending => false,
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Consult {
 pub enum Consulted {
     /// The colleague's phone rings, or both speak.
     Pending,
+    /// All three speak.
+    Joined,
     /// The caller goes to the colleague: from here on it is a transfer.
     Completed,
     Cancelled,
@@ -113,9 +115,15 @@ pub enum Consulted {
 }
 
 impl Consulted {
+    /// Both are still in it.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Joined)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Joined => "joined",
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
             Self::Failed { .. } => "failed",
@@ -165,7 +173,8 @@ impl Outcome {
 /// ```
 ///
 /// A call that is transferred goes from Connected to one of the others: see `transfer`; one whose
-/// agent asks a colleague is Consulting in between: see `consult`.
+/// agent asks a colleague is Consulting in between, and Conferenced where all three speak: see
+/// `consult`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The tenant's number has the call: a flow, or without one the echo.
@@ -188,6 +197,11 @@ pub enum State {
     Consulting {
         leg: LegId,
         consulted: LegId,
+    },
+    /// The agent of `leg`, the colleague who was asked and the caller hear each other.
+    Conferenced {
+        leg: LegId,
+        joined: LegId,
     },
     /// Over, its CDR written: legs wait for their peers' last word.
     Ending,
@@ -251,10 +265,12 @@ impl Call {
         self.legs.iter().filter(of_agent).any(|leg| leg.held && leg.is_up())
     }
 
-    /// The leg of the colleague who is asked.
+    /// The leg of the colleague who is asked, or has joined.
     pub fn consulted(&self) -> Option<&Leg> {
         match self.state {
-            State::Consulting { consulted, .. } => self.leg(consulted),
+            State::Consulting { consulted: leg, .. } | State::Conferenced { joined: leg, .. } => {
+                self.leg(leg)
+            }
             State::Routing
             | State::InFlow
             | State::Queued { .. }
@@ -268,9 +284,16 @@ impl Call {
     pub fn leg_beside(&self, id: LegId) -> Option<&Leg> {
         let caller = self.caller().filter(|leg| leg.id != id);
         let connected = match self.state {
-            State::Connected { leg } | State::Consulting { leg, .. } if leg != id => self.leg(leg),
+            State::Connected { leg }
+            | State::Consulting { leg, .. }
+            | State::Conferenced { leg, .. }
+                if leg != id =>
+            {
+                self.leg(leg)
+            }
             State::Connected { .. }
             | State::Consulting { .. }
+            | State::Conferenced { .. }
             | State::Routing
             | State::InFlow
             | State::Queued { .. }
@@ -297,6 +320,7 @@ impl Call {
             State::Dialing { .. } => "dialing",
             State::Connected { .. } => "connected",
             State::Consulting { .. } => "consulting",
+            State::Conferenced { .. } => "conferenced",
             State::Ending => "ended",
         }
     }

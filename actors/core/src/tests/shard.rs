@@ -522,6 +522,7 @@ pub fn sources(plan: &MediaPlan) -> String {
             Source::Ringback(_) => "ringback",
             Source::Echo => "echo",
             Source::Leg(_) => "leg",
+            Source::Mix(_) => "mix",
             Source::Prompt(prompt) => &prompt.prompt.0,
         }
     }

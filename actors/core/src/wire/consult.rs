@@ -14,6 +14,7 @@ impl Encode for Consult {
         match self.outcome {
             Consulted::Failed { status } => to.uint(5, status),
             Consulted::Pending
+            | Consulted::Joined
             | Consulted::Completed
             | Consulted::Cancelled
             | Consulted::HungUp
@@ -25,6 +26,7 @@ impl Encode for Consult {
 pub(super) fn consult_from(row: proto::Consult) -> Result<Consult, Error> {
     let outcome = match row.outcome.as_str() {
         "pending" => Consulted::Pending,
+        "joined" => Consulted::Joined,
         "completed" => Consulted::Completed,
         "cancelled" => Consulted::Cancelled,
         "failed" => Consulted::Failed { status: narrow(row.status, "consult.status")? },

@@ -67,6 +67,7 @@ impl Encode for MediaPlan {
                 to.fixed(2, recording.left.0);
                 to.fixed(3, recording.right.0);
                 to.flag(4, recording.paused);
+                to.flag(120, recording.mixed);
             });
         }
     }
@@ -85,6 +86,7 @@ impl TryFrom<proto::MediaPlan> for MediaPlan {
                 left: LegId(recording.left),
                 right: LegId(recording.right),
                 paused: recording.paused,
+                mixed: recording.mixed,
             }),
         })
     }
@@ -99,6 +101,7 @@ impl Encode for MediaLeg {
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
             Source::Prompt(_) => ("prompt", 0),
+            Source::Mix(_) => ("mix", 0),
         };
         to.fixed(1, self.leg.0);
         to.uint(2, self.port);
@@ -124,10 +127,11 @@ impl Encode for MediaLeg {
             });
         }
         to.flag(80, self.events_wide);
-        match self.source {
-            Source::Ringback(country) if country != Country::default() => {
+        match &self.source {
+            Source::Ringback(country) if *country != Country::default() => {
                 to.text(81, country.as_str());
             }
+            Source::Mix(legs) => to.packed(120, legs.iter().map(|leg| leg.0)),
             Source::Ringback(_)
             | Source::Silence
             | Source::Music
@@ -148,6 +152,7 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
             "ringback" => Source::Ringback(super::config::country_from(&leg.country)?),
             "echo" => Source::Echo,
             "leg" => Source::Leg(LegId(leg.source_leg)),
+            "mix" => Source::Mix(leg.hears.iter().copied().map(LegId).collect()),
             "prompt" => Source::Prompt(Prompt {
                 prompt: leg.prompt.into(),
                 play: leg.play,

@@ -70,6 +70,7 @@ impl Encode for OperatorCommand {
             }),
             Self::CompleteConsult { call } => to.delimited(24, |to| to.fixed(1, call.0)),
             Self::CancelConsult { call } => to.delimited(25, |to| to.fixed(1, call.0)),
+            Self::Conference { call } => to.delimited(120, |to| to.fixed(1, call.0)),
         }
     }
 }
@@ -108,6 +109,10 @@ fn complete(of: &proto::OfCall) -> OperatorCommand {
     OperatorCommand::CompleteConsult { call: CallId(of.call) }
 }
 
+fn conference(of: &proto::OfCall) -> OperatorCommand {
+    OperatorCommand::Conference { call: CallId(of.call) }
+}
+
 fn cancel(of: &proto::OfCall) -> OperatorCommand {
     OperatorCommand::CancelConsult { call: CallId(of.call) }
 }
@@ -126,6 +131,7 @@ impl TryFrom<proto::Operator> for OperatorCommand {
             From::ConsultCall(of) => Ok(consult(of)),
             From::CompleteConsult(of) => Ok(complete(&of)),
             From::CancelConsult(of) => Ok(cancel(&of)),
+            From::Conference(of) => Ok(conference(&of)),
         }
     }
 }
@@ -156,6 +162,7 @@ impl TryFrom<proto::Envelope> for Envelope {
             From::ConsultCall(of) => Command::Operator(consult(of)),
             From::CompleteConsult(of) => Command::Operator(complete(&of)),
             From::CancelConsult(of) => Command::Operator(cancel(&of)),
+            From::Conference(of) => Command::Operator(conference(&of)),
             From::Keyed(keyed) => Command::Keyed(Keyed {
                 key: keyed.key,
                 keep_ms: keyed.keep_ms,

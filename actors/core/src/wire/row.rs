@@ -43,6 +43,10 @@ impl Encode for Call {
                 to.fixed(1, leg.0);
                 to.fixed(2, consulted.0);
             }),
+            CallState::Conferenced { leg, joined } => to.delimited(120, |to| {
+                to.fixed(1, leg.0);
+                to.fixed(2, joined.0);
+            }),
             CallState::Ending => to.flag(6, true),
         }
         to.text(7, &self.gateway.0);
@@ -105,6 +109,9 @@ impl Call {
             From::Connected(leg) => CallState::Connected { leg: LegId(leg) },
             From::Consulting(of) => {
                 CallState::Consulting { leg: LegId(of.leg), consulted: LegId(of.consulted) }
+            }
+            From::Conferenced(of) => {
+                CallState::Conferenced { leg: LegId(of.leg), joined: LegId(of.consulted) }
             }
             From::Ending(_) => CallState::Ending,
         };

@@ -156,6 +156,7 @@ pub(super) fn operator(draft: &mut Draft<'_>, command: &OperatorCommand) -> Resu
             recording::on_pause(draft, *call, *paused)
         }
         OperatorCommand::Consult { call, to } => consult::on_consult(draft, *call, to),
+        OperatorCommand::Conference { call } => consult::on_conference(draft, *call),
         OperatorCommand::CompleteConsult { call } => consult::on_complete(draft, *call),
         OperatorCommand::CancelConsult { call } => consult::on_cancel(draft, *call),
     }

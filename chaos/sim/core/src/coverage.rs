@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::plan::Fault;
 
 /// Columns of the table: what a fault finds.
-pub const STATES: [&str; 15] = [
+pub const STATES: [&str; 16] = [
     "no call",
     "in flow",
     "waiting",
@@ -22,9 +22,10 @@ pub const STATES: [&str; 15] = [
     "routing",
     "consult",
     "outward",
+    "conference",
 ];
 
-pub const MARKS: [&str; 33] = [
+pub const MARKS: [&str; 36] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -47,6 +48,9 @@ pub const MARKS: [&str; 33] = [
     "a consultation comes to nothing",
     "a colleague who is asked hangs up",
     "a consultation ends with its call",
+    "all three speak together",
+    "the agent leaves a conference",
+    "the colleague leaves a conference",
     "a caller acknowledges a 180",
     "a phone's 180 is acknowledged",
     "a call goes out",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tandem_core::answered::Outcome;
+use tandem_core::call::leg::Leg;
 use tandem_core::call::state::{Call, State};
 use tandem_core::command::{Command, Keyed, OperatorCommand};
 use tandem_core::ids::AgentId;
@@ -154,9 +155,16 @@ impl Simulation {
         let mut random = self.draws.at(For::Consult, moment);
         let lot = |call: &&Call| names::of(&[moment, call.id.0]);
         let live = || self.front().calls.values();
-        let asks = |call: &&Call| matches!(call.state, State::Consulting { .. });
+        let asks = |call: &&Call| call.consulted().is_some();
+        let may_join = |call: &Call| {
+            let apart = matches!(call.state, State::Consulting { .. });
+            apart && call.consulted().is_some_and(Leg::is_up)
+        };
         let connected = |call: &&Call| matches!(call.state, State::Connected { .. });
         let command = match live().filter(asks).min_by_key(lot) {
+            Some(call) if may_join(call) && random.percent(35) => {
+                OperatorCommand::Conference { call: call.id }
+            }
             Some(call) if random.percent(25) => OperatorCommand::CompleteConsult { call: call.id },
             Some(call) if random.percent(12) => OperatorCommand::CancelConsult { call: call.id },
             Some(_) if random.percent(60) => return,

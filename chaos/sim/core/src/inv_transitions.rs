@@ -35,7 +35,8 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("call", "queued", &["connected", "ended", GONE]),
     ("call", "dialing", &["connected", "in_flow", "ended", GONE, "queued"]),
     ("call", "connected", &["ended", "dialing", "queued", "in_flow", "consulting"]),
-    ("call", "consulting", &["connected", "dialing", "ended"]),
+    ("call", "consulting", &["connected", "dialing", "conferenced", "ended"]),
+    ("call", "conferenced", &["connected", "ended"]),
     ("call", "ended", &[GONE]),
     // One that moves from another call is up.
     ("leg", NONE, &["trying", "answered", "calling", "active"]),
@@ -66,6 +67,7 @@ const RARE: &[(&str, &str, &[&str])] = &[
     ("leg", "alerting", &["releasing"]),
     ("call", "connected", &[GONE]),
     ("call", "consulting", &[GONE]),
+    ("call", "conferenced", &[GONE]),
 ];
 
 fn pairs(

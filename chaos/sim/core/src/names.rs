@@ -71,6 +71,7 @@ fn operator(command: &OperatorCommand) -> u64 {
         OperatorCommand::PauseRecording { call, paused } => of(&[10, call.0, u64::from(*paused)]),
         OperatorCommand::Originate { from, to } => of(&[8, text(&from.0), text(to)]),
         OperatorCommand::Consult { call, to } => of(&[61, call.0, text(to)]),
+        OperatorCommand::Conference { call } => of(&[64, call.0]),
         OperatorCommand::CompleteConsult { call } => of(&[62, call.0]),
         OperatorCommand::CancelConsult { call } => of(&[63, call.0]),
     }

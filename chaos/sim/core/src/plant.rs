@@ -97,6 +97,8 @@ plants! {
         "the caller hears the agent who asks a colleague",
     KeepColleague "keep-the-colleague"
         "a colleague who is no longer asked stays in the call",
+    HearYourself "hear-yourself"
+        "who speaks in a conference hears the own voice in it",
     ForgetHold "forget-the-hold"
         "what a carrier's switch said of when it may be asked again is not kept",
     IgnorePace "ignore-the-pace"

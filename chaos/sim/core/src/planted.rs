@@ -113,6 +113,11 @@ pub fn decide(
             overhear(&mut writes);
             Ok(writes)
         }
+        Some(Plant::HearYourself) => {
+            let mut writes = world.handle(meta, envelope)?;
+            hear_oneself(&mut writes);
+            Ok(writes)
+        }
         Some(Plant::KeepColleague) => {
             let mut writes = world.handle(meta, envelope)?;
             keep_colleague(&mut writes, world);
@@ -300,6 +305,18 @@ fn overhear(writes: &mut Writes) {
         };
         for heard in plan.legs.iter_mut().filter(|heard| heard.leg == caller.id) {
             heard.source = Source::Leg(*leg);
+        }
+    }
+}
+
+/// No N-1 mix, but one for all.
+fn hear_oneself(writes: &mut Writes) {
+    for effect in &mut writes.effects {
+        let Body::Media(plan) = &mut effect.body else { continue };
+        for heard in &mut plan.legs {
+            if let Source::Mix(legs) = &mut heard.source {
+                legs.push(heard.leg);
+            }
         }
     }
 }

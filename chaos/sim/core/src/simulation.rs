@@ -345,6 +345,7 @@ impl Simulation {
                 CallState::Connected { .. } if call.is_held() => 7,
                 CallState::Connected { .. } => 6,
                 CallState::Consulting { .. } => 13,
+                CallState::Conferenced { .. } => 15,
                 CallState::Ending => 8,
             });
         }

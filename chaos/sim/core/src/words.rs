@@ -34,6 +34,9 @@ fn operator(command: &OperatorCommand) -> String {
         OperatorCommand::Consult { call, to } => {
             format!("the agent of call {call} asks {to}")
         }
+        OperatorCommand::Conference { call } => {
+            format!("all of call {call} shall speak together")
+        }
         OperatorCommand::CompleteConsult { call } => {
             format!("call {call} goes to who is asked")
         }
@@ -110,6 +113,7 @@ fn source(source: &Source) -> &str {
         Source::Ringback(_) => "ringback",
         Source::Echo => "echo",
         Source::Leg(_) => "the other leg",
+        Source::Mix(_) => "the others",
         Source::Prompt(prompt) => &prompt.prompt.0,
     }
 }

@@ -108,6 +108,12 @@ impl Endpoint {
         tones::dominant_hz(&samples)
     }
 
+    /// The share of one frequency in what was heard last, 0 to 1.
+    pub fn heard_share(&self, hz: u32, last_ms: u32) -> f64 {
+        let samples = self.line.state.lock().listening.last_samples(last_ms);
+        tones::share_at(&samples, f64::from(hz))
+    }
+
     /// How loud the last so many milliseconds were that came (at most 1000): the root mean square of
     /// the samples, 0 for silence.
     pub fn heard_level(&self, last_ms: u32) -> f64 {

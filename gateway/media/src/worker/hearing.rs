@@ -166,6 +166,9 @@ impl Worker {
             count = slot.voice.decode(payload, samples);
             let samples = &samples[..count];
             let narrowed = slot.narrowed.timestamp(timestamp, clock_khz);
+            if let Some(playout) = &mut slot.playout {
+                playout.push(narrowed, samples);
+            }
             if let Some(tap) = &slot.tap
                 && !self.recorder.push(tap, arrived_ns, heard.ssrc, narrowed, samples)
             {

@@ -348,3 +348,91 @@ fn key_completes_once_and_tells_the_same_again() {
     assert_eq!(again, (Reply::Rejected(Rejection::Repeated), Vec::new()));
     assert_eq!(shard.call(call).transfers.len(), 1);
 }
+
+// --- all three together ------------------------------------------------------------------------
+
+fn conference(shard: &mut Shard, call: CallId) -> (Reply, Vec<Effect>) {
+    ask(shard, OperatorCommand::Conference { call })
+}
+
+/// Caller, 1001 and 1002 speak together.
+fn conferenced() -> (Shard, CallId, Vec<Effect>) {
+    let (mut shard, call, _) = asking();
+    let (reply, effects) = conference(&mut shard, call);
+    assert_eq!(reply, Reply::Done);
+    (shard, call, effects)
+}
+
+#[test]
+fn in_a_conference_each_hears_both_others_and_the_recording_has_all() {
+    let (shard, call, effects) = conferenced();
+    assert_eq!(words(&effects), ["media [mix mix mix] recorded"]);
+    let [caller, asks, asked] = [0, 1, 2].map(|at| shard.call(call).legs[at].id);
+    let plan = super::plan(&effects);
+    let hears = |of| plan.legs.iter().find(|leg| leg.leg == of).map(|leg| leg.source.clone());
+    assert_eq!(hears(caller), Some(Source::Mix(vec![asks, asked])));
+    assert_eq!(hears(asks), Some(Source::Mix(vec![caller, asked])));
+    assert_eq!(hears(asked), Some(Source::Mix(vec![caller, asks])));
+    let recording = plan.recording.expect("it goes on");
+    assert_eq!((recording.left, recording.mixed), (caller, true));
+    let shown = shown(&shard, call);
+    assert_eq!((shown.state.as_str(), shown.agent.as_deref()), ("conferenced", Some("1001")));
+    assert_eq!(consult_state(&shard, call), ("joined".into(), None));
+    assert_eq!(agents(&shard), ["talking", "talking"]);
+}
+
+#[test]
+fn conference_has_as_many_ways_out_as_parties() {
+    // The agent leaves, by telephone or over the API: the caller is the colleague's.
+    for by_phone in [true, false] {
+        let (mut shard, call, _) = conferenced();
+        let effects = if by_phone {
+            let bye = shard.of_peer(call, 1, Method::Bye, 2);
+            shard.in_dialog(bye, None)
+        } else {
+            complete(&mut shard, call).1
+        };
+        assert!(words(&effects).iter().any(|it| *it == "media [leg leg] recorded"));
+        assert_eq!(agents(&shard), ["acw", "talking"]);
+        let shown = shown(&shard, call);
+        assert_eq!((shown.state.as_str(), shown.agent.as_deref()), ("connected", Some("1002")));
+        shard.bye(call, 9);
+        assert_eq!(moves(&shard), [["1001", "1002", "attended", "went_over"]]);
+    }
+    // The colleague leaves, or is put out: all is as it was.
+    for by_phone in [true, false] {
+        let (mut shard, call, _) = conferenced();
+        let effects = if by_phone {
+            let bye = shard.of_peer(call, 2, Method::Bye, 2);
+            shard.in_dialog(bye, None)
+        } else {
+            cancel(&mut shard, call).1
+        };
+        assert!(words(&effects).iter().any(|it| *it == "media [leg leg] recorded"));
+        assert_eq!(agents(&shard), ["talking", "acw"]);
+        assert_eq!(shown(&shard, call).state, "connected");
+        shard.bye(call, 9);
+        assert_eq!(moves(&shard), [] as [[String; 4]; 0]);
+    }
+    // The caller leaves: nobody is left to be served.
+    let (mut shard, call, _) = conferenced();
+    let effects = shard.bye(call, 9);
+    assert_eq!(agents(&shard), ["acw", "acw"]);
+    shard.peers_answer(&effects);
+    assert!(shard.leader.calls.is_empty());
+    assert_eq!(record(&shard), ("answered", "caller", "normal_clearing"));
+}
+
+#[test]
+fn conference_needs_three_who_speak_and_begins_once() {
+    let (mut shard, call) = talking();
+    assert!(refused(&conference(&mut shard, call).0).contains("nobody is consulted"));
+    let (mut shard, call) = ringing();
+    assert!(refused(&conference(&mut shard, call).0).contains("has not answered yet"));
+    let (mut shard, call, _) = conferenced();
+    assert!(refused(&conference(&mut shard, call).0).contains("already"));
+    assert!(is_not_found(&conference(&mut shard, CallId(4711)).0));
+    // Who is in it is asked nobody else.
+    shard.register(1003);
+    assert!(refused(&consult(&mut shard, call, "1003").0).contains("conferenced"));
+}

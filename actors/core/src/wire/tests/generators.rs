@@ -490,6 +490,7 @@ pub fn operator() -> impl Strategy<Value = OperatorCommand> {
             .prop_map(|(call, paused)| OperatorCommand::PauseRecording { call, paused }),
         (call_id(), text()).prop_map(|(call, to)| OperatorCommand::Consult { call, to }),
         call_id().prop_map(|call| OperatorCommand::CompleteConsult { call }),
+        call_id().prop_map(|call| OperatorCommand::Conference { call }),
         call_id().prop_map(|call| OperatorCommand::CancelConsult { call }),
     ]
 }
@@ -532,6 +533,7 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         country().prop_map(Source::Ringback),
         Just(Source::Echo),
         leg_id().prop_map(Source::Leg),
+        vec(leg_id(), 0..4).prop_map(Source::Mix),
         (prompt_id(), any::<(u64, u64, bool)>()).prop_map(
             |(prompt, (play, offset_ms, barge_in))| {
                 Source::Prompt(Prompt { prompt, play, offset_ms, barge_in })
@@ -557,8 +559,9 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         role,
         keys,
     });
-    let recording = (recording_id(), leg_id(), leg_id(), any::<bool>())
-        .prop_map(|(id, left, right, paused)| RecordingPlan { id, left, right, paused });
+    let recording = (recording_id(), leg_id(), leg_id(), any::<bool>(), any::<bool>()).prop_map(
+        |(id, left, right, mixed, paused)| RecordingPlan { id, left, right, mixed, paused },
+    );
     let plan = (call_id(), any::<u64>(), vec(leg, 0..3), option::of(recording))
         .prop_map(|(call, version, legs, recording)| MediaPlan { call, version, legs, recording });
     let body = prop_oneof![

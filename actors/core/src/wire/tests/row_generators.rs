@@ -160,6 +160,7 @@ pub fn call() -> impl Strategy<Value = Call> {
         }),
         leg_id().prop_map(|leg| CallState::Connected { leg }),
         (leg_id(), leg_id()).prop_map(|(leg, consulted)| CallState::Consulting { leg, consulted }),
+        (leg_id(), leg_id()).prop_map(|(leg, joined)| CallState::Conferenced { leg, joined }),
         Just(CallState::Ending),
     ];
     let names = (call_id(), gateway_id(), text(), text());

@@ -294,6 +294,13 @@ pub fn answered() -> Cases<Answered> {
             ),
         ),
         (
+            "conference",
+            answered(
+                OperatorCommand::Conference { call: CALL },
+                answered::Outcome::Done { json: Vec::new() },
+            ),
+        ),
+        (
             "cancel",
             answered(
                 OperatorCommand::CancelConsult { call: CALL },
@@ -340,6 +347,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("transfer_call", Command::Operator(transfer())),
         ("pause_recording", Command::Operator(pause())),
         ("consult_call", Command::Operator(consult())),
+        ("conference", Command::Operator(OperatorCommand::Conference { call: CALL })),
         ("complete_consult", Command::Operator(OperatorCommand::CompleteConsult { call: CALL })),
         ("cancel_consult", Command::Operator(OperatorCommand::CancelConsult { call: CALL })),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
@@ -550,6 +558,7 @@ pub fn effects() -> Cases<Effect> {
             id: RECORDING,
             left: LEG,
             right: OTHER_LEG,
+            mixed: false,
             paused: false,
         }),
     };
@@ -575,7 +584,16 @@ pub fn effects() -> Cases<Effect> {
     let abroad = told(2, Side::Agent);
     let abroad = MediaLeg { source: Source::Ringback(Country::Jp), ..abroad };
     let wide = MediaPlan { legs: vec![wide, abroad], ..roles.clone() };
-    let paused = RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, paused: true };
+    let paused =
+        RecordingPlan { id: RECORDING, left: LEG, right: OTHER_LEG, mixed: false, paused: true };
+    let conference = MediaPlan {
+        legs: vec![
+            leg(1, Source::Mix(vec![LegId(2), LegId(300)])),
+            leg(2, Source::Mix(Vec::new())),
+        ],
+        recording: Some(RecordingPlan { mixed: true, paused: false, ..paused }),
+        ..plan.clone()
+    };
     let paused = MediaPlan { legs: Vec::new(), recording: Some(paused), ..plan.clone() };
     let destination = "127.0.0.1:7000".parse().expect("an address");
     let send = |carrier| Body::Send { request: request().into(), destination, carrier };
@@ -589,6 +607,7 @@ pub fn effects() -> Cases<Effect> {
         ("media_with_keys", Body::Media(protected)),
         ("media_paused", Body::Media(paused)),
         ("media_wide", Body::Media(wide)),
+        ("media_conference", Body::Media(conference)),
     ];
     let effect = |(name, body)| {
         let id = EffectId { shard: 3, index: 42, ordinal: 2 };
@@ -746,6 +765,11 @@ pub fn calls() -> Cases<Call> {
         consult: asked(Consulted::Pending),
         ..connected.clone()
     };
+    let conferenced = Call {
+        state: CallState::Conferenced { leg: OTHER_LEG, joined: LegId(7) },
+        consult: asked(Consulted::Joined),
+        ..consulting.clone()
+    };
     let consulted = |outcome| Call { consult: asked(outcome), ..connected.clone() };
     let consulted = [
         ("completed", consulted(Consulted::Completed)),
@@ -885,6 +909,7 @@ pub fn calls() -> Cases<Call> {
         ("led", Call { flow: Some(Run::new("main".into(), 1)), ..queued }),
         ("routing", routing),
         ("transferred", transferred),
+        ("conferenced", conferenced),
         ("protected", protected),
         ("paused", paused),
         ("consulting", consulting),

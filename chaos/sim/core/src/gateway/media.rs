@@ -202,9 +202,12 @@ impl Simulation {
 fn playing(plan: &MediaPlan, known: Option<Playing>, now: u64) -> Option<Playing> {
     let (leg, prompt) = plan.legs.iter().find_map(|leg| match &leg.source {
         Source::Prompt(prompt) => Some((leg.leg, prompt)),
-        Source::Silence | Source::Music | Source::Ringback(_) | Source::Echo | Source::Leg(_) => {
-            None
-        }
+        Source::Silence
+        | Source::Music
+        | Source::Ringback(_)
+        | Source::Echo
+        | Source::Leg(_)
+        | Source::Mix(_) => None,
     })?;
     if let Some(known) = known.filter(|known| known.play == prompt.play) {
         return Some(known);
