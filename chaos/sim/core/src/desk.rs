@@ -156,21 +156,36 @@ impl Simulation {
         let lot = |call: &&Call| names::of(&[moment, call.id.0]);
         let live = || self.front().calls.values();
         let asks = |call: &&Call| call.consulted().is_some();
+        // Three have more to say than two.
+        let stays = |call: &Call, percent: u64| match call.state {
+            State::Conferenced { .. } => percent / 4,
+            State::Routing
+            | State::InFlow
+            | State::Queued { .. }
+            | State::Dialing { .. }
+            | State::Connected { .. }
+            | State::Consulting { .. }
+            | State::Ending => percent,
+        };
         let may_join = |call: &Call| {
             let apart = matches!(call.state, State::Consulting { .. });
             apart && call.consulted().is_some_and(Leg::is_up)
         };
         let connected = |call: &&Call| matches!(call.state, State::Connected { .. });
         let command = match live().filter(asks).min_by_key(lot) {
-            Some(call) if may_join(call) && random.percent(35) => {
+            Some(call) if may_join(call) && random.percent(65) => {
                 OperatorCommand::Conference { call: call.id }
             }
-            Some(call) if random.percent(25) => OperatorCommand::CompleteConsult { call: call.id },
-            Some(call) if random.percent(12) => OperatorCommand::CancelConsult { call: call.id },
+            Some(call) if random.percent(stays(call, 20)) => {
+                OperatorCommand::CompleteConsult { call: call.id }
+            }
+            Some(call) if random.percent(stays(call, 12)) => {
+                OperatorCommand::CancelConsult { call: call.id }
+            }
             Some(_) if random.percent(60) => return,
             Some(_) | None => {
                 let Some(call) = live().filter(connected).min_by_key(lot) else { return };
-                if !random.percent(45) {
+                if !random.percent(75) {
                     return;
                 }
                 let agent = random.below(u64::from(self.settings.agents)) as u16;
