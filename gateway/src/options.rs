@@ -40,6 +40,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// SIP over TLS; without it the gateway serves and opens none.
     pub sip_tls: Option<SipTls>,
+    /// SIP over WebSocket; without it none is served.
+    pub websocket: Option<WebSocket>,
     /// Told when the files of `sip_tls` shall be read anew at once.
     pub reload: Arc<Notify>,
     /// Recordings lie in its folder `recordings`.
@@ -83,6 +85,16 @@ pub struct Peer {
     pub api: SocketAddr,
     /// Where it takes copies of recordings.
     pub copies: Option<SocketAddr>,
+}
+
+/// Which WebSockets are served, and whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    pub ws: bool,
+    /// Where `sip_tls` is, too.
+    pub wss: bool,
+    /// Pages whose scripts may connect; any, where none is named.
+    pub origins: Vec<String>,
 }
 
 /// PEM texts.

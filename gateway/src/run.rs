@@ -50,8 +50,18 @@ pub async fn serve_within(
     let socket = Arc::new(Socket::bind(options.vip)?);
     let tls = options.sip_tls.clone().map(Tls::open).transpose()?;
     let vip = socket.local();
-    let secure = SocketAddr::new(vip.ip(), tandem_sip::tls_port(vip.port()));
-    let ports = Ports { tcp: vip, tls: tls.clone().map(|tls| (secure, tls)) };
+    let at = |port: u16| SocketAddr::new(vip.ip(), port);
+    let websocket = options.websocket.clone().unwrap_or_default();
+    let ports = Ports {
+        tcp: vip,
+        tls: tls.clone().map(|tls| (at(tandem_sip::tls_port(vip.port())), tls)),
+        ws: websocket.ws.then(|| at(tandem_sip::ws_port(vip.port()))),
+        wss: tls
+            .clone()
+            .filter(|_| websocket.wss)
+            .map(|tls| (at(tandem_sip::wss_port(vip.port())), tls)),
+        origins: websocket.origins.into(),
+    };
     let (streams, connections) = stream::bind_all(ports, bounds)?;
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();

@@ -164,7 +164,10 @@ impl Task {
         self.tracer.sent(self.socket.local(), &way, &bytes);
         match way.carrier {
             Carrier::Udp => self.socket.send(&bytes, way.to),
-            Carrier::Tcp { .. } | Carrier::Tls { .. } => {
+            Carrier::Tcp { .. }
+            | Carrier::Tls { .. }
+            | Carrier::Ws { .. }
+            | Carrier::Wss { .. } => {
                 if let Err(undelivered) = self.streams.send(bytes, &way, ticket) {
                     let now = self.now();
                     self.control.on_undelivered(now, undelivered.ticket, undelivered.opened);

@@ -30,6 +30,8 @@ pub struct Vip {
     pub vip: String,
     pub serving: String,
     pub tls: String,
+    pub ws: String,
+    pub wss: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

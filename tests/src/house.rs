@@ -67,6 +67,21 @@ impl House {
         self.start_over_tls(user, at, Incoming::Reject { status: 486 }, true).await
     }
 
+    /// A phone that is a script in a page: over a WebSocket.
+    pub async fn phone_over_ws(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let processes = self.cluster.processes()?;
+        let server = processes.sip[at % processes.sip.len()].ws.parse()?;
+        self.start_over(&Over::Ws, server, user, incoming, false).await
+    }
+
+    /// The same with TLS.
+    pub async fn phone_over_wss(&self, user: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let processes = self.cluster.processes()?;
+        let server = processes.sip[at % processes.sip.len()].wss.parse()?;
+        let over = Over::Wss { roots: processes.sip_ca_file };
+        self.start_over(&over, server, user, incoming, false).await
+    }
+
     async fn start_over_tls(
         &self,
         user: &str,
@@ -75,17 +90,29 @@ impl House {
         srtp: bool,
     ) -> Result<Phone> {
         let processes = self.cluster.processes()?;
+        let server = processes.sip[at % processes.sip.len()].tls.parse()?;
+        let over = Over::Tls { roots: processes.sip_ca_file };
+        self.start_over(&over, server, user, incoming, srtp).await
+    }
+
+    async fn start_over(
+        &self,
+        over: &Over,
+        server: SocketAddr,
+        user: &str,
+        incoming: Incoming,
+        srtp: bool,
+    ) -> Result<Phone> {
         let options = Options {
             user: user.to_owned(),
             password: format!("tandem-{user}"),
-            server: processes.sip[at % processes.sip.len()].tls.parse()?,
+            server,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             incoming,
             tone_hz: 440,
             srtp,
         };
-        let over = Over::Tls { roots: processes.sip_ca_file };
-        Phone::start_over(&over, options, Arc::clone(&self.pool)).await
+        Phone::start_over(over, options, Arc::clone(&self.pool)).await
     }
 
     /// A phone at the `at`-th service address.
@@ -148,6 +175,12 @@ impl House {
     /// The same over TLS.
     pub async fn agent_over_tls(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
         let phone = self.phone_over_tls(id, at, incoming).await?;
+        self.registered(phone, id).await
+    }
+
+    /// The same over a WebSocket.
+    pub async fn agent_over_ws(&self, id: &str, at: usize, incoming: Incoming) -> Result<Phone> {
+        let phone = self.phone_over_ws(id, at, incoming).await?;
         self.registered(phone, id).await
     }
 

@@ -213,8 +213,10 @@ impl<'a> Draft<'a> {
             || theirs.is_some_and(|contact| contact.uri.scheme == Scheme::Sips);
         if sips && carrier.is_secure() {
             contact.uri.scheme = Scheme::Sips;
-            // It says TLS by itself (RFC 3261 §26.2.2).
-            contact.uri.params.clear();
+            if let Carrier::Tls { .. } = carrier {
+                // It says TLS by itself (RFC 3261 §26.2.2).
+                contact.uri.params.clear();
+            }
         }
         contact
     }

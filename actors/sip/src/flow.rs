@@ -35,6 +35,14 @@ pub enum Carrier {
     Tls {
         connection: Option<ConnectionId>,
     },
+    /// A WebSocket (RFC 7118); only peers open one.
+    Ws {
+        connection: Option<ConnectionId>,
+    },
+    /// One with TLS.
+    Wss {
+        connection: Option<ConnectionId>,
+    },
 }
 
 /// A way from one peer.
@@ -85,8 +93,8 @@ impl Carrier {
     /// Whether nobody on the way can read or change what is said.
     pub fn is_secure(self) -> bool {
         match self {
-            Self::Udp | Self::Tcp { .. } => false,
-            Self::Tls { .. } => true,
+            Self::Udp | Self::Tcp { .. } | Self::Ws { .. } => false,
+            Self::Tls { .. } | Self::Wss { .. } => true,
         }
     }
 
@@ -96,15 +104,19 @@ impl Carrier {
             Self::Udp => Transport::Udp,
             Self::Tcp { .. } => Transport::Tcp,
             Self::Tls { .. } => Transport::Tls,
+            Self::Ws { .. } => Transport::Ws,
+            Self::Wss { .. } => Transport::Wss,
         }
     }
 
-    /// As the parameter of a URI names it; UDP is what a URI means without one (RFC 3263 §4.1).
+    /// As the parameter of a URI names it; UDP is what a URI means without one (RFC 3263 §4.1), and a
+    /// WebSocket has one name, with TLS or without (RFC 7118 §5.2.2).
     pub fn uri_param(self) -> Option<&'static str> {
         match self {
             Self::Udp => None,
             Self::Tcp { .. } => Some("tcp"),
             Self::Tls { .. } => Some("tls"),
+            Self::Ws { .. } | Self::Wss { .. } => Some("ws"),
         }
     }
 
@@ -113,13 +125,18 @@ impl Carrier {
         match self {
             Self::Udp | Self::Tcp { .. } => port,
             Self::Tls { .. } => tls_port(port),
+            Self::Ws { .. } => ws_port(port),
+            Self::Wss { .. } => wss_port(port),
         }
     }
 
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
             Self::Udp => None,
-            Self::Tcp { connection } | Self::Tls { connection } => connection,
+            Self::Tcp { connection }
+            | Self::Tls { connection }
+            | Self::Ws { connection }
+            | Self::Wss { connection } => connection,
         }
     }
 
@@ -129,6 +146,8 @@ impl Carrier {
             Self::Udp => Self::Udp,
             Self::Tcp { .. } => Self::TCP,
             Self::Tls { .. } => Self::TLS,
+            Self::Ws { .. } => Self::Ws { connection: None },
+            Self::Wss { .. } => Self::Wss { connection: None },
         }
     }
 
@@ -140,7 +159,13 @@ impl Carrier {
             Self::Udp | Self::Tcp { .. } if contact.scheme == Scheme::Sips => Self::TLS,
             Self::Udp if asks(contact, "tls") => Self::TLS,
             Self::Udp if asks(contact, "tcp") => Self::TCP,
-            Self::Udp | Self::Tcp { .. } | Self::Tls { .. } => self,
+            // No such connection is that one's, and none can be opened: nothing goes in the clear.
+            Self::Ws { connection } if contact.scheme == Scheme::Sips => Self::Wss { connection },
+            Self::Udp
+            | Self::Tcp { .. }
+            | Self::Tls { .. }
+            | Self::Ws { .. }
+            | Self::Wss { .. } => self,
         }
     }
 }
@@ -148,6 +173,15 @@ impl Carrier {
 /// The port of TLS on a service address: the next one, as 5061 is to 5060.
 pub fn tls_port(port: u16) -> u16 {
     port.saturating_add(1)
+}
+
+/// The ports of WebSockets on a service address, without and with TLS: the two behind that.
+pub fn ws_port(port: u16) -> u16 {
+    port.saturating_add(2)
+}
+
+pub fn wss_port(port: u16) -> u16 {
+    port.saturating_add(3)
 }
 
 fn asks(uri: &Uri, transport: &str) -> bool {
@@ -182,6 +216,7 @@ impl Flow {
                 open: stream_destination(response),
                 proof: proof_of(response),
             },
+            Carrier::Ws { .. } | Carrier::Wss { .. } => Way::kept(self.carrier, self.remote),
         }
     }
 }
@@ -201,6 +236,12 @@ impl Way {
         Self { carrier: Carrier::TLS, to, open: Some(to), proof }
     }
 
+    /// Over a connection that lives, or not at all: what a Via or Contact names behind a WebSocket
+    /// is no address (RFC 7118 §5.2).
+    fn kept(carrier: Carrier, to: SocketAddr) -> Self {
+        Self { carrier, to, open: None, proof: Proof::Address }
+    }
+
     /// The way of a request to a peer that is known at `peer`. A connection that is gone is opened
     /// to where the request itself leads: a peer listens at its Contact, not at the far end of a
     /// connection that it has opened.
@@ -209,8 +250,9 @@ impl Way {
             Carrier::Udp => Self::udp(peer),
             Carrier::Tcp { .. } | Carrier::Tls { .. } => match listens(request, peer, carrier) {
                 Some((open, proof)) => Self { carrier, to: peer, open: Some(open), proof },
-                None => Self { carrier, to: peer, open: None, proof: Proof::Address },
+                None => Self::kept(carrier, peer),
             },
+            Carrier::Ws { .. } | Carrier::Wss { .. } => Self::kept(carrier, peer),
         }
     }
 

@@ -45,7 +45,10 @@ pub mod sdp {
     pub use crate::sdp_value::{Audio, Beside, Codec, Direction, Payload, Section};
 }
 
-pub use flow::{Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, tls_port};
+pub use flow::{
+    Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, tls_port, ws_port,
+    wss_port,
+};
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 pub use parse::{
     Error as ParseError, HEADERS_MAX, Kind as ParseErrorKind, MESSAGE_BYTES_MAX, body_length, parse,

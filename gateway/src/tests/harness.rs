@@ -302,6 +302,7 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
         copy_to: None,
         tls: None,
         sip_tls: None,
+        websocket: None,
         reload: Arc::default(),
         data_dir: data.to_owned(),
         token: TokenHash::of(TOKEN),

@@ -37,7 +37,7 @@ pub const OPENS_WAITING_MAX: usize = 256;
 pub const BACKLOG_MAX: i32 = 1_024;
 /// An attempt to open a connection takes no longer; then its messages were not delivered.
 pub const CONNECT_MS_MAX: u64 = 2_000;
-/// Connections that were accepted and have yet to agree on TLS, in all and of one address; the
+/// Connections that were accepted and have yet to agree on TLS or a WebSocket, in all and of one address; the
 /// next one is closed at once.
 pub const HANDSHAKES_MAX: usize = 1_024;
 pub const HANDSHAKES_PER_SOURCE_MAX: usize = 256;
@@ -56,6 +56,10 @@ pub const MESSAGE_MS_MAX: u64 = 10_000;
 /// A connection over which nothing came for so long is closed. A phone registers again within the
 /// hour at the latest, so that no registered one is.
 pub const IDLE_MS_MAX: u64 = 3_700_000;
+/// So long after the last message of ours on a WebSocket a ping follows; after so many without an
+/// answer, or any other frame, it is closed.
+pub const PING_MS: u64 = 30_000;
+pub const PINGS_MAX: u32 = 3;
 /// A dead host is noticed by probes of the kernel: after the first so many, by each so many.
 pub const PROBE_AFTER_S: u64 = 60;
 pub const PROBE_EVERY_S: u64 = 15;

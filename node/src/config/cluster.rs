@@ -65,6 +65,15 @@ impl Gateway {
     pub fn vip_tls(&self) -> SocketAddr {
         SocketAddr::new(self.vip.ip(), tandem_sip::tls_port(self.vip.port()))
     }
+
+    /// Where WebSockets are, without and with TLS.
+    pub fn vip_ws(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.ip(), tandem_sip::ws_port(self.vip.port()))
+    }
+
+    pub fn vip_wss(&self) -> SocketAddr {
+        SocketAddr::new(self.vip.ip(), tandem_sip::wss_port(self.vip.port()))
+    }
 }
 
 /// `[tls]`: what proves to the others that a process belongs to the cluster.

@@ -20,7 +20,7 @@ pub use cluster::{Cluster, Gateway, Member, Process, Role, Tls};
 pub use dev::Dev;
 pub use reader::Mistake;
 use reader::{Reader, Source};
-pub use sip::{Sip, SipTls};
+pub use sip::{Sip, SipTls, WebSocket};
 
 /// A file may be this long.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;

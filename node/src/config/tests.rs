@@ -286,3 +286,26 @@ fn config_explains_what_is_wrong_with_peers_and_routes() {
     let found = mistakes(&format!("{TENANT}{route}")).join("\n");
     assert!(found.contains("which has no peers"), "{found}");
 }
+
+#[test]
+fn websockets_are_served_where_the_file_says_so_and_with_tls_where_there_is_a_certificate() {
+    let tls = "[sip.tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+    let read = |text: &str| parse(text).unwrap().sip.unwrap_or_default().websocket;
+    assert_eq!(read(""), None);
+    assert_eq!(read(tls), None);
+    let plain = read("[sip.websocket]\nws = true\norigins = [\"https://desk.example\"]\n").unwrap();
+    assert_eq!((plain.ws, plain.wss), (true, false));
+    assert_eq!(plain.origins, ["https://desk.example"]);
+    let secure = read(&format!("{tls}[sip.websocket]\n")).unwrap();
+    assert_eq!((secure.ws, secure.wss), (false, true));
+    let wrong =
+        "[sip.websocket]\nwss = true\norigins = [\"desk.example\", \"https://a.example/\"]\n";
+    assert_eq!(
+        mistakes(wrong),
+        [
+            "1: sip.websocket.wss: has no certificate; expected a table [sip.tls]",
+            "3: sip.websocket.origins: has \"desk.example\"; expected origins, for instance [\"https://desk.example.net\"]",
+            "3: sip.websocket.origins: has \"https://a.example/\"; expected origins, for instance [\"https://desk.example.net\"]",
+        ]
+    );
+}

@@ -12,7 +12,7 @@ use tandem_core::config::Config;
 use super::folder::{self, Folder};
 use super::pki;
 use super::plan::{self, Shape};
-use crate::config::{self, Cluster, Dev, Process, Sip, Tls};
+use crate::config::{self, Cluster, Dev, Process, Sip, Tls, WebSocket};
 
 /// What was decided on the first start, kept in the folder.
 #[derive(Serialize, Deserialize)]
@@ -114,8 +114,13 @@ pub fn prepare(
             rtp_ports: Some(plan::RTP_PORTS),
             ..process(&gateway.name)
         };
-        let own = || Sip { tls: Some(pki::sip_files_of(folder, &gateway.name)) };
-        let sip = sip.clone().unwrap_or_else(own);
+        // What the file does not say is served.
+        let given = sip.clone().unwrap_or_default();
+        let all = WebSocket { ws: true, wss: true, origins: Vec::new() };
+        let sip = Sip {
+            tls: given.tls.or_else(|| Some(pki::sip_files_of(folder, &gateway.name))),
+            websocket: given.websocket.or(Some(all)),
+        };
         write(folder, cluster, Some(&sip), &process, None, prompts)?;
     }
     Ok(())

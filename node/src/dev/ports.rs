@@ -12,6 +12,8 @@ pub fn check(cluster: &Cluster) -> Result<()> {
         tell(&gateway.name, "SIP over UDP", gateway.vip, UdpSocket::bind(gateway.vip).map(drop))?;
         tcp(&gateway.name, "SIP over TCP", gateway.vip)?;
         tcp(&gateway.name, "SIP over TLS", gateway.vip_tls())?;
+        tcp(&gateway.name, "SIP over WebSocket", gateway.vip_ws())?;
+        tcp(&gateway.name, "SIP over WebSocket with TLS", gateway.vip_wss())?;
         tcp(&gateway.name, "HTTP", gateway.api)?;
         if let Some(copies) = gateway.copies {
             tcp(&gateway.name, "copies of recordings", copies)?;

@@ -28,6 +28,11 @@ pub struct Vip {
     /// Where the same gateway serves TLS.
     #[serde(default)]
     pub tls: String,
+    /// Where it serves WebSockets, without and with TLS.
+    #[serde(default)]
+    pub ws: String,
+    #[serde(default)]
+    pub wss: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +76,8 @@ impl Processes {
             vip: gateway.vip.to_string(),
             serving: gateway.name.clone(),
             tls: gateway.vip_tls().to_string(),
+            ws: gateway.vip_ws().to_string(),
+            wss: gateway.vip_wss().to_string(),
         });
         Self {
             sip: sip.collect(),

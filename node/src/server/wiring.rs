@@ -512,6 +512,11 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
             key: tls.key.clone(),
             roots: tls.roots.clone(),
         }),
+        websocket: config.sip.websocket.as_ref().map(|it| tandem_gateway::WebSocket {
+            ws: it.ws,
+            wss: it.wss,
+            origins: it.origins.clone(),
+        }),
         reload: super::process::hang_ups()?,
         data_dir: process.data.clone(),
         token: token.context("process.token_hash is missing")?,

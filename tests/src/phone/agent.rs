@@ -202,8 +202,8 @@ impl Agent {
     fn via(&self) -> Via {
         Via {
             transport: self.line.transport(),
-            host: self.address.ip().to_string(),
-            port: Some(self.address.port()),
+            host: self.line.name().map_or_else(|| self.address.ip().to_string(), str::to_owned),
+            port: self.line.name().is_none().then_some(self.address.port()),
             params: vec![
                 param("branch", Some(&format!("z9hG4bK{:016x}", rand::random::<u64>()))),
                 param("rport", None),
@@ -214,6 +214,9 @@ impl Agent {
     fn own_uri(&self) -> Uri {
         let (ip, port) = (self.address.ip(), self.address.port());
         let mut uri = sip_uri(Some(&self.options.user), ip, Some(port));
+        if let Some(name) = self.line.name() {
+            (uri.host, uri.port) = (name.to_owned(), None);
+        }
         uri.params.extend(self.line.uri_param().map(|name| param("transport", Some(name))));
         uri
     }

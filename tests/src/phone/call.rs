@@ -89,7 +89,7 @@ pub struct Call {
     /// The requests that came to it, in order.
     pub heard: Vec<Request>,
     pub(super) dialog: Option<Dialog>,
-    pub(super) invite: Request,
+    pub invite: Request,
     pub(super) local_tag: String,
     pub(super) answer: Option<Vec<u8>>,
     pub(super) repeat: Option<Repeat>,

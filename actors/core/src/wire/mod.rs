@@ -84,15 +84,22 @@ fn parse_some<T: std::str::FromStr>(
     text.map(|text| parse(text, name)).transpose()
 }
 
-/// UDP is written as nothing: so it was before there was another.
 /// A cause beyond what Q.850 has is an encoding of somebody else's.
 fn q850_from(cause: Option<u32>, name: &'static str) -> Result<Option<Q850>, Error> {
     let read = |cause| u8::try_from(cause).ok().and_then(Q850::new).ok_or(Error::Range(name));
     cause.map(read).transpose()
 }
 
+/// UDP is written as nothing: so it was before there was another.
 fn put_carrier(to: &mut Writer, field: u32, carrier: Carrier) {
-    if let Some(transport) = carrier.uri_param() {
+    let transport = match carrier {
+        Carrier::Udp => None,
+        Carrier::Tcp { .. } => Some("tcp"),
+        Carrier::Tls { .. } => Some("tls"),
+        Carrier::Ws { .. } => Some("ws"),
+        Carrier::Wss { .. } => Some("wss"),
+    };
+    if let Some(transport) = transport {
         to.delimited(field, |to| {
             to.text(1, transport);
             to.uint(2, carrier.connection().map_or(0, |connection| connection.0));
@@ -106,6 +113,8 @@ fn carrier_from(carrier: Option<proto::Carrier>) -> Result<Carrier, Error> {
     match transport.as_str() {
         "tcp" => Ok(Carrier::Tcp { connection }),
         "tls" => Ok(Carrier::Tls { connection }),
+        "ws" => Ok(Carrier::Ws { connection }),
+        "wss" => Ok(Carrier::Wss { connection }),
         other => Err(Error::Unknown("carrier", other.to_owned())),
     }
 }

@@ -10,11 +10,12 @@ use tandem_sip::{Flow, Ticket};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
 
 use super::framer::{Frame, Framer};
 use super::inlet::Inlet;
 use super::table::{Outgoing, Place, Writing};
-use super::{Shared, Undelivered};
+use super::{Shared, Undelivered, websocket};
 use crate::limits;
 use crate::received::Received;
 
@@ -81,15 +82,54 @@ impl Reason {
     }
 }
 
+/// What brings messages.
+pub trait Reads {
+    /// Until the connection ends.
+    fn read(&mut self) -> impl Future<Output = Reason> + Send;
+
+    /// Reads what the peer still sends, and forgets it.
+    fn discard(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What takes messages.
+pub trait Writes {
+    /// Writes until the queue is closed and empty. May be dropped and called again: no byte is
+    /// lost or written twice.
+    fn write(
+        &mut self,
+        writing: &Writing,
+        queue: &mut mpsc::Receiver<Outgoing>,
+    ) -> impl Future<Output = Reason> + Send;
+
+    /// Says that nothing more comes; false where it can't be said.
+    fn close(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Of requests that nobody can tell to have arrived.
+    fn tickets(&mut self) -> Vec<Ticket>;
+}
+
 impl Connection {
     /// Serves a stream of bytes, of both its halves, until either ends it.
-    pub async fn serve<R, W>(mut self, read: R, write: W)
+    pub async fn serve<R, W>(self, read: R, write: W)
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: AsyncRead + Unpin + Send,
+        W: AsyncWrite + Unpin + Send,
     {
-        let mut reader = Reader { half: read, inlet: self.inlet(), accepted: self.accepted };
-        let mut writer = Writer { half: write, current: None, tickets: VecDeque::new() };
+        let reader = Reader { half: read, inlet: self.inlet(), accepted: self.accepted };
+        let writer = Writer { half: write, current: None, tickets: VecDeque::new() };
+        self.keep(reader, writer).await;
+    }
+
+    /// Serves a WebSocket.
+    pub async fn serve_frames<S>(self, socket: WebSocketStream<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (reader, writer) = websocket::split(socket, self.inlet());
+        self.keep(reader, writer).await;
+    }
+
+    async fn keep(mut self, mut reader: impl Reads, mut writer: impl Writes) {
         let reason = {
             let Place { writing, queue, .. } = &mut self.place;
             tokio::select! {
@@ -108,15 +148,13 @@ impl Connection {
                 writer.write(writing, queue).await;
                 // What is unread would turn our end of the connection into a reset, and take the
                 // last words along.
-                if writer.half.shutdown().await.is_ok() {
+                if writer.close().await {
                     reader.discard().await;
                 }
             };
             let _ = timeout(limit, last_words).await;
         }
-        let unsent = writer.current.take().and_then(|outgoing| outgoing.ticket);
-        let tickets: Vec<Ticket> = writer.tickets.drain(..).chain(unsent).collect();
-        self.report(tickets).await;
+        self.report(writer.tickets()).await;
         self.end(reason).await;
     }
 
@@ -162,9 +200,7 @@ struct Writer<W> {
     tickets: VecDeque<Ticket>,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// Writes until the queue is closed and empty. May be dropped and called again: no byte is
-    /// lost or written twice.
+impl<W: AsyncWrite + Unpin + Send> Writes for Writer<W> {
     async fn write(&mut self, writing: &Writing, queue: &mut mpsc::Receiver<Outgoing>) -> Reason {
         let limit = Duration::from_millis(limits::WRITE_MS_MAX);
         loop {
@@ -184,15 +220,28 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 Ok(Err(_)) => return Reason::Broken,
                 Err(_) => return Reason::Stuck,
             }
-            if let Some(ticket) = outgoing.ticket {
-                if self.tickets.len() >= limits::TICKETS_MAX {
-                    self.tickets.pop_front();
-                }
-                self.tickets.push_back(ticket);
-            }
+            note_sent(&mut self.tickets, outgoing.ticket);
             self.current = None;
         }
     }
+
+    async fn close(&mut self) -> bool {
+        self.half.shutdown().await.is_ok()
+    }
+
+    fn tickets(&mut self) -> Vec<Ticket> {
+        let unsent = self.current.take().and_then(|outgoing| outgoing.ticket);
+        self.tickets.drain(..).chain(unsent).collect()
+    }
+}
+
+/// The oldest is forgotten first: most likely it has been answered.
+pub fn note_sent(tickets: &mut VecDeque<Ticket>, ticket: Option<Ticket>) {
+    let Some(ticket) = ticket else { return };
+    if tickets.len() >= limits::TICKETS_MAX {
+        tickets.pop_front();
+    }
+    tickets.push_back(ticket);
 }
 
 struct Reader<R> {
@@ -201,7 +250,7 @@ struct Reader<R> {
     accepted: bool,
 }
 
-impl<R: AsyncRead + Unpin> Reader<R> {
+impl<R: AsyncRead + Unpin + Send> Reads for Reader<R> {
     async fn read(&mut self) -> Reason {
         let bounds = self.inlet.shared.bounds;
         let mut framer = Framer::default();
@@ -247,7 +296,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Reads what the peer still sends, and forgets it.
     async fn discard(&mut self) {
         let mut buffer = [0; limits::READ_BYTES];
         while matches!(self.half.read(&mut buffer).await, Ok(read) if read > 0) {}

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tandem_sip::{Carrier, Flow, Proof, Transport};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream as Called;
+use tokio_rustls::server::TlsStream as Accepted;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::WebSocketStream;
 
 use super::connection::{Connection, Reason};
 use super::handshake::{self, Handshake};
 use super::table::{End, Place};
-use super::{Open, Shared, Undelivered};
+use super::{Open, Shared, Undelivered, websocket};
 use crate::error::Error;
 use crate::limits;
 use crate::received::Received;
@@ -36,6 +39,9 @@ pub struct Port {
 pub enum Kind {
     Tcp,
     Tls(Arc<Tls>),
+    /// With the origins that may come in.
+    Ws(Arc<[String]>),
+    Wss(Arc<Tls>, Arc<[String]>),
 }
 
 /// Accepts connections, opens them, and owns their tasks: they end with it.
@@ -112,46 +118,109 @@ impl Doors {
                     tasks.spawn(connection.serve(read, write));
                 }
             }
-            Kind::Tls(tls) => match Handshake::begin(&self.shared, remote.ip()) {
-                Ok(handshake) => {
-                    let (doors, tls) = (self.clone(), Arc::clone(tls));
-                    tasks.spawn(doors.secure(handshake, tls, stream, local, remote));
+            Kind::Tls(_) | Kind::Ws(_) | Kind::Wss(..) => {
+                match Handshake::begin(&self.shared, remote.ip()) {
+                    Ok(handshake) => {
+                        let (doors, kind) = (self.clone(), port.kind.clone());
+                        tasks.spawn(doors.agree(handshake, kind, stream, local, remote));
+                    }
+                    Err(reason) => count_refused(reason),
                 }
-                Err(reason) => count_refused(reason),
-            },
+            }
         }
     }
 
-    /// A handshake, and then the connection. Until it is done nothing is known of the peer, and
+    /// Handshakes, and then the connection. Until they are done nothing is known of the peer, and
     /// nothing kept.
-    async fn secure(
+    async fn agree(
         self,
         handshake: Handshake,
-        tls: Arc<Tls>,
+        kind: Kind,
         stream: TcpStream,
         local: SocketAddr,
         remote: SocketAddr,
     ) {
+        match kind {
+            Kind::Tcp => {}
+            Kind::Ws(origins) => {
+                let Some(socket) = self.upgrade(stream, origins, remote).await else { return };
+                drop(handshake);
+                let Some(place) = self.admit(Transport::Ws, remote) else { return };
+                let carrier = Carrier::Ws { connection: Some(place.id) };
+                let flow = Flow::over(carrier, local, remote);
+                self.connection(place, flow, true).serve_frames(socket).await;
+            }
+            Kind::Tls(tls) => {
+                let Some((stream, names)) = self.secure(&tls, stream, remote).await else { return };
+                drop(handshake);
+                let Some(place) = self.admit(Transport::Tls, remote) else { return };
+                let carrier = Carrier::Tls { connection: Some(place.id) };
+                let flow = Flow { names, ..Flow::over(carrier, local, remote) };
+                let (read, write) = tokio::io::split(stream);
+                self.connection(place, flow, true).serve(read, write).await;
+            }
+            Kind::Wss(tls, origins) => {
+                let Some((stream, names)) = self.secure(&tls, stream, remote).await else { return };
+                let Some(socket) = self.upgrade(stream, origins, remote).await else { return };
+                drop(handshake);
+                let Some(place) = self.admit(Transport::Wss, remote) else { return };
+                let carrier = Carrier::Wss { connection: Some(place.id) };
+                let flow = Flow { names, ..Flow::over(carrier, local, remote) };
+                self.connection(place, flow, true).serve_frames(socket).await;
+            }
+        }
+    }
+
+    async fn upgrade<S>(
+        &self,
+        stream: S,
+        origins: Arc<[String]>,
+        remote: SocketAddr,
+    ) -> Option<WebSocketStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let limit = self.shared.bounds.handshake;
+        let ended = timeout(limit, websocket::upgrade(stream, origins)).await;
+        let result = match &ended {
+            Ok(Ok(_)) => "ok",
+            Ok(Err(error)) => websocket::word(error),
+            Err(_) => "slow",
+        };
+        metrics::counter!("tandem_sip_websocket_handshakes_total", "result" => result).increment(1);
+        match ended {
+            Ok(Ok(socket)) => Some(socket),
+            Ok(Err(error)) => {
+                tracing::debug!(%remote, %error, "no WebSocket");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// TLS, and what the peer has proven to be called.
+    async fn secure(
+        &self,
+        tls: &Tls,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) -> Option<(Accepted<TcpStream>, Arc<[String]>)> {
         let current = tls.current();
         let acceptor = TlsAcceptor::from(Arc::clone(&current.server));
         let limit = self.shared.bounds.handshake;
         let ended = timeout(limit, acceptor.accept(stream)).await;
         handshake::count("peer", &ended);
-        drop(handshake);
-        let stream = match ended {
-            Ok(Ok(stream)) => stream,
+        match ended {
+            Ok(Ok(stream)) => {
+                let names = current.names_of(stream.get_ref().1.peer_certificates());
+                Some((stream, names))
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%remote, %error, "no TLS");
-                return;
+                None
             }
-            Err(_) => return,
-        };
-        let Some(place) = self.admit(Transport::Tls, remote) else { return };
-        let carrier = Carrier::Tls { connection: Some(place.id) };
-        let names = current.names_of(stream.get_ref().1.peer_certificates());
-        let flow = Flow { names, ..Flow::over(carrier, local, remote) };
-        let (read, write) = tokio::io::split(stream);
-        self.connection(place, flow, true).serve(read, write).await;
+            Err(_) => None,
+        }
     }
 
     /// A place in the table; `None` where there is none for this peer.

@@ -1,7 +1,7 @@
 //! What is done with what has come over a connection, whatever has cut it into messages.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_sip::{Flow, Message, ParseError, ParseErrorKind, Request, Response};
@@ -27,6 +27,11 @@ pub struct Inlet {
 }
 
 impl Inlet {
+    /// How long nothing is said before a ping.
+    pub fn ping(&self) -> Duration {
+        self.shared.bounds.ping
+    }
+
     pub fn admit(&self) -> Result<(), Reason> {
         let source = self.flow.remote.ip();
         if self.shared.sources.lock().admits(Instant::now(), source) {

@@ -1,6 +1,7 @@
-//! SIP over connections on a service address: TCP and TLS (RFC 3261 §18, §26.2.1).
+//! SIP over connections on a service address: TCP and TLS (RFC 3261 §18, §26.2.1), WebSockets
+//! (RFC 7118).
 //!
-//! [`framer`] cuts messages out of bytes, `inlet` judges them, `connection` is the task of one
+//! [`framer`] cuts messages out of bytes, `websocket` takes them from frames, `inlet` judges them, `connection` is the task of one
 //! connection, `table` what is known of all, `doors` opens and accepts them. [`Streams`] is for
 //! whoever sends: it never waits. A peer that does not take what is sent to it is closed.
 
@@ -10,6 +11,7 @@ pub mod framer;
 mod handshake;
 mod inlet;
 mod table;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ pub struct Bounds {
     pub first_message: Duration,
     pub message: Duration,
     pub idle: Duration,
+    pub ping: Duration,
     pub unsent_bytes_max: usize,
 }
 
@@ -56,6 +59,7 @@ impl Default for Bounds {
             first_message: Duration::from_millis(limits::FIRST_MESSAGE_MS_MAX),
             message: Duration::from_millis(limits::MESSAGE_MS_MAX),
             idle: Duration::from_millis(limits::IDLE_MS_MAX),
+            ping: Duration::from_millis(limits::PING_MS),
             unsent_bytes_max: limits::UNSENT_BYTES_MAX,
         }
     }
@@ -66,6 +70,10 @@ impl Default for Bounds {
 pub struct Ports {
     pub tcp: SocketAddr,
     pub tls: Option<(SocketAddr, Arc<Tls>)>,
+    pub ws: Option<SocketAddr>,
+    pub wss: Option<(SocketAddr, Arc<Tls>)>,
+    /// Pages whose scripts may open a WebSocket; any, where none is named.
+    pub origins: Arc<[String]>,
 }
 
 /// A request that did not arrive, or of which nobody can say that it did.
@@ -85,7 +93,7 @@ struct Shared {
     tls: Option<(SocketAddr, Arc<Tls>)>,
     table: Mutex<Table>,
     sources: Mutex<Sources>,
-    /// Connections that are accepted and have yet to agree on TLS.
+    /// Connections that are accepted and have yet to agree on TLS or a WebSocket.
     handshakes: Mutex<Counts>,
 }
 
@@ -108,7 +116,8 @@ pub struct Streams {
 /// # Errors
 /// Why the address can't be bound, in one sentence.
 pub fn bind(address: SocketAddr, bounds: Bounds) -> Result<(Streams, Listener), Error> {
-    bind_all(Ports { tcp: address, tls: None }, bounds)
+    let origins = Arc::default();
+    bind_all(Ports { tcp: address, tls: None, ws: None, wss: None, origins }, bounds)
 }
 
 /// Listens on all ports. Must be called within a tokio runtime.
@@ -123,6 +132,16 @@ pub fn bind_all(ports: Ports, bounds: Bounds) -> Result<(Streams, Listener), Err
         let (listener, local) = listen(address)?;
         secure = Some((local, Arc::clone(&tls)));
         listening.push(doors::Port { listener, local, kind: doors::Kind::Tls(tls) });
+    }
+    if let Some(address) = ports.ws {
+        let (listener, local) = listen(address)?;
+        let kind = doors::Kind::Ws(Arc::clone(&ports.origins));
+        listening.push(doors::Port { listener, local, kind });
+    }
+    if let Some((address, tls)) = ports.wss {
+        let (listener, local) = listen(address)?;
+        let kind = doors::Kind::Wss(tls, ports.origins);
+        listening.push(doors::Port { listener, local, kind });
     }
     let shared = Arc::new(Shared {
         local,

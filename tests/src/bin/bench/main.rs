@@ -1,13 +1,14 @@
-//! `make bench`: failover, set-up time under load, queued calls, recorded conversations, and what each process
-//! costs. Prints figures with the machine's load; asserts nothing.
+//! `make bench`: failover, set-up time under load, queued calls, storms of registrations, recorded conversations, and
+//! what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|calls|queued|relay|conversations]…` measures only what is named.
+//! `tandem-bench [failover|calls|queued|registers|relay|conversations]…` measures only what is named.
 
 mod calls;
 mod conversations;
 mod failover;
 mod load;
 mod queued;
+mod registers;
 mod relay;
 mod tenant;
 mod usage;
@@ -19,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 5] = ["failover", "calls", "queued", "relay", "conversations"];
+const ALL: [&str; 6] = ["failover", "calls", "queued", "registers", "relay", "conversations"];
 
 fn main() -> ExitCode {
     let run = || -> Result<()> {
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("queued") {
                     queued::run(&fresh("queued")?)?;
+                }
+                if wanted("registers") {
+                    registers::run(&fresh("registers")?).await?;
                 }
                 if wanted("relay") {
                     for (count, record) in relay::RUNS {
