@@ -87,6 +87,7 @@ pub async fn serve_within(
         vip,
         ports: plane.media.ports(),
         nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
+        life: options.incarnation,
     };
     let trace = options.trace();
     let tracer =

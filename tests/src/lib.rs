@@ -2,6 +2,7 @@
 //! a client of its API, SIP phones with RTP.
 
 pub mod api;
+pub mod carrier;
 pub mod cluster;
 pub mod house;
 pub mod phone;

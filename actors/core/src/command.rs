@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
 use crate::ivr::keys::Digit;
+use crate::trunk::state::PeerChange;
 
 /// A command with everything that `handle` may not take from its surroundings.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +106,8 @@ pub enum GatewayEvent {
     PromptEnded { call: CallId, leg: LegId, play: u64, missing: bool },
     /// An INFO in a dialog with a key in its body (RFC 6086).
     Info { inbound: Inbound, digit: Digit },
+    /// OPTIONS has found a trunk's peer gone, or there again.
+    PeerChange(PeerChange),
 }
 
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.

@@ -63,6 +63,8 @@ pub const HOPS_MAX: usize = 32;
 pub const PEER_RETRY_S_MAX: u64 = 600;
 /// How long a peer gets no call that was not heard of in time.
 pub const PEER_SILENT_MS: u64 = 30_000;
+/// What is remembered of one trunk's peers, each as each gateway finds it; beyond it they count as up.
+pub const HEALTH_MAX: usize = 16 * PEERS_MAX;
 /// Entries of a History-Info that are read.
 pub const HISTORY_MAX: usize = 32;
 /// The longest dialled number or name that is looked up.

@@ -12,10 +12,11 @@ use crate::cdr::{Cdr, Manifest};
 use crate::channel::state::State as ChannelState;
 use crate::command::Gap;
 use crate::config::Strategy;
-use crate::ids::{AgentId, CallId, ChannelId, QueueId, TrunkId};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, QueueId, TrunkId};
 use crate::ivr::state::{Run, State as RunState};
 use crate::time::rfc3339;
 use crate::trunk::outward::Peer;
+use crate::trunk::state::Health;
 use crate::view;
 use crate::world::World;
 
@@ -211,12 +212,35 @@ pub fn trunks(world: &World) -> Vec<view::Trunk> {
 }
 
 fn show_peer(world: &World, trunk: &TrunkId, peer: &Peer) -> view::Peer {
-    let hold = world.trunks.get(trunk).and_then(|known| known.holds(peer.address, world.at));
+    let known = world.trunks.get(trunk);
+    let hold = known.and_then(|known| known.holds(peer.address, world.at));
+    let health = known.iter().flat_map(|known| &known.health);
+    let health: Vec<_> = health.filter(|((address, _), _)| *address == peer.address).collect();
+    let down = || health.iter().filter(|(_, health)| !health.up).map(|(_, health)| health);
+    let everywhere = world
+        .gateways
+        .keys()
+        .all(|gateway| known.is_some_and(|known| known.is_down(peer.address, gateway)));
+    let last = down().max_by_key(|health| health.since);
+    let state = match (hold, last) {
+        (Some(_), _) => "held",
+        (None, None) => "up",
+        (None, Some(_)) if everywhere => "down",
+        (None, Some(_)) => "degraded",
+    };
+    let show = |((_, gateway), health): &(&(SocketAddr, GatewayId), &Health)| view::PeerOptions {
+        gateway: gateway.to_string(),
+        state: if health.up { "up" } else { "down" }.to_owned(),
+        status: health.status,
+        since: rfc3339(health.since),
+    };
     view::Peer {
         address: peer.to_string(),
-        state: if hold.is_some() { "held" } else { "up" }.to_owned(),
+        state: state.to_owned(),
         until: hold.map(|hold| rfc3339(hold.until)),
-        status: hold.map(|hold| hold.status),
+        status: hold.map(|hold| hold.status).or(last.map(|health| health.status)),
+        since: moment(last.map(|health| health.since)),
+        options: health.iter().map(show).collect(),
     }
 }
 

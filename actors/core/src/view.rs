@@ -149,13 +149,29 @@ pub struct Trunk {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
     pub address: String,
-    /// `up`, or `held` where it gets no new call until then.
+    /// `up`; `held` where it gets no new call until then; `down` where OPTIONS of every gateway find
+    /// it so, `degraded` where those of some do.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// What it has answered; 408 where that was nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Since when it is down or degraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// What OPTIONS of each gateway came to, where it has ever changed in the gateway's life.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<PeerOptions>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerOptions {
+    pub gateway: String,
+    /// `up, down`.
+    pub state: String,
+    pub status: u16,
+    pub since: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Message, Millis, Proof, Request, Ticket};
 
+use crate::carriers::health::Health;
 use crate::ledger::{About, Full};
 use crate::limits;
 use crate::link::Up;
@@ -33,6 +34,8 @@ pub struct Identity {
     pub ports: Vec<u16>,
     /// Names of the nodes, in the order of the sessions.
     pub nodes: Vec<String>,
+    /// Of the process: no two are alike.
+    pub life: u64,
 }
 
 /// What the gateway does.
@@ -84,6 +87,7 @@ pub struct Control {
     pub(crate) refused: Refused,
     pub(crate) nonces: Nonces,
     pub(crate) suspects: Suspects,
+    pub(crate) health: Health,
     pub(crate) shards: BTreeMap<u32, Shard>,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
@@ -121,6 +125,7 @@ impl Control {
             refused: Refused::default(),
             nonces: Nonces::default(),
             suspects: Suspects::default(),
+            health: Health::default(),
             shards: BTreeMap::new(),
             sessions: BTreeSet::new(),
             tenant: None,
@@ -147,10 +152,14 @@ impl Control {
     pub fn on_undelivered(&mut self, now: Millis, ticket: Ticket, opened: bool) {
         match self.clients.on_undelivered(now, ticket, opened) {
             Some(clients::Action::Transmit(transmit)) => self.transmit(transmit),
-            Some(clients::Action::TimedOut(branch)) => {
-                self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
-            }
+            Some(clients::Action::TimedOut(branch)) => self.on_timed_out(now, branch),
             None => {}
+        }
+    }
+
+    fn on_timed_out(&mut self, now: Millis, branch: String) {
+        if !self.is_silence_of_carriers(now, &branch) {
+            self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
         }
     }
 
@@ -173,11 +182,10 @@ impl Control {
         for action in self.clients.on_time(now) {
             match action {
                 clients::Action::Transmit(transmit) => self.transmit(transmit),
-                clients::Action::TimedOut(branch) => {
-                    self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
-                }
+                clients::Action::TimedOut(branch) => self.on_timed_out(now, branch),
             }
         }
+        self.ask_carriers(now);
         for shard in self.shards.values_mut() {
             shard.on_time(now);
         }
@@ -194,7 +202,9 @@ impl Control {
             .filter(|_| !self.turned_away)
             .map(|since| since.after(limits::NO_QUORUM_MS_MAX));
         let shards = self.shards.values().filter_map(Shard::next).min();
-        [self.servers.next(), self.clients.next(), leaderless, shards].into_iter().flatten().min()
+        let health = self.health.next();
+        let timers = [self.servers.next(), self.clients.next(), leaderless, shards, health];
+        timers.into_iter().flatten().min()
     }
 
     /// The next thing to do, in order.
@@ -328,6 +338,7 @@ impl Control {
             .set(self.clients.len() as f64);
         metrics::gauge!("tandem_link_pending_events").set(pending as f64);
         metrics::gauge!("tandem_link_sessions").set(self.sessions.len() as f64);
+        self.health.peers().for_each(|(target, up)| target.set_gauge(up));
     }
 }
 

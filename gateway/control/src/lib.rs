@@ -4,8 +4,10 @@
 //!
 //! Read in this order: [`link`] is what nodes and gateway say to each other, [`Output`] what a
 //! gateway does, [`ledger`] keeps events until they count, `shard` what is known of one leader,
-//! [`sip`] what the gateway knows of SIP, [`Control`] what joins them.
+//! [`sip`] what the gateway knows of SIP, [`carriers`] what it says by itself, [`Control`] what joins
+//! them.
 
+pub mod carriers;
 mod control;
 mod effects;
 pub mod ledger;

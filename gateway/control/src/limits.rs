@@ -49,6 +49,21 @@ pub const NONCE_MS_MAX: u64 = 5 * 60_000;
 /// Nonces whose used counts are remembered; of one that was forgotten all count as used.
 pub const NONCES_MAX: usize = 16_384;
 
+// --- carriers ----------------------------------------------------------------------------------
+
+/// OPTIONS in a row without an answer, from which on a peer counts as down.
+pub const OPTIONS_MISSES_DOWN: u32 = 2;
+/// Answers in a row, from which on it counts as up again.
+pub const OPTIONS_ANSWERS_UP: u32 = 3;
+/// Or it has answered for so long, and missed none.
+pub const HOLD_DOWN_MS: u64 = 30_000;
+/// How long an answer is waited for, where that is less than the time between two.
+pub const OPTIONS_REPLY_MS: u64 = 3_000;
+/// So soon it is asked again while it is in doubt.
+pub const OPTIONS_DOUBT_MS: u64 = 2_000;
+/// Between peers that are asked for the first time.
+pub const OPTIONS_APART_MS: u64 = 20;
+
 // --- those who prove nothing -------------------------------------------------------------------
 
 /// Entries of each kind of memory of them; the one not met for longest goes first.

@@ -101,6 +101,7 @@ impl Control {
         let admitted = Admitted::of(&routing.config);
         // Secrets are the registrar's alone.
         let config = Config { agents: Vec::new(), ..(*routing.config).clone() };
+        self.health.configure(now, &config);
         self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted, config });
         let shard = self.shards.entry(routing.shard).or_default();
         if !shard.logged_in {

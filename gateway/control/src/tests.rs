@@ -40,6 +40,7 @@ impl Bench {
             vip: "127.0.0.10:5060".parse().unwrap(),
             ports: vec![20_000],
             nodes: vec!["node-a".into()],
+            life: 1,
         };
         Self { control: Control::new(Millis(0), identity), now: Millis(0), effects: 0 }
     }

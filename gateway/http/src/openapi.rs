@@ -337,10 +337,17 @@ fn schemas() -> Value {
         ])
         .and("peers", many(of("TrunkPeer"))),
         "TrunkPeer": object(&[
-            ("address", text()), ("state", json!({"type": "string", "enum": ["up", "held"]})),
+            ("address", text()),
+            ("state", json!({"type": "string", "enum": ["up", "degraded", "down", "held"]})),
         ])
         .and("until", time())
-        .and("status", count()),
+        .and("status", count())
+        .and("since", time())
+        .and("options", many(of("PeerOptions"))),
+        "PeerOptions": object(&[
+            ("gateway", text()), ("state", json!({"type": "string", "enum": ["up", "down"]})),
+            ("status", count()), ("since", time()),
+        ]),
         "Channel": object(&[
             ("number", count()), ("state", text()), ("call", maybe()), ("since", time()),
         ]),

@@ -16,6 +16,7 @@ const REPLY_MS_DEFAULT: u64 = 4_000;
 const NO_ANSWER_MS_MIN: u64 = 1_000;
 const NO_ANSWER_MS_MAX: u64 = 600_000;
 const NO_ANSWER_MS_DEFAULT: u64 = 60_000;
+const OPTIONS_S_MAX: u64 = 3_600;
 
 /// A name is looked up by nobody: what is decided must be the same on every replica.
 const PEERS: &str = "a list of IP addresses with ports, for instance \
@@ -23,7 +24,7 @@ const PEERS: &str = "a list of IP addresses with ports, for instance \
 const NUMBER: &str = "digits, with a '+' in front or without";
 const TRUNKS: &str = "a list of names of [[trunk]]s with peers";
 /// Of no use where nothing goes out.
-const WITH_PEERS: [&str; 10] = [
+const WITH_PEERS: [&str; 11] = [
     "priority",
     "weight",
     "calls_per_second",
@@ -34,6 +35,7 @@ const WITH_PEERS: [&str; 10] = [
     "called_out",
     "calling_out",
     "auth_user",
+    "options_s",
 ];
 const AUTH: &str = "auth_user and auth_realm with auth_password, or with auth_ha1_md5 and \
                     auth_ha1_sha256 instead of it";
@@ -62,6 +64,7 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
     let called = rewrites(reader, "called_out");
     let calling = rewrites(reader, "calling_out");
     let credentials = credentials(reader);
+    let options_s = small("options_s", 0..=OPTIONS_S_MAX, 0);
     let Some(given) = given else {
         if let Some(key) = WITH_PEERS.into_iter().find(|key| reader.has(key)) {
             reader.mistake(key, reader.at(), "stands there without peers", PEERS);
@@ -95,6 +98,7 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
         called,
         calling,
         credentials,
+        options_s,
     })
 }
 

@@ -79,6 +79,7 @@ fn tables_of(config: &Config) -> Table {
                 row.insert("caller_id".into(), number.clone().into());
             }
             row.insert("hide_caller".into(), out.hide_caller.into());
+            row.insert("options_s".into(), i64::from(out.options_s).into());
             if let Some(credentials) = &out.credentials {
                 row.insert("auth_user".into(), credentials.user.clone().into());
                 row.insert("auth_realm".into(), credentials.realm.clone().into());

@@ -160,6 +160,11 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::Quality(quality) => {
             format!("quality of leg {} of call {}", quality.leg, quality.call)
         }
+        GatewayEvent::PeerChange(change) => {
+            let state = if change.up { "up" } else { "down" };
+            let (peer, trunk, status) = (change.peer, &change.trunk, change.status);
+            format!("peer {peer} of trunk {trunk} is {state} ({status} to OPTIONS)")
+        }
         GatewayEvent::Holdings(holdings) => {
             format!("what the gateway has of {} recordings", holdings.len())
         }

@@ -17,12 +17,12 @@ use tandem_sip::{NameAddr, Response, Uri, host};
 
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{self, Party, unreached};
-use super::state::{Call, Outward, State};
+use super::state::{Call, Hop, Outward, State};
 use super::{credentials, ending, media};
 use crate::cdr::{Disposition, Side};
 use crate::channel::machine as channel;
 use crate::draft::Draft;
-use crate::ids::{CallId, LegId, OfferId, TrunkId};
+use crate::ids::{CallId, GatewayId, LegId, OfferId, TrunkId};
 use crate::limits;
 use crate::rng::Rng;
 use crate::trunk::numbers;
@@ -46,13 +46,17 @@ pub fn has_room(draft: &Draft<'_>, number: &str) -> bool {
 pub fn begin(draft: &mut Draft<'_>, id: CallId, number: &str) {
     let seed = draft.rng.next();
     let left = draft.config().map(|config| routing::hops(config, number, &mut Rng::new(seed)));
+    let mut left = left.unwrap_or_default();
+    let gateway = draft.call(&id).map(|call| call.gateway.clone());
+    // Where none is left they are asked all the same: OPTIONS is a hint, and a carrier that answers
+    // none of them may take calls; at worst the caller hears the same 503 a little later.
+    if let Some(gateway) = gateway
+        && left.iter().any(|hop| !is_down(draft, hop, &gateway) && !is_held(draft, hop))
+    {
+        left.retain(|hop| !is_down(draft, hop, &gateway));
+    }
     if let Some(call) = draft.call_mut(&id) {
-        call.outward = Some(Outward {
-            number: number.to_owned(),
-            left: left.unwrap_or_default(),
-            channel: None,
-            peer: None,
-        });
+        call.outward = Some(Outward { number: number.to_owned(), left, channel: None, peer: None });
     }
     next(draft, id, None);
 }
@@ -61,15 +65,19 @@ pub fn begin(draft: &mut Draft<'_>, id: CallId, number: &str) {
 fn next(draft: &mut Draft<'_>, id: CallId, status: Option<u16>) {
     let mut congested = false;
     loop {
+        let Some(call) = draft.call(&id) else { return };
+        let Some(outward) = &call.outward else { return };
+        // One that has gone down since is the last to be asked.
+        let up = outward.left.iter().position(|hop| !is_down(draft, hop, &call.gateway));
+        let at = up.unwrap_or(0);
         let outward = draft.call_mut(&id).and_then(|call| call.outward.as_mut());
         let Some(outward) = outward else { return };
         if outward.left.is_empty() {
             break;
         }
-        let hop = outward.left.remove(0);
+        let hop = outward.left.remove(at);
         let Some(out) = outward_of(draft, &hop.trunk) else { continue };
-        let now = draft.now;
-        if draft.trunk(&hop.trunk).is_some_and(|it| it.holds(hop.peer.address, now).is_some()) {
+        if is_held(draft, &hop) {
             continue;
         }
         if !channel::has_idle(draft, &hop.trunk) || !is_in_pace(draft, &hop.trunk, &out) {
@@ -91,6 +99,15 @@ fn next(draft: &mut Draft<'_>, id: CallId, status: Option<u16>) {
     }
     let how = if status.is_some() { Disposition::Failed } else { Disposition::Rejected };
     unreached(draft, id, 503, how, Side::System);
+}
+
+fn is_held(draft: &Draft<'_>, hop: &Hop) -> bool {
+    draft.trunk(&hop.trunk).is_some_and(|it| it.holds(hop.peer.address, draft.now).is_some())
+}
+
+/// As the gateway finds it that would ask.
+fn is_down(draft: &Draft<'_>, hop: &Hop, gateway: &GatewayId) -> bool {
+    draft.trunk(&hop.trunk).is_some_and(|it| it.is_down(hop.peer.address, gateway))
 }
 
 fn outward_of(draft: &Draft<'_>, trunk: &TrunkId) -> Option<Config> {

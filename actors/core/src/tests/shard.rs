@@ -443,6 +443,7 @@ pub fn with_carriers(config: &mut Config) {
             called: Vec::new(),
             calling: Vec::new(),
             credentials: None,
+            options_s: 0,
         }),
         incoming: Default::default(),
     };

@@ -32,6 +32,8 @@ pub struct Outward {
     pub calling: Vec<Rewrite>,
     /// Who we are, to a carrier that asks.
     pub credentials: Option<Credentials>,
+    /// So often each gateway asks each peer whether it is there (OPTIONS), seconds; 0 for never.
+    pub options_s: u16,
 }
 
 /// What a carrier's challenge is answered with: of the password only what RFC 7616 §3.4.2 makes of

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tandem_sip::Millis;
 
-use crate::ids::TrunkId;
+use crate::ids::{GatewayId, TrunkId};
 use crate::limits;
 
 const US_PER_S: u64 = 1_000_000;
@@ -19,6 +19,29 @@ pub struct Trunk {
     pub full_at_us: u64,
     /// Peers that get no new call for now.
     pub held: BTreeMap<SocketAddr, Hold>,
+    /// What OPTIONS of each gateway came to, once it has changed: a network may be cut for one only.
+    pub health: BTreeMap<(SocketAddr, GatewayId), Health>,
+}
+
+/// What a gateway's present life has found a peer to be. Where it has said nothing, the peer is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Of the changes of this peer in that life, from 1: events may be committed out of order.
+    pub number: u64,
+    pub up: bool,
+    /// What the peer has answered last; 408 where that was nothing.
+    pub status: u16,
+    pub since: Millis,
+}
+
+/// A peer is not where it was before, as one gateway sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerChange {
+    pub trunk: TrunkId,
+    pub peer: SocketAddr,
+    pub number: u64,
+    pub up: bool,
+    pub status: u16,
 }
 
 /// Why a peer is left alone, and until when.
@@ -31,7 +54,7 @@ pub struct Hold {
 
 impl Trunk {
     pub fn new(id: TrunkId) -> Self {
-        Self { id, full_at_us: 0, held: BTreeMap::new() }
+        Self { id, full_at_us: 0, held: BTreeMap::new(), health: BTreeMap::new() }
     }
 
     /// Takes one token; false where there is none. The bucket holds those of one second.
@@ -55,5 +78,9 @@ impl Trunk {
 
     pub fn holds(&self, peer: SocketAddr, now: Millis) -> Option<Hold> {
         self.held.get(&peer).copied().filter(|hold| hold.until > now)
+    }
+
+    pub fn is_down(&self, peer: SocketAddr, gateway: &GatewayId) -> bool {
+        self.health.get(&(peer, gateway.clone())).is_some_and(|health| !health.up)
     }
 }

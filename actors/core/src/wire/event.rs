@@ -42,6 +42,7 @@ impl Encode for GatewayEvent {
             Self::Recorded(recorded) => to.message(11, recorded),
             Self::Quality(quality) => to.message(20, quality),
             Self::Holdings(holdings) => to.delimited(50, |to| to.messages(1, holdings)),
+            Self::PeerChange(change) => to.message(100, change),
             Self::Digit { call, leg, number, digit, duration_ms } => to.delimited(12, |to| {
                 to.fixed(1, call.0);
                 to.fixed(2, leg.0);
@@ -156,6 +157,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 Self::Holdings(holdings.items.into_iter().map(manifest_from).collect())
             }
             Event::Quality(quality) => Self::Quality(quality.try_into()?),
+            Event::PeerChange(change) => Self::PeerChange(change.try_into()?),
             Event::Digit(of) => Self::Digit {
                 call: CallId(of.call),
                 leg: LegId(of.leg),

@@ -10,7 +10,7 @@ use crate::ids::TrunkId;
 use crate::proto;
 use crate::trunk::numbers::Rewrite;
 use crate::trunk::outward::{Credentials, Outward, Route};
-use crate::trunk::state::{Hold, Trunk};
+use crate::trunk::state::{Health, Hold, PeerChange, Trunk};
 
 impl Encode for Route {
     fn encode(&self, to: &mut Writer) {
@@ -64,6 +64,7 @@ impl Encode for Outward {
         to.messages(9, &self.called);
         to.messages(10, &self.calling);
         to.some_message(11, self.credentials.as_ref());
+        to.uint(100, self.options_s);
     }
 }
 
@@ -81,6 +82,7 @@ pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error>
         called: rewrites_from(out.called),
         calling: rewrites_from(out.calling),
         credentials: out.credentials.map(credentials_from),
+        options_s: narrow(out.options_s, "trunk.options_s")?,
     })
 }
 
@@ -139,6 +141,16 @@ impl Encode for Trunk {
                 to.uint(3, hold.status);
             });
         }
+        for ((peer, gateway), health) in &self.health {
+            to.delimited(100, |to| {
+                to.socket(1, peer);
+                to.text(2, &gateway.0);
+                to.uint(3, health.number);
+                to.flag(4, health.up);
+                to.uint(5, health.status);
+                to.uint(6, health.since.0);
+            });
+        }
     }
 }
 
@@ -150,10 +162,41 @@ impl TryFrom<proto::TrunkState> for Trunk {
             let status = narrow(row.status, "hold.status")?;
             Ok((parse(&row.peer, "hold.peer")?, Hold { until: Millis(row.until), status }))
         };
+        let health = |row: proto::trunk_state::Health| -> Result<_, Error> {
+            let status = narrow(row.status, "health.status")?;
+            let (number, up, since) = (row.number, row.up, Millis(row.since));
+            let key = (parse(&row.peer, "health.peer")?, row.gateway.into());
+            Ok((key, Health { number, up, status, since }))
+        };
         Ok(Self {
             id: row.id.into(),
             full_at_us: row.full_at_us,
             held: row.held.into_iter().map(hold).collect::<Result<_, _>>()?,
+            health: row.health.into_iter().map(health).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Encode for PeerChange {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.trunk.0);
+        to.socket(2, &self.peer);
+        to.uint(3, self.number);
+        to.flag(4, self.up);
+        to.uint(5, self.status);
+    }
+}
+
+impl TryFrom<proto::PeerChange> for PeerChange {
+    type Error = Error;
+
+    fn try_from(change: proto::PeerChange) -> Result<Self, Error> {
+        Ok(Self {
+            trunk: change.trunk.into(),
+            peer: parse(&change.peer, "peer_change.peer")?,
+            number: change.number,
+            up: change.up,
+            status: narrow(change.status, "peer_change.status")?,
         })
     }
 }

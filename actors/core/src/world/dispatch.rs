@@ -22,6 +22,7 @@ use crate::ivr::flow::keep_versions;
 use crate::ivr::machine as ivr;
 use crate::limits;
 use crate::queue::state::Queue;
+use crate::trunk::health;
 
 pub(super) fn configure(draft: &mut Draft<'_>, config: &Config) {
     for queue in &config.queues {
@@ -39,6 +40,7 @@ pub(super) fn configure(draft: &mut Draft<'_>, config: &Config) {
         draft.world.calls.values().filter(|call| call.is_live()).filter_map(|c| c.flow.as_ref());
     let in_use = runs.map(|run| (run.flow.clone(), run.version)).collect();
     keep_versions(&mut config, draft.world.config.as_ref(), &in_use);
+    health::forget_unasked(draft, &config);
     draft.writes.config = Some(Box::new(config));
 }
 
@@ -99,6 +101,7 @@ pub(super) fn gateway_event(
             recording::on_holdings(draft, &origin.gateway, holdings);
             Ok(())
         }
+        GatewayEvent::PeerChange(change) => health::on_peer_change(draft, &origin.gateway, change),
         GatewayEvent::Quality(quality) => {
             // History: the call may be long over, its record written.
             let Origin { gateway, incarnation, .. } = origin.clone();
@@ -137,6 +140,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
         counts: Counts::default(),
     };
     draft.writes.gateways.insert(origin.gateway.clone(), gateway);
+    health::forget_life(draft, &origin.gateway);
     for call in calls {
         media::plan(draft, call);
     }

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 36] = [
+pub const MARKS: [&str; 40] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -58,6 +58,10 @@ pub const MARKS: [&str; 36] = [
     "a silent carrier is left alone",
     "a carrier is left alone as it asks",
     "no trunk takes a call",
+    "a carrier is found down",
+    "a carrier is found up again",
+    "a carrier that is down is passed over",
+    "a carrier that is down is asked for want of another",
     "an agent has two calls",
     "two calls are joined",
     "a ringing call is picked up",

@@ -1,5 +1,5 @@
-//! A call goes out by one switch at a time, by none that asked to be left alone, no faster than its
-//! trunk's pace; and nobody who came in by a trunk goes out by one unless somebody sent them on.
+//! A call goes out by one switch at a time, by none that asked to be left alone, by one that its
+//! gateway finds down only where no other is left, no faster than its trunk's pace; and nobody who came in by a trunk goes out by one unless somebody sent them on.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tandem_core::Reply;
 use tandem_core::call::leg::{Leg, Role, State as LegState};
 use tandem_core::call::state::Call;
 use tandem_core::command::{Command, GatewayEvent};
-use tandem_core::ids::{CallId, EntityId, LegId, TrunkId};
+use tandem_core::ids::{CallId, EntityId, GatewayId, LegId, TrunkId};
 use tandem_core::rows::CDRS;
 use tandem_sip::reason::Q850;
 
@@ -28,6 +28,9 @@ pub struct Outward {
     /// Until when a switch asked to be left alone.
     held: BTreeMap<(TrunkId, SocketAddr), u64>,
     buckets: BTreeMap<TrunkId, Bucket>,
+    /// What the present life of each gateway has said of a switch last: the change's number, and
+    /// whether it is up.
+    found: BTreeMap<(GatewayId, SocketAddr), (u64, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +71,7 @@ impl Outward {
                 None => drop(self.legs.remove(id)),
             }
         }
+        self.finds(step, coverage);
         // What it says holds from the next entry on: in this one the next was asked.
         self.asks_to_be_left_alone(step, coverage);
         let silent = |trunk: &tandem_core::trunk::state::Trunk| {
@@ -88,8 +92,8 @@ impl Outward {
     fn call(&mut self, call: &Call, step: &Step<'_>, coverage: &mut Coverage) -> Checked {
         let at_once = call.legs.iter().filter(is_out).filter(rings_or_talks).count();
         hold!(at_once <= 1, "call {} goes out by {at_once} switches at once", call.id);
-        let known = self.legs.entry(call.id).or_default();
         for leg in call.legs.iter().filter(is_out) {
+            let known = self.legs.entry(call.id).or_default();
             let Some(trunk) = leg.channel().map(|channel| channel.trunk.clone()) else { continue };
             let rang = matches!(leg.state, LegState::Alerting | LegState::Active);
             if let Some(asked) = known.get_mut(&leg.id) {
@@ -109,11 +113,76 @@ impl Outward {
             let now = step.world.at.0;
             let held = self.held.get(&(trunk.clone(), leg.peer)).copied().unwrap_or_default();
             hold!(held <= now, "{} of {trunk} is asked, and asked to be left alone", leg.peer);
+            let first = known.is_empty();
+            self.is_passed_over(call, leg, first, step, coverage)?;
+            let known = self.legs.entry(call.id).or_default();
             pace(&mut self.buckets, &trunk, step)?;
             let branch = leg.invite_branch().to_owned();
             known.insert(leg.id, Asked { trunk, peer: leg.peer, branch, rang });
         }
         Ok(())
+    }
+
+    fn is_down(&self, gateway: &GatewayId, peer: SocketAddr) -> bool {
+        self.found.get(&(gateway.clone(), peer)).is_some_and(|(_, up)| !up)
+    }
+
+    /// Who is down is asked last, and only where nobody was up when the call went out.
+    fn is_passed_over(
+        &self,
+        call: &Call,
+        leg: &Leg,
+        first: bool,
+        step: &Step<'_>,
+        coverage: &mut Coverage,
+    ) -> Checked {
+        let config = step.world.config.as_ref();
+        let trunks = config.into_iter().flat_map(|config| &config.trunks);
+        let all = || trunks.clone().flat_map(|it| it.out.iter().map(move |out| (&it.id, out)));
+        let down = |peer| self.is_down(&call.gateway, peer);
+        if !down(leg.peer) {
+            if all().flat_map(|(_, out)| &out.peers).any(|peer| down(peer.address)) {
+                coverage.mark("a carrier that is down is passed over");
+            }
+            return Ok(());
+        }
+        let now = step.world.at.0;
+        let usable = |trunk: &TrunkId, peer: SocketAddr| {
+            let held = self.held.get(&(trunk.clone(), peer)).copied().unwrap_or_default();
+            let silent = step.world.trunks.get(trunk).and_then(|it| it.holds(peer, step.world.at));
+            !down(peer) && held <= now && silent.is_none()
+        };
+        let left = call.outward.iter().flat_map(|outward| &outward.left);
+        let left = left.filter(|hop| usable(&hop.trunk, hop.peer.address)).count();
+        hold!(left == 0, "{} is down, and asked before {left} that are up", leg.peer);
+        let others = || all().flat_map(|(id, out)| out.peers.iter().map(move |peer| (id, peer)));
+        let up = first.then(|| others().find(|(id, peer)| usable(id, peer.address))).flatten();
+        hold!(up.is_none(), "{} is down, and asked while another is up: {up:?}", leg.peer);
+        coverage.mark("a carrier that is down is asked for want of another");
+        Ok(())
+    }
+
+    /// A gateway finds a switch gone, or there again; its next life begins anew.
+    fn finds(&mut self, step: &Step<'_>, coverage: &mut Coverage) {
+        let (Command::Gateway(event), Reply::Done) = (&step.envelope.command, &step.applied.reply)
+        else {
+            return;
+        };
+        let Some(origin) = &step.envelope.origin else { return };
+        if matches!(event, GatewayEvent::Login(_)) {
+            self.found.retain(|(gateway, _), _| *gateway != origin.gateway);
+        }
+        let GatewayEvent::PeerChange(change) = event else { return };
+        let key = (origin.gateway.clone(), change.peer);
+        let known = self.found.get(&key).map_or(0, |(number, _)| *number);
+        if known < change.number {
+            self.found.insert(key, (change.number, change.up));
+            coverage.mark(if change.up {
+                "a carrier is found up again"
+            } else {
+                "a carrier is found down"
+            });
+        }
     }
 
     /// A 503 with a Retry-After, to whichever of them said it.

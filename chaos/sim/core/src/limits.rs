@@ -72,5 +72,7 @@ pub const FAULT_MS_MIN: u64 = 20;
 
 /// The interval of session timers: so short that a talk is refreshed.
 pub const SESSION_S: u32 = 12;
+/// So often gateways ask each carrier's switches whether they are there, seconds.
+pub const OPTIONS_S: u16 = 1;
 /// Seconds for which a carrier's switch that can't take a call asks to be left alone.
 pub const RETRY_S: &str = "6";

@@ -108,6 +108,9 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
         GatewayEvent::Quality(quality) => of(&[35, quality.call.0, quality.leg.0]),
         GatewayEvent::Holdings(held) => of(&[36, held.first().map_or(0, |held| held.recording.0)]),
+        GatewayEvent::PeerChange(change) => {
+            of(&[37, text(&change.peer.to_string()), u64::from(change.up)])
+        }
         GatewayEvent::Digit { call, number, .. } => of(&[32, call.0, *number]),
         GatewayEvent::PromptEnded { call, play, .. } => of(&[33, call.0, *play]),
         GatewayEvent::Info { inbound, .. } => of(&[34, message(&inbound.request.headers, 0)]),

@@ -76,6 +76,10 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
+        GatewayEvent::PeerChange(change) => {
+            let state = if change.up { "up" } else { "down" };
+            format!("{} of {} is {state}", change.peer, change.trunk)
+        }
         GatewayEvent::Holdings(held) => format!("what there is of {} recordings", held.len()),
         GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
         GatewayEvent::Digit { call, number, digit, .. } => {

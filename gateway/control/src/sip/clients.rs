@@ -117,6 +117,14 @@ impl Clients {
         Some(Transmit { bytes, way, ticket: Some(Ticket(id)) })
     }
 
+    /// Whoever asked waits no longer: the request is not repeated any more.
+    pub fn forget(&mut self, branch: &str, method: &Method) {
+        let name = (branch.to_owned(), method.as_str().to_owned());
+        if let Some(id) = self.ids.get(&name).copied() {
+            self.remove(id);
+        }
+    }
+
     /// A CANCEL goes the way of its INVITE (RFC 3261 §9.1).
     fn like_its_invite(&self, request: Request, way: Way) -> (Request, Way) {
         if request.method != Method::Cancel {

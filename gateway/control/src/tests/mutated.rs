@@ -190,6 +190,7 @@ impl World {
             | GatewayEvent::RtpSilence { .. }
             | GatewayEvent::Recorded(_)
             | GatewayEvent::Holdings(_)
+            | GatewayEvent::PeerChange(_)
             | GatewayEvent::Quality(_)
             | GatewayEvent::Digit { .. }
             | GatewayEvent::PromptEnded { .. } => {}

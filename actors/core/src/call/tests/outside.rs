@@ -11,6 +11,7 @@ use crate::query;
 use crate::tests::shard::{OUT, Shard, phone, response, with_carriers, words};
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::Outward;
+use crate::trunk::state::PeerChange;
 use crate::view;
 use crate::world::Reply;
 
@@ -406,4 +407,93 @@ fn numbers_of_who_comes_in_are_made_ours() {
     let call = shard.invite("c1", "49304003").0.expect("a call");
     let shown = query::call(&shard.leader, call).expect("live");
     assert_eq!((shown.from.as_str(), shown.to.as_str()), ("00138", "4003"));
+}
+
+fn finds(shard: &mut Shard, peer: &str, number: u64, up: bool) {
+    let trunk = if peer.ends_with('3') { "south" } else { "north" }.into();
+    let peer = format!("{peer}:5060").parse().unwrap();
+    let status = if up { 200 } else { 408 };
+    let change = PeerChange { trunk, peer, number, up, status };
+    shard.event(GatewayEvent::PeerChange(change));
+}
+
+fn asked() -> Shard {
+    let mut shard = Shard::with(|config| {
+        with_carriers(config);
+        for out in config.trunks.iter_mut().filter_map(|trunk| trunk.out.as_mut()) {
+            out.options_s = 10;
+        }
+    });
+    shard.register(1001);
+    shard.register(1002);
+    shard
+}
+
+/// Who is asked first, and who after a 500 of each.
+fn asked_in_turn(shard: &mut Shard, agent: u16) -> Vec<String> {
+    let (call, _) = shard.invite_from(&format!("c{agent}"), OUT, phone(agent));
+    let call = call.expect("a call");
+    let mut peers = Vec::new();
+    while let Some(invite) = shard.ringing(call) {
+        peers.push(invite.uri.host.clone());
+        shard.answer(&invite, 500);
+    }
+    shard.now += 2_000;
+    peers
+}
+
+#[test]
+fn peer_that_is_down_is_passed_over_until_it_is_up_again() {
+    let mut shard = asked();
+    finds(&mut shard, "192.0.2.1", 1, false);
+    let shown = trunk(&shard, "north").peers[0].clone();
+    assert_eq!((shown.state.as_str(), shown.status), ("down", Some(408)));
+    assert!(shown.since.is_some() && shown.options[0].gateway == "gateway-a");
+    assert_eq!(asked_in_turn(&mut shard, 1001), ["192.0.2.2", "192.0.2.3"]);
+    finds(&mut shard, "192.0.2.1", 2, true);
+    assert_eq!(trunk(&shard, "north").peers[0].state, "up");
+    assert_eq!(asked_in_turn(&mut shard, 1002), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    // What was overtaken on the way to the log is old.
+    finds(&mut shard, "192.0.2.1", 1, false);
+    assert_eq!(trunk(&shard, "north").peers[0].state, "up");
+}
+
+#[test]
+fn peers_that_are_all_down_are_asked_all_the_same() {
+    let mut shard = asked();
+    for peer in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        finds(&mut shard, peer, 1, false);
+    }
+    assert_eq!(asked_in_turn(&mut shard, 1001), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+}
+
+#[test]
+fn peer_that_goes_down_while_another_is_asked_is_the_last() {
+    let mut shard = asked();
+    let call = shard.invite_from("c1", OUT, phone(1001)).0.expect("a call");
+    finds(&mut shard, "192.0.2.2", 1, false);
+    let invite = shard.ringing(call).unwrap();
+    shard.answer(&invite, 500);
+    assert_eq!(peer(&shard, call), "192.0.2.3:5060 by south/1");
+    let invite = shard.ringing(call).unwrap();
+    shard.answer(&invite, 500);
+    assert_eq!(peer(&shard, call), "192.0.2.2:5060 by north/2");
+}
+
+#[test]
+fn next_life_of_a_gateway_and_a_trunk_that_is_asked_no_more_leave_nobody_down() {
+    let mut shard = asked();
+    finds(&mut shard, "192.0.2.1", 3, false);
+    shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
+    assert_eq!(trunk(&shard, "north").peers[0].state, "up");
+    finds(&mut shard, "192.0.2.1", 1, false);
+    assert_eq!(trunk(&shard, "north").peers[0].state, "down");
+    let mut config = shard.leader.config.clone().unwrap();
+    for out in config.trunks.iter_mut().filter_map(|trunk| trunk.out.as_mut()) {
+        out.options_s = 0;
+    }
+    shard.apply(Command::Configure(Box::new(config)));
+    assert_eq!(trunk(&shard, "north").peers[0].state, "up");
+    finds(&mut shard, "192.0.2.1", 2, false);
+    assert_eq!(trunk(&shard, "north").peers[0].state, "up", "nobody asks it");
 }

@@ -33,6 +33,7 @@ use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Credentials, Outward, Route};
+use crate::trunk::state::PeerChange;
 
 pub fn text() -> impl Strategy<Value = String> {
     "[ -~é]{0,8}"
@@ -202,11 +203,11 @@ fn outward() -> impl Strategy<Value = Outward> {
         (text(), text(), text(), text()).prop_map(|(user, realm, ha1_md5, ha1_sha256)| {
             Credentials { user, realm, ha1_md5, ha1_sha256 }
         });
-    let credentials = option::of(credentials);
+    let credentials = (option::of(credentials), any::<u16>());
     let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites(), credentials);
     (0..3_usize, numbers, shown).prop_map(|(peers, numbers, shown)| {
         let (priority, weight, calls_per_second, reply_ms, no_answer_ms) = numbers;
-        let (caller_id, hide_caller, called, calling, credentials) = shown;
+        let (caller_id, hide_caller, called, calling, (credentials, options_s)) = shown;
         Outward {
             peers: vec![values::peer(); peers],
             priority,
@@ -219,7 +220,19 @@ fn outward() -> impl Strategy<Value = Outward> {
             called,
             calling,
             credentials,
+            options_s,
         }
+    })
+}
+
+fn peer_change() -> impl Strategy<Value = PeerChange> {
+    let numbers = any::<(u64, bool, u16)>();
+    (text(), address(), numbers).prop_map(|(trunk, peer, (number, up, status))| PeerChange {
+        trunk: trunk.into(),
+        peer,
+        number,
+        up,
+        status,
     })
 }
 
@@ -435,6 +448,7 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         recorded,
         quality().prop_map(GatewayEvent::Quality),
         vec(manifest(), 0..3).prop_map(GatewayEvent::Holdings),
+        peer_change().prop_map(GatewayEvent::PeerChange),
         (call_id(), leg_id(), any::<u64>(), digit(), any::<u32>()).prop_map(
             |(call, leg, number, digit, duration_ms)| {
                 GatewayEvent::Digit { call, leg, number, digit, duration_ms }

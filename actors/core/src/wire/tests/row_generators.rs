@@ -24,7 +24,7 @@ use crate::gateway::{Counts, Gateway, Runs};
 use crate::ivr::keys::{Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
-use crate::trunk::state::{Hold, Trunk};
+use crate::trunk::state::{Health, Hold, Trunk};
 
 pub fn leg() -> impl Strategy<Value = Leg> {
     let ring = || (agent_id(), offer_id(), millis());
@@ -222,10 +222,16 @@ fn outward() -> impl Strategy<Value = Outward> {
 
 pub fn trunk() -> impl Strategy<Value = Trunk> {
     let hold = (address(), millis(), any::<u16>());
-    (text(), any::<u64>(), vec(hold, 0..3)).prop_map(|(id, full_at_us, held)| {
-        let held = held.into_iter().map(|(peer, until, status)| (peer, Hold { until, status }));
-        Trunk { id: id.into(), full_at_us, held: held.collect() }
-    })
+    let health = (any::<(u64, bool, u16)>(), millis())
+        .prop_map(|((number, up, status), since)| Health { number, up, status, since });
+    let health = ((address(), text().prop_map(Into::into)), health);
+    (text(), any::<u64>(), vec(hold, 0..3), vec(health, 0..3)).prop_map(
+        |(id, full_at_us, held, health)| {
+            let held = held.into_iter().map(|(peer, until, status)| (peer, Hold { until, status }));
+            let health = health.into_iter().collect();
+            Trunk { id: id.into(), full_at_us, held: held.collect(), health }
+        },
+    )
 }
 
 pub fn run() -> impl Strategy<Value = Run> {

@@ -43,6 +43,7 @@ use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::trunk;
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Credentials, Outward, Peer, Route};
+use crate::trunk::state::{Health, PeerChange};
 use crate::world::World;
 
 pub type Cases<T> = Vec<(&'static str, T)>;
@@ -209,6 +210,7 @@ pub fn configs() -> Cases<Config> {
         called: rewrites(&[("00", "+"), ("0", "+49")]),
         calling: rewrites(&[("1", "+49301")]),
         credentials: Some(Credentials::new("tandem", "carrier.example", "secret")),
+        options_s: 30,
     });
     out.trunks[0].incoming =
         Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };
@@ -461,6 +463,7 @@ pub fn events() -> Cases<GatewayEvent> {
                 began_at: Some(AT),
             }),
         ),
+        ("peer_change", GatewayEvent::PeerChange(peer_change())),
         ("holdings", GatewayEvent::Holdings(manifests().into_iter().map(|(_, m)| m).collect())),
         ("quality", GatewayEvent::Quality(quality())),
         ("quality_bare", GatewayEvent::Quality(bare_quality())),
@@ -983,12 +986,22 @@ pub fn peer() -> Peer {
     "192.0.2.7:5060".parse().expect("a peer")
 }
 
+pub fn peer_change() -> PeerChange {
+    let (trunk, peer) = ("carrier".into(), peer().address);
+    PeerChange { trunk, peer, number: 3, up: true, status: 404 }
+}
+
 pub fn trunks() -> Cases<trunk::state::Trunk> {
     let mut paced = trunk::state::Trunk::new("carrier".into());
     paced.full_at_us = 1_700_000_000_000_000;
     let mut held = paced.clone();
     held.hold(peer().address, 503, AT, 5_000);
-    vec![("paced", paced), ("held", held)]
+    let mut asked = held.clone();
+    let gone = Health { number: 3, up: false, status: 408, since: AT };
+    asked.health.insert((peer().address, gateway_id()), gone);
+    let there = Health { number: 4, up: true, status: 200, since: AT };
+    asked.health.insert((peer().address, "gateway-b".into()), there);
+    vec![("paced", paced), ("held", held), ("asked", asked)]
 }
 
 pub fn gateways() -> Cases<Gateway> {

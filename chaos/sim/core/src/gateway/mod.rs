@@ -56,7 +56,7 @@ impl Gateway {
     pub fn new(name: &str, vip: SocketAddr) -> Self {
         let name = GatewayId::from(name);
         Self {
-            state: State::begin(0, 0, &name, vip),
+            state: State::begin(0, 0, &name, vip, 1),
             name,
             vip,
             alive: true,
@@ -74,17 +74,18 @@ impl Gateway {
 
     /// A new process knows nothing.
     pub fn begin(&mut self, now: u64, committed: u64) {
-        self.state = State::begin(now, committed, &self.name, self.vip);
+        self.state = State::begin(now, committed, &self.name, self.vip, self.incarnation);
     }
 }
 
 impl State {
-    fn begin(now: u64, began_at_index: u64, name: &GatewayId, vip: SocketAddr) -> Self {
+    fn begin(now: u64, began_at_index: u64, name: &GatewayId, vip: SocketAddr, life: u64) -> Self {
         let identity = Identity {
             name: name.clone(),
             vip,
             ports: (0..limits::PORTS).map(|port| PORT_FIRST + 2 * port).collect(),
             nodes: (0..NODES).map(|node| format!("node {node}")).collect(),
+            life,
         };
         Self {
             control: Control::new(Millis(now), identity),

@@ -131,6 +131,7 @@ impl Simulation {
         match (&request.method, request.is_in_dialog()) {
             (Method::Cancel, _) => self.on_cancelled(p, &key, packet, request),
             (Method::Invite, false) => self.on_invited(p, key, packet, request),
+            (Method::Options, false) => self.on_asked(p, request),
             (_, _) => self.on_dialog_request(p, &key, packet, request),
         }
     }

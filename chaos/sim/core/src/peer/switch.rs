@@ -1,13 +1,17 @@
 //! A carrier's switch: it takes the calls that go out by its trunk, or does not, or says nothing.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use tandem_core::config;
 use tandem_core::ids::TrunkId;
 use tandem_core::trunk::outward::{Outward, Peer as Hop, Route, Transport};
+use tandem_sip::Request;
 
 use super::{Peer, Step};
 use crate::draws::For;
+use crate::limits;
+use crate::packet::Packet;
 use crate::plan::Settings;
 use crate::simulation::Simulation;
 
@@ -47,6 +51,7 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
                 called: Vec::new(),
                 calling: Vec::new(),
                 credentials: None,
+                options_s: limits::OPTIONS_S,
             }),
             incoming: Default::default(),
         }
@@ -78,6 +83,15 @@ impl Simulation {
         peer.lines.iter_mut().for_each(super::line::Line::forget);
         peer.alive = true;
         peer.life += 1;
+    }
+
+    /// It is there (RFC 3261 §11.2).
+    pub fn on_asked(&mut self, p: usize, request: &Request) {
+        let response = request.respond(200, None, Some("there"));
+        let bytes = response.to_bytes();
+        if let Some(vip) = self.vip_of(&request.headers.via[0].sent_by()) {
+            self.transmit_from_peer(p, Packet::response(Rc::new(response), &bytes), vip);
+        }
     }
 
     pub fn rtp_port_of_switch(&self, p: usize, switch: usize) -> u16 {
