@@ -72,3 +72,6 @@ pub const FETCH_ITEM_MS_MAX: u64 = 10_000;
 const _: () = assert!(COPY_ASKED_MAX + COPY_ITEMS_UNDER_WAY_MAX <= COPIES_REPLIES_MAX);
 const _: () = assert!(CUT_AFTER_MS > tandem_media::limits::HOLDINGS_EVERY_MS);
 const _: () = assert!(KEY_OF_OURS_MS > API_RETRY_MS_MAX);
+
+/// How long the end of the process waits for carriers to hear that nobody is here any more.
+pub const LEAVE: std::time::Duration = std::time::Duration::from_millis(1_000);

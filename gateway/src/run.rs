@@ -9,7 +9,7 @@ use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
 use tandem_wire::{Bounds, Ports, Socket, Tls, stream};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::ClusterBackend;
@@ -93,7 +93,8 @@ pub async fn serve_within(
     let tracer =
         Tracer::start(trace.clone()).map_err(|why| Error::Trace { dir: trace.dir, why })?;
     let task = Task::new(identity, socket, streams, plane.media, status, tracer.clone());
-    let inputs = Inputs { wire, undelivered, link, media: plane.events };
+    let (leave, leaving) = mpsc::channel(1);
+    let inputs = Inputs { wire, undelivered, link, media: plane.events, leaving };
     tasks.spawn(async move {
         task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))
@@ -106,7 +107,13 @@ pub async fn serve_within(
     });
     tracing::info!(gateway = options.name, %vip, api = %options.api, "serves");
     let ended = tokio::select! {
-        () = shutdown => Ok(()),
+        () = shutdown => {
+            let (done, left) = oneshot::channel();
+            if leave.send(done).await.is_ok() {
+                tokio::time::timeout(limits::LEAVE, left).await.ok();
+            }
+            Ok(())
+        }
         Some(ended) = tasks.join_next() => match ended {
             Ok(result) => result.and_then(|()| Err(Error::Control("a task ended".into()))),
             Err(error) => Err(Error::Control(error.to_string())),

@@ -11,7 +11,7 @@ use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
 use tandem_sip::{Carrier, Millis};
 use tandem_wire::{Received, Socket, Streams, Undelivered};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits;
 use crate::link::client::Input;
@@ -30,6 +30,8 @@ pub struct Inputs {
     pub undelivered: mpsc::Receiver<Undelivered>,
     pub link: mpsc::Receiver<Input>,
     pub media: mpsc::Receiver<GatewayEvent>,
+    /// The process ends; who asks is told when carriers have heard.
+    pub leaving: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 pub struct Task {
@@ -44,6 +46,7 @@ pub struct Task {
     ups: Vec<Option<mpsc::Sender<pb::Up>>>,
     gauges_at: Millis,
     tracer: Tracer,
+    left: Option<oneshot::Sender<()>>,
 }
 
 impl Task {
@@ -65,6 +68,7 @@ impl Task {
             epoch: Instant::now(),
             gauges_at: Millis(0),
             tracer,
+            left: None,
         }
     }
 
@@ -87,6 +91,11 @@ impl Task {
                 Some(event) = inputs.media.recv() => {
                     self.tracer.media(&event);
                     self.control.on_media(event);
+                }
+                Some(left) = inputs.leaving.recv() => {
+                    self.control.leave(self.now());
+                    self.perform();
+                    self.left = Some(left);
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -130,6 +139,10 @@ impl Task {
         let now = self.now();
         self.control.on_time(now);
         self.perform();
+        if self.left.is_some() && self.control.has_left() {
+            // Where nobody waits any more the process has ended.
+            self.left.take().map(|left| left.send(()));
+        }
         if now >= self.gauges_at {
             self.gauges_at = now.after(GAUGES_MS);
             self.control.set_gauges();

@@ -1,12 +1,15 @@
 //! What gateways say to carriers outside of calls: OPTIONS, and what comes of it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tandem_media::endpoint::EndpointPool;
+use tandem_sip::digest::{Authorization, challenge, ha1, verify};
 use tandem_sip::{Method, Request, Response};
 use tandem_tests::carrier::Carrier;
 use tandem_tests::house::House;
@@ -97,6 +100,107 @@ async fn carrier_that_does_not_answer_options_is_passed_over_until_it_does() -> 
     agent.dial(OUT)?;
     first.hears(WITHIN, |request| request.method == Method::Invite).await?;
     assert_eq!(house.metric(&gateway.http, up).await?, 1.0);
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// A registrar that wants a password: each Contact that it has, by the Via's host, and for how long.
+#[derive(Default)]
+struct Registrar {
+    bound: BTreeMap<String, u32>,
+    refreshed: u32,
+}
+
+impl Registrar {
+    fn answer(&mut self, request: &Request) -> Option<Response> {
+        if request.method != Method::Register {
+            return None;
+        }
+        let ha1 = ha1("tandem", "carrier.example", "hush");
+        let proof =
+            request.headers.other("Authorization").and_then(|it| Authorization::parse(it).ok());
+        if !proof.is_some_and(|proof| verify("REGISTER", &ha1, &proof)) {
+            let mut wants = request.respond(401, None, Some("r"));
+            wants
+                .headers
+                .push_other("WWW-Authenticate", &challenge("carrier.example", "n1", false));
+            return Some(wants);
+        }
+        let host = request.headers.via[0].host.clone();
+        let expires = request.headers.expires.unwrap_or_default();
+        if expires > 0 && expires < 60 {
+            let mut brief = request.respond(423, None, Some("r"));
+            brief.headers.push_other("Min-Expires", "60");
+            return Some(brief);
+        }
+        if self.bound.insert(host, expires).is_some() {
+            self.refreshed += 1;
+        }
+        let mut taken = request.respond(200, None, Some("r"));
+        // So short that it is refreshed while the test looks on.
+        taken.headers.expires = Some(expires.min(4));
+        taken.headers.contact = request.headers.contact.clone();
+        Some(taken)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_are_registered_with_a_carrier_over_a_kill_and_until_they_end() -> Result<()> {
+    let registrar = Arc::new(Mutex::new(Registrar::default()));
+    let answers = |registrar: &Arc<Mutex<Registrar>>| {
+        let registrar = Arc::clone(registrar);
+        move |request: &Request| registrar.lock().unwrap().answer(request)
+    };
+    let carrier = Carrier::start(answers(&registrar)).await?;
+    let other = takes(141, QUICK).await?;
+    let more = "register = \"4930100@carrier.example\"\nregister_s = 60\nauth_user = \"tandem\"\n\
+                auth_realm = \"carrier.example\"\nauth_password = \"hush\"\n";
+    let house = House::open_with(141, &config(carrier.address, more, other.address)).await?;
+    let registered = |north: &Value| {
+        let all = north["registrations"].as_array();
+        all.is_some_and(|all| all.len() == 2 && all.iter().all(|one| one["state"] == "registered"))
+    };
+    north_is(&house, registered).await?;
+    let one = carrier.hears(WITHIN, |request| request.method == Method::Register).await?;
+    assert_eq!(one.headers.to.uri.to_string(), "sip:4930100@carrier.example");
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    // It refreshes while nobody leads, too: no leader is needed for it.
+    let before = registrar.lock().unwrap().refreshed;
+    let refreshes = |_: &Request| registrar.lock().unwrap().refreshed >= before + 4;
+    carrier.hears(WITHIN, refreshes).await?;
+    north_is(&house, registered).await?;
+    let gateway = house.cluster.process("gateway-a")?;
+    assert_eq!(house.metric(&gateway.http, "tandem_trunk_registered").await?, 1.0);
+    // It calls out by who knows it.
+    let agent = house.agent("1001", 0, QUICK).await?;
+    agent.dial(OUT)?;
+    carrier.hears(WITHIN, |request| request.method == Method::Invite).await?;
+    let grep = Command::new("grep").args(["-rl", "hush"]).arg(house.cluster.dir()).output()?;
+    ensure!(grep.stdout.is_empty(), "{}", String::from_utf8_lossy(&grep.stdout));
+    house.cluster.stop()?;
+    let bound = registrar.lock().unwrap().bound.clone();
+    assert_eq!(bound.len(), 2);
+    assert!(bound.values().all(|expires| *expires == 0), "they have left: {bound:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carrier_that_refuses_a_registration_gets_no_call() -> Result<()> {
+    let refuses = |request: &Request| Some(request.respond(403, None, Some("r")));
+    let carrier = Carrier::start(refuses).await?;
+    let next = takes(142, QUICK).await?;
+    let more = "register = \"4930100@carrier.example\"\n";
+    let house = House::open_with(142, &config(carrier.address, more, next.address)).await?;
+    let absent = |north: &Value| {
+        let first = &north["registrations"][0];
+        first["state"] == "absent" && first["status"] == 403
+    };
+    north_is(&house, absent).await?;
+    let agent = house.agent("1001", 0, QUICK).await?;
+    let call = agent.dial(OUT)?;
+    next.called(WITHIN).await?;
+    agent.answered(&call, WITHIN).await?;
+    assert_eq!(carrier.heard(&Method::Invite).len(), 0);
     house.cluster.stop()?;
     Ok(())
 }

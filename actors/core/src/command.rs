@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
 use crate::ivr::keys::Digit;
-use crate::trunk::state::PeerChange;
+use crate::trunk::state::{PeerChange, RegistrationChange};
 
 /// A command with everything that `handle` may not take from its surroundings.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +108,8 @@ pub enum GatewayEvent {
     Info { inbound: Inbound, digit: Digit },
     /// OPTIONS has found a trunk's peer gone, or there again.
     PeerChange(PeerChange),
+    /// A carrier has the gateway's Contact, or no longer.
+    RegistrationChange(RegistrationChange),
 }
 
 /// A server transaction as its gateway knows it (RFC 3261 §17.2.3): unique in the gateway's life.

@@ -194,7 +194,7 @@ fn trunks_are_remembered_in_bounds(world: &World) -> Result<(), Violation> {
     for (id, trunk) in &world.trunks {
         ensure!(*id == trunk.id, "what is known of trunk {} is kept for {id}", trunk.id);
         ensure!(trunk.held.len() <= limits::PEERS_MAX, "too many peers of trunk {id} are held");
-        let health = trunk.health.len();
+        let health = trunk.health.len().max(trunk.registrations.len());
         ensure!(health <= limits::HEALTH_MAX, "{health} findings of trunk {id} are kept");
     }
     for call in world.calls.values() {

@@ -206,9 +206,21 @@ pub fn trunks(world: &World) -> Vec<view::Trunk> {
                 idle: trunk.channels.saturating_sub(busy),
                 busy,
                 peers: trunk.out.iter().flat_map(|out| &out.peers).map(peer_of).collect(),
+                registrations: registrations(world, &trunk.id),
             }
         })
         .collect()
+}
+
+fn registrations(world: &World, trunk: &TrunkId) -> Vec<view::TrunkRegistration> {
+    let known = world.trunks.get(trunk).into_iter().flat_map(|known| &known.registrations);
+    let show = |(gateway, registered): (&GatewayId, &Health)| view::TrunkRegistration {
+        gateway: gateway.to_string(),
+        state: if registered.up { "registered" } else { "absent" }.to_owned(),
+        status: registered.status,
+        since: rfc3339(registered.since),
+    };
+    known.map(show).collect()
 }
 
 fn show_peer(world: &World, trunk: &TrunkId, peer: &Peer) -> view::Peer {

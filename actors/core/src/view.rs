@@ -144,6 +144,19 @@ pub struct Trunk {
     /// Where calls of ours go out, in the order in which they are tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
+    /// Where the carrier wants us registered: each gateway, once it has been answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registrations: Vec<TrunkRegistration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrunkRegistration {
+    pub gateway: String,
+    /// `registered, absent`.
+    pub state: String,
+    /// What the registrar has answered; 408 where that was nothing.
+    pub status: u16,
+    pub since: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Message, Millis, Proof, Request, Ticket};
 
 use crate::carriers::health::Health;
+use crate::carriers::registration::{self, Registrations};
 use crate::ledger::{About, Full};
 use crate::limits;
 use crate::link::Up;
@@ -88,6 +89,7 @@ pub struct Control {
     pub(crate) nonces: Nonces,
     pub(crate) suspects: Suspects,
     pub(crate) health: Health,
+    pub(crate) registrations: Registrations,
     pub(crate) shards: BTreeMap<u32, Shard>,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
@@ -126,6 +128,7 @@ impl Control {
             nonces: Nonces::default(),
             suspects: Suspects::default(),
             health: Health::default(),
+            registrations: Registrations::default(),
             shards: BTreeMap::new(),
             sessions: BTreeSet::new(),
             tenant: None,
@@ -202,9 +205,9 @@ impl Control {
             .filter(|_| !self.turned_away)
             .map(|since| since.after(limits::NO_QUORUM_MS_MAX));
         let shards = self.shards.values().filter_map(Shard::next).min();
-        let health = self.health.next();
-        let timers = [self.servers.next(), self.clients.next(), leaderless, shards, health];
-        timers.into_iter().flatten().min()
+        let carriers = [self.health.next(), self.registrations.next()];
+        let timers = [self.servers.next(), self.clients.next(), leaderless, shards];
+        timers.into_iter().chain(carriers).flatten().min()
     }
 
     /// The next thing to do, in order.
@@ -338,6 +341,7 @@ impl Control {
             .set(self.clients.len() as f64);
         metrics::gauge!("tandem_link_pending_events").set(pending as f64);
         metrics::gauge!("tandem_link_sessions").set(self.sessions.len() as f64);
+        self.registrations.trunks().for_each(|(trunk, up)| registration::set_gauge(trunk, up));
         self.health.peers().for_each(|(target, up)| target.set_gauge(up));
     }
 }

@@ -64,6 +64,17 @@ pub const OPTIONS_DOUBT_MS: u64 = 2_000;
 /// Between peers that are asked for the first time.
 pub const OPTIONS_APART_MS: u64 = 20;
 
+/// How long a registrar is waited for.
+pub const REGISTER_REPLY_MS: u64 = 8_000;
+/// Challenges answered and intervals raised in one attempt.
+pub const REGISTER_AGAIN_MAX: u32 = 4;
+/// The first attempt after one that failed; the wait doubles with each.
+pub const REGISTER_RETRY_MS: u64 = 2_000;
+pub const REGISTER_RETRY_MS_MAX: u64 = 300_000;
+pub const REGISTER_DOUBLINGS: u32 = 8;
+/// The longest that a carrier can talk us into: a day.
+pub const REGISTER_S_MAX: u32 = 86_400;
+
 // --- those who prove nothing -------------------------------------------------------------------
 
 /// Entries of each kind of memory of them; the one not met for longest goes first.

@@ -102,6 +102,7 @@ impl Control {
         // Secrets are the registrar's alone.
         let config = Config { agents: Vec::new(), ..(*routing.config).clone() };
         self.health.configure(now, &config);
+        self.registrations.configure(now, &config);
         self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted, config });
         let shard = self.shards.entry(routing.shard).or_default();
         if !shard.logged_in {

@@ -335,7 +335,13 @@ fn schemas() -> Value {
         "Trunk": object(&[
             ("name", text()), ("channels", count()), ("idle", count()), ("busy", count()),
         ])
-        .and("peers", many(of("TrunkPeer"))),
+        .and("peers", many(of("TrunkPeer")))
+        .and("registrations", many(of("TrunkRegistration"))),
+        "TrunkRegistration": object(&[
+            ("gateway", text()),
+            ("state", json!({"type": "string", "enum": ["registered", "absent"]})),
+            ("status", count()), ("since", time()),
+        ]),
         "TrunkPeer": object(&[
             ("address", text()),
             ("state", json!({"type": "string", "enum": ["up", "degraded", "down", "held"]})),

@@ -3,7 +3,7 @@
 use tandem_core::config::Trunk;
 use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, REWRITES_MAX, ROUTE_TRUNKS_MAX};
 use tandem_core::trunk::numbers::{Incoming, Rewrite};
-use tandem_core::trunk::outward::{Credentials, Outward, Peer, Route};
+use tandem_core::trunk::outward::{Credentials, Outward, Peer, Registration, Route};
 
 use super::reader::{Placed, Reader};
 
@@ -17,6 +17,9 @@ const NO_ANSWER_MS_MIN: u64 = 1_000;
 const NO_ANSWER_MS_MAX: u64 = 600_000;
 const NO_ANSWER_MS_DEFAULT: u64 = 60_000;
 const OPTIONS_S_MAX: u64 = 3_600;
+const REGISTER_S_MIN: u64 = 60;
+const REGISTER_S_MAX: u64 = 86_400;
+const REGISTER_S_DEFAULT: u64 = 3_600;
 
 /// A name is looked up by nobody: what is decided must be the same on every replica.
 const PEERS: &str = "a list of IP addresses with ports, for instance \
@@ -24,7 +27,7 @@ const PEERS: &str = "a list of IP addresses with ports, for instance \
 const NUMBER: &str = "digits, with a '+' in front or without";
 const TRUNKS: &str = "a list of names of [[trunk]]s with peers";
 /// Of no use where nothing goes out.
-const WITH_PEERS: [&str; 11] = [
+const WITH_PEERS: [&str; 12] = [
     "priority",
     "weight",
     "calls_per_second",
@@ -36,9 +39,13 @@ const WITH_PEERS: [&str; 11] = [
     "calling_out",
     "auth_user",
     "options_s",
+    "register",
 ];
 const AUTH: &str = "auth_user and auth_realm with auth_password, or with auth_ha1_md5 and \
                     auth_ha1_sha256 instead of it";
+const REGISTER: &str = "a user and a domain that the carrier knows, for instance \
+                        \"4930100@carrier.example\"";
+const REGISTRAR: &str = "an IP address with a port, for instance \"192.0.2.7:5060\"";
 const REWRITES: &str = "beginnings of numbers, each with what stands there instead, \
                         for instance { \"00\" = \"+\", \"0\" = \"+49\" }";
 
@@ -66,6 +73,7 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
     let credentials = credentials(reader);
     let options_s = small("options_s", 0..=OPTIONS_S_MAX, 0);
     let Some(given) = given else {
+        registration(reader, &[]);
         if let Some(key) = WITH_PEERS.into_iter().find(|key| reader.has(key)) {
             reader.mistake(key, reader.at(), "stands there without peers", PEERS);
         }
@@ -85,6 +93,7 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
             Err(()) => reader.mistake("peers", at, format!("names {value:?}"), PEERS),
         }
     }
+    let register = registration(reader, &peers);
     let caller_id = caller_id.map(|number| number.value);
     Some(Outward {
         peers,
@@ -99,7 +108,44 @@ pub fn read(reader: &Reader<'_, '_>) -> Option<Outward> {
         calling,
         credentials,
         options_s,
+        register,
     })
+}
+
+/// What is registered of us, where the registrar is, and the first peer is it where nothing is said.
+fn registration(reader: &Reader<'_, '_>, peers: &[Peer]) -> Option<Registration> {
+    let of_record = reader.string("register", REGISTER);
+    let registrar = reader.string("registrar", REGISTRAR);
+    let expected = format!("an integer from {REGISTER_S_MIN} to {REGISTER_S_MAX}");
+    let expires_s = reader.integer("register_s", REGISTER_S_MIN..=REGISTER_S_MAX, &expected);
+    let Some(of_record) = of_record else {
+        for key in ["registrar", "register_s"].into_iter().filter(|key| reader.has(key)) {
+            reader.mistake(key, reader.at(), "stands there without register", REGISTER);
+        }
+        return None;
+    };
+    let uri = format!("sip:{}", of_record.value).parse::<tandem_sip::Uri>().ok();
+    let usable = |uri: &tandem_sip::Uri| {
+        uri.port.is_none() && uri.params.is_empty() && uri.headers.is_none()
+    };
+    let user = uri.filter(usable).and_then(|uri| Some((uri.user?, uri.host)));
+    if user.is_none() {
+        let is = format!("is {:?}", of_record.value);
+        reader.mistake("register", of_record.at, is, REGISTER);
+    }
+    let registrar = match registrar {
+        None => peers.first().copied(),
+        Some(Placed { value, at }) => match value.parse::<Peer>() {
+            Ok(peer) => Some(peer),
+            Err(()) => {
+                reader.mistake("registrar", at, format!("is {value:?}"), REGISTRAR);
+                None
+            }
+        },
+    };
+    let expires_s = u32::try_from(expires_s.unwrap_or(REGISTER_S_DEFAULT)).ok()?;
+    let (user, domain) = user?;
+    Some(Registration { user, domain, registrar: registrar?, expires_s })
 }
 
 /// A password, or what is made of it. Neither is ever shown.

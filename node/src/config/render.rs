@@ -80,6 +80,12 @@ fn tables_of(config: &Config) -> Table {
             }
             row.insert("hide_caller".into(), out.hide_caller.into());
             row.insert("options_s".into(), i64::from(out.options_s).into());
+            if let Some(register) = &out.register {
+                let of_record = format!("{}@{}", register.user, register.domain);
+                row.insert("register".into(), of_record.into());
+                row.insert("registrar".into(), register.registrar.to_string().into());
+                row.insert("register_s".into(), i64::from(register.expires_s).into());
+            }
             if let Some(credentials) = &out.credentials {
                 row.insert("auth_user".into(), credentials.user.clone().into());
                 row.insert("auth_realm".into(), credentials.realm.clone().into());

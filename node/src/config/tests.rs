@@ -218,7 +218,7 @@ fn with_peers(more: &str, route: &str) -> String {
 #[test]
 fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     let more = "priority = 2\nweight = 5\ncalls_per_second = 20\ncaller_id = \"+4930100\"\n\
-                options_s = 30\nhide_caller = true\ncalled_out = { \"00\" = \"+\", \"0\" = \"+49\" }\n\
+                options_s = 30\nregister = \"4930100@carrier.example\"\nhide_caller = true\ncalled_out = { \"00\" = \"+\", \"0\" = \"+49\" }\n\
                 calling_out = { \"1\" = \"+49301\" }\ncalled_in = { \"+4930\" = \"\" }\n\
                 calling_in = { \"+\" = \"00\" }\nauth_user = \"us\"\nauth_realm = \"carrier\"\n\
                 auth_password = \"hush\"";
@@ -227,6 +227,9 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     let out = tenant.trunks[0].out.as_ref().unwrap();
     assert_eq!((out.priority, out.weight, out.calls_per_second), (2, 5, 20));
     assert_eq!((out.reply_ms, out.no_answer_ms, out.options_s), (4_000, 60_000, 30));
+    let register = out.register.as_ref().unwrap();
+    assert_eq!((register.registrar, register.expires_s), (out.peers[0], 3_600));
+    assert_eq!(register.address_of_record().to_string(), "sip:4930100@carrier.example");
     assert_eq!((out.hide_caller, out.called.len(), out.calling.len()), (true, 2, 1));
     assert_eq!(out.credentials, Some(Credentials::new("us", "carrier", "hush")));
     let incoming = &tenant.trunks[0].incoming;

@@ -165,6 +165,10 @@ fn event(event: &GatewayEvent) -> String {
             let (peer, trunk, status) = (change.peer, &change.trunk, change.status);
             format!("peer {peer} of trunk {trunk} is {state} ({status} to OPTIONS)")
         }
+        GatewayEvent::RegistrationChange(change) => {
+            let state = if change.up { "registered" } else { "not registered" };
+            format!("the gateway is {state} with trunk {} ({})", change.trunk, change.status)
+        }
         GatewayEvent::Holdings(holdings) => {
             format!("what the gateway has of {} recordings", holdings.len())
         }

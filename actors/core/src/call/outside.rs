@@ -25,10 +25,10 @@ use crate::draft::Draft;
 use crate::ids::{CallId, GatewayId, LegId, OfferId, TrunkId};
 use crate::limits;
 use crate::rng::Rng;
-use crate::trunk::numbers;
 use crate::trunk::outward::Outward as Config;
 use crate::trunk::routing;
 use crate::trunk::state::Trunk;
+use crate::trunk::{health, numbers};
 
 /// Is there a route for the number?
 pub fn is_routed(draft: &Draft<'_>, number: &str) -> bool {
@@ -105,9 +105,15 @@ fn is_held(draft: &Draft<'_>, hop: &Hop) -> bool {
     draft.trunk(&hop.trunk).is_some_and(|it| it.holds(hop.peer.address, draft.now).is_some())
 }
 
-/// As the gateway finds it that would ask.
+/// As the gateway finds it that would ask. A carrier that wants us registered takes no call of a
+/// gateway that it does not know.
 fn is_down(draft: &Draft<'_>, hop: &Hop, gateway: &GatewayId) -> bool {
-    draft.trunk(&hop.trunk).is_some_and(|it| it.is_down(hop.peer.address, gateway))
+    let row = draft.trunk(&hop.trunk);
+    let unknown = || {
+        let registers = draft.config().is_some_and(|it| health::registers(it, &hop.trunk));
+        registers && !row.is_some_and(|row| row.is_registered(gateway))
+    };
+    row.is_some_and(|row| row.is_down(hop.peer.address, gateway)) || unknown()
 }
 
 fn outward_of(draft: &Draft<'_>, trunk: &TrunkId) -> Option<Config> {

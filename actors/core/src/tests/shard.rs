@@ -444,6 +444,7 @@ pub fn with_carriers(config: &mut Config) {
             calling: Vec::new(),
             credentials: None,
             options_s: 0,
+            register: None,
         }),
         incoming: Default::default(),
     };

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use tandem_sip::Carrier;
 use tandem_sip::digest::{Algorithm, answer_by, ha1_with};
+use tandem_sip::{Carrier, Uri};
 
 use super::numbers::Rewrite;
 use crate::ids::TrunkId;
@@ -34,6 +34,30 @@ pub struct Outward {
     pub credentials: Option<Credentials>,
     /// So often each gateway asks each peer whether it is there (OPTIONS), seconds; 0 for never.
     pub options_s: u16,
+    /// The carrier wants to know where we are.
+    pub register: Option<Registration>,
+}
+
+/// Where and as whom gateways register (RFC 3261 §10.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Of the address of record; the carrier's calls come in for it.
+    pub user: String,
+    pub domain: String,
+    pub registrar: Peer,
+    /// Asked for.
+    pub expires_s: u32,
+}
+
+impl Registration {
+    /// The registrar's domain (§10.2).
+    pub fn uri(&self) -> Uri {
+        Uri::sip(None, &self.domain, None)
+    }
+
+    pub fn address_of_record(&self) -> Uri {
+        Uri::sip(Some(&self.user), &self.domain, None)
+    }
 }
 
 /// What a carrier's challenge is answered with: of the password only what RFC 7616 §3.4.2 makes of

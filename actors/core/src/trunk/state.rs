@@ -21,6 +21,8 @@ pub struct Trunk {
     pub held: BTreeMap<SocketAddr, Hold>,
     /// What OPTIONS of each gateway came to, once it has changed: a network may be cut for one only.
     pub health: BTreeMap<(SocketAddr, GatewayId), Health>,
+    /// Whether the carrier has the Contact of each gateway, once it has been asked.
+    pub registrations: BTreeMap<GatewayId, Health>,
 }
 
 /// What a gateway's present life has found a peer to be. Where it has said nothing, the peer is up.
@@ -32,6 +34,15 @@ pub struct Health {
     /// What the peer has answered last; 408 where that was nothing.
     pub status: u16,
     pub since: Millis,
+}
+
+/// A carrier has a gateway's Contact, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrationChange {
+    pub trunk: TrunkId,
+    pub number: u64,
+    pub up: bool,
+    pub status: u16,
 }
 
 /// A peer is not where it was before, as one gateway sees it.
@@ -54,7 +65,13 @@ pub struct Hold {
 
 impl Trunk {
     pub fn new(id: TrunkId) -> Self {
-        Self { id, full_at_us: 0, held: BTreeMap::new(), health: BTreeMap::new() }
+        Self {
+            id,
+            full_at_us: 0,
+            held: BTreeMap::new(),
+            health: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+        }
     }
 
     /// Takes one token; false where there is none. The bucket holds those of one second.
@@ -78,6 +95,10 @@ impl Trunk {
 
     pub fn holds(&self, peer: SocketAddr, now: Millis) -> Option<Hold> {
         self.held.get(&peer).copied().filter(|hold| hold.until > now)
+    }
+
+    pub fn is_registered(&self, gateway: &GatewayId) -> bool {
+        self.registrations.get(gateway).is_some_and(|registered| registered.up)
     }
 
     pub fn is_down(&self, peer: SocketAddr, gateway: &GatewayId) -> bool {

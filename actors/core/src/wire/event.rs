@@ -43,6 +43,7 @@ impl Encode for GatewayEvent {
             Self::Quality(quality) => to.message(20, quality),
             Self::Holdings(holdings) => to.delimited(50, |to| to.messages(1, holdings)),
             Self::PeerChange(change) => to.message(100, change),
+            Self::RegistrationChange(change) => to.message(101, change),
             Self::Digit { call, leg, number, digit, duration_ms } => to.delimited(12, |to| {
                 to.fixed(1, call.0);
                 to.fixed(2, leg.0);
@@ -158,6 +159,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
             }
             Event::Quality(quality) => Self::Quality(quality.try_into()?),
             Event::PeerChange(change) => Self::PeerChange(change.try_into()?),
+            Event::RegistrationChange(change) => Self::RegistrationChange(change.try_into()?),
             Event::Digit(of) => Self::Digit {
                 call: CallId(of.call),
                 leg: LegId(of.leg),

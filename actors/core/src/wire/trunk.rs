@@ -6,11 +6,11 @@ use tandem_sip::protobuf::{Encode, Writer};
 use super::{Error, narrow, parse, parse_some};
 use crate::call::state::{Hop, Outward as CallOutward};
 use crate::cdr::Outward as CdrOutward;
-use crate::ids::TrunkId;
+use crate::ids::{GatewayId, TrunkId};
 use crate::proto;
 use crate::trunk::numbers::Rewrite;
-use crate::trunk::outward::{Credentials, Outward, Route};
-use crate::trunk::state::{Health, Hold, PeerChange, Trunk};
+use crate::trunk::outward::{Credentials, Outward, Registration, Route};
+use crate::trunk::state::{Health, Hold, PeerChange, RegistrationChange, Trunk};
 
 impl Encode for Route {
     fn encode(&self, to: &mut Writer) {
@@ -65,7 +65,23 @@ impl Encode for Outward {
         to.messages(10, &self.calling);
         to.some_message(11, self.credentials.as_ref());
         to.uint(100, self.options_s);
+        to.some_message(101, self.register.as_ref());
     }
+}
+
+impl Encode for Registration {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.user);
+        to.text(2, &self.domain);
+        to.shown(3, &self.registrar);
+        to.uint(4, self.expires_s);
+    }
+}
+
+fn registration_from(of: proto::trunk::Registration) -> Result<Registration, Error> {
+    let proto::trunk::Registration { user, domain, registrar, expires_s } = of;
+    let registrar = parse(&registrar, "registration.registrar")?;
+    Ok(Registration { user, domain, registrar, expires_s })
 }
 
 pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error> {
@@ -83,6 +99,7 @@ pub(super) fn outward_from(out: proto::trunk::Outward) -> Result<Outward, Error>
         calling: rewrites_from(out.calling),
         credentials: out.credentials.map(credentials_from),
         options_s: narrow(out.options_s, "trunk.options_s")?,
+        register: out.register.map(registration_from).transpose()?,
     })
 }
 
@@ -144,14 +161,27 @@ impl Encode for Trunk {
         for ((peer, gateway), health) in &self.health {
             to.delimited(100, |to| {
                 to.socket(1, peer);
-                to.text(2, &gateway.0);
-                to.uint(3, health.number);
-                to.flag(4, health.up);
-                to.uint(5, health.status);
-                to.uint(6, health.since.0);
+                put_health(to, gateway, health);
             });
         }
+        for (gateway, registered) in &self.registrations {
+            to.delimited(101, |to| put_health(to, gateway, registered));
+        }
     }
+}
+
+fn put_health(to: &mut Writer, gateway: &GatewayId, health: &Health) {
+    to.text(2, &gateway.0);
+    to.uint(3, health.number);
+    to.flag(4, health.up);
+    to.uint(5, health.status);
+    to.uint(6, health.since.0);
+}
+
+fn health_from(row: &proto::trunk_state::Health) -> Result<(GatewayId, Health), Error> {
+    let status = narrow(row.status, "health.status")?;
+    let (number, up, since) = (row.number, row.up, Millis(row.since));
+    Ok((row.gateway.as_str().into(), Health { number, up, status, since }))
 }
 
 impl TryFrom<proto::TrunkState> for Trunk {
@@ -163,16 +193,15 @@ impl TryFrom<proto::TrunkState> for Trunk {
             Ok((parse(&row.peer, "hold.peer")?, Hold { until: Millis(row.until), status }))
         };
         let health = |row: proto::trunk_state::Health| -> Result<_, Error> {
-            let status = narrow(row.status, "health.status")?;
-            let (number, up, since) = (row.number, row.up, Millis(row.since));
-            let key = (parse(&row.peer, "health.peer")?, row.gateway.into());
-            Ok((key, Health { number, up, status, since }))
+            let (gateway, health) = health_from(&row)?;
+            Ok(((parse(&row.peer, "health.peer")?, gateway), health))
         };
         Ok(Self {
             id: row.id.into(),
             full_at_us: row.full_at_us,
             held: row.held.into_iter().map(hold).collect::<Result<_, _>>()?,
             health: row.health.into_iter().map(health).collect::<Result<_, _>>()?,
+            registrations: row.registrations.iter().map(health_from).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -198,5 +227,24 @@ impl TryFrom<proto::PeerChange> for PeerChange {
             up: change.up,
             status: narrow(change.status, "peer_change.status")?,
         })
+    }
+}
+
+impl Encode for RegistrationChange {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.trunk.0);
+        to.uint(2, self.number);
+        to.flag(3, self.up);
+        to.uint(4, self.status);
+    }
+}
+
+impl TryFrom<proto::RegistrationChange> for RegistrationChange {
+    type Error = Error;
+
+    fn try_from(change: proto::RegistrationChange) -> Result<Self, Error> {
+        let status = narrow(change.status, "registration_change.status")?;
+        let proto::RegistrationChange { trunk, number, up, .. } = change;
+        Ok(Self { trunk: trunk.into(), number, up, status })
     }
 }

@@ -39,7 +39,7 @@ impl World {
                 holdings.first().map(|holding| EntityId::Call(holding.call))
             }
             GatewayEvent::Quality(quality) => Some(EntityId::Call(quality.call)),
-            GatewayEvent::PeerChange(_) => None,
+            GatewayEvent::PeerChange(_) | GatewayEvent::RegistrationChange(_) => None,
         }
     }
 

@@ -102,6 +102,9 @@ pub(super) fn gateway_event(
             Ok(())
         }
         GatewayEvent::PeerChange(change) => health::on_peer_change(draft, &origin.gateway, change),
+        GatewayEvent::RegistrationChange(change) => {
+            health::on_registration_change(draft, &origin.gateway, change)
+        }
         GatewayEvent::Quality(quality) => {
             // History: the call may be long over, its record written.
             let Origin { gateway, incarnation, .. } = origin.clone();

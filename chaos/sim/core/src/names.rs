@@ -111,6 +111,9 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::PeerChange(change) => {
             of(&[37, text(&change.peer.to_string()), u64::from(change.up)])
         }
+        GatewayEvent::RegistrationChange(change) => {
+            of(&[38, text(&change.trunk.0), u64::from(change.up)])
+        }
         GatewayEvent::Digit { call, number, .. } => of(&[32, call.0, *number]),
         GatewayEvent::PromptEnded { call, play, .. } => of(&[33, call.0, *play]),
         GatewayEvent::Info { inbound, .. } => of(&[34, message(&inbound.request.headers, 0)]),

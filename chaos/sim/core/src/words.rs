@@ -80,6 +80,10 @@ pub fn event(event: &GatewayEvent) -> String {
             let state = if change.up { "up" } else { "down" };
             format!("{} of {} is {state}", change.peer, change.trunk)
         }
+        GatewayEvent::RegistrationChange(change) => {
+            let state = if change.up { "registered" } else { "not registered" };
+            format!("it is {state} with {}", change.trunk)
+        }
         GatewayEvent::Holdings(held) => format!("what there is of {} recordings", held.len()),
         GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
         GatewayEvent::Digit { call, number, digit, .. } => {

@@ -220,6 +220,7 @@ mod tests {
             calling: Vec::new(),
             credentials: None,
             options_s,
+            register: None,
         });
         config
     }

@@ -191,6 +191,7 @@ impl World {
             | GatewayEvent::Recorded(_)
             | GatewayEvent::Holdings(_)
             | GatewayEvent::PeerChange(_)
+            | GatewayEvent::RegistrationChange(_)
             | GatewayEvent::Quality(_)
             | GatewayEvent::Digit { .. }
             | GatewayEvent::PromptEnded { .. } => {}

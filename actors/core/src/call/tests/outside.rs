@@ -10,8 +10,8 @@ use crate::ids::CallId;
 use crate::query;
 use crate::tests::shard::{OUT, Shard, phone, response, with_carriers, words};
 use crate::trunk::numbers::{Incoming, Rewrite};
-use crate::trunk::outward::Outward;
-use crate::trunk::state::PeerChange;
+use crate::trunk::outward::{Outward, Registration};
+use crate::trunk::state::{PeerChange, RegistrationChange};
 use crate::view;
 use crate::world::Reply;
 
@@ -496,4 +496,33 @@ fn next_life_of_a_gateway_and_a_trunk_that_is_asked_no_more_leave_nobody_down() 
     assert_eq!(trunk(&shard, "north").peers[0].state, "up");
     finds(&mut shard, "192.0.2.1", 2, false);
     assert_eq!(trunk(&shard, "north").peers[0].state, "up", "nobody asks it");
+}
+
+#[test]
+fn trunk_that_wants_a_registration_is_passed_over_until_the_gateway_has_it() {
+    let mut shard = Shard::with(|config| {
+        with_carriers(config);
+        let north = config.trunks.iter_mut().find(|trunk| *trunk.id.0 == *"north").unwrap();
+        let out = north.out.as_mut().unwrap();
+        out.register = Some(Registration {
+            user: "4930100".into(),
+            domain: "carrier.example".into(),
+            registrar: out.peers[0],
+            expires_s: 600,
+        });
+    });
+    shard.register(1001);
+    shard.register(1002);
+    let says = |shard: &mut Shard, number, up| {
+        let change = RegistrationChange { trunk: "north".into(), number, up, status: 200 };
+        shard.event(GatewayEvent::RegistrationChange(change));
+    };
+    assert_eq!(asked_in_turn(&mut shard, 1001), ["192.0.2.3"]);
+    says(&mut shard, 2, true);
+    assert_eq!(trunk(&shard, "north").registrations[0].state, "registered");
+    assert_eq!(asked_in_turn(&mut shard, 1002), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    says(&mut shard, 1, false);
+    assert_eq!(trunk(&shard, "north").registrations[0].state, "registered", "it is old");
+    shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
+    assert!(trunk(&shard, "north").registrations.is_empty());
 }

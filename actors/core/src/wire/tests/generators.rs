@@ -32,8 +32,8 @@ use crate::ids::{
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
 use crate::trunk::numbers::{Incoming, Rewrite};
-use crate::trunk::outward::{Credentials, Outward, Route};
-use crate::trunk::state::PeerChange;
+use crate::trunk::outward::{Credentials, Outward, Registration, Route};
+use crate::trunk::state::{PeerChange, RegistrationChange};
 
 pub fn text() -> impl Strategy<Value = String> {
     "[ -~é]{0,8}"
@@ -203,11 +203,14 @@ fn outward() -> impl Strategy<Value = Outward> {
         (text(), text(), text(), text()).prop_map(|(user, realm, ha1_md5, ha1_sha256)| {
             Credentials { user, realm, ha1_md5, ha1_sha256 }
         });
-    let credentials = (option::of(credentials), any::<u16>());
-    let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites(), credentials);
+    let register = (text(), text(), any::<u32>()).prop_map(|(user, domain, expires_s)| {
+        Registration { user, domain, registrar: values::peer(), expires_s }
+    });
+    let more = (option::of(credentials), any::<u16>(), option::of(register));
+    let shown = (option::of(text()), any::<bool>(), rewrites(), rewrites(), more);
     (0..3_usize, numbers, shown).prop_map(|(peers, numbers, shown)| {
         let (priority, weight, calls_per_second, reply_ms, no_answer_ms) = numbers;
-        let (caller_id, hide_caller, called, calling, (credentials, options_s)) = shown;
+        let (caller_id, hide_caller, called, calling, (credentials, options_s, register)) = shown;
         Outward {
             peers: vec![values::peer(); peers],
             priority,
@@ -221,7 +224,14 @@ fn outward() -> impl Strategy<Value = Outward> {
             calling,
             credentials,
             options_s,
+            register,
         }
+    })
+}
+
+fn registration_change() -> impl Strategy<Value = RegistrationChange> {
+    (text(), any::<(u64, bool, u16)>()).prop_map(|(trunk, (number, up, status))| {
+        RegistrationChange { trunk: trunk.into(), number, up, status }
     })
 }
 
@@ -449,6 +459,7 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         quality().prop_map(GatewayEvent::Quality),
         vec(manifest(), 0..3).prop_map(GatewayEvent::Holdings),
         peer_change().prop_map(GatewayEvent::PeerChange),
+        registration_change().prop_map(GatewayEvent::RegistrationChange),
         (call_id(), leg_id(), any::<u64>(), digit(), any::<u32>()).prop_map(
             |(call, leg, number, digit, duration_ms)| {
                 GatewayEvent::Digit { call, leg, number, digit, duration_ms }

@@ -222,14 +222,25 @@ fn outward() -> impl Strategy<Value = Outward> {
 
 pub fn trunk() -> impl Strategy<Value = Trunk> {
     let hold = (address(), millis(), any::<u16>());
-    let health = (any::<(u64, bool, u16)>(), millis())
-        .prop_map(|((number, up, status), since)| Health { number, up, status, since });
-    let health = ((address(), text().prop_map(Into::into)), health);
-    (text(), any::<u64>(), vec(hold, 0..3), vec(health, 0..3)).prop_map(
-        |(id, full_at_us, held, health)| {
+    let health = || {
+        let said = any::<(u64, bool, u16)>();
+        let health = (address(), text(), said, millis()).prop_map(|(peer, of, said, since)| {
+            let (number, up, status) = said;
+            ((peer, of.into()), Health { number, up, status, since })
+        });
+        vec(health, 0..3)
+    };
+    (text(), any::<u64>(), vec(hold, 0..3), health(), health()).prop_map(
+        |(id, full_at_us, held, health, registrations)| {
             let held = held.into_iter().map(|(peer, until, status)| (peer, Hold { until, status }));
-            let health = health.into_iter().collect();
-            Trunk { id: id.into(), full_at_us, held: held.collect(), health }
+            let registrations = registrations.into_iter().map(|((_, of), it)| (of, it));
+            Trunk {
+                id: id.into(),
+                full_at_us,
+                held: held.collect(),
+                health: health.into_iter().collect(),
+                registrations: registrations.collect(),
+            }
         },
     )
 }

@@ -43,7 +43,7 @@ use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::trunk;
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Credentials, Outward, Peer, Route};
-use crate::trunk::state::{Health, PeerChange};
+use crate::trunk::state::{Health, PeerChange, RegistrationChange};
 use crate::world::World;
 
 pub type Cases<T> = Vec<(&'static str, T)>;
@@ -211,6 +211,12 @@ pub fn configs() -> Cases<Config> {
         calling: rewrites(&[("1", "+49301")]),
         credentials: Some(Credentials::new("tandem", "carrier.example", "secret")),
         options_s: 30,
+        register: Some(trunk::outward::Registration {
+            user: "4930100".into(),
+            domain: "carrier.example".into(),
+            registrar: peer(),
+            expires_s: 600,
+        }),
     });
     out.trunks[0].incoming =
         Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };
@@ -464,6 +470,7 @@ pub fn events() -> Cases<GatewayEvent> {
             }),
         ),
         ("peer_change", GatewayEvent::PeerChange(peer_change())),
+        ("registration_change", GatewayEvent::RegistrationChange(registration_change())),
         ("holdings", GatewayEvent::Holdings(manifests().into_iter().map(|(_, m)| m).collect())),
         ("quality", GatewayEvent::Quality(quality())),
         ("quality_bare", GatewayEvent::Quality(bare_quality())),
@@ -991,6 +998,10 @@ pub fn peer_change() -> PeerChange {
     PeerChange { trunk, peer, number: 3, up: true, status: 404 }
 }
 
+fn registration_change() -> RegistrationChange {
+    RegistrationChange { trunk: "carrier".into(), number: 2, up: true, status: 200 }
+}
+
 pub fn trunks() -> Cases<trunk::state::Trunk> {
     let mut paced = trunk::state::Trunk::new("carrier".into());
     paced.full_at_us = 1_700_000_000_000_000;
@@ -1001,7 +1012,10 @@ pub fn trunks() -> Cases<trunk::state::Trunk> {
     asked.health.insert((peer().address, gateway_id()), gone);
     let there = Health { number: 4, up: true, status: 200, since: AT };
     asked.health.insert((peer().address, "gateway-b".into()), there);
-    vec![("paced", paced), ("held", held), ("asked", asked)]
+    let mut registered = paced.clone();
+    registered.registrations.insert(gateway_id(), there);
+    registered.registrations.insert("gateway-b".into(), gone);
+    vec![("paced", paced), ("held", held), ("asked", asked), ("registered", registered)]
 }
 
 pub fn gateways() -> Cases<Gateway> {

@@ -52,6 +52,7 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
                 calling: Vec::new(),
                 credentials: None,
                 options_s: limits::OPTIONS_S,
+                register: None,
             }),
             incoming: Default::default(),
         }
