@@ -1,7 +1,8 @@
 //! `make bench`: failover, set-up time under load, queued calls, storms of registrations, recorded conversations, and
 //! what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|calls|queued|registers|relay|conversations]…` measures only what is named.
+//! `tandem-bench [failover|calls|queued|registers|relay|conversations|steady]…` measures only what is
+//! named; `steady` takes `TANDEM_STEADY_MINUTES`.
 
 mod calls;
 mod conversations;
@@ -10,6 +11,7 @@ mod load;
 mod queued;
 mod registers;
 mod relay;
+mod steady;
 mod tenant;
 mod usage;
 
@@ -20,7 +22,8 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 6] = ["failover", "calls", "queued", "registers", "relay", "conversations"];
+const ALL: [&str; 7] =
+    ["failover", "calls", "queued", "registers", "relay", "conversations", "steady"];
 
 fn main() -> ExitCode {
     let run = || -> Result<()> {
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
                         let dir = fresh(&format!("conversations-{count}"))?;
                         conversations::run(&dir, count).await?;
                     }
+                }
+                if wanted("steady") {
+                    steady::run(&fresh("steady")?)?;
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;

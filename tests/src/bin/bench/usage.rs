@@ -46,7 +46,7 @@ fn ticks(pid: i32) -> Result<u64> {
     Ok(field(11)? + field(12)?)
 }
 
-fn resident_mib(pid: i32) -> Result<u64> {
+pub fn resident_mib(pid: i32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
     let kib: u64 = line.split_whitespace().nth(1).context("VmRSS value")?.parse()?;
