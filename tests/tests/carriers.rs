@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tandem_sip::{Method, Request, Response};
 use tandem_tests::carrier::Carrier;
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Options, Phone};
+use tandem_tests::sipp::Sipp;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
@@ -201,6 +203,29 @@ async fn carrier_that_refuses_a_registration_gets_no_call() -> Result<()> {
     next.called(WITHIN).await?;
     agent.answered(&call, WITHIN).await?;
     assert_eq!(carrier.heard(&Method::Invite).len(), 0);
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// Its port is below those that the system gives to connections of its own choice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carrier_whose_nonce_is_too_old_for_the_bye_gets_another_proof_after_a_kill() -> Result<()>
+{
+    let peer = SocketAddr::from(([127, 0, 0, 1], 29_901));
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sipp");
+    let mut sipp = Sipp::take(peer, &folder.join("challenges_again.xml"))?;
+    let other = takes(143, Incoming::Reject { status: 486 }).await?;
+    let more = "auth_user = \"tandem\"\nauth_realm = \"carrier.example\"\n\
+                auth_password = \"hush\"\n";
+    let house = House::open_with(143, &config(peer, more, other.address)).await?;
+    let agent = house.agent("1001", 0, QUICK).await?;
+    let call = agent.dial(OUT)?;
+    agent.answered(&call, WITHIN).await?;
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    house.call_is(&call, "connected").await?;
+    assert_eq!(agent.hang_up(&call).await?, 200);
+    let status = sipp.ended(WITHIN).await?;
+    ensure!(status.success(), "{status}\n{}", sipp.errors());
     house.cluster.stop()?;
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! A carrier that wants to know who calls: its challenge is answered once, and what follows in the
 //! dialog proves it, too (RFC 3261 §22, RFC 8760).
 //!
-//! Nothing is kept for it but the INVITE that was accepted: its Authorization says how.
+//! Nothing is kept for it but the INVITE that was accepted: its Authorization says how. Where the
+//! carrier challenges again within the dialog, for its nonce has grown old, what answers that is kept
+//! with the leg.
 
 use std::sync::Arc;
 
 use tandem_sip::digest::Authorization;
 use tandem_sip::{Headers, Method, Request, Response};
 
-use super::leg::Leg;
+use super::leg::{Leg, Proof};
 use super::outbound;
 use crate::config::Config;
 use crate::draft::Draft;
@@ -61,6 +63,40 @@ pub fn on_challenged(
     })
 }
 
+/// A request of ours within the dialog is challenged: the next one shall answer that. False where it
+/// can't, or where this one has answered a challenge already.
+pub fn on_challenged_within(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    response: &Response,
+) -> bool {
+    let way = WAYS.iter().find(|(status, ..)| *status == response.status);
+    let Some((status, challenge, _)) = way else { return false };
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
+    let credentials = draft.config().and_then(|config| of_leg(config, leg)).cloned();
+    let Some((credentials, dialog)) = credentials.zip(leg.dialog.as_ref()) else { return false };
+    let (proxy, cseq) = (is_proxy(*status), &response.headers.cseq);
+    if leg.proofs.iter().any(|proof| proof.proxy == proxy && proof.cseq == cseq.number) {
+        return false;
+    }
+    let (uri, next) = (dialog.remote_target.to_string(), dialog.local_cseq + 1);
+    let cnonce = draft.rng.hex();
+    let challenges = values(&response.headers, challenge);
+    let answer = challenges
+        .iter()
+        .find_map(|challenge| credentials.answer(challenge, cseq.method.as_str(), &uri, &cnonce));
+    let Some(value) = answer else { return false };
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
+    leg.proofs.retain(|proof| proof.proxy != proxy);
+    leg.proofs.push(Proof { proxy, value, cseq: next });
+    true
+}
+
+fn is_proxy(status: u16) -> bool {
+    status == 407
+}
+
 /// INVITEs of one leg: the first, one that answers a proxy, one that answers the server, and one
 /// for a nonce that was too old.
 const INVITES_MAX: u32 = 4;
@@ -77,14 +113,23 @@ pub fn sign(config: &Config, leg: &Leg, request: &mut Arc<Request>) {
         return;
     }
     let Some(credentials) = of_leg(config, leg) else { return };
-    for (_, _, name) in WAYS {
+    for (status, _, name) in WAYS {
+        let newer = leg.proofs.iter().find(|proof| proof.proxy == is_proxy(status));
+        if let Some(Proof { value, cseq, .. }) = newer
+            && request.headers.cseq.number >= *cseq
+        {
+            if let Some(value) = signed(credentials, value, *cseq, request) {
+                Arc::make_mut(request).headers.push_other(name, &value);
+            }
+            continue;
+        }
         let Some(accepted) = leg.invite.headers.other(name) else { continue };
         let value = if request.method == Method::Ack
             && request.headers.cseq.number == leg.invite.headers.cseq.number
         {
             Some(accepted.to_owned())
         } else {
-            signed(credentials, accepted, leg, request)
+            signed(credentials, accepted, leg.invite.headers.cseq.number, request)
         };
         if let Some(value) = value {
             Arc::make_mut(request).headers.push_other(name, &value);
@@ -97,11 +142,11 @@ pub fn sign(config: &Config, leg: &Leg, request: &mut Arc<Request>) {
 fn signed(
     credentials: &Credentials,
     accepted: &str,
-    leg: &Leg,
+    first: u32,
     request: &Request,
 ) -> Option<String> {
     let known = Authorization::parse(accepted).ok()?;
-    let sent = request.headers.cseq.number.checked_sub(leg.invite.headers.cseq.number)?;
+    let sent = request.headers.cseq.number.checked_sub(first)?;
     let uri = request.uri.to_string();
     known.again(request.method.as_str(), &uri, sent.checked_add(1)?, |algorithm| {
         credentials.ha1(algorithm)

@@ -350,6 +350,7 @@ pub fn caller_leg(
         invite: request,
         transaction: Some(invite.transaction.clone()),
         local_tag,
+        proofs: Vec::new(),
         bye_branch: None,
         refer: None,
         media: Media {

@@ -58,6 +58,18 @@ pub struct Leg {
     pub rang: Vec<String>,
     /// What the peer was told reliably before its INVITE was answered.
     pub reliable: Option<Reliable>,
+    /// What has answered challenges within the dialog, of a server and of a proxy.
+    pub proofs: Vec<Proof>,
+}
+
+/// Credentials by which requests of ours go on, from the one of that CSeq.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// For the proxy; else for the server.
+    pub proxy: bool,
+    /// The Authorization of the first of them.
+    pub value: String,
+    pub cseq: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, early, ending, media, outside, protection, reason, redirect, reliable,
-    session_timer, transfer,
+    connect, consult, credentials, early, ending, media, outside, protection, reason, redirect,
+    reliable, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -181,6 +181,7 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         transaction: None,
         local_tag,
         dialog: None,
+        proofs: Vec::new(),
         bye_branch: None,
         refer: None,
         media,
@@ -248,7 +249,9 @@ pub fn on_response(
         .ok_or_else(|| Rejection::NotFound(format!("request of branch {branch}")))?;
     let (call, leg) = find(draft, id, leg_id)?;
     if leg.bye_branch.as_deref() == Some(branch) {
-        if response.status >= 200 {
+        if credentials::on_challenged_within(draft, id, leg_id, response) {
+            ending::send_bye(draft, id, leg_id);
+        } else if response.status >= 200 {
             ending::leg_released(draft, id, leg_id);
         }
         return Ok(());

@@ -18,7 +18,7 @@ use tandem_sip::{Headers, Method, Millis, Request, Response};
 use super::leg::{Leg, State as LegState};
 use super::outbound::{self, find, illegal};
 use super::state::Call;
-use super::{ending, indialog, transfer};
+use super::{credentials, ending, indialog, transfer};
 use crate::cdr::Side;
 use crate::draft::{ALLOW, Draft};
 use crate::ids::{CallId, LegId};
@@ -336,6 +336,10 @@ pub fn on_response(
         acknowledge(draft, id, leg_id, refresh.cseq);
     }
     if refresh.answered || !live {
+        return;
+    }
+    if credentials::on_challenged_within(draft, id, leg_id, response) {
+        self::refresh(draft, id, leg_id);
         return;
     }
     match response.status {

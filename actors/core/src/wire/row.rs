@@ -17,7 +17,7 @@ use super::trunk::call_outward_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
-use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
@@ -187,6 +187,13 @@ impl Encode for Leg {
         to.some_message(35, self.reliable.as_ref());
         to.some_message(60, self.channel());
         to.texts(70, self.rang.iter().map(String::as_str));
+        for proof in &self.proofs {
+            to.delimited(100, |to| {
+                to.flag(1, proof.proxy);
+                to.text(2, &proof.value);
+                to.uint(3, proof.cseq);
+            });
+        }
     }
 }
 
@@ -257,6 +264,11 @@ impl Leg {
             redirected: leg.redirected,
             early: leg.early.into_iter().map(early_from).collect::<Result<_, _>>()?,
             rang: leg.rang,
+            proofs: leg
+                .proofs
+                .into_iter()
+                .map(|proto::Proof { proxy, value, cseq }| Proof { proxy, value, cseq })
+                .collect(),
             reliable: leg.reliable.map(reliable_from).transpose()?,
         })
     }

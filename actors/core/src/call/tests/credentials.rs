@@ -4,9 +4,11 @@ use tandem_sip::digest::{self, Algorithm, Authorization};
 use tandem_sip::{Method, Request};
 
 use super::record;
+use crate::command::{Command, GatewayEvent};
+use crate::deadline::Deadline;
 use crate::effect::{Body, Effect};
 use crate::ids::CallId;
-use crate::tests::shard::{OUT, Shard, phone, response, with_carriers, words};
+use crate::tests::shard::{OUT, Shard, audio, phone, response, with_carriers, words};
 use crate::trunk::outward::Credentials;
 
 const REALM: &str = "carrier.example";
@@ -36,8 +38,7 @@ fn challenged(
         refused.headers.push_other(name, challenge);
     }
     let branch = invite.headers.branch().to_owned();
-    let event =
-        crate::command::GatewayEvent::Response { branch, response: refused.into(), answer: None };
+    let event = GatewayEvent::Response { branch, response: refused.into(), answer: None };
     shard.event(event).1
 }
 
@@ -141,4 +142,72 @@ fn nobody_else_gets_an_answer() {
         );
     }
     assert_eq!(record(&shard).0, "failed");
+}
+
+/// The call is up; the carrier has accepted what answered its challenge, with these headers.
+fn talking(headers: &[(&str, &str)]) -> (Shard, CallId) {
+    let (mut shard, call) = dialing();
+    let first = shard.ringing(call).unwrap();
+    let challenge = digest::challenge(REALM, "n1", false);
+    challenged(&mut shard, &first, (407, "Proxy-Authenticate"), &[&challenge]);
+    let second = shard.ringing(call).unwrap();
+    let mut taken = response(&second, 200);
+    for (name, value) in headers {
+        taken.headers.push_other(name, value);
+    }
+    let branch = second.headers.branch().to_owned();
+    let answer = Some(audio(5_000));
+    shard.event(GatewayEvent::Response { branch, response: taken.into(), answer });
+    shard.ack(call);
+    (shard, call)
+}
+
+#[test]
+fn bye_that_is_challenged_is_sent_once_more_with_an_answer() {
+    let (mut shard, call) = talking(&[]);
+    let hang_up = shard.of_peer(call, 0, Method::Bye, 2);
+    let first = sent(&shard.in_dialog(hang_up, None), Method::Bye);
+    let stale = digest::challenge(REALM, "n2", true);
+    let way = (407, "Proxy-Authenticate");
+    let second = sent(&challenged(&mut shard, &first, way, &[&stale]), Method::Bye);
+    assert!(proves(&second, PROXY, Algorithm::Md5));
+    let proof = proof(&second, PROXY);
+    assert_eq!((proof.nonce.as_str(), proof.nc.as_deref()), ("n2", Some("00000001")));
+    assert_eq!(second.headers.cseq.number, first.headers.cseq.number + 1);
+    assert_ne!(second.headers.branch(), first.headers.branch());
+    // It has had its answer: the leg is over whatever else is wanted.
+    let again = digest::challenge(REALM, "n3", true);
+    assert!(challenged(&mut shard, &second, way, &[&again]).is_empty());
+    assert!(shard.leader.calls.is_empty());
+    assert_eq!(record(&shard).0, "answered");
+}
+
+#[test]
+fn refresh_that_is_challenged_goes_again_at_once_and_what_follows_has_the_new_nonce() {
+    for allow in ["INVITE, ACK, BYE, UPDATE", "INVITE, ACK, BYE"] {
+        let timer = ("Session-Expires", "90;refresher=uac");
+        let (mut shard, call) = talking(&[timer, ("Allow", allow), ("Supported", "timer")]);
+        let method = if allow.contains("UPDATE") { Method::Update } else { Method::Invite };
+        shard.now += 45_100;
+        let due = shard.leader.due(tandem_sip::Millis(shard.now));
+        let due = due.into_iter().find(|due| matches!(due, Deadline::SessionTimer { .. }));
+        let effects = shard.apply(Command::Due(due.expect("a refresh"))).1;
+        let first = sent(&effects, method.clone());
+        assert_eq!(proof(&first, PROXY).nonce, "n1");
+        let stale = digest::challenge(REALM, "n2", true);
+        let server = (401, "WWW-Authenticate");
+        let effects = challenged(&mut shard, &first, server, &[&stale]);
+        let second = sent(&effects, method.clone());
+        // The proxy's stands beside the server's, and each counts for itself.
+        assert!(proves(&second, "Authorization", Algorithm::Md5));
+        assert!(proves(&second, PROXY, Algorithm::Md5));
+        assert_eq!(proof(&second, "Authorization").nc.as_deref(), Some("00000001"));
+        let again = digest::challenge(REALM, "n3", true);
+        let effects = challenged(&mut shard, &second, server, &[&again]);
+        assert!(effects.is_empty(), "no more often than once: {:?}", words(&effects));
+        let hang_up = shard.of_peer(call, 0, Method::Bye, 2);
+        let bye = sent(&shard.in_dialog(hang_up, None), Method::Bye);
+        let proof = proof(&bye, "Authorization");
+        assert_eq!((proof.nonce.as_str(), proof.nc.as_deref()), ("n2", Some("00000002")));
+    }
 }

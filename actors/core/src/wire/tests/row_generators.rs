@@ -12,7 +12,7 @@ use super::generators::{
 use super::values;
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::call::early::Early;
-use crate::call::leg::{Leg, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Proof, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{
@@ -55,14 +55,20 @@ pub fn leg() -> impl Strategy<Value = Leg> {
     let sip = (address(), carrier(), request(), option::of(transaction()), any::<bool>());
     let refer = (any::<u32>(), option::of(text()), any::<bool>(), option::of(any::<u16>()));
     let refer = refer.prop_map(|(id, branch, last, next)| Refer { id, branch, last, next });
-    let provisional = (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()));
+    let proof = (any::<bool>(), text(), any::<u32>()).prop_map(|(proxy, value, cseq)| Proof {
+        proxy,
+        value,
+        cseq,
+    });
+    let proofs = vec(proof, 0..3);
+    let provisional = (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()), proofs);
     let timer = (option::of(timer()), option::of(millis()), provisional);
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
         let (media, held, release_at, refer, (timer, offer_until, provisional)) = rest;
-        let (redirected, early, rang, reliable) = provisional;
+        let (redirected, early, rang, reliable, proofs) = provisional;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -85,6 +91,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             redirected,
             early,
             rang,
+            proofs,
             reliable,
         }
     })

@@ -13,7 +13,7 @@ use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, pars
 use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::early::Early;
-use crate::call::leg::{Leg, Media, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::reliable::{Prack, Reliable};
@@ -670,6 +670,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        proofs: Vec::new(),
         reliable: None,
     }
 }
@@ -898,6 +899,10 @@ pub fn calls() -> Cases<Call> {
     };
     let mut early = dialing.clone();
     early.legs[1].rang = vec!["ph1".into(), "ph2".into()];
+    early.legs[1].proofs = vec![
+        Proof { proxy: true, value: "Digest nonce=\"n2\"".into(), cseq: 3 },
+        Proof { proxy: false, value: "Digest nonce=\"n3\"".into(), cseq: 4 },
+    ];
     early.legs[0].reliable = Some(Reliable { rseq: 7, state: Prack::Holds });
     let dialog = connected.legs[1].dialog.as_deref().expect("a leg that is up").clone();
     let media = Some(connected.legs[1].media.clone());
