@@ -5,6 +5,7 @@ pub mod api;
 pub mod cluster;
 pub mod house;
 pub mod phone;
+pub mod raw;
 pub mod sipp;
 
 pub use api::Api;

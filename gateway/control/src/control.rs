@@ -8,7 +8,7 @@ use tandem_core::config::Config;
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Message, Millis, Proof, Request, Ticket};
+use tandem_sip::{ConnectionId, Flow, Message, Millis, Proof, Request, Ticket};
 
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -16,6 +16,7 @@ use crate::link::Up;
 use crate::shard::Shard;
 use crate::sip::acks::Acks;
 use crate::sip::clients::Clients;
+use crate::sip::flows::Flows;
 use crate::sip::nonces::Nonces;
 use crate::sip::refused::Refused;
 use crate::sip::registrar::Registrar;
@@ -83,6 +84,7 @@ pub struct Control {
     pub(crate) strays: Strays,
     pub(crate) refused: Refused,
     pub(crate) nonces: Nonces,
+    pub(crate) flows: Flows,
     pub(crate) suspects: Suspects,
     pub(crate) shards: BTreeMap<u32, Shard>,
     /// Nodes with a session.
@@ -120,6 +122,7 @@ impl Control {
             strays: Strays::default(),
             refused: Refused::default(),
             nonces: Nonces::default(),
+            flows: Flows::default(),
             suspects: Suspects::default(),
             shards: BTreeMap::new(),
             sessions: BTreeSet::new(),
@@ -151,6 +154,13 @@ impl Control {
                 self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
             }
             None => {}
+        }
+    }
+
+    /// A connection that a peer has opened is gone.
+    pub fn on_closed(&mut self, source: SocketAddr, connection: ConnectionId) {
+        if self.flows.take(connection) {
+            self.raise(GatewayEvent::FlowGone { source, connection }, About::Existing);
         }
     }
 
@@ -315,6 +325,7 @@ impl Control {
                 + self.early.len()
                 + self.early_events.len()
                 + self.nonces.len()
+                + self.flows.len()
                 + self.suspects.len(),
         }
     }

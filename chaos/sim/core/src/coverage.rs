@@ -24,7 +24,7 @@ pub const STATES: [&str; 15] = [
     "outward",
 ];
 
-pub const MARKS: [&str; 33] = [
+pub const MARKS: [&str; 34] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -58,6 +58,7 @@ pub const MARKS: [&str; 33] = [
     "two calls are joined",
     "a ringing call is picked up",
     "a conversation is taken over",
+    "the next phone of an agent rings",
 ];
 
 #[derive(Clone, Debug, Default)]

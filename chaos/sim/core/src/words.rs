@@ -72,6 +72,7 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::ClientTimeout { branch } => format!("time-out of {branch}"),
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
+        GatewayEvent::FlowGone { source, .. } => format!("a flow of {source} is gone"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
         GatewayEvent::Holdings(held) => format!("what there is of {} recordings", held.len()),
         GatewayEvent::Quality(quality) => format!("quality of a leg of call {}", quality.call),
