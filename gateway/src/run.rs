@@ -70,7 +70,7 @@ pub async fn serve_within(
     let (status, watched) = watch::channel(Status::default());
     let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
     let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
-    let (to_control, undelivered) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
+    let (to_control, reports) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
     let handler = to_wire.clone();
     tasks.spawn(async move { connections.run(handler, to_control).await.map_err(Error::from) });
     let receiver = Arc::clone(&socket);
@@ -94,7 +94,7 @@ pub async fn serve_within(
         Tracer::start(trace.clone()).map_err(|why| Error::Trace { dir: trace.dir, why })?;
     let task = Task::new(identity, socket, streams, plane.media, status, tracer.clone());
     let (leave, leaving) = mpsc::channel(1);
-    let inputs = Inputs { wire, undelivered, link, media: plane.events, leaving };
+    let inputs = Inputs { wire, reports, link, media: plane.events, leaving };
     tasks.spawn(async move {
         task.run(inputs).await;
         Err(Error::Control("its inputs are gone".into()))

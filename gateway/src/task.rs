@@ -10,7 +10,7 @@ use tandem_control::{Control, Identity, Output, Status};
 use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
 use tandem_sip::{Carrier, Millis};
-use tandem_wire::{Received, Socket, Streams, Undelivered};
+use tandem_wire::{Received, Report, Socket, Streams, Undelivered};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits;
@@ -27,7 +27,7 @@ const GAUGES_MS: u64 = 1_000;
 /// Where messages come from.
 pub struct Inputs {
     pub wire: mpsc::Receiver<Received>,
-    pub undelivered: mpsc::Receiver<Undelivered>,
+    pub reports: mpsc::Receiver<Report>,
     pub link: mpsc::Receiver<Input>,
     pub media: mpsc::Receiver<GatewayEvent>,
     /// The process ends; who asks is told when carriers have heard.
@@ -85,8 +85,8 @@ impl Task {
                     Some(received) => self.on_received(received),
                     None => return,
                 },
-                Some(undelivered) = inputs.undelivered.recv() => {
-                    self.on_undelivered(undelivered);
+                Some(report) = inputs.reports.recv() => {
+                    self.on_report(report);
                 }
                 Some(event) = inputs.media.recv() => {
                     self.tracer.media(&event);
@@ -129,9 +129,14 @@ impl Task {
         self.perform();
     }
 
-    fn on_undelivered(&mut self, undelivered: Undelivered) {
+    fn on_report(&mut self, report: Report) {
         let now = self.now();
-        self.control.on_undelivered(now, undelivered.ticket, undelivered.opened);
+        match report {
+            Report::Undelivered(Undelivered { ticket, opened }) => {
+                self.control.on_undelivered(now, ticket, opened);
+            }
+            Report::Closed { remote, connection } => self.control.on_closed(remote, connection),
+        }
         self.perform();
     }
 

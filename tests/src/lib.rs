@@ -6,6 +6,7 @@ pub mod carrier;
 pub mod cluster;
 pub mod house;
 pub mod phone;
+pub mod raw;
 pub mod sipp;
 
 pub use api::Api;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_sip::reason::Q850;
-use tandem_sip::{Carrier, Millis, Request, Response, sdp};
+use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response, sdp};
 
 use crate::cdr::{Manifest, Side};
 use crate::config::Config;
@@ -104,6 +104,8 @@ pub enum GatewayEvent {
     Digit { call: CallId, leg: LegId, number: u64, digit: Digit, duration_ms: u32 },
     /// A prompt was played to its end. `missing`: the gateway has no such prompt.
     PromptEnded { call: CallId, leg: LegId, play: u64, missing: bool },
+    /// A connection is gone over which a phone has registered.
+    FlowGone { source: SocketAddr, connection: ConnectionId },
     /// An INFO in a dialog with a key in its body (RFC 6086).
     Info { inbound: Inbound, digit: Digit },
     /// OPTIONS has found a trunk's peer gone, or there again.

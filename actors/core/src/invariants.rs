@@ -79,11 +79,7 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
                 ensure!(of(second, calls), "agent {} has not placed the second call", agent.id);
             }
             AgentState::Ready => {
-                ensure!(
-                    agent.registration.is_some(),
-                    "agent {} is ready without a phone",
-                    agent.id
-                );
+                ensure!(agent.is_registered(), "agent {} is ready without a phone", agent.id);
             }
             AgentState::LoggedOut | AgentState::NotReady { .. } | AgentState::Acw { .. } => {}
         }

@@ -12,6 +12,16 @@ pub const PORTS_MAX: usize = 32_768;
 pub const EXPIRES_S_MAX: u32 = 3_600;
 /// Registered where the phone names no time.
 pub const EXPIRES_S_DEFAULT: u32 = 3_600;
+/// Phones of one agent at a time; one more is refused (403).
+pub const CONTACTS_MAX: usize = 10;
+/// Names of bindings that one log index may give.
+pub const CONTACTS_PER_INDEX: u64 = 16;
+/// Hops on the way to a phone (RFC 3327).
+pub const PATH_MAX: usize = 8;
+/// How often a phone makes itself heard over a connection, and over UDP, where a NAT forgets sooner
+/// (RFC 5626 §4.4.1, §4.4.2).
+pub const FLOW_TIMER_S: u32 = 120;
+pub const FLOW_TIMER_UDP_S: u32 = 25;
 /// How long a released leg waits for its peer's last word: 64·T1 and a second.
 pub const RELEASE_MS_MAX: u64 = 33_000;
 /// Refused INVITEs that are remembered; beyond it the oldest is forgotten.
@@ -93,4 +103,5 @@ pub const DIGITS_EARLY_MAX: usize = 16;
 /// Recordings that one event of a gateway tells of; a gateway has more told by several.
 pub const HOLDINGS_MAX: usize = 512;
 
+const _: () = assert!(CONTACTS_MAX as u64 <= CONTACTS_PER_INDEX);
 const _: () = assert!(RELEASE_MS_MAX > tandem_sip::transaction::GIVE_UP_MS);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 
-use crate::agent::state::State as AgentState;
+use crate::agent::state::{Registration, State as AgentState};
 use crate::call::leg::Leg;
 use crate::call::state::{Call, Consult, Consulted, State as CallState, Transfer};
 use crate::cdr::{Cdr, Manifest};
@@ -188,9 +188,19 @@ pub fn agent(world: &World, id: &AgentId) -> Option<view::Agent> {
         since: rfc3339(agent.since),
         call: agent.call().map(|call| call.to_string()),
         second_call: agent.second().map(|call| call.to_string()),
-        registered: agent.registration.is_some(),
-        gateway: agent.registration.as_ref().map(|r| r.gateway.to_string()),
+        registered: agent.is_registered(),
+        gateway: agent.registration().map(|r| r.gateway.to_string()),
+        phones: agent.bindings.iter().map(show_phone).collect(),
     })
+}
+
+fn show_phone(phone: &Registration) -> view::Phone {
+    view::Phone {
+        contact: phone.contact.to_string(),
+        gateway: phone.gateway.to_string(),
+        transport: phone.carrier.transport().as_str().to_ascii_lowercase(),
+        until: rfc3339(phone.expires_at),
+    }
 }
 
 pub fn trunks(world: &World) -> Vec<view::Trunk> {

@@ -132,7 +132,20 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_call: Option<String>,
     pub registered: bool,
+    /// Of the phone that rings first.
     pub gateway: Option<String>,
+    /// In the order in which they ring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phones: Vec<Phone>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Phone {
+    pub contact: String,
+    pub gateway: String,
+    /// `udp, tcp, tls, ws, wss`.
+    pub transport: String,
+    pub until: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

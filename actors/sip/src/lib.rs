@@ -11,6 +11,7 @@ pub mod flow;
 pub mod message;
 pub mod multipart;
 pub mod offer_answer;
+pub mod outbound;
 mod parse;
 pub mod protobuf;
 pub mod reason;

@@ -8,7 +8,7 @@ use tandem_core::config::Config;
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{Flow, Message, Millis, Proof, Request, Ticket};
+use tandem_sip::{ConnectionId, Flow, Message, Millis, Proof, Request, Ticket};
 
 use crate::carriers::health::Health;
 use crate::carriers::registration::{self, Registrations};
@@ -18,6 +18,7 @@ use crate::link::Up;
 use crate::shard::Shard;
 use crate::sip::acks::Acks;
 use crate::sip::clients::Clients;
+use crate::sip::flows::Flows;
 use crate::sip::nonces::Nonces;
 use crate::sip::refused::Refused;
 use crate::sip::registrar::Registrar;
@@ -87,6 +88,7 @@ pub struct Control {
     pub(crate) strays: Strays,
     pub(crate) refused: Refused,
     pub(crate) nonces: Nonces,
+    pub(crate) flows: Flows,
     pub(crate) suspects: Suspects,
     pub(crate) health: Health,
     pub(crate) registrations: Registrations,
@@ -126,6 +128,7 @@ impl Control {
             strays: Strays::default(),
             refused: Refused::default(),
             nonces: Nonces::default(),
+            flows: Flows::default(),
             suspects: Suspects::default(),
             health: Health::default(),
             registrations: Registrations::default(),
@@ -163,6 +166,13 @@ impl Control {
     fn on_timed_out(&mut self, now: Millis, branch: String) {
         if !self.is_silence_of_carriers(now, &branch) {
             self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
+        }
+    }
+
+    /// A connection that a peer has opened is gone.
+    pub fn on_closed(&mut self, source: SocketAddr, connection: ConnectionId) {
+        if self.flows.take(connection) {
+            self.raise(GatewayEvent::FlowGone { source, connection }, About::Existing);
         }
     }
 
@@ -328,6 +338,7 @@ impl Control {
                 + self.early.len()
                 + self.early_events.len()
                 + self.nonces.len()
+                + self.flows.len()
                 + self.suspects.len(),
         }
     }

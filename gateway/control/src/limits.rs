@@ -36,7 +36,9 @@ pub const REFUSED_MAX: usize = 4_096;
 pub const STRAYS_MAX: usize = 4_096;
 /// All that is remembered of what is over.
 pub const KEPT_MAX: usize =
-    ACKS_MAX + REFUSED_MAX + STRAYS_MAX + 2 * EARLY_MAX + NONCES_MAX + 8 * SUSPECTS_MAX;
+    ACKS_MAX + REFUSED_MAX + STRAYS_MAX + 2 * EARLY_MAX + NONCES_MAX + 8 * SUSPECTS_MAX + FLOWS_MAX;
+/// Connections that somebody has registered over; of one beyond it nobody is told that it is gone.
+pub const FLOWS_MAX: usize = 16_384;
 /// An INVITE without a final answer is forgotten after this; no call may ring that long.
 pub const INVITE_MS_MAX: u64 = 15 * 60_000;
 /// Any other request without an answer is forgotten after this: its sender has given up.

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::sip::registrar::Verdict;
 use crate::sip::servers::AckOf;
 use crate::sip::suspects::{self, Meets};
-use crate::sip::{Transmit, dtmf, edge, name_of};
+use crate::sip::{Transmit, contacts, dtmf, edge, name_of};
 
 impl Control {
     pub(crate) fn on_request(&mut self, now: Millis, unix_ms: u64, flow: &Flow, request: Request) {
@@ -248,6 +248,13 @@ impl Control {
                     return;
                 }
                 self.suspects.on_proven(now, source, &claim.username);
+                if let Err(refusal) = contacts::check(&request) {
+                    self.answer(flow, &refusal);
+                    return;
+                }
+                if let Some(connection) = flow.carrier.connection() {
+                    self.flows.note(connection);
+                }
                 request.body = Vec::new();
                 if !self.begin(now, flow, &key, &request) {
                     return;

@@ -331,7 +331,13 @@ fn schemas() -> Value {
             ("id", text()), ("state", agent_state), ("reason", maybe()), ("since", time()),
             ("call", maybe()), ("registered", flag()), ("gateway", maybe()),
         ])
-        .and("second_call", text()),
+        .and("second_call", text())
+        .and("phones", many(of("Phone"))),
+        "Phone": object(&[
+            ("contact", text()), ("gateway", text()),
+            ("transport", json!({"type": "string", "enum": ["udp", "tcp", "tls", "ws", "wss"]})),
+            ("until", time()),
+        ]),
         "Trunk": object(&[
             ("name", text()), ("channels", count()), ("idle", count()), ("busy", count()),
         ])

@@ -10,6 +10,7 @@ pub mod limits;
 mod received;
 mod refusal;
 pub mod stream;
+mod stun;
 pub mod tls;
 pub mod udp;
 mod verifiers;
@@ -19,6 +20,6 @@ mod tests;
 
 pub use error::Error;
 pub use received::Received;
-pub use stream::{Bounds, Listener, Ports, Streams, Undelivered};
+pub use stream::{Bounds, Listener, Ports, Report, Streams, Undelivered};
 pub use tls::Tls;
 pub use udp::Socket;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::admission::{Rank, Sources};
 use crate::error::Error;
 use crate::received::Received;
-use crate::{limits, refusal};
+use crate::{limits, refusal, stun};
 
 /// A bound socket: many may send, one task receives.
 #[derive(Debug)]
@@ -118,6 +118,15 @@ impl Socket {
         let now = Instant::now();
         if !sources.admits(now, source.ip()) {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "source").increment(1);
+            return !handler.is_closed();
+        }
+        if stun::is_stun(datagram) {
+            // As seldom as anybody is told anything without proof.
+            if let Some(answer) = stun::answer(datagram, source)
+                && sources.may_refuse(now, source.ip())
+            {
+                self.send(&answer, source);
+            }
             return !handler.is_closed();
         }
         let mut message = match tandem_sip::parse(datagram) {

@@ -157,6 +157,9 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::RtpSilence { call, leg, since_ms } => {
             format!("no RTP on leg {leg} of call {call} for {since_ms} ms")
         }
+        GatewayEvent::FlowGone { source, connection } => {
+            format!("connection {} of {source} is gone", connection.0)
+        }
         GatewayEvent::Quality(quality) => {
             format!("quality of leg {} of call {}", quality.leg, quality.call)
         }

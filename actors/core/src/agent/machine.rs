@@ -1,18 +1,17 @@
 //! What happens to an agent. Each function is one event; a pair that the table does not allow is a
 //! rejection or leaves the agent as it is, and says so.
 
-use tandem_sip::{Millis, NameAddr, Uri};
+use tandem_sip::Millis;
 
-use super::state::{Agent, Registration, Rest, State};
-use crate::command::{Register, RequestedState};
+use super::state::{Agent, Rest, State};
+use crate::command::RequestedState;
 use crate::draft::Draft;
-use crate::ids::{AgentId, CallId, EntityId, GatewayId, OfferId};
-use crate::limits;
+use crate::ids::{AgentId, CallId, EntityId, OfferId};
 use crate::world::Rejection;
 
-const STATION_LOST: &str = "station_lost";
+pub(super) const STATION_LOST: &str = "station_lost";
 
-fn enter(draft: &mut Draft<'_>, id: &AgentId, state: State) {
+pub(super) fn enter(draft: &mut Draft<'_>, id: &AgentId, state: State) {
     let now = draft.now;
     enter_since(draft, id, state, now);
 }
@@ -72,122 +71,6 @@ fn rest(agent: &Agent) -> Option<Rest> {
     }
 }
 
-// --- the phone -----------------------------------------------------------------------------
-
-/// A REGISTER whose password was proven (RFC 3261 §10.3). One contact an agent: the last counts.
-pub fn on_register(
-    draft: &mut Draft<'_>,
-    gateway: &GatewayId,
-    register: &Register,
-) -> Result<(), Rejection> {
-    let id = &register.agent;
-    let tag = draft.rng.hex();
-    let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
-    let first = agent.state == State::LoggedOut && agent.registration.is_none();
-    let headers = &register.request.headers;
-    let contact = headers.contact.first().cloned();
-    let wildcard = headers.other("Contact") == Some("*");
-    let asked = contact
-        .as_ref()
-        .and_then(|contact| contact.param("expires").and_then(|text| text.parse().ok()))
-        .or(headers.expires)
-        .unwrap_or(limits::EXPIRES_S_DEFAULT);
-    let expires_s = asked.min(limits::EXPIRES_S_MAX);
-    let entity = EntityId::Agent(id.clone());
-    let mut response = register.request.respond(200, None, Some(&tag));
-    let registered = agent.registration.as_ref();
-    let of_another = registered
-        .zip(contact.as_ref())
-        .is_some_and(|(registered, named)| is_another(&registered.contact, &named.uri));
-    let asks = contact.is_none() && !wildcard || expires_s == 0 && of_another;
-    match contact {
-        // What is registered stays.
-        _ if asks => {
-            if let Some(registration) = &agent.registration {
-                let left_s = registration.expires_at.since(draft.now) / 1000;
-                let left_s = u32::try_from(left_s).unwrap_or(u32::MAX);
-                response.headers.contact = vec![binding(&registration.contact, left_s)];
-            }
-        }
-        Some(contact) if expires_s > 0 => {
-            response.headers.contact = vec![binding(&contact.uri, expires_s)];
-            bind(draft, id, gateway, register, contact.uri, expires_s);
-            if first {
-                enter(draft, id, State::Ready);
-            } else if draft.agent(id).is_some_and(is_station_lost) {
-                // The phone is back; its loss was no wish of the agent's.
-                enter(draft, id, State::Ready);
-            }
-        }
-        Some(_) | None => unbind(draft, id),
-    }
-    draft.respond(entity, &register.transaction, response);
-    Ok(())
-}
-
-/// Another phone that signs off takes nothing away from the one that counts. Parameters do not
-/// tell phones apart.
-fn is_another(contact: &Uri, named: &Uri) -> bool {
-    (&contact.user, &contact.host, contact.port) != (&named.user, &named.host, named.port)
-}
-
-fn is_station_lost(agent: &Agent) -> bool {
-    matches!(&agent.state, State::NotReady { reason } if reason == STATION_LOST)
-}
-
-fn binding(contact: &Uri, expires_s: u32) -> NameAddr {
-    let mut contact = NameAddr::new(contact.clone());
-    contact
-        .params
-        .push(tandem_sip::Param { name: "expires".into(), value: Some(expires_s.to_string()) });
-    contact
-}
-
-fn bind(
-    draft: &mut Draft<'_>,
-    id: &AgentId,
-    gateway: &GatewayId,
-    register: &Register,
-    contact: Uri,
-    expires_s: u32,
-) {
-    let registration = Registration {
-        carrier: register.carrier.towards(&contact),
-        contact,
-        source: register.source,
-        gateway: gateway.clone(),
-        expires_at: draft.now.after(u64::from(expires_s) * 1000),
-        since_index: draft.meta.index,
-    };
-    if let Some(agent) = draft.agent_mut(id) {
-        agent.registration = Some(registration);
-    }
-}
-
-fn unbind(draft: &mut Draft<'_>, id: &AgentId) {
-    let Some(agent) = draft.agent_mut(id) else { return };
-    agent.registration = None;
-    // An agent with a call keeps it: its dialog needs no registration.
-    if agent.state == State::Ready {
-        enter(draft, id, State::NotReady { reason: STATION_LOST.into() });
-    }
-}
-
-pub fn on_registration_expired(
-    draft: &mut Draft<'_>,
-    id: &AgentId,
-    since_index: u64,
-) -> Result<(), Rejection> {
-    let registration = draft.agent(id).and_then(|agent| agent.registration.as_ref());
-    let due =
-        registration.is_some_and(|r| r.since_index == since_index && r.expires_at <= draft.now);
-    if !due {
-        return Err(Rejection::NotFound(format!("expired registration of agent {id}")));
-    }
-    unbind(draft, id);
-    Ok(())
-}
-
 // --- offers and calls ------------------------------------------------------------------------
 
 /// An offer of the queue, or a call to the extension.
@@ -230,7 +113,7 @@ pub fn on_withdrawn(draft: &mut Draft<'_>, id: &AgentId, offer: OfferId) {
     if let State::Reserved { offer: current, back, back_since, .. } = agent.state.clone()
         && current == offer
     {
-        let (pending, registered) = (agent.pending.clone(), agent.registration.is_some());
+        let (pending, registered) = (agent.pending.clone(), agent.is_registered());
         clear_pending(draft, id);
         let next = pending.unwrap_or_else(|| back.clone());
         if next == back && (registered || back != Rest::Ready) {
@@ -371,7 +254,7 @@ pub fn on_acw_over(draft: &mut Draft<'_>, id: &AgentId, since_index: u64) -> Res
 
 /// Comes to rest; nobody is ready without a phone.
 fn settle(draft: &mut Draft<'_>, id: &AgentId, next: Rest) {
-    let registered = draft.agent(id).is_some_and(|agent| agent.registration.is_some());
+    let registered = draft.agent(id).is_some_and(|agent| agent.is_registered());
     let next = match next {
         Rest::Ready if !registered => State::NotReady { reason: STATION_LOST.into() },
         rest => rest.into(),
@@ -393,7 +276,7 @@ pub fn on_requested(
     wanted: &RequestedState,
 ) -> Result<(), Rejection> {
     let agent = draft.agent(id).ok_or_else(|| Rejection::NotFound(format!("agent {id}")))?;
-    if *wanted == RequestedState::Ready && agent.registration.is_none() {
+    if *wanted == RequestedState::Ready && !agent.is_registered() {
         return Err(Rejection::Refused(format!("agent {id} has no registered phone")));
     }
     let rest = match wanted {

@@ -1,8 +1,7 @@
-use std::net::SocketAddr;
+use tandem_sip::Millis;
 
-use tandem_sip::{Carrier, Millis, Uri};
-
-use crate::ids::{AgentId, CallId, GatewayId, OfferId};
+pub use super::binding::{Outbound, Registration};
+use crate::ids::{AgentId, CallId, OfferId};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -12,7 +11,8 @@ pub struct Agent {
     pub since: Millis,
     /// The log index at which the state began: a deadline of an earlier one is stale.
     pub since_index: u64,
-    pub registration: Option<Registration>,
+    /// The phones, the one that rings first before the others.
+    pub bindings: Vec<Registration>,
     /// Asked for while busy, applied after; the last request wins.
     pub pending: Option<Rest>,
 }
@@ -72,20 +72,6 @@ pub enum Rest {
     Ready,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    pub contact: Uri,
-    /// Where the REGISTER came from: requests go there (RFC 5626 §5.3), and what comes from there
-    /// is the agent's.
-    pub source: SocketAddr,
-    /// What the contact is reached over.
-    pub carrier: Carrier,
-    pub gateway: GatewayId,
-    pub expires_at: Millis,
-    /// The log index of the last refresh.
-    pub since_index: u64,
-}
-
 impl Agent {
     pub fn new(id: AgentId) -> Self {
         Self {
@@ -93,7 +79,7 @@ impl Agent {
             state: State::LoggedOut,
             since: Millis(0),
             since_index: 0,
-            registration: None,
+            bindings: Vec::new(),
             pending: None,
         }
     }
@@ -128,7 +114,16 @@ impl Agent {
 
     /// May the queue offer a call to this agent?
     pub fn is_available(&self) -> bool {
-        self.state == State::Ready && self.registration.is_some()
+        self.state == State::Ready && self.is_registered()
+    }
+
+    pub fn is_registered(&self) -> bool {
+        !self.bindings.is_empty()
+    }
+
+    /// The phone that rings first.
+    pub fn registration(&self) -> Option<&Registration> {
+        self.bindings.first()
     }
 
     /// The state's name as the API shows it.

@@ -73,7 +73,7 @@ fn registration_lasts_no_longer_than_the_limit_and_a_refresh_moves_its_end() {
     let stale = Deadline::RegistrationExpired { agent, since_index };
     let (reply, _) = shard.apply(Command::Due(stale));
     assert!(matches!(reply, Reply::Rejected(Rejection::NotFound(_))), "{reply:?}");
-    assert!(shard.agent(1001).registration.is_some());
+    assert!(shard.agent(1001).is_registered());
 }
 
 #[test]

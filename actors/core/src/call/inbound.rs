@@ -266,7 +266,7 @@ pub fn look_up_all(draft: &Draft<'_>, digits: &str) -> Option<Destination> {
 
 pub fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
     let agent = draft.agent(callee).ok_or(Refusal(404, Disposition::Rejected))?;
-    if agent.registration.is_none() {
+    if !agent.is_registered() {
         return Err(Refusal(480, Disposition::NoAnswer));
     }
     if !agent::may_ring(agent) {
@@ -376,6 +376,7 @@ pub fn caller_leg(
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        tried: Vec::new(),
         reliable: None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
-use tandem_sip::{Carrier, Millis, Request};
+use tandem_sip::{Carrier, Millis, Request, Uri};
 
 use super::early::Early;
 use super::protection::Protection;
@@ -57,6 +57,8 @@ pub struct Leg {
     /// call up.
     pub rang: Vec<String>,
     /// What the peer was told reliably before its INVITE was answered.
+    /// Contacts of the agent's phones that were called before this one.
+    pub tried: Vec<Uri>,
     pub reliable: Option<Reliable>,
     /// What has answered challenges within the dialog, of a server and of a proxy.
     pub proofs: Vec<Proof>,
@@ -87,6 +89,8 @@ pub enum Role {
     Trunk { channel: ChannelId, offer: OfferId, ring_until: Millis },
 }
 
+/// Where an agent's phone can't be reached the next one is called: Calling again.
+///
 /// ```text
 /// inbound   Trying ──200──▶ Answered ──ACK──▶ Active ──BYE──▶ Releasing ──200──▶ Released
 /// outbound  Calling ──1xx──▶ Proceeding ──180──▶ Alerting ──200, ACK──▶ Active

@@ -21,6 +21,7 @@ pub(crate) mod media;
 pub(crate) mod originate;
 pub(crate) mod outbound;
 pub(crate) mod outside;
+pub(crate) mod phones;
 pub(crate) mod pickup;
 pub(crate) mod reason;
 pub(crate) mod recording;

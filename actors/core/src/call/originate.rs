@@ -14,7 +14,7 @@ use crate::world::Rejection;
 pub fn on_originate(draft: &mut Draft<'_>, from: &AgentId, to: &str) -> Result<(), Rejection> {
     let caller =
         draft.agent(from).ok_or_else(|| Rejection::NotFound(format!("extension {:?}", from.0)))?;
-    let Some(registration) = &caller.registration else {
+    let Some(registration) = caller.registration() else {
         return Err(Rejection::Refused(format!("extension {from} has no registered phone")));
     };
     if !agent::may_call(caller) {

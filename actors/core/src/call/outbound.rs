@@ -16,8 +16,8 @@ use super::inbound::{address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, credentials, early, ending, media, outside, protection, reason, redirect,
-    reliable, session_timer, transfer,
+    connect, consult, credentials, early, ending, media, outside, phones, protection, reason,
+    redirect, reliable, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -72,13 +72,14 @@ pub fn ring(
     role: Role,
     from: &str,
 ) -> Option<LegId> {
-    let registration = draft.agent(to)?.registration.clone()?;
-    let vip = draft.vip(&registration.gateway);
+    let phone = draft.agent(to)?.registration()?.clone();
+    let vip = draft.vip(&phone.gateway);
     let party = Party {
-        gateway: registration.gateway,
-        carrier: registration.carrier,
-        peer: registration.source,
-        uri: registration.contact,
+        gateway: phone.gateway,
+        carrier: phone.carrier,
+        peer: phone.source,
+        uri: phone.contact,
+        route: phone.path,
         to: NameAddr::new(Uri::sip(Some(&to.0), &host(vip.ip()), None)),
         from: sender(from, vip.ip()),
         also: Vec::new(),
@@ -93,6 +94,8 @@ pub struct Party {
     pub carrier: Carrier,
     pub peer: SocketAddr,
     pub uri: Uri,
+    /// The way there, where it is told.
+    pub route: Vec<NameAddr>,
     pub to: NameAddr,
     /// Who calls, as the party is told; without a tag.
     pub from: NameAddr,
@@ -107,7 +110,7 @@ pub fn sender(number: &str, vip: IpAddr) -> NameAddr {
 }
 
 pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -> Option<LegId> {
-    let Party { gateway, carrier, peer, uri, to, from: mut sender, also } = party;
+    let Party { gateway, carrier, peer, uri, route, to, from: mut sender, also } = party;
     let call = draft.call(&id)?;
     let anchor = call.gateway.clone();
     let other = Other::of_caller(call);
@@ -133,10 +136,6 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     let local_tag = draft.rng.hex();
     sender.set_tag(&local_tag);
     let via = draft.via(&gateway, carrier);
-    let mut audio = media.describe(media_ip, Direction::SendRecv);
-    audio.payloads = other.offer();
-    let opus = audio.payloads.iter().any(|payload| payload.codec == Codec::Opus);
-    audio.telephone_event_wide = opus.then_some(sdp::TELEPHONE_EVENT_WIDE);
     let mut invite = Request {
         method: Method::Invite,
         uri,
@@ -147,14 +146,14 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
             call_id: format!("{}@{}", draft.rng.hex(), host(vip.ip())),
             cseq: CSeq { number: 1, method: Method::Invite },
             contact: Vec::new(),
-            route: Vec::new(),
+            route,
             record_route: Vec::new(),
             max_forwards: Some(MAX_FORWARDS),
             expires: None,
             content_type: Some("application/sdp".into()),
             other: Vec::new(),
         },
-        body: audio.compose(),
+        body: offer_of(&media, media_ip, &other),
     };
     invite.headers.contact = vec![draft.contact_for(&invite, &gateway, carrier)];
     invite.headers.push_other("Allow", ALLOW);
@@ -192,11 +191,21 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        tried: Vec::new(),
         reliable: None,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
     Some(leg_id)
+}
+
+/// What a party that we call is offered; `other` is the leg that it shall talk with.
+pub fn offer_of(media: &Media, media_ip: IpAddr, other: &Other) -> Vec<u8> {
+    let mut audio = media.describe(media_ip, Direction::SendRecv);
+    audio.payloads = other.offer();
+    let opus = audio.payloads.iter().any(|payload| payload.codec == Codec::Opus);
+    audio.telephone_event_wide = opus.then_some(sdp::TELEPHONE_EVENT_WIDE);
+    audio.compose()
 }
 
 /// The INVITE of a leg once more, as a transaction of its own (RFC 3261 §8.1.3.5): the peer has said
@@ -311,6 +320,10 @@ pub fn on_response(
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, status) => {
+            let lost = Failure::of_status(status) == Failure::Lost;
+            if lost && phones::ring_next(draft, id, leg_id) {
+                return Ok(());
+            }
             draft.said = Q850::of_reason(&response.headers);
             ending::leg_released(draft, id, leg_id);
             on_failed(draft, id, leg_id, Failure::of_status(status));
@@ -417,7 +430,7 @@ pub enum Failure {
 impl Failure {
     fn of_status(status: u16) -> Self {
         match status {
-            408 | 410 | 480 | 404 | 500..=599 => Self::Lost,
+            408 | 410 | 430 | 480 | 404 | 500..=599 => Self::Lost,
             _ => Self::Rejected { status },
         }
     }
@@ -507,6 +520,10 @@ pub fn on_timeout(draft: &mut Draft<'_>, branch: &str) -> Result<(), Rejection> 
     draft.writes.answered_branches.push(branch.to_owned());
     match state {
         LegState::Calling | LegState::Proceeding | LegState::Alerting => {
+            phones::on_silent(draft, id, leg_id);
+            if phones::ring_next(draft, id, leg_id) {
+                return Ok(());
+            }
             ending::leg_released(draft, id, leg_id);
             on_failed(draft, id, leg_id, Failure::Lost);
             Ok(())

@@ -161,7 +161,8 @@ fn ring(
     let vip = draft.vip(&gateway).ip();
     let (from, mut also) = numbers::sender(&shown, vip);
     also.extend(sent_on_from.map(|number| numbers::diverted(&number, vip)));
-    let party = Party { gateway, carrier, peer: address, uri, to, from, also };
+    let route = Vec::new();
+    let party = Party { gateway, carrier, peer: address, uri, route, to, from, also };
     let Some(leg) = outbound::call_party(draft, id, party, role) else {
         draft.writes.channels.insert(channel, None);
         return false;

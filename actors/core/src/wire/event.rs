@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use tandem_sip::Millis;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
+use tandem_sip::{ConnectionId, Millis};
 
 use super::flow::digit_from;
 use super::{Error, carrier_from, manifest_from, narrow, need, parse, put_carrier, q850_from};
@@ -44,6 +44,10 @@ impl Encode for GatewayEvent {
             Self::Holdings(holdings) => to.delimited(50, |to| to.messages(1, holdings)),
             Self::PeerChange(change) => to.message(100, change),
             Self::RegistrationChange(change) => to.message(101, change),
+            Self::FlowGone { source, connection } => to.delimited(110, |to| {
+                to.socket(1, source);
+                to.uint(2, connection.0);
+            }),
             Self::Digit { call, leg, number, digit, duration_ms } => to.delimited(12, |to| {
                 to.fixed(1, call.0);
                 to.fixed(2, leg.0);
@@ -138,6 +142,10 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
             },
             Event::ClientTimeout(branch) => Self::ClientTimeout { branch },
             Event::AckTimeout(key) => Self::AckTimeout { transaction: key.into() },
+            Event::FlowGone(of) => Self::FlowGone {
+                source: parse(&of.source, "flow_gone.source")?,
+                connection: ConnectionId(of.connection),
+            },
             Event::RtpSilence(of) => Self::RtpSilence {
                 call: CallId(of.call),
                 leg: LegId(of.leg),

@@ -15,7 +15,8 @@ use super::early::{early_from, reliable_from};
 use super::timer::timer_from;
 use super::trunk::call_outward_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
-use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::agent::binding::{Outbound, Q_DEFAULT, Registration, id_at};
+use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
@@ -194,6 +195,7 @@ impl Encode for Leg {
                 to.uint(3, proof.cseq);
             });
         }
+        to.messages(110, &self.tried);
     }
 }
 
@@ -269,6 +271,7 @@ impl Leg {
                 .into_iter()
                 .map(|proto::Proof { proxy, value, cseq }| Proof { proxy, value, cseq })
                 .collect(),
+            tried: leg.tried.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             reliable: leg.reliable.map(reliable_from).transpose()?,
         })
     }
@@ -442,9 +445,10 @@ impl Encode for Agent {
         }
         to.uint(9, self.since.0);
         to.uint(10, self.since_index);
-        to.some_message(11, self.registration.as_ref());
+        to.some_message(11, self.bindings.first());
         to.some_message(12, self.pending.as_ref());
         to.fixed(70, self.second().map_or(0, |call| call.0));
+        to.messages(110, self.bindings.get(1..).unwrap_or_default());
     }
 }
 
@@ -459,6 +463,16 @@ impl Encode for Registration {
         to.uint(4, self.expires_at.0);
         to.uint(5, self.since_index);
         put_carrier(to, 6, self.carrier);
+        to.text(110, &self.call_id);
+        to.uint(111, self.cseq);
+        to.uint(112, Q_DEFAULT.saturating_sub(self.q));
+        if let Some(Outbound { instance, reg_id }) = &self.outbound {
+            to.text(113, instance);
+            to.uint(114, *reg_id);
+        }
+        to.messages(115, &self.path);
+        // Of a phone that has registered once it follows from its index.
+        to.uint(116, if self.id == id_at(self.since_index, 0) { 0 } else { self.id });
     }
 }
 
@@ -498,6 +512,13 @@ impl TryFrom<proto::Agent> for Agent {
                 gateway: row.gateway.into(),
                 expires_at: Millis(row.expires_at),
                 since_index: row.since_index,
+                id: if row.id == 0 { id_at(row.since_index, 0) } else { row.id },
+                call_id: row.call_id,
+                cseq: row.cseq,
+                q: Q_DEFAULT.saturating_sub(narrow(row.below_q, "registration.below_q")?),
+                outbound: (row.reg_id != 0)
+                    .then_some(Outbound { instance: row.instance, reg_id: row.reg_id }),
+                path: row.path.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             })
         };
         Ok(Self {
@@ -505,7 +526,12 @@ impl TryFrom<proto::Agent> for Agent {
             state,
             since: Millis(agent.since),
             since_index: agent.since_index,
-            registration: agent.registration.map(registration).transpose()?,
+            bindings: agent
+                .registration
+                .into_iter()
+                .chain(agent.bindings)
+                .map(registration)
+                .collect::<Result<_, _>>()?,
             pending: agent.pending.map(Rest::try_from).transpose()?,
         })
     }

@@ -15,7 +15,9 @@ impl World {
     pub fn route(&self, event: &GatewayEvent) -> Option<EntityId> {
         let call = |found: Option<&(CallId, LegId)>| found.map(|(call, _)| EntityId::Call(*call));
         match event {
-            GatewayEvent::Login(_) | GatewayEvent::Invite(_) => None,
+            GatewayEvent::Login(_) | GatewayEvent::Invite(_) | GatewayEvent::FlowGone { .. } => {
+                None
+            }
             GatewayEvent::Register(register) => Some(EntityId::Agent(register.agent.clone())),
             GatewayEvent::Request(inbound) | GatewayEvent::Info { inbound, .. } => {
                 let headers = &inbound.request.headers;
@@ -110,6 +112,11 @@ impl World {
         self.indices.transactions.get(key).copied()
     }
 
+    /// Whose phones have registered from there.
+    pub(crate) fn agents_from(&self, source: SocketAddr) -> impl Iterator<Item = &AgentId> {
+        self.indices.flows.get(&source).into_iter().flatten()
+    }
+
     /// Whose registered phone sends from there, over the connection that it has registered over
     /// where it has one. Of several behind one address (a branch's PBX) only the one that `user`
     /// names: any other call from there is the PBX's own, a trunk's.
@@ -121,10 +128,10 @@ impl World {
     ) -> Option<&AgentId> {
         let there = self.indices.flows.get(&source)?;
         let of_flow = |id: &&AgentId| {
-            let registration = self.agents.get(*id).and_then(|agent| agent.registration.as_ref());
-            registration.is_some_and(|registration| {
-                carrier.connection() == registration.carrier.connection()
-            })
+            let bindings = self.agents.get(*id).map_or(&[][..], |agent| &agent.bindings);
+            bindings
+                .iter()
+                .any(|it| it.source == source && it.carrier.connection() == carrier.connection())
         };
         let there = || there.iter().filter(of_flow);
         let only = || {

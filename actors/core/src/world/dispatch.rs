@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Rejection;
-use crate::agent::machine as agent;
 use crate::agent::state::Agent;
+use crate::agent::{machine as agent, registrar};
 use crate::call::state::Call;
 use crate::call::{
     consult, ending, inbound, indialog, media, originate, outbound, recording, session_timer,
@@ -75,7 +75,9 @@ pub(super) fn gateway_event(
             inbound::on_invite(draft, invite);
             Ok(())
         }
-        GatewayEvent::Register(register) => agent::on_register(draft, &origin.gateway, register),
+        GatewayEvent::Register(register) => {
+            registrar::on_register(draft, &origin.gateway, register)
+        }
         GatewayEvent::Request(request) => {
             indialog::on_request(draft, request);
             Ok(())
@@ -93,6 +95,10 @@ pub(super) fn gateway_event(
         GatewayEvent::ClientTimeout { branch } => outbound::on_timeout(draft, branch),
         GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
         GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
+        GatewayEvent::FlowGone { source, connection } => {
+            registrar::on_flow_gone(draft, &origin.gateway, *source, *connection);
+            Ok(())
+        }
         GatewayEvent::Recorded(recorded) => {
             recording::on_recorded(draft, &origin.gateway, recorded);
             Ok(())
@@ -144,6 +150,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     };
     draft.writes.gateways.insert(origin.gateway.clone(), gateway);
     health::forget_life(draft, &origin.gateway);
+    registrar::on_gateway_begun(draft, &origin.gateway);
     for call in calls {
         media::plan(draft, call);
     }
@@ -174,7 +181,7 @@ pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Reje
         Deadline::RingOut { call, offer } => outbound::on_ring_out(draft, *call, *offer),
         Deadline::AcwOver { agent, since_index } => agent::on_acw_over(draft, agent, *since_index),
         Deadline::RegistrationExpired { agent, since_index } => {
-            agent::on_registration_expired(draft, agent, *since_index)
+            registrar::on_registration_expired(draft, agent, *since_index)
         }
         Deadline::GuardOver { channel } => {
             match draft.channel(channel).map(|channel| &channel.state) {

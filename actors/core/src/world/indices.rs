@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tandem_sip::{Method, Millis};
 
 use super::World;
-use crate::agent::state::{Agent, State as AgentState};
+use crate::agent::state::{Agent, Registration, State as AgentState};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
 use crate::channel::state::{Channel, State as ChannelState};
@@ -218,13 +218,17 @@ impl Indices {
     pub(super) fn change_agent(&mut self, old: Option<&Agent>, new: Option<&Agent>) {
         let (before, after) = (agent_deadlines(old), agent_deadlines(new));
         self.change_deadlines(before, after);
-        let flow = |agent: Option<&Agent>| Some(agent?.registration.as_ref()?.source);
-        if flow(old) != flow(new) {
-            if let (Some(agent), Some(source)) = (old, flow(old)) {
-                self.leave_flow(agent, source);
+        let (left, come) = (phones(old), phones(new));
+        let from_there =
+            |phones: &[Registration], source| phones.iter().any(|it| it.source == source);
+        if let Some(agent) = old {
+            for phone in left.iter().filter(|it| !from_there(come, it.source)) {
+                self.leave_flow(agent, phone.source);
             }
-            if let (Some(agent), Some(source)) = (new, flow(new)) {
-                self.flows.entry(source).or_default().insert(agent.id.clone());
+        }
+        if let Some(agent) = new {
+            for phone in come.iter().filter(|it| !from_there(left, it.source)) {
+                self.flows.entry(phone.source).or_default().insert(agent.id.clone());
             }
         }
         let idle = |agent: Option<&Agent>| {
@@ -352,13 +356,17 @@ fn agent_deadlines(agent: Option<&Agent>) -> impl Iterator<Item = Due> + Clone +
         };
         let id = || agent.id.clone();
         let acw = acw.map(|(at, since_index)| (at, Deadline::AcwOver { agent: id(), since_index }));
-        let registration = agent.registration.as_ref().map(|registration| {
+        let registration = agent.bindings.iter().map(move |registration| {
             let since_index = registration.since_index;
             let deadline = Deadline::RegistrationExpired { agent: id(), since_index };
             (registration.expires_at, deadline)
         });
         acw.into_iter().chain(registration)
     })
+}
+
+fn phones(agent: Option<&Agent>) -> &[Registration] {
+    agent.map_or(&[], |agent| &agent.bindings)
 }
 
 fn guard(channel: Option<&Channel>) -> impl Iterator<Item = Due> + Clone + '_ {

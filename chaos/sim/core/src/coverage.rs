@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 40] = [
+pub const MARKS: [&str; 41] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -66,6 +66,7 @@ pub const MARKS: [&str; 40] = [
     "two calls are joined",
     "a ringing call is picked up",
     "a conversation is taken over",
+    "the next phone of an agent rings",
 ];
 
 #[derive(Clone, Debug, Default)]

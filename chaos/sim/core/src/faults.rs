@@ -394,8 +394,7 @@ impl Simulation {
             .agents
             .values()
             .filter(|agent| {
-                agent.registration.is_some()
-                    && matches!(agent.state_name(), "not_ready" | "logged_out")
+                agent.is_registered() && matches!(agent.state_name(), "not_ready" | "logged_out")
             })
             .map(|agent| agent.id.clone())
             .collect();

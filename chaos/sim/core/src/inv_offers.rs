@@ -38,7 +38,7 @@ impl Offers {
                 continue;
             }
             let ready = match &before.state {
-                State::Ready => before.registration.is_some() || registers(step, id),
+                State::Ready => before.is_registered() || registers(step, id),
                 State::Reserved { .. }
                 | State::Talking { .. }
                 | State::Held { .. }
@@ -53,7 +53,7 @@ impl Offers {
             };
             let was = before.state_name();
             hold!(ready, "agent {id} is offered a call while {was}");
-            hold!(now.registration.is_some(), "agent {id} is offered a call without a phone");
+            hold!(now.is_registered(), "agent {id} is offered a call without a phone");
         }
         Ok(())
     }

@@ -44,7 +44,8 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("leg", "answered", &["active", "releasing", GONE]),
     ("leg", "active", &["releasing", GONE]),
     ("leg", "calling", &["alerting", "active", "cancelling", GONE]),
-    ("leg", "alerting", &["active", "cancelling", GONE]),
+    // To `calling`: the agent's next phone rings.
+    ("leg", "alerting", &["active", "calling", "cancelling", GONE]),
     ("leg", "cancelling", &["releasing", GONE]),
     ("leg", "releasing", &[GONE]),
     ("channel", NONE, &["seized_in", "seized_out", "active"]),
@@ -63,7 +64,7 @@ const RARE: &[(&str, &str, &[&str])] = &[
     ("agent", "not_ready", &["acw"]),
     // The gateway reports no 100, so nothing proceeds without alerting.
     ("leg", "calling", &["proceeding", "releasing"]),
-    ("leg", "proceeding", &["alerting", "active", "cancelling", "releasing", GONE]),
+    ("leg", "proceeding", &["alerting", "active", "calling", "cancelling", "releasing", GONE]),
     ("leg", "alerting", &["releasing"]),
     ("call", "connected", &[GONE]),
     ("call", "consulting", &[GONE]),

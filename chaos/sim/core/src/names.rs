@@ -105,6 +105,7 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::ClientTimeout { branch } => of(&[28, text(branch)]),
         GatewayEvent::AckTimeout { transaction } => of(&[29, text(&transaction.branch)]),
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
+        GatewayEvent::FlowGone { connection, .. } => of(&[37, connection.0]),
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
         GatewayEvent::Quality(quality) => of(&[35, quality.call.0, quality.leg.0]),
         GatewayEvent::Holdings(held) => of(&[36, held.first().map_or(0, |held| held.recording.0)]),

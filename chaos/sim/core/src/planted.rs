@@ -382,7 +382,7 @@ fn unsend(writes: &mut Writes, branches: &[String]) {
 fn with_everybody_ready(world: &World) -> World {
     let mut world = world.clone();
     let resting = |agent: &&mut Agent| {
-        matches!(agent.state, AgentState::NotReady { .. }) && agent.registration.is_some()
+        matches!(agent.state, AgentState::NotReady { .. }) && agent.is_registered()
     };
     world.agents.values_mut().filter(resting).for_each(|agent| agent.state = AgentState::Ready);
     // What follows from the agents follows anew.

@@ -75,6 +75,7 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::ClientTimeout { branch } => format!("time-out of {branch}"),
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
+        GatewayEvent::FlowGone { source, .. } => format!("a flow of {source} is gone"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
         GatewayEvent::PeerChange(change) => {
             let state = if change.up { "up" } else { "down" };

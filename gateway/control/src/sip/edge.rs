@@ -2,6 +2,7 @@
 //! (RFC 3261 §8.2), and OPTIONS outside of dialogs (§11.2). Pure.
 
 use tandem_sip::multipart::{self, Found};
+use tandem_sip::outbound;
 use tandem_sip::reliable::{self, RAck};
 use tandem_sip::replaces;
 use tandem_sip::sdp::{Audio, Error as SdpError};
@@ -15,7 +16,8 @@ use crate::limits;
 pub const ALLOW: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, REGISTER";
 /// Extensions that a request may require.
-const SUPPORTED: [&str; 3] = [session_expires::OPTION, reliable::OPTION, replaces::OPTION];
+const SUPPORTED: [&str; 5] =
+    [session_expires::OPTION, reliable::OPTION, replaces::OPTION, outbound::OPTION, outbound::PATH];
 const SDP: &str = "application/sdp";
 /// What a request may bring.
 const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
@@ -77,7 +79,7 @@ pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>>
 }
 
 /// A 400 whose phrase says what is wrong.
-fn bad(request: &Request, why: &str) -> Box<Response> {
+pub fn bad(request: &Request, why: &str) -> Box<Response> {
     let mut response = answer(request, 400);
     response.reason = format!("Bad Request ({why})");
     Box::new(response)

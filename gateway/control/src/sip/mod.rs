@@ -1,14 +1,16 @@
 //! SIP at the gateway: what is refused at the edge, who may register, and the transactions.
 //!
-//! [`dtmf`] reads keys; [`edge`] and [`registrar`] answer without the cluster, with [`nonces`] and
-//! [`suspects`] for a memory; [`servers`] and [`clients`] hold the
+//! [`dtmf`] reads keys; [`edge`], [`contacts`] and [`registrar`] answer without the cluster, with
+//! [`nonces`], [`suspects`] and [`flows`] for a memory; [`servers`] and [`clients`] hold the
 //! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`], [`strays`] and
 //! [`refused`] what outlives them.
 
 pub mod acks;
 pub mod clients;
+pub mod contacts;
 pub mod dtmf;
 pub mod edge;
+pub mod flows;
 pub mod nonces;
 pub mod refused;
 pub mod registrar;

@@ -188,6 +188,7 @@ impl World {
             | GatewayEvent::ClientTimeout { .. }
             | GatewayEvent::AckTimeout { .. }
             | GatewayEvent::RtpSilence { .. }
+            | GatewayEvent::FlowGone { .. }
             | GatewayEvent::Recorded(_)
             | GatewayEvent::Holdings(_)
             | GatewayEvent::PeerChange(_)

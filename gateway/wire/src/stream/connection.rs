@@ -15,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::framer::{Frame, Framer};
 use super::inlet::Inlet;
 use super::table::{Outgoing, Place, Writing};
-use super::{Shared, Undelivered, websocket};
+use super::{Report, Shared, Undelivered, websocket};
 use crate::limits;
 use crate::received::Received;
 
@@ -26,7 +26,7 @@ pub struct Connection {
     /// The peer has opened it.
     pub(super) accepted: bool,
     pub(super) handler: mpsc::Sender<Received>,
-    pub(super) reports: mpsc::Sender<Undelivered>,
+    pub(super) reports: mpsc::Sender<Report>,
 }
 
 /// Why a connection ends.
@@ -180,12 +180,18 @@ impl Connection {
             tickets.extend(outgoing.ticket);
         }
         self.report(tickets).await;
+        if self.accepted {
+            let closed = Report::Closed { remote: self.flow.remote, connection: self.place.id };
+            // Where nobody listens any more the gateway ends, and its flows with it.
+            let _ = self.reports.send(closed).await;
+        }
     }
 
     async fn report(&self, tickets: Vec<Ticket>) {
         let opened = !self.accepted;
         for ticket in tickets {
-            if self.reports.send(Undelivered { ticket, opened }).await.is_err() {
+            let undelivered = Report::Undelivered(Undelivered { ticket, opened });
+            if self.reports.send(undelivered).await.is_err() {
                 return;
             }
         }

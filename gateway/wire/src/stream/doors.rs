@@ -20,7 +20,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::connection::{Connection, Reason};
 use super::handshake::{self, Handshake};
 use super::table::{End, Place};
-use super::{Open, Shared, Undelivered, websocket};
+use super::{Open, Report, Shared, websocket};
 use crate::error::Error;
 use crate::limits;
 use crate::received::Received;
@@ -57,7 +57,7 @@ pub struct Listener {
 struct Doors {
     shared: Arc<Shared>,
     handler: mpsc::Sender<Received>,
-    reports: mpsc::Sender<Undelivered>,
+    reports: mpsc::Sender<Report>,
 }
 
 impl Listener {
@@ -72,7 +72,7 @@ impl Listener {
     pub async fn run(
         self,
         handler: mpsc::Sender<Received>,
-        reports: mpsc::Sender<Undelivered>,
+        reports: mpsc::Sender<Report>,
     ) -> Result<(), Error> {
         let doors = Doors { shared: self.shared, handler, reports };
         let mut loops = JoinSet::new();

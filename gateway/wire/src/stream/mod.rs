@@ -84,6 +84,17 @@ pub struct Undelivered {
     pub opened: bool,
 }
 
+/// What connections tell of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    Undelivered(Undelivered),
+    /// One that the peer has opened is gone; what was undelivered has been told before.
+    Closed {
+        remote: SocketAddr,
+        connection: ConnectionId,
+    },
+}
+
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {

@@ -94,7 +94,9 @@ pub fn carrier() -> impl Strategy<Value = Carrier> {
     prop_oneof![
         Just(Carrier::Udp),
         connection.clone().prop_map(|connection| Carrier::Tcp { connection }),
-        connection.prop_map(|connection| Carrier::Tls { connection }),
+        connection.clone().prop_map(|connection| Carrier::Tls { connection }),
+        connection.clone().prop_map(|connection| Carrier::Ws { connection }),
+        connection.prop_map(|connection| Carrier::Wss { connection }),
     ]
 }
 
@@ -456,6 +458,10 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         (call_id(), leg_id(), any::<u64>())
             .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
         recorded,
+        (address(), any::<u64>()).prop_map(|(source, connection)| GatewayEvent::FlowGone {
+            source,
+            connection: ConnectionId(connection),
+        }),
         quality().prop_map(GatewayEvent::Quality),
         vec(manifest(), 0..3).prop_map(GatewayEvent::Holdings),
         peer_change().prop_map(GatewayEvent::PeerChange),

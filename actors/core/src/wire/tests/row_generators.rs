@@ -10,7 +10,8 @@ use super::generators::{
     transaction,
 };
 use super::values;
-use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::agent::binding::{Outbound, Q_DEFAULT, Registration};
+use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::call::early::Early;
 use crate::call::leg::{Leg, Proof, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
@@ -61,14 +62,15 @@ pub fn leg() -> impl Strategy<Value = Leg> {
         cseq,
     });
     let proofs = vec(proof, 0..3);
-    let provisional = (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()), proofs);
+    let provisional =
+        (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()), proofs, 0..3_usize);
     let timer = (option::of(timer()), option::of(millis()), provisional);
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
         let (media, held, release_at, refer, (timer, offer_until, provisional)) = rest;
-        let (redirected, early, rang, reliable, proofs) = provisional;
+        let (redirected, early, rang, reliable, proofs, tried) = provisional;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -92,6 +94,7 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             early,
             rang,
             proofs,
+            tried: std::iter::repeat_n(values::request().uri, tried).collect(),
             reliable,
         }
     })
@@ -306,24 +309,37 @@ pub fn agent() -> impl Strategy<Value = Agent> {
             .prop_map(|(call, second, back)| { AgentState::Consulting { call, second, back } }),
         (millis(), rest()).prop_map(|(until, next)| AgentState::Acw { until, next }),
     ];
-    let registration = (address(), carrier(), gateway_id(), millis(), any::<u64>()).prop_map(
-        |(source, carrier, gateway, expires_at, since_index)| Registration {
-            contact: values::request().uri,
-            source,
-            carrier,
-            gateway,
-            expires_at,
-            since_index,
+    let outbound =
+        (text(), 1..=u32::MAX).prop_map(|(instance, reg_id)| Outbound { instance, reg_id });
+    let said = (text(), any::<u32>(), 0..=Q_DEFAULT, option::of(outbound), 0..3_usize);
+    let index = (1..u64::MAX / 32, any::<u64>().prop_map(|id| id | 1));
+    let registration = (address(), carrier(), gateway_id(), millis(), index, said).prop_map(
+        |(source, carrier, gateway, expires_at, (since_index, id), said)| {
+            let (call_id, cseq, q, outbound, hops) = said;
+            Registration {
+                id,
+                contact: values::request().uri,
+                source,
+                carrier,
+                gateway,
+                expires_at,
+                since_index,
+                call_id,
+                cseq,
+                q,
+                outbound,
+                path: std::iter::repeat_n(values::hop(), hops).collect(),
+            }
         },
     );
     let since = (millis(), any::<u64>());
-    (agent_id(), state, since, option::of(registration), option::of(rest())).prop_map(
-        |(id, state, (since, since_index), registration, pending)| Agent {
+    (agent_id(), state, since, vec(registration, 0..3), option::of(rest())).prop_map(
+        |(id, state, (since, since_index), bindings, pending)| Agent {
             id,
             state,
             since,
             since_index,
-            registration,
+            bindings,
             pending,
         },
     )

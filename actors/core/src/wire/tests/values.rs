@@ -8,9 +8,10 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::reason::Q850;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload, Section};
 use tandem_sip::srtp::{Crypto, Key, Suite};
-use tandem_sip::{Carrier, ConnectionId, Message, Millis, Request, Response, parse};
+use tandem_sip::{Carrier, ConnectionId, Message, Millis, NameAddr, Request, Response, parse};
 
-use crate::agent::state::{Agent, Registration, Rest, State as AgentState};
+use crate::agent::binding::{Outbound, Q_DEFAULT, Registration, id_at};
+use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::early::Early;
 use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
@@ -442,6 +443,13 @@ pub fn events() -> Cases<GatewayEvent> {
         ("ack_timeout", GatewayEvent::AckTimeout { transaction: transaction() }),
         ("rtp_silence", GatewayEvent::RtpSilence { call: CALL, leg: LEG, since_ms: 30_000 }),
         (
+            "flow_gone",
+            GatewayEvent::FlowGone {
+                source: "192.0.2.7:49152".parse().expect("an address"),
+                connection: ConnectionId(77),
+            },
+        ),
+        (
             "recorded",
             GatewayEvent::Recorded(Recorded {
                 call: CALL,
@@ -671,6 +679,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         early: Vec::new(),
         rang: Vec::new(),
         proofs: Vec::new(),
+        tried: Vec::new(),
         reliable: None,
     }
 }
@@ -908,7 +917,10 @@ pub fn calls() -> Cases<Call> {
     let media = Some(connected.legs[1].media.clone());
     let prack_branch = Some("z9hG4bKprack".into());
     early.legs[1].early = vec![Early { dialog, rseq: 9, prack_branch, media }];
+    let mut again = dialing.clone();
+    again.legs[1].tried = vec![request().uri, "sip:1001@192.0.2.9".parse().expect("a URI")];
     let mut cases = vec![
+        ("second_phone", again),
         ("early", early),
         ("timed", timed),
         ("in_flow", echo.clone()),
@@ -960,18 +972,38 @@ pub fn agents() -> Cases<Agent> {
     ];
     let agent = |(name, state, pending)| {
         let registration = Registration {
+            id: id_at(12, 0),
             contact: "sip:1001@127.0.0.1:7000;ob".parse().expect("a URI"),
             source: "127.0.0.1:7000".parse().expect("an address"),
             carrier: if state == AgentState::Ready { connection() } else { Carrier::Udp },
             gateway: gateway_id(),
             expires_at: AT.after(3_600_000),
             since_index: 12,
+            call_id: String::new(),
+            cseq: 0,
+            q: Q_DEFAULT,
+            outbound: None,
+            path: Vec::new(),
         };
-        let registration = (state != AgentState::LoggedOut).then_some(registration);
+        let registered = state != AgentState::LoggedOut;
+        let bindings = registered.then_some(registration).into_iter().collect();
         let id = agent_id();
-        (name, Agent { id, state, since: AT, since_index: 41, registration, pending })
+        (name, Agent { id, state, since: AT, since_index: 41, bindings, pending })
     };
-    states.into_iter().map(agent).collect()
+    let mut cases: Cases<Agent> = states.into_iter().map(agent).collect();
+    let (_, mut many) = cases[2].clone();
+    let mut other = many.bindings[0].clone();
+    (other.call_id, other.cseq) = ("register@phone".into(), 7);
+    (other.id, other.q) = (id_at(11, 1), 500);
+    other.outbound = Some(Outbound { instance: "\"<urn:uuid:1>\"".into(), reg_id: 2 });
+    other.path = vec![hop()];
+    many.bindings.push(other);
+    cases.push(("many_phones", many));
+    cases
+}
+
+pub fn hop() -> NameAddr {
+    "<sip:edge.example;lr;ob>".parse().expect("an address")
 }
 
 pub fn queues() -> Cases<Queue> {

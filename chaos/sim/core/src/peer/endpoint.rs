@@ -7,6 +7,7 @@ use tandem_sip::transaction::Key;
 use tandem_sip::{Method, Request};
 
 use super::line::{Line, State};
+use super::phone::name_of_invite;
 use super::{Peer, Step};
 use crate::event::Event;
 use crate::packet::{Content, Packet};
@@ -153,7 +154,7 @@ impl Simulation {
     fn is_repeated(&mut self, p: usize, key: &Key, packet: &Packet, request: &Request) -> bool {
         let mut again = None;
         let mut changed = false;
-        let invited = self.peers[p].invited.get(&request.headers.call_id);
+        let invited = self.peers[p].invited.get(&name_of_invite(&request.headers));
         let invite_digest = invited.map(|(_, digest)| *digest);
         for (l, line) in self.peers[p].lines.iter_mut().enumerate() {
             if let Some((known, server)) = &mut line.server

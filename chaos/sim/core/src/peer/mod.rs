@@ -72,7 +72,7 @@ pub struct Peer {
     /// The gateway it uses.
     pub home: usize,
     pub lines: Vec<Line>,
-    /// Branch and digest of each INVITE that it was ever sent, by Call-ID.
+    /// Branch and digest of each INVITE that it was ever sent, by CSeq and Call-ID.
     pub invited: BTreeMap<String, (String, u64)>,
     pub registration: Registration,
     pub wake_at: Option<u64>,
@@ -118,6 +118,11 @@ impl Peer {
     /// Who draws: a phone, or the caller of one planned call.
     pub fn key(&self) -> u64 {
         self.agent.map_or(u64::from(self.address.port()), u64::from)
+    }
+
+    /// An agent's phone that registers twice; nobody is at the first contact.
+    pub fn has_two_contacts(&self) -> bool {
+        self.agent.is_some_and(|agent| agent % 3 == 1)
     }
 
     /// Has it a call?

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::Direction;
 use tandem_sip::transaction::Key;
-use tandem_sip::{NameAddr, Request, Uri};
+use tandem_sip::{Headers, NameAddr, Request, Uri};
 
 use super::Step;
 use super::line::{Line, State};
@@ -23,6 +23,17 @@ pub fn session_expires() -> String {
 }
 
 const RINGS_MS_MAX: u64 = 60_000;
+/// What the user of the contact begins with that is called first, where a phone has two.
+pub const FIRST_CONTACT: &str = "first-";
+
+fn is_first_contact(uri: &Uri) -> bool {
+    uri.user.as_deref().is_some_and(|user| user.starts_with(FIRST_CONTACT))
+}
+
+/// A phone with two contacts may be invited twice to one call.
+pub fn name_of_invite(headers: &Headers) -> String {
+    format!("{} {}", headers.cseq.number, headers.call_id)
+}
 
 impl Simulation {
     /// An INVITE outside of any dialog.
@@ -30,7 +41,17 @@ impl Simulation {
         let call_id = request.headers.call_id.clone();
         let branch = request.headers.branch().to_owned();
         let seen = (branch, packet.digest);
-        if let Some(before) = self.peers[p].invited.insert(call_id.clone(), seen.clone()) {
+        let another = request.headers.cseq.number > 1 && self.peers[p].switch.is_none();
+        if another {
+            if !self.peers[p].has_two_contacts() {
+                let what = format!("{} gets INVITE 2 of {call_id}", self.peers[p].name());
+                self.fail("peers", what);
+                return;
+            }
+            self.coverage.mark("the next phone of an agent rings");
+        }
+        let name = name_of_invite(&request.headers);
+        if let Some(before) = self.peers[p].invited.insert(name, seen.clone()) {
             let what = if before.0 == seen.0 {
                 // Its transaction is over: this phone has rebooted, or the sender is very late.
                 return;
@@ -68,6 +89,17 @@ impl Simulation {
         let mut random = self.draws.next(For::Ringing, name);
         let ring_at = random.between(1, 60);
         let answers_at = ring_at + random.between(50, self.settings.ring_ms_max);
+        if self.peers[p].has_two_contacts() && is_first_contact(&self.peers[p].lines[l].invite.uri)
+        {
+            // Nobody is there; the other contact may be.
+            let (rings, status) =
+                (random.below(2) == 0, if random.below(2) == 0 { 404 } else { 480 });
+            if rings {
+                self.plan_step(p, l, ring_at, Step::Ring);
+            }
+            self.plan_step(p, l, ring_at + random.between(1, 200), Step::Refuse(status));
+            return;
+        }
         self.perhaps_picked_up(p, l, self.settings.ring_ms_max);
         // No phone rings for ever.
         self.plan_step(p, l, RINGS_MS_MAX, Step::Refuse(480));

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use tandem_sip::dialog::MAX_FORWARDS;
-use tandem_sip::{CSeq, Header, Headers, Method, NameAddr, Request, Response, Uri, digest};
+use tandem_sip::{CSeq, Header, Headers, Method, NameAddr, Param, Request, Response, Uri, digest};
 
 use super::Step;
+use super::phone::FIRST_CONTACT;
 use crate::event::Event;
 use crate::links::GATEWAYS;
 use crate::simulation::Simulation;
@@ -48,7 +49,14 @@ impl Simulation {
         let mut from = NameAddr::new(Uri::sip(Some(&user), "demo.tandem", None));
         let to = from.clone();
         from.set_tag(&format!("r{}", peer.life));
-        let contact = Uri::sip(Some(&user), &host, Some(peer.address.port()));
+        let mut contacts =
+            vec![NameAddr::new(Uri::sip(Some(&user), &host, Some(peer.address.port())))];
+        if peer.has_two_contacts() {
+            contacts[0].params.push(Param { name: "q".into(), value: Some("0.5".into()) });
+            let first = format!("{FIRST_CONTACT}{user}");
+            let first = Uri::sip(Some(&first), &host, Some(peer.address.port()));
+            contacts.push(NameAddr::new(first));
+        }
         let authorization = challenge
             .and_then(|challenge| {
                 digest::answer(
@@ -71,7 +79,7 @@ impl Simulation {
                 to,
                 call_id: format!("r{agent}l{}@{host}", peer.life),
                 cseq: CSeq { number, method: Method::Register },
-                contact: vec![NameAddr::new(contact)],
+                contact: contacts,
                 route: Vec::new(),
                 record_route: Vec::new(),
                 max_forwards: Some(MAX_FORWARDS),

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::stream::{Bounds, Ports, Streams, bind_all};
-use crate::{Received, Undelivered, limits};
+use crate::{Received, Report, Undelivered, limits};
 
 const WITHIN: Duration = Duration::from_secs(5);
 const DESK: &str = "https://desk.example.net";
@@ -23,7 +23,7 @@ struct Server {
     at: SocketAddr,
     streams: Streams,
     received: mpsc::Receiver<Received>,
-    undelivered: mpsc::Receiver<Undelivered>,
+    reports: mpsc::Receiver<Report>,
 }
 
 type Client = WebSocketStream<TcpStream>;
@@ -36,9 +36,9 @@ fn serve(bounds: Bounds, origins: &[&str]) -> Server {
     let ports = Ports { tcp: any, tls: None, ws: Some(at), wss: None, origins };
     let (streams, listener) = bind_all(ports, bounds).unwrap();
     let (handler, received) = mpsc::channel(limits::IN_FLIGHT_MAX);
-    let (reports, undelivered) = mpsc::channel(limits::REPORTS_MAX);
-    tokio::spawn(listener.run(handler, reports));
-    Server { at, streams, received, undelivered }
+    let (to_us, reports) = mpsc::channel(limits::REPORTS_MAX);
+    tokio::spawn(listener.run(handler, to_us));
+    Server { at, streams, received, reports }
 }
 
 async fn open(at: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
@@ -137,8 +137,12 @@ async fn request_over_a_websocket_that_is_gone_is_told_to_be_undelivered() {
     server.streams.send(b"x".to_vec(), &way, Some(tandem_sip::Ticket(7))).unwrap();
     frame(&mut client).await.unwrap();
     drop(client);
-    let undelivered = timeout(WITHIN, server.undelivered.recv()).await.unwrap().unwrap();
-    assert_eq!(undelivered, Undelivered { ticket: tandem_sip::Ticket(7), opened: false });
+    let undelivered = timeout(WITHIN, server.reports.recv()).await.unwrap().unwrap();
+    let expected = Undelivered { ticket: tandem_sip::Ticket(7), opened: false };
+    assert_eq!(undelivered, Report::Undelivered(expected));
+    let closed = timeout(WITHIN, server.reports.recv()).await.unwrap().unwrap();
+    let connection = carrier.connection().unwrap();
+    assert_eq!(closed, Report::Closed { remote: to, connection });
     assert!(server.streams.send(b"x".to_vec(), &way, Some(tandem_sip::Ticket(8))).is_err());
 }
 
