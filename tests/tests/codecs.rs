@@ -167,3 +167,43 @@ async fn caller_of_an_extension_gets_its_codec_and_g_729_is_passed_on_alone() ->
     house.cluster.stop()?;
     Ok(())
 }
+
+const POLICY: &str = r#"
+[tenant]
+name = "demo"
+realm = "demo.tandem"
+
+[[trunk]]
+name = "carrier"
+channels = 30
+codecs = ["PCMA", "opus"]
+
+[[number]]
+digits = "4003"
+echo = true
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trunk_speaks_what_its_policy_allows() -> Result<()> {
+    let house = House::open_with(139, POLICY).await?;
+    let caller = house.caller("13800000001", 0).await?;
+    caller.speak(&[Codec::Pcmu, Codec::Opus, Codec::Pcma]);
+    let call = caller.dial("4003")?;
+    caller.answered(&call, WITHIN).await?;
+    hears(&caller, &call, CALLER_HZ).await?;
+    assert_eq!(caller.hang_up(&call).await?, 200);
+    assert_eq!(spoken(&house, &call).await?, "PCMA", "not what the caller likes best");
+    caller.speak(&[Codec::Pcmu, Codec::G722]);
+    let call = caller.dial("4003")?;
+    assert_eq!(caller.ended(&call, WITHIN).await?, Ended::Refused { status: 488 });
+    house.cluster.stop()
+}
+
+/// The codec of a caller's leg.
+async fn spoken(house: &House, call_id: &str) -> Result<String> {
+    let path = format!("/v1/cdrs?sip_call_id={call_id}");
+    let codec = |page: &serde_json::Value| {
+        Some(page["items"].get(0)?["quality"].get(0)?["codec"].as_str()?.to_owned())
+    };
+    house.api.until(&path, WITHIN, codec).await
+}

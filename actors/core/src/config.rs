@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tandem_sip::sdp::Codec;
+
 use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
 use crate::limits;
@@ -171,6 +173,8 @@ pub struct Trunk {
     /// None: it takes calls in, and no more.
     pub out: Option<Outward>,
     pub incoming: Incoming,
+    /// What is spoken with it, what is liked best first; empty: all that we know, as its peer likes.
+    pub codecs: Vec<Codec>,
 }
 
 /// What a trunk wants of TLS.

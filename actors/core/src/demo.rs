@@ -34,6 +34,7 @@ pub fn demo_config() -> Config {
             tls: TrunkTls::default(),
             out: None,
             incoming: Default::default(),
+            codecs: Vec::new(),
         }],
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)

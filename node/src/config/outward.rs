@@ -5,6 +5,8 @@ use tandem_core::limits::{DIGITS_MAX, PEERS_MAX, REWRITES_MAX, ROUTE_TRUNKS_MAX}
 use tandem_core::trunk::numbers::{Incoming, Rewrite};
 use tandem_core::trunk::outward::{Credentials, Outward, Peer, Registration, Route};
 
+use tandem_sip::sdp::Codec;
+
 use super::reader::{Placed, Reader};
 
 const PRIORITY_DEFAULT: u64 = 1;
@@ -21,6 +23,8 @@ const REGISTER_S_MIN: u64 = 60;
 const REGISTER_S_MAX: u64 = 86_400;
 const REGISTER_S_DEFAULT: u64 = 3_600;
 
+const CODECS: &str =
+    "a list of \"PCMU\", \"PCMA\", \"G722\", \"opus\" and \"G729\", the best first";
 /// A name is looked up by nobody: what is decided must be the same on every replica.
 const PEERS: &str = "a list of IP addresses with ports, for instance \
                      [\"192.0.2.7:5060\", \"192.0.2.8:5061;transport=tls\"]";
@@ -209,6 +213,25 @@ fn credentials(reader: &Reader<'_, '_>) -> Option<Credentials> {
             }),
         },
     }
+}
+
+/// What is spoken with the trunk, the best first.
+pub fn codecs(reader: &Reader<'_, '_>) -> Vec<Codec> {
+    let mut codecs = Vec::new();
+    let given = reader.strings("codecs", CODECS);
+    if given.as_ref().is_some_and(Vec::is_empty) {
+        reader.mistake("codecs", reader.at(), "names none", CODECS);
+    }
+    for Placed { value, at } in given.unwrap_or_default() {
+        match tandem_sip::wire::codec(&value) {
+            Ok(codec) if codecs.contains(&codec) => {
+                reader.mistake("codecs", at, format!("names {value:?} twice"), CODECS);
+            }
+            Ok(codec) => codecs.push(codec),
+            Err(_) => reader.mistake("codecs", at, format!("names {value:?}"), CODECS),
+        }
+    }
+    codecs
 }
 
 pub fn incoming(reader: &Reader<'_, '_>) -> Incoming {

@@ -103,6 +103,10 @@ fn tables_of(config: &Config) -> Table {
         }
         rewrites(&mut row, "called_in", &trunk.incoming.called);
         rewrites(&mut row, "calling_in", &trunk.incoming.calling);
+        if !trunk.codecs.is_empty() {
+            let names: Vec<&str> = trunk.codecs.iter().map(|codec| codec.name()).collect();
+            row.insert("codecs".into(), names.into());
+        }
         row
     });
     let routes = config.routes.iter().map(|route| {

@@ -378,6 +378,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
     };
     let out = outward::read(&reader);
     let incoming = outward::incoming(&reader);
+    let codecs = outward::codecs(&reader);
     if let Some(id) = &id {
         names.take(&reader, "trunk", "name", id);
     }
@@ -390,6 +391,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         tls,
         out,
         incoming,
+        codecs,
     })
 }
 

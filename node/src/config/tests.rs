@@ -1,5 +1,6 @@
 use tandem_core::config::Target;
 use tandem_core::trunk::outward::Credentials;
+use tandem_sip::sdp::Codec;
 
 use super::parse;
 
@@ -221,7 +222,7 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
                 options_s = 30\nregister = \"4930100@carrier.example\"\nhide_caller = true\ncalled_out = { \"00\" = \"+\", \"0\" = \"+49\" }\n\
                 calling_out = { \"1\" = \"+49301\" }\ncalled_in = { \"+4930\" = \"\" }\n\
                 calling_in = { \"+\" = \"00\" }\nauth_user = \"us\"\nauth_realm = \"carrier\"\n\
-                auth_password = \"hush\"";
+                auth_password = \"hush\"\ncodecs = [\"PCMA\", \"opus\"]";
     let config = parse(&with_peers(more, "prefix = \"00\"\ntrunks = [\"carrier\"]")).unwrap();
     let tenant = config.tenant.unwrap();
     let out = tenant.trunks[0].out.as_ref().unwrap();
@@ -232,6 +233,7 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     assert_eq!(register.address_of_record().to_string(), "sip:4930100@carrier.example");
     assert_eq!((out.hide_caller, out.called.len(), out.calling.len()), (true, 2, 1));
     assert_eq!(out.credentials, Some(Credentials::new("us", "carrier", "hush")));
+    assert_eq!(tenant.trunks[0].codecs, [Codec::Pcma, Codec::Opus]);
     let incoming = &tenant.trunks[0].incoming;
     assert_eq!((incoming.called[0].from.as_str(), incoming.called[0].to.as_str()), ("+4930", ""));
     assert_eq!((tenant.routes[0].prefix.as_str(), tenant.routes[0].trunks.len()), ("00", 1));
@@ -271,6 +273,13 @@ fn config_explains_what_is_wrong_with_peers_and_routes() {
             "auth_user = \"us\"\nauth_realm = \"r\"\nauth_ha1_md5 = \"hush\"",
             "prefix = \"0\"\ntrunks = [\"carrier\"]",
             "auth_ha1_md5: is not a digest",
+        ),
+        ("codecs = [\"G711\"]", "prefix = \"0\"\ntrunks = [\"carrier\"]", "names \"G711\""),
+        ("codecs = []", "prefix = \"0\"\ntrunks = [\"carrier\"]", "names none"),
+        (
+            "codecs = [\"PCMA\", \"PCMA\"]",
+            "prefix = \"0\"\ntrunks = [\"carrier\"]",
+            "names \"PCMA\" twice",
         ),
         ("reply_ms = 1", "prefix = \"0\"\ntrunks = [\"carrier\"]", "from 500 to 32000"),
     ];

@@ -4,6 +4,8 @@
 //! has chosen of the caller's own offer; who waits in a queue has been told, and it is the agent's
 //! phone that is asked for the caller's codec first.
 
+use std::borrow::Cow;
+
 use tandem_sip::sdp::{self, Agreed, Audio, Codec, Payload, negotiate, negotiate_beside};
 
 use super::inbound::{self, Destination, Refusal};
@@ -28,6 +30,8 @@ pub fn is_only_passed(codec: Codec) -> bool {
 
 /// The leg that another one talks with, or shall.
 pub struct Other {
+    /// By the policy of the leg in question, not of the other.
+    allowed: Vec<Codec>,
     codec: Option<Codec>,
     /// What its peer has said that it takes, as far as that still counts.
     payloads: Vec<Payload>,
@@ -35,7 +39,13 @@ pub struct Other {
 
 impl Other {
     pub fn of(call: &Call, leg: LegId) -> Self {
-        Self::from(call.leg_beside(leg).map(|leg| &leg.media))
+        let allowed = call.leg(leg).map(|leg| leg.media.allowed.as_slice());
+        Self::from(call.leg_beside(leg).map(|leg| &leg.media)).within(allowed.unwrap_or_default())
+    }
+
+    /// For a leg that may speak only these.
+    pub fn within(self, allowed: &[Codec]) -> Self {
+        Self { allowed: allowed.to_vec(), ..self }
     }
 
     pub fn of_caller(call: &Call) -> Self {
@@ -51,7 +61,11 @@ impl Other {
             Some(offer) => offer.payloads.clone(),
             None => own(media),
         };
-        Self { codec: media.map(|media| media.codec), payloads: media.map(of).unwrap_or_default() }
+        Self {
+            allowed: Vec::new(),
+            codec: media.map(|media| media.codec),
+            payloads: media.map(of).unwrap_or_default(),
+        }
     }
 
     /// What can be agreed on with the leg that talks with it.
@@ -67,7 +81,7 @@ impl Other {
     /// # Errors
     /// [`sdp::Error::NoCommonCodec`].
     pub fn agree(&self, audio: &Audio) -> Result<Agreed, sdp::Error> {
-        negotiate_beside(audio, &self.taken(), self.codec)
+        negotiate_beside(&within(audio, &self.allowed), &self.taken(), self.codec)
     }
 
     /// What we offer to a leg that shall talk with it, under numbers of ours.
@@ -80,6 +94,7 @@ impl Other {
                 offered.push(Payload { number: codec.static_payload(), codec, fmtp });
             }
         }
+        keep(&mut offered, &self.allowed);
         offered
     }
 
@@ -105,10 +120,15 @@ impl Media {
 ///
 /// # Errors
 /// 488.
-pub fn of_caller(offer: &Audio, destination: &Destination) -> Result<Agreed, Refusal> {
-    let ended = negotiate(offer, &ENDED);
+pub fn of_caller(
+    offer: &Audio,
+    destination: &Destination,
+    allowed: &[Codec],
+) -> Result<Agreed, Refusal> {
+    let offer = within(offer, allowed);
+    let ended = negotiate(&offer, &ENDED);
     let agreed = match ended {
-        Err(_) if is_direct(destination) => negotiate(offer, &[Codec::G729]),
+        Err(_) if is_direct(destination) => negotiate(&offer, &[Codec::G729]),
         Ok(_) | Err(_) => ended,
     };
     agreed.map_err(|_| Refusal(488, Disposition::Rejected))
@@ -125,6 +145,37 @@ pub fn of_successor(offer: Option<&Audio>, other: &Other) -> Result<Agreed, Refu
         None => Some(inbound::unsaid()).filter(|_| !other.codec.is_some_and(is_only_passed)),
     };
     agreed.ok_or(Refusal(488, Disposition::Rejected))
+}
+
+/// What is agreed on with a caller who offers nothing, until the ACK says otherwise.
+///
+/// # Errors
+/// 488: what is allowed can't be spoken here.
+pub fn of_silent_caller(allowed: &[Codec]) -> Result<Agreed, Refusal> {
+    let mut ours: Vec<Payload> =
+        OFFERED.iter().map(|codec| Payload::new(codec.static_payload(), *codec)).collect();
+    keep(&mut ours, allowed);
+    let first = ours.first().ok_or(Refusal(488, Disposition::Rejected))?;
+    Ok(Agreed { codec: first.codec, payload: first.number, ..inbound::unsaid() })
+}
+
+/// The description as if its peer knew no more than is allowed, and liked that best which is said
+/// first.
+fn within<'a>(audio: &'a Audio, allowed: &[Codec]) -> Cow<'a, Audio> {
+    if allowed.is_empty() {
+        return Cow::Borrowed(audio);
+    }
+    let mut kept = audio.clone();
+    keep(&mut kept.payloads, allowed);
+    Cow::Owned(kept)
+}
+
+fn keep(payloads: &mut Vec<Payload>, allowed: &[Codec]) {
+    let place = |payload: &Payload| allowed.iter().position(|codec| *codec == payload.codec);
+    if !allowed.is_empty() {
+        payloads.retain(|payload| place(payload).is_some());
+        payloads.sort_by_key(place);
+    }
 }
 
 /// Can two legs talk that were not asked for each other's codec?
@@ -144,7 +195,7 @@ pub fn settle(draft: &mut Draft<'_>, id: CallId, with: LegId) {
     let Some(call) = draft.call(&id) else { return };
     let other = Other::from(call.leg(with).map(|leg| &leg.media));
     let Some(caller) = call.caller() else { return };
-    let caller_id = caller.id;
+    let (caller_id, other) = (caller.id, other.within(&caller.media.allowed));
     let Some(offer) = caller.media.open.clone() else { return };
     let agreed = other.agree(&offer);
     let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(caller_id));

@@ -116,7 +116,11 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
         Caller::Agent(id) => may_place(draft, id)?,
         Caller::Trunk(_) => None,
     };
-    let agreed = agree(invite.offer.as_ref(), &destination)?;
+    let allowed = match &caller {
+        Caller::Trunk(trunk) => spoken_with(draft, trunk),
+        Caller::Agent(_) => Vec::new(),
+    };
+    let agreed = agree(invite.offer.as_ref(), &destination, &allowed)?;
     let leg = LegId(draft.rng.next());
     let protection = protect(draft, leg, invite)?;
     let channel = match &caller {
@@ -133,6 +137,7 @@ fn admit(draft: &mut Draft<'_>, id: CallId, invite: &Inbound) -> Result<(), Refu
     let port = draft.take_port(&gateway).ok_or(Refusal(503, Disposition::Rejected))?;
     let mut leg = caller_leg(draft, invite, leg, agreed, port);
     leg.media.protection = protection;
+    leg.media.allowed = allowed;
     leg.media.open = codecs::open(invite, &destination);
     let Identity { shown: from, asserted, diverted_from } =
         identity::of(&invite.request.headers, channel.is_some()).rewritten(&rules.calling);
@@ -234,6 +239,12 @@ pub fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
 }
 
+/// The trunk's codecs.
+pub fn spoken_with(draft: &Draft<'_>, trunk: &TrunkId) -> Vec<Codec> {
+    let known = draft.config().and_then(|config| config.trunk(trunk));
+    known.map(|trunk| trunk.codecs.clone()).unwrap_or_default()
+}
+
 fn incoming(draft: &Draft<'_>, trunk: &TrunkId) -> Incoming {
     let config = draft.config();
     let known = config.and_then(|config| config.trunk(trunk));
@@ -290,10 +301,14 @@ pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
 
 /// Without an offer we make one in the 200 (RFC 3261 §13.2.1) and take the first codec of ours
 /// until the ACK says otherwise.
-fn agree(offer: Option<&Audio>, destination: &Destination) -> Result<Agreed, Refusal> {
+fn agree(
+    offer: Option<&Audio>,
+    destination: &Destination,
+    allowed: &[Codec],
+) -> Result<Agreed, Refusal> {
     match offer {
-        Some(offer) => codecs::of_caller(offer, destination),
-        None => Ok(unsaid()),
+        Some(offer) => codecs::of_caller(offer, destination, allowed),
+        None => codecs::of_silent_caller(allowed),
     }
 }
 
@@ -366,6 +381,7 @@ pub fn caller_leg(
             open: None,
             session_id: draft.rng.next() >> 1,
             session_version: 1,
+            allowed: Vec::new(),
             protection: None,
             beside: agreed.beside,
         },

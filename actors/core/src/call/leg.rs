@@ -150,6 +150,8 @@ pub struct Media {
     pub open: Option<Box<Audio>>,
     pub session_id: u64,
     pub session_version: u64,
+    /// What may be spoken, the best first, by the policy of its trunk; empty: whatever we know.
+    pub allowed: Vec<Codec>,
     /// None: in the clear.
     pub protection: Option<Protection>,
     /// What else the peer's description holds.

@@ -12,7 +12,7 @@ use tandem_sip::{
 
 use super::codecs::Other;
 use super::identity::ANONYMOUS;
-use super::inbound::{address_of, refusal};
+use super::inbound::{self, address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
@@ -113,7 +113,13 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     let Party { gateway, carrier, peer, uri, route, to, from: mut sender, also } = party;
     let call = draft.call(&id)?;
     let anchor = call.gateway.clone();
-    let other = Other::of_caller(call);
+    let allowed = match &role {
+        Role::Trunk { channel, .. } => inbound::spoken_with(draft, &channel.trunk),
+        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
+            Vec::new()
+        }
+    };
+    let other = Other::of_caller(call).within(&allowed);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
     let port = draft.take_port(&anchor)?;
     let leg_id = LegId(draft.rng.next());
@@ -130,6 +136,7 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         open: None,
         session_id: draft.rng.next() >> 1,
         session_version: 1,
+        allowed,
         protection: protection::offered(draft, leg_id, carrier),
         beside: Beside::default(),
     };

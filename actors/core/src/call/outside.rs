@@ -15,10 +15,11 @@
 use tandem_sip::reason::Q850;
 use tandem_sip::{NameAddr, Response, Uri, host};
 
+use super::codecs::Other;
 use super::leg::{Leg, Role, State as LegState};
 use super::outbound::{self, Party, unreached};
 use super::state::{Call, Hop, Outward, State};
-use super::{credentials, ending, media};
+use super::{credentials, ending, inbound, media};
 use crate::cdr::{Disposition, Side};
 use crate::channel::machine as channel;
 use crate::draft::Draft;
@@ -46,7 +47,10 @@ pub fn has_room(draft: &Draft<'_>, number: &str) -> bool {
 pub fn begin(draft: &mut Draft<'_>, id: CallId, number: &str) {
     let seed = draft.rng.next();
     let left = draft.config().map(|config| routing::hops(config, number, &mut Rng::new(seed)));
-    let mut left = left.unwrap_or_default();
+    let routed = left.unwrap_or_default();
+    let mut left = routed.clone();
+    left.retain(|hop| suits(draft, id, &hop.trunk));
+    let unsuited = left.is_empty() && !routed.is_empty();
     let gateway = draft.call(&id).map(|call| call.gateway.clone());
     // Where none is left they are asked all the same: OPTIONS is a hint, and a carrier that answers
     // none of them may take calls; at worst the caller hears the same 503 a little later.
@@ -58,7 +62,16 @@ pub fn begin(draft: &mut Draft<'_>, id: CallId, number: &str) {
     if let Some(call) = draft.call_mut(&id) {
         call.outward = Some(Outward { number: number.to_owned(), left, channel: None, peer: None });
     }
+    if unsuited {
+        return unreached(draft, id, 488, Disposition::Rejected, Side::System);
+    }
     next(draft, id, None);
+}
+
+/// Whether the trunk's policy leaves a codec that can be talked in.
+fn suits(draft: &Draft<'_>, id: CallId, trunk: &TrunkId) -> bool {
+    let allowed = inbound::spoken_with(draft, trunk);
+    draft.call(&id).is_some_and(|call| !Other::of_caller(call).within(&allowed).offer().is_empty())
 }
 
 /// Asks the next peer that may be asked; `status` is what the last one said.

@@ -66,6 +66,7 @@ impl Encode for Trunk {
         to.some_message(60, self.out.as_ref());
         to.messages(61, &self.incoming.called);
         to.messages(62, &self.incoming.calling);
+        to.texts(121, self.codecs.iter().map(|codec| codec.name()));
     }
 }
 
@@ -123,6 +124,7 @@ impl TryFrom<proto::Config> for Config {
                     called: rewrites_from(trunk.called_in),
                     calling: rewrites_from(trunk.calling_in),
                 },
+                codecs: super::codecs_from(&trunk.codecs)?,
             })
         };
         let queue = |queue: proto::QueueConfig| -> Result<Queue, Error> {

@@ -18,6 +18,7 @@ mod trunk;
 use prost::Message as _;
 use tandem_sip::protobuf::{Encode, Writer};
 use tandem_sip::reason::Q850;
+use tandem_sip::sdp::Codec;
 use tandem_sip::{Carrier, ConnectionId};
 
 use crate::command::{Envelope, GatewayEvent};
@@ -91,6 +92,10 @@ fn q850_from(cause: Option<u32>, name: &'static str) -> Result<Option<Q850>, Err
 }
 
 /// UDP is written as nothing: so it was before there was another.
+fn codecs_from(names: &[String]) -> Result<Vec<Codec>, Error> {
+    names.iter().map(|name| tandem_sip::wire::codec(name).map_err(Error::from)).collect()
+}
+
 fn put_carrier(to: &mut Writer, field: u32, carrier: Carrier) {
     let transport = match carrier {
         Carrier::Udp => None,

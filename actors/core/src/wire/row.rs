@@ -351,6 +351,7 @@ impl Encode for Media {
         to.flag(81, self.events_wide);
         to.some_message(82, self.open.as_deref());
         to.some_text(83, self.said.as_deref());
+        to.texts(121, self.allowed.iter().map(|codec| codec.name()));
     }
 }
 
@@ -385,6 +386,7 @@ impl TryFrom<proto::LegMedia> for Media {
             session_id: media.session_id,
             session_version: media.session_version,
             protection: media.protection.map(protection_from).transpose()?,
+            allowed: super::codecs_from(&media.allowed)?,
             beside: Beside {
                 before: media.before.into_iter().map(Section::from).collect(),
                 after: media.after.into_iter().map(Section::from).collect(),

@@ -486,6 +486,7 @@ fn config(scenario: &Scenario) -> Config {
             tls: Default::default(),
             out: None,
             incoming: Default::default(),
+            codecs: Vec::new(),
         }],
         queues: scenario.queues.iter().map(queue).collect(),
         // No password is ever asked for: the gateway has proven whom it reports.

@@ -411,6 +411,7 @@ pub fn house(settings: &Settings) -> Config {
             tls: Default::default(),
             out: None,
             incoming: Default::default(),
+            codecs: Vec::new(),
         }]
         .into_iter()
         .chain(out)

@@ -22,6 +22,10 @@ fn offered(shard: &mut Shard, codecs: &[Codec]) -> CallId {
 }
 
 fn calls(shard: &mut Shard, to: &str, offer: Audio) -> Vec<Effect> {
+    invites(shard, to, Some(offer))
+}
+
+fn invites(shard: &mut Shard, to: &str, offer: Option<Audio>) -> Vec<Effect> {
     let mut request = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
     request.uri.user = Some(to.to_owned());
     request.headers.content_type = Some("application/sdp".to_owned());
@@ -31,7 +35,7 @@ fn calls(shard: &mut Shard, to: &str, offer: Audio) -> Vec<Effect> {
         source: "127.0.0.1:6000".parse().unwrap(),
         carrier: Carrier::Udp,
         request: request.into(),
-        offer: Some(offer),
+        offer,
     });
     shard.event(event).1
 }
@@ -238,4 +242,58 @@ fn moved_media_keep_the_codec_of_the_other_leg_where_it_is_offered() {
     let effects = shard.in_dialog(reinvite, Some(of(4_444, &[Codec::G722, Codec::Pcmu])));
     assert_eq!(codecs(&effects), [(Codec::G722, 9), (Codec::Pcma, 8)], "as it is offered");
     assert_eq!(leg(&shard, call, 0).media.payload, 9);
+}
+
+// --- a trunk's policy --------------------------------------------------------------------------
+
+/// Who calls comes in by a trunk with these codecs.
+fn by_trunk_with(allowed: &[Codec]) -> Shard {
+    let mut shard = Shard::with(|config| config.trunks[0].codecs = allowed.to_vec());
+    shard.register(1001);
+    shard
+}
+
+#[test]
+fn caller_of_a_trunk_speaks_what_its_policy_likes_best_or_is_refused() {
+    let all = [Codec::Pcmu, Codec::G722, Codec::Pcma];
+    for (allowed, offered, expected) in [
+        (&[][..], &all[..], Some(Codec::Pcmu)),
+        (&[Codec::Pcma, Codec::Pcmu], &all, Some(Codec::Pcma)),
+        (&[Codec::Opus, Codec::G722], &all, Some(Codec::G722)),
+        (&[Codec::Pcma], &[Codec::Pcmu, Codec::Opus], None),
+        (&[Codec::G729], &all, None),
+    ] {
+        let mut shard = by_trunk_with(allowed);
+        let effects = calls(&mut shard, "4001", wide(4_000, offered));
+        match expected {
+            Some(codec) => assert_eq!(told(&effects).payloads[0].codec, codec, "{allowed:?}"),
+            None => assert_eq!(refused(&effects), Some(488), "{allowed:?}"),
+        }
+    }
+}
+
+#[test]
+fn policy_of_a_trunk_holds_for_an_extension_a_caller_without_an_offer_and_a_reinvite() {
+    let mut shard = by_trunk_with(&[Codec::Pcma]);
+    calls(&mut shard, "1001", of(4_000, &[Codec::Pcmu, Codec::Pcma]));
+    let call = *shard.leader.calls.keys().next().unwrap();
+    // The agent's phone would rather speak the other; the caller must not.
+    let effects = answer(&mut shard, call, &[Codec::Pcmu]);
+    assert_eq!(told(&effects).payloads[0].codec, Codec::Pcma);
+    assert_eq!(codecs(&effects), [(Codec::Pcma, 8), (Codec::Pcmu, 0)], "the laws are mapped");
+
+    let mut shard = by_trunk_with(&[Codec::G722, Codec::Pcma]);
+    let effects = invites(&mut shard, "4001", None);
+    assert_eq!(told(&effects).payloads[0].codec, Codec::G722);
+    let mut shard = by_trunk_with(&[Codec::G729]);
+    let effects = invites(&mut shard, "4001", None);
+    assert_eq!(refused(&effects), Some(488));
+
+    let mut shard = by_trunk_with(&[Codec::Pcma]);
+    let call = offered(&mut shard, &[Codec::Pcma]);
+    answer(&mut shard, call, &[Codec::Pcma]);
+    let reinvite = shard.of_peer(call, 0, Method::Invite, 7);
+    let effects = shard.in_dialog(reinvite, Some(of(4_000, &[Codec::Pcmu])));
+    assert_eq!(refused(&effects), Some(488), "and the call goes on as it was");
+    assert_eq!(leg(&shard, call, 0).media.codec, Codec::Pcma);
 }

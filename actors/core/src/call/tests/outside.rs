@@ -1,5 +1,6 @@
 //! Calls that go out by a trunk.
 
+use tandem_sip::sdp::{Audio, Codec};
 use tandem_sip::{Method, Request, Response};
 
 use super::{connected, record};
@@ -525,4 +526,40 @@ fn trunk_that_wants_a_registration_is_passed_over_until_the_gateway_has_it() {
     assert_eq!(trunk(&shard, "north").registrations[0].state, "registered", "it is old");
     shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
     assert!(trunk(&shard, "north").registrations.is_empty());
+}
+
+#[test]
+fn carrier_is_offered_what_its_trunk_allows_and_the_next_one_asked_where_that_is_nothing() {
+    let by = |codecs: &[Codec]| {
+        let mut shard = Shard::with(|config| {
+            with_carriers(config);
+            for trunk in config.trunks.iter_mut().filter(|trunk| *trunk.id.0 == *"north") {
+                trunk.codecs = codecs.to_vec();
+            }
+        });
+        shard.register(1001);
+        let call = shard.invite_from("c1", OUT, phone(1001)).0.expect("a call");
+        let offer = Audio::parse(&shard.ringing(call).expect("an INVITE").body).expect("SDP");
+        let codecs: Vec<_> = offer.payloads.iter().map(|payload| payload.codec).collect();
+        (peer(&shard, call), codecs)
+    };
+    let (peer, codecs) = by(&[Codec::G722, Codec::Pcma]);
+    assert!(peer.contains("north"), "{peer}");
+    assert_eq!(codecs, [Codec::G722, Codec::Pcma]);
+    // The phone has no G.729, and we don't speak it.
+    let (peer, codecs) = by(&[Codec::G729]);
+    assert!(!peer.contains("north"), "{peer}");
+    assert_eq!(codecs, [Codec::Pcma, Codec::Pcmu, Codec::G722]);
+}
+
+#[test]
+fn call_that_no_carrier_can_talk_in_is_refused_as_such() {
+    let mut shard = Shard::with(|config| {
+        with_carriers(config);
+        config.trunks.iter_mut().for_each(|trunk| trunk.codecs = vec![Codec::G729]);
+    });
+    shard.register(1001);
+    let (_, effects) = shard.invite_from("c1", OUT, phone(1001));
+    assert_eq!(refusal(&effects).map(|response| response.status), Some(488));
+    assert!(shard.leader.channels.is_empty());
 }

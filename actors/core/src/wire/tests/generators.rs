@@ -260,15 +260,13 @@ pub fn config() -> impl Strategy<Value = Config> {
             tls,
             out: None,
             incoming: Incoming::default(),
+            codecs: Vec::new(),
         },
     );
     let incoming =
         (rewrites(), rewrites()).prop_map(|(called, calling)| Incoming { called, calling });
-    let trunk = (trunk, option::of(outward()), incoming).prop_map(|(trunk, out, incoming)| Trunk {
-        out,
-        incoming,
-        ..trunk
-    });
+    let trunk = (trunk, option::of(outward()), incoming, vec(codec(), 0..3))
+        .prop_map(|(trunk, out, incoming, codecs)| Trunk { out, incoming, codecs, ..trunk });
     let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
         .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
             id,
@@ -623,12 +621,13 @@ pub fn media() -> impl Strategy<Value = Media> {
             required,
         },
     );
-    let said = (option::of(text()), option::of(text()), any::<bool>(), option::of(audio()));
+    let open = (option::of(audio()), vec(codec(), 0..3));
+    let said = (option::of(text()), option::of(text()), any::<bool>(), open);
     let description = (codec(), option::of(any::<u8>()), option::of(protection), beside(), said);
     (numbers, option::of(address()), description).prop_map(
         |((port, ssrc, payload, session_id, session_version), remote, description)| {
             let (codec, telephone_event, protection, beside, said) = description;
-            let (fmtp, said, events_wide, open) = said;
+            let (fmtp, said, events_wide, (open, allowed)) = said;
             Media {
                 port,
                 ssrc,
@@ -642,6 +641,7 @@ pub fn media() -> impl Strategy<Value = Media> {
                 open: open.map(Box::new),
                 session_id,
                 session_version,
+                allowed,
                 protection,
                 beside,
             }

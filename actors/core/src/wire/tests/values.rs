@@ -170,6 +170,7 @@ pub fn configs() -> Cases<Config> {
             tls: TrunkTls::default(),
             out: None,
             incoming: Incoming::default(),
+            codecs: Vec::new(),
         }],
         queues: vec![config::Queue {
             id: "support".into(),
@@ -221,6 +222,7 @@ pub fn configs() -> Cases<Config> {
     });
     out.trunks[0].incoming =
         Incoming { called: rewrites(&[("+4930", "")]), calling: rewrites(&[("", "0")]) };
+    out.trunks[0].codecs = vec![Codec::Pcma, Codec::Opus];
     out.routes = vec![Route { prefix: "00".into(), trunks: vec!["carrier".into()] }];
     let abroad = Config { country: Country::Gb, ..config.clone() };
     let srtp = |offer| Srtp { offer, secret: Secret::new(vec![7; 32]) };
@@ -668,6 +670,7 @@ fn inbound(id: LegId, state: LegState) -> Leg {
             open: None,
             session_id: 5,
             session_version: 6,
+            allowed: Vec::new(),
             protection: None,
             beside: Beside::default(),
         },
@@ -826,6 +829,7 @@ pub fn calls() -> Cases<Call> {
     protected.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
     let mut offered = outbound(OTHER_LEG, LegState::Alerting);
     offered.media.protection = keys(None, true);
+    offered.media.allowed = vec![Codec::G729, Codec::Pcma];
     let queue = CallState::Queued { queue: "support".into() };
     let protected = call(queue, vec![protected, offered]);
     let paused = Call {

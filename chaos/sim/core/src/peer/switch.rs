@@ -55,6 +55,7 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
                 register: None,
             }),
             incoming: Default::default(),
+            codecs: Vec::new(),
         }
     };
     let trunks = [trunk("north", 0..2, 1, settings.pace), trunk("south", 2..SWITCHES, 2, 1)];
