@@ -196,7 +196,8 @@ async fn trunk_speaks_what_its_policy_allows() -> Result<()> {
     caller.speak(&[Codec::Pcmu, Codec::G722]);
     let call = caller.dial("4003")?;
     assert_eq!(caller.ended(&call, WITHIN).await?, Ended::Refused { status: 488 });
-    house.cluster.stop()
+    house.cluster.stop()?;
+    Ok(())
 }
 
 /// The codec of a caller's leg.

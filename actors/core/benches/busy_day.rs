@@ -315,6 +315,7 @@ fn config(queues: usize, agents: usize) -> Config {
             tls: Default::default(),
             out: None,
             incoming: Default::default(),
+            codecs: Vec::new(),
         }],
         queues: (0..queues)
             .map(|queue| Queue {
