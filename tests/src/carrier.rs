@@ -1,14 +1,32 @@
 //! A carrier's switch outside of calls: it hears requests over UDP, remembers them, and answers
 //! each as its test says.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tandem_media::endpoint::EndpointPool;
 use tandem_sip::{Message, Method, Request, Response, parse};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+
+use crate::phone::{Incoming, Options, Phone};
+
+/// A carrier that takes calls: a phone of ours that nobody has registered, beside the house of that
+/// block.
+pub async fn takes(block: u8, incoming: Incoming) -> Result<Phone> {
+    let options = Options {
+        user: "carrier".into(),
+        password: String::new(),
+        server: SocketAddr::from(([127, 0, block, 10], 5060)),
+        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        incoming,
+        tone_hz: 700,
+        srtp: false,
+    };
+    Phone::start(options, Arc::new(EndpointPool::start()?)).await
+}
 
 /// None: it says nothing.
 pub type Answer = Box<dyn FnMut(&Request) -> Option<Response> + Send>;

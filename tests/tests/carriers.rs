@@ -1,7 +1,7 @@
 //! What gateways say to carriers outside of calls: OPTIONS, and what comes of it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -9,31 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tandem_media::endpoint::EndpointPool;
 use tandem_sip::digest::{Authorization, challenge, ha1, verify};
 use tandem_sip::{Method, Request, Response};
-use tandem_tests::carrier::Carrier;
+use tandem_tests::carrier::{self, Carrier};
 use tandem_tests::house::House;
-use tandem_tests::phone::{Ended, Incoming, Options, Phone};
+use tandem_tests::phone::{Ended, Incoming};
 use tandem_tests::sipp::Sipp;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const OUT: &str = "0049301";
-
-/// A carrier that takes calls.
-async fn takes(block: u8, incoming: Incoming) -> Result<Phone> {
-    let options = Options {
-        user: "carrier".into(),
-        password: String::new(),
-        server: SocketAddr::from(([127, 0, block, 10], 5060)),
-        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        incoming,
-        tone_hz: 700,
-        srtp: false,
-    };
-    Phone::start(options, Arc::new(EndpointPool::start()?)).await
-}
 
 /// Two trunks outward: who is asked first, with more configuration, and who next.
 fn config(first: SocketAddr, more: &str, next: SocketAddr) -> String {
@@ -70,7 +55,7 @@ fn there(request: &Request) -> Option<Response> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn carrier_that_does_not_answer_options_is_passed_over_until_it_does() -> Result<()> {
     let first = Carrier::start(|_| None).await?;
-    let next = takes(140, QUICK).await?;
+    let next = carrier::takes(140, QUICK).await?;
     let config = config(first.address, "options_s = 1\n", next.address);
     let house = House::open_with(140, &config).await?;
     let north = north_is(&house, |north| north["peers"][0]["state"] == "down").await?;
@@ -154,7 +139,7 @@ async fn gateways_are_registered_with_a_carrier_over_a_kill_and_until_they_end()
         move |request: &Request| registrar.lock().unwrap().answer(request)
     };
     let carrier = Carrier::start(answers(&registrar)).await?;
-    let other = takes(141, QUICK).await?;
+    let other = carrier::takes(141, QUICK).await?;
     let more = "register = \"4930100@carrier.example\"\nregister_s = 60\nauth_user = \"tandem\"\n\
                 auth_realm = \"carrier.example\"\nauth_password = \"hush\"\n";
     let house = House::open_with(141, &config(carrier.address, more, other.address)).await?;
@@ -190,7 +175,7 @@ async fn gateways_are_registered_with_a_carrier_over_a_kill_and_until_they_end()
 async fn carrier_that_refuses_a_registration_gets_no_call() -> Result<()> {
     let refuses = |request: &Request| Some(request.respond(403, None, Some("r")));
     let carrier = Carrier::start(refuses).await?;
-    let next = takes(142, QUICK).await?;
+    let next = carrier::takes(142, QUICK).await?;
     let more = "register = \"4930100@carrier.example\"\n";
     let house = House::open_with(142, &config(carrier.address, more, next.address)).await?;
     let absent = |north: &Value| {
@@ -214,7 +199,7 @@ async fn carrier_whose_nonce_is_too_old_for_the_bye_gets_another_proof_after_a_k
     let peer = SocketAddr::from(([127, 0, 0, 1], 29_901));
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sipp");
     let mut sipp = Sipp::take(peer, &folder.join("challenges_again.xml"))?;
-    let other = takes(143, Incoming::Reject { status: 486 }).await?;
+    let other = carrier::takes(143, Incoming::Reject { status: 486 }).await?;
     let more = "auth_user = \"tandem\"\nauth_realm = \"carrier.example\"\n\
                 auth_password = \"hush\"\n";
     let house = House::open_with(143, &config(peer, more, other.address)).await?;

@@ -1,34 +1,20 @@
 //! Calls that go out by trunks. Carriers are phones of ours that nobody has registered.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use tandem_media::endpoint::EndpointPool;
+use tandem_tests::carrier;
 use tandem_tests::house::House;
-use tandem_tests::phone::{Ended, Incoming, Options, Phone};
+use tandem_tests::phone::{Ended, Incoming};
 use tandem_tests::sipp::Sipp;
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
 const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const OUT: &str = "0049301";
-
-async fn carrier(block: u8, incoming: Incoming) -> Result<Phone> {
-    let options = Options {
-        user: "carrier".into(),
-        password: String::new(),
-        server: SocketAddr::from(([127, 0, block, 10], 5060)),
-        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        incoming,
-        tone_hz: 700,
-        srtp: false,
-    };
-    Phone::start(options, Arc::new(EndpointPool::start()?)).await
-}
 
 /// Two trunks outward: who is asked first, and who next.
 fn config(first: SocketAddr, next: SocketAddr) -> String {
@@ -61,8 +47,8 @@ async fn is_idle(house: &House, trunk: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn call_out_goes_on_to_the_next_carrier_and_lives_through_a_kill_while_it_rings() -> Result<()>
 {
-    let busy = carrier(120, Incoming::Reject { status: 503 }).await?;
-    let takes = carrier(120, Incoming::Ring).await?;
+    let busy = carrier::takes(120, Incoming::Reject { status: 503 }).await?;
+    let takes = carrier::takes(120, Incoming::Ring).await?;
     let house = House::open_with(120, &config(busy.address, takes.address)).await?;
     let agent = house.agent("1001", 0, QUICK).await?;
     let call = agent.dial(OUT)?;
@@ -95,7 +81,7 @@ async fn call_out_goes_on_to_the_next_carrier_and_lives_through_a_kill_while_it_
 async fn silent_carrier_is_left_alone_and_what_the_called_party_says_is_final() -> Result<()> {
     // It is there, and says nothing.
     let silent = UdpSocket::bind("127.0.0.1:0").await?;
-    let takes = carrier(121, QUICK).await?;
+    let takes = carrier::takes(121, QUICK).await?;
     let house = House::open_with(121, &config(silent.local_addr()?, takes.address)).await?;
     let agent = house.agent("1001", 0, QUICK).await?;
     let placed = house.api.post("/v1/calls", &json!({"from": "1001", "to": OUT})).await?;
@@ -124,8 +110,8 @@ async fn silent_carrier_is_left_alone_and_what_the_called_party_says_is_final() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_sends_a_customer_outside_and_no_customer_gets_there_alone() -> Result<()> {
-    let takes = carrier(122, QUICK).await?;
-    let other = carrier(122, Incoming::Reject { status: 486 }).await?;
+    let takes = carrier::takes(122, QUICK).await?;
+    let other = carrier::takes(122, Incoming::Reject { status: 486 }).await?;
     let house = House::open_with(122, &config(takes.address, other.address)).await?;
     let agent = house.agent("1001", 0, QUICK).await?;
     let customer = house.caller("13800000001", 0).await?;
@@ -158,7 +144,7 @@ async fn carrier_that_is_not_ours_wants_a_password_and_gets_a_proof() -> Result<
     let peer = SocketAddr::from(([127, 0, 0, 1], 29_900));
     let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sipp");
     let mut sipp = Sipp::take(peer, &folder.join("challenges.xml"))?;
-    let other = carrier(123, Incoming::Reject { status: 486 }).await?;
+    let other = carrier::takes(123, Incoming::Reject { status: 486 }).await?;
     let config = config(peer, other.address).replacen(
         "priority = 1\n",
         "priority = 1\nauth_user = \"tandem\"\nauth_realm = \"carrier.example\"\n\

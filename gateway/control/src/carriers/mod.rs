@@ -1,6 +1,6 @@
 //! What a gateway says to carriers by itself, outside of calls: [`health`] asks peers whether they
-//! are there, [`registration`] tells registrars where we are. Nothing of it is replicated but what it comes to; each gateway does it for its own
-//! address, with transactions of its own.
+//! are there, [`registration`] tells registrars where we are. Nothing of it is replicated but what it
+//! comes to; each gateway does it for its own address, with transactions of its own.
 
 pub mod health;
 pub mod registration;
