@@ -2,7 +2,8 @@
 //! Nothing here knows what a call is.
 //!
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
-//! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), [`meta`].
+//! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `snapshot` (to who is far
+//! behind), `upkeep` (of the log), [`meta`].
 
 pub mod control;
 pub mod identity;
@@ -13,6 +14,8 @@ pub mod network;
 mod priority;
 pub mod service;
 pub mod shard;
+mod snapshot;
+mod upkeep;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -25,6 +28,7 @@ use parking_lot::Mutex;
 use tandem_storage::log::Log;
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
+use tandem_storage::state::State;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 
 use link::{Channel, Me};
@@ -33,6 +37,9 @@ use network::{Factory, Hub};
 pub use priority::raise as raise_priority;
 use service::{Groups, Service};
 pub use shard::{Leadership, Shard};
+use snapshot::Route;
+pub use upkeep::Limits;
+use upkeep::Upkeep;
 
 /// Generated from `proto/tandem/cluster/v1/cluster.proto`.
 #[allow(clippy::all)]
@@ -43,9 +50,6 @@ pub mod pb {
 pub type Replicated = StateMachine<AnyMachine>;
 pub type Raft = openraft::Raft<TypeConfig, Replicated>;
 
-/// Entries that a lagging voter may lack before it gets a snapshot.
-const LOG_KEPT: u64 = 20_000;
-const SNAPSHOT_EVERY: u64 = 50_000;
 const ENTRIES_PER_APPEND: u64 = 256;
 /// A task that does not end within this is left behind.
 const SHUTDOWN_MS_MAX: u64 = 5_000;
@@ -114,6 +118,15 @@ pub struct Options {
     pub incarnation: u64,
     pub tls: Tls,
     pub timers: Timers,
+    pub limits: Limits,
+}
+
+/// What a voter keeps on its disk.
+pub struct Stores {
+    pub log: Log,
+    pub state: State,
+    /// On that state.
+    pub machines: Vec<(ShardId, Replicated)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -147,15 +160,11 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// Starts the groups of `machines` on `log`.
+    /// Starts the groups of the stores' machines.
     ///
     /// # Errors
     /// A busy address, or what openraft says of the stores.
-    pub async fn start(
-        options: Options,
-        log: Log,
-        machines: Vec<(ShardId, Replicated)>,
-    ) -> Result<Self, Error> {
+    pub async fn start(options: Options, stores: Stores) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("raft")
@@ -165,7 +174,7 @@ impl Cluster {
             .map_err(Error::Thread)?;
         let handle = runtime.handle().clone();
         let members = options.members.clone();
-        let started = handle.spawn(start_groups(options, log, machines, handle.clone()));
+        let started = handle.spawn(start_groups(options, stores, handle.clone()));
         match started.await {
             Ok(Ok((rafts, shards, hub))) => {
                 Ok(Self { members, shards, rafts, hub, runtime: Some(runtime) })
@@ -216,10 +225,10 @@ type Started = (BTreeMap<ShardId, Raft>, BTreeMap<ShardId, Shard>, Arc<Hub>);
 
 async fn start_groups(
     options: Options,
-    log: Log,
-    machines: Vec<(ShardId, Replicated)>,
+    stores: Stores,
     runtime: tokio::runtime::Handle,
 ) -> Result<Started, Error> {
+    let Stores { log, state, machines } = stores;
     let me = options.members.iter().find(|member| member.id == options.me);
     let me = me.ok_or(Error::NoMember(options.me))?.clone();
     let listener = tokio::net::TcpListener::bind(me.address)
@@ -228,6 +237,8 @@ async fn start_groups(
     let hub = Arc::new(Hub {
         appends: channels(&options, &me, &runtime),
         urgent: channels(&options, &me, &runtime),
+        snapshots: routes(&options, &me),
+        has_rows: me.role == Role::Node,
     });
     let config = Arc::new(config(&options, me.role)?);
     let mut rafts = BTreeMap::new();
@@ -240,7 +251,25 @@ async fn start_groups(
     }
     let nodes: Vec<NodeId> =
         options.members.iter().filter(|m| m.role == Role::Node).map(|m| m.id).collect();
-    serve(&options, &me, &rafts, listener, &runtime)?;
+    let groups = Arc::new(Groups {
+        me: me.id,
+        rafts: rafts.clone(),
+        members: options.members.clone(),
+        incarnations: Mutex::default(),
+        state: state.clone(),
+        flushed: Mutex::default(),
+        runtime: runtime.clone(),
+    });
+    serve(&options, Arc::clone(&groups), listener, &runtime)?;
+    let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits };
+    match me.role {
+        Role::Node => {
+            let witnesses = options.members.iter().filter(|m| m.role == Role::Witness);
+            let witnesses = witnesses.map(|m| m.id).collect();
+            runtime.spawn(upkeep.of_node(log.clone(), state, Arc::clone(&hub), witnesses))
+        }
+        Role::Witness => runtime.spawn(upkeep.of_witness(groups, nodes.clone())),
+    };
     // The first node founds; the others wait to be told.
     if nodes.iter().min() == Some(&me.id) {
         for raft in rafts.values() {
@@ -256,20 +285,12 @@ async fn start_groups(
 
 fn serve(
     options: &Options,
-    me: &Member,
-    rafts: &BTreeMap<ShardId, Raft>,
+    groups: Arc<Groups>,
     listener: tokio::net::TcpListener,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), Error> {
     let service = Service::default();
-    let groups = Groups {
-        me: me.id,
-        rafts: rafts.clone(),
-        members: options.members.clone(),
-        incarnations: Mutex::default(),
-        runtime: runtime.clone(),
-    };
-    let _ = service.groups.set(Arc::new(groups));
+    let _ = service.groups.set(groups);
     let mut server = Server::builder()
         .tls_config(options.tls.server())
         .map_err(|error| Error::Start(error.to_string()))?
@@ -310,6 +331,17 @@ fn channels(
         .collect()
 }
 
+fn routes(options: &Options, me: &Member) -> BTreeMap<NodeId, Arc<Route>> {
+    let others = options.members.iter().filter(|member| member.id != me.id);
+    let route = |member: &Member| Route {
+        address: member.address.to_string(),
+        tls: options.tls.client(),
+        me: Me { name: me.name.clone(), incarnation: options.incarnation },
+        keeps_rows: member.role == Role::Node,
+    };
+    others.map(|member| (member.id, Arc::new(route(member)))).collect()
+}
+
 fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
     let witness = role == Role::Witness;
     openraft::Config {
@@ -325,9 +357,10 @@ fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
         snapshot_policy: if witness {
             SnapshotPolicy::Never
         } else {
-            SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY)
+            SnapshotPolicy::LogsSinceLast(options.limits.snapshot_every)
         },
-        max_in_snapshot_log_to_keep: LOG_KEPT,
+        // What a witness purges is told to it: see `upkeep`.
+        max_in_snapshot_log_to_keep: if witness { u64::MAX } else { options.limits.log_kept },
         ..openraft::Config::default()
     }
     .validate()

@@ -34,6 +34,40 @@ pub struct Me {
     pub incarnation: u64,
 }
 
+impl Me {
+    /// # Errors
+    /// Where the name can't stand in a header.
+    pub fn introduce(
+        &self,
+        head: &mut tonic::metadata::MetadataMap,
+    ) -> Result<(), tonic::metadata::errors::InvalidMetadataValue> {
+        head.insert(NAME_HEADER, self.name.parse()?);
+        head.insert(INCARNATION_HEADER, self.incarnation.to_string().parse()?);
+        Ok(())
+    }
+}
+
+/// A connection that notices when its peer is gone.
+///
+/// # Errors
+/// What tonic says.
+pub async fn connect(
+    address: &str,
+    tls: &ClientTlsConfig,
+) -> Result<tonic::transport::Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("https://{address}"))?
+        .tls_config(tls.clone())?
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(1))
+        .http2_keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
+        .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(2 * WINDOW_BYTES)
+        .connect()
+        .await
+}
+
 /// One stream to one peer, kept up for ever.
 #[derive(Default)]
 pub struct Channel {
@@ -80,24 +114,13 @@ impl Channel {
         tls: &ClientTlsConfig,
         me: &Me,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let channel = Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(tls.clone())?
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(1))
-            .http2_keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
-            .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(2 * WINDOW_BYTES)
-            .connect()
-            .await?;
+        let channel = connect(address, tls).await?;
         let mut client = pb::peer_client::PeerClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let mut request = tonic::Request::new(batches(frames));
-        request.metadata_mut().insert(NAME_HEADER, me.name.parse()?);
-        request.metadata_mut().insert(INCARNATION_HEADER, me.incarnation.to_string().parse()?);
+        me.introduce(request.metadata_mut())?;
         let mut answers = client.link(request).await?.into_inner();
         *self.out.lock() = Some(sender);
         while let Some(frames) = answers.message().await? {

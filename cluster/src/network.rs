@@ -16,22 +16,25 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 use tandem_storage::raft::{NodeId, Peer, RaftSnapshot, ShardId, TypeConfig, Vote};
-use tandem_storage::wire::{log_id, stored_membership, vote, vote_from};
+use tandem_storage::snapshot::Snapshot;
 
 use crate::link::Channel;
 use crate::pb::frame::Body;
+use crate::snapshot::Route;
 use crate::{pb, wire};
 
 /// Appends under way to one peer for one shard.
 const APPENDS_MAX: usize = 32;
 /// An append may wait for a slow disk; a lost stream ends the wait at once.
 const APPEND_MS_MAX: u64 = 2_000;
-const SNAPSHOT_S_MAX: u64 = 60;
 
-/// Both streams to each peer.
+/// The ways to each peer.
 pub struct Hub {
     pub appends: BTreeMap<NodeId, Arc<Channel>>,
     pub urgent: BTreeMap<NodeId, Arc<Channel>>,
+    pub snapshots: BTreeMap<NodeId, Arc<Route>>,
+    /// A witness has nothing to send.
+    pub has_rows: bool,
 }
 
 #[derive(Clone)]
@@ -45,6 +48,7 @@ pub struct Network {
     channel: Option<Arc<Channel>>,
     /// Votes never wait behind appends.
     urgent: Option<Arc<Channel>>,
+    snapshots: Option<Arc<Route>>,
     heartbeats: bool,
 }
 
@@ -56,13 +60,15 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
             shard: self.shard,
             channel: self.hub.appends.get(&target).cloned(),
             urgent: self.hub.urgent.get(&target).cloned(),
+            snapshots: self.hub.snapshots.get(&target).filter(|_| self.hub.has_rows).cloned(),
             heartbeats: false,
         }
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, _peer: &Peer) -> Network {
         let urgent = self.hub.urgent.get(&target).cloned();
-        Network { shard: self.shard, channel: urgent.clone(), urgent, heartbeats: true }
+        let channel = urgent.clone();
+        Network { shard: self.shard, channel, urgent, snapshots: None, heartbeats: true }
     }
 }
 
@@ -100,7 +106,7 @@ async fn wait(
 }
 
 impl RaftNetworkV2<TypeConfig> for Network {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Snapshot;
 
     async fn append_entries(
         &mut self,
@@ -185,24 +191,25 @@ impl RaftNetworkV2<TypeConfig> for Network {
         &mut self,
         of: Vote,
         snapshot: RaftSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let request = pb::SnapshotRequest {
-            vote: Some(vote(&of)),
-            last: snapshot.meta.last_log_id.as_ref().map(log_id),
-            membership: Some(stored_membership(&snapshot.meta.last_membership)),
-            data: snapshot.snapshot,
+        let failed = |what: &str| {
+            tracing::warn!(shard = %self.shard, why = what, "TD0405 a snapshot was not sent");
+            StreamingError::Unreachable(Unreachable::new(&AnyError::error(what)))
         };
-        let within = Duration::from_secs(SNAPSHOT_S_MAX);
-        let unreachable =
-            |what: &str| StreamingError::Unreachable(Unreachable::new(&AnyError::error(what)));
-        match ask(self.channel.as_ref(), self.shard, Body::Snapshot(request), within).await {
-            Ok(Body::SnapshotReply(pb::SnapshotReply { vote: Some(of) })) => {
-                Ok(SnapshotResponse::new(vote_from(of)))
-            }
-            Ok(_) => Err(unreachable("an answer of another kind")),
-            Err(error) => Err(unreachable(&error.to_string())),
+        let Some(route) = &self.snapshots else {
+            return Err(failed("a witness has no rows, and the voter lacks what it has purged"));
+        };
+        let Snapshot::Here(here) = snapshot.snapshot else {
+            return Err(failed("a snapshot of another node is not passed on"));
+        };
+        tokio::select! {
+            sent = route.send(self.shard, of, here) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(why) => Err(failed(&why)),
+            },
+            closed = cancel => Err(StreamingError::Closed(closed)),
         }
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
-use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta, TypeConfig};
-use tandem_storage::wire::{log_id_from, stored_membership_from, vote, vote_from};
+use tandem_storage::raft::{NodeId, ShardId, TypeConfig};
+use tandem_storage::state::State;
+use tandem_storage::wire::vote;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
-use crate::{Member, Raft, Role, identity, pb, wire};
+use crate::{Member, Raft, Role, identity, pb, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
@@ -31,6 +32,9 @@ pub struct Groups {
     pub members: Vec<Member>,
     /// The latest life of each process that has spoken to us.
     pub incarnations: Mutex<BTreeMap<String, u64>>,
+    pub state: State,
+    /// What nodes last said that they have flushed.
+    pub flushed: Mutex<BTreeMap<(ShardId, NodeId), u64>>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -39,6 +43,31 @@ impl Groups {
         let mut incarnations = self.incarnations.lock();
         let known = incarnations.entry(process.to_owned()).or_default();
         *known = incarnation.max(*known);
+    }
+
+    /// Nothing where one of them has not said yet.
+    pub fn flushed_by_all(&self, shard: ShardId, nodes: &[NodeId]) -> Option<u64> {
+        let flushed = self.flushed.lock();
+        let each = nodes.iter().map(|node| flushed.get(&(shard, *node)).copied());
+        each.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// The voter that speaks, proven by its certificate.
+    fn speaker<T>(&self, request: &Request<T>) -> Result<&Member, Status> {
+        let text = |name: &str| {
+            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
+            value.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("no {name}")))
+        };
+        let name = text(NAME_HEADER)?;
+        let incarnation: u64 = text(INCARNATION_HEADER)?
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
+        identity::require(request, &name)?;
+        let member = self.members.iter().find(|member| member.name == name);
+        let member =
+            member.ok_or_else(|| Status::permission_denied(format!("{name} is no voter")))?;
+        self.meet(&name, incarnation);
+        Ok(member)
     }
 
     fn role(&self) -> Option<Role> {
@@ -66,37 +95,46 @@ impl pb::peer_server::Peer for Service {
         request: Request<Streaming<pb::Frames>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let groups = self.groups()?;
-        let text = |name: &str| {
-            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
-            value.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("no {name}")))
-        };
-        let name = text(NAME_HEADER)?;
-        let incarnation: u64 = text(INCARNATION_HEADER)?
-            .parse()
-            .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
-        identity::require(&request, &name)?;
-        if !groups.members.iter().any(|member| member.name == name) {
-            return Err(Status::permission_denied(format!("{name} is no voter")));
-        }
-        groups.meet(&name, incarnation);
+        let from = groups.speaker(&request)?.id;
         let (answers, outgoing) = link::answer_channel();
         let mut incoming = request.into_inner();
         let runtime = groups.runtime.clone();
         runtime.spawn(async move {
             while let Some(Ok(frames)) = incoming.next().await {
                 for frame in frames.frames {
-                    answer(&groups, frame, answers.clone()).await;
+                    answer(&groups, from, frame, answers.clone()).await;
                 }
             }
         });
         Ok(Response::new(Box::pin(link::batches(outgoing).map(Ok))))
     }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotPart>>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let groups = self.groups()?;
+        let from = groups.speaker(&request)?;
+        if from.role == Role::Witness {
+            return Err(Status::permission_denied("a witness has no rows"));
+        }
+        let mut parts = request.into_inner();
+        let head = snapshot::head(&mut parts).await?;
+        let raft = groups.rafts.get(&head.shard);
+        let raft = raft.ok_or_else(|| Status::not_found(format!("no shard {}", head.shard)))?;
+        let own = snapshot::receive(raft, &groups.state, head, parts).await?;
+        Ok(Response::new(pb::SnapshotReply { vote: Some(vote(&own)) }))
+    }
 }
 
-async fn answer(groups: &Groups, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
+async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
     let (shard, id) = (frame.shard, frame.id);
-    let raft = u16::try_from(shard).ok().and_then(|s| groups.rafts.get(&ShardId(s))).cloned();
-    let (Some(raft), Some(body)) = (raft, frame.body) else { return };
+    let of = u16::try_from(shard).ok().map(ShardId);
+    let raft = of.and_then(|of| Some((of, groups.rafts.get(&of)?.clone())));
+    let (Some((of, raft)), Some(body)) = (raft, frame.body) else { return };
+    if let Body::Flushed(flushed) = &body {
+        groups.flushed.lock().insert((of, from), flushed.index);
+    }
     let in_order = matches!(body, Body::Append(_));
     let witness = groups.role() == Some(Role::Witness);
     let work = async move {
@@ -142,24 +180,11 @@ async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> 
             let reply = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())?;
             Ok(Body::TransferReply(pb::TransferReply { accepted: reply.is_ok() }))
         }
-        Body::Snapshot(request) => {
-            let of = vote_from(request.vote.ok_or("no vote")?);
-            let membership = request.membership.ok_or("no membership")?;
-            let snapshot = RaftSnapshot {
-                meta: SnapshotMeta {
-                    last_log_id: request.last.map(log_id_from),
-                    last_membership: stored_membership_from(membership).map_err(strange)?,
-                },
-                snapshot: request.data,
-            };
-            let reply =
-                raft.install_full_snapshot(of, snapshot).await.map_err(|e| e.to_string())?;
-            Ok(Body::SnapshotReply(pb::SnapshotReply { vote: Some(vote(&reply.vote)) }))
-        }
+        Body::Flushed(_) => Ok(Body::Noted(pb::Noted {})),
         Body::AppendReply(_)
         | Body::VoteReply(_)
         | Body::TransferReply(_)
-        | Body::SnapshotReply(_)
+        | Body::Noted(_)
         | Body::Failure(_) => Err("not a request".into()),
     }
 }

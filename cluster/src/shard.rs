@@ -59,6 +59,8 @@ struct Proposal {
 pub struct Progress {
     pub last: u64,
     pub applied: u64,
+    /// The log begins behind it.
+    pub purged: u64,
     /// Of each voter, where this node leads.
     pub matched: Vec<(NodeId, Option<u64>)>,
 }
@@ -119,6 +121,7 @@ impl Shard {
         Progress {
             last: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
+            purged: metrics.purged.map_or(0, |purged| purged.index),
             matched: matched.map(|(id, log_id)| (*id, log_id.map(|log_id| log_id.index))).collect(),
         }
     }

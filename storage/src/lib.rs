@@ -1,14 +1,15 @@
 //! Where a node keeps what it must not forget: the Raft log, the state, the format of its folder.
 //!
 //! Read in this order: [`raft`] (what consensus is about), [`log`] (segments, one writer),
-//! [`state`] and [`machine`] (rows), [`witness`], [`format`](mod@format), [`memory`] (the twin),
-//! [`wire`] (encodings).
+//! [`state`] and [`machine`] (rows), [`snapshot`] (their way to another node), [`witness`],
+//! [`format`](mod@format), [`memory`] (the twin), [`wire`] (encodings).
 
 pub mod format;
 pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod raft;
+pub mod snapshot;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,10 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
-use prost::Message as _;
 
-use crate::proto;
 pub use crate::raft::{LogId, RaftSnapshot, Reply, ShardId, SnapshotMeta, StoredMembership};
 use crate::raft::{Membership, TypeConfig};
+use crate::snapshot::{Here, Snapshot};
 pub use crate::state::{Change, Row};
 use crate::state::{Error, State};
 
@@ -40,6 +39,11 @@ pub trait Machine: Send + 'static {
     fn keeps_rows(&self) -> bool {
         true
     }
+
+    /// Families that are written and never read back into the machine.
+    fn history(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 impl<M: Machine + ?Sized> Machine for Box<M> {
@@ -65,6 +69,10 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 
     fn keeps_rows(&self) -> bool {
         (**self).keeps_rows()
+    }
+
+    fn history(&self) -> &'static [&'static str] {
+        (**self).history()
     }
 }
 
@@ -102,21 +110,29 @@ impl<M: Machine> StateMachine<M> {
     pub fn open(shard: ShardId, state: State, mut machine: M) -> Result<Self, Error> {
         let view = state.view();
         let (applied, membership) = view.applied(shard)?;
-        let mut failed = None;
-        let mut rows = view.rows(shard)?.map_while(|row| row.map_err(|e| failed = Some(e)).ok());
-        let restored = machine.restore(&mut rows);
-        drop(rows);
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        restored.map_err(|why| Error::Machine(shard, why))?;
+        let rows = view.rows(shard, machine.history())?;
+        restore(&mut machine, rows)?.map_err(|why| Error::Machine(shard, why))?;
         drop(view);
         Ok(Self { shard, state, machine: Mutex::new(machine), applied, membership })
     }
 }
 
+/// What the machine says of the rows, where all of them could be read.
+fn restore<M: Machine, E>(
+    machine: &mut M,
+    rows: impl Iterator<Item = Result<Row, E>>,
+) -> Result<Result<(), String>, E> {
+    let mut failed = None;
+    let mut rows = rows.map_while(|row| row.map_err(|error| failed = Some(error)).ok());
+    let restored = machine.restore(&mut rows);
+    // What it did not ask for must be readable, too.
+    rows.by_ref().for_each(drop);
+    drop(rows);
+    failed.map_or(Ok(restored), Err)
+}
+
 impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Snapshot;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -181,67 +197,82 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Vec<u8>,
+        snapshot: Snapshot,
     ) -> Result<(), io::Error> {
         let machine = self.machine.get_mut();
-        let rows = if machine.keeps_rows() { rows_from(&snapshot)? } else { Vec::new() };
-        let applied = meta.last_log_id.as_ref();
         // The machine first: what it can't read must not replace what it can.
-        machine.restore(&mut rows.iter().cloned()).map_err(io::Error::other)?;
-        self.state.replace(self.shard, &rows, applied, &meta.last_membership)?;
+        match snapshot {
+            _ if !machine.keeps_rows() => {
+                machine.restore(&mut std::iter::empty()).map_err(io::Error::other)?;
+                self.state.settle(self.shard, meta)?;
+            }
+            Snapshot::Received(received) => {
+                let history = machine.history();
+                let rows = received.parts()?.flat_map(|part| match part {
+                    Ok(rows) => rows.into_iter().map(Ok).collect(),
+                    Err(error) => vec![Err(error)],
+                });
+                let rows = rows.filter(|row| match row {
+                    Ok(row) => !history.contains(&row.family.as_str()),
+                    Err(_) => true,
+                });
+                restore(machine, rows)?.map_err(io::Error::other)?;
+                let (state, shard, meta) = (self.state.clone(), self.shard, meta.clone());
+                // As long as it takes: the thread has other groups to serve.
+                tokio::task::spawn_blocking(move || state.replace(shard, received, &meta))
+                    .await
+                    .map_err(io::Error::other)??;
+            }
+            Snapshot::Here(Here { state, shard }) => {
+                let view = state.view();
+                let rows = view.rows(shard, machine.history())?;
+                restore(machine, rows)?.map_err(io::Error::other)?;
+                drop(view);
+                self.state.copy(self.shard, &state, shard, meta)?;
+            }
+        }
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.state.offer_snapshot(self.shard);
         Ok(())
     }
 
-    /// The state is itself on the disk, so a snapshot is never kept beside it: it is made anew,
-    /// and may be later than the one that was asked for.
+    /// The state is itself on the disk, so a snapshot is never kept beside it: its rows are read
+    /// when they are sent, and may be later than it.
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
         if !self.state.offers_snapshot(self.shard) {
             return Ok(None);
         }
-        self.get_snapshot_builder().await.build_snapshot().await.map(Some)
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let snapshot = Snapshot::Here(Here { state: self.state.clone(), shard: self.shard });
+        Ok(Some(RaftSnapshot { meta, snapshot }))
     }
 }
 
-fn rows_from(snapshot: &[u8]) -> io::Result<Vec<Row>> {
-    let snapshot = proto::Snapshot::decode(snapshot).map_err(io::Error::other)?;
-    let row =
-        |row: proto::snapshot::Row| Row { family: row.family, key: row.key, value: row.value };
-    Ok(snapshot.rows.into_iter().map(row).collect())
-}
-
-/// All rows of a shard at one moment, flushed, so that the log behind them may be purged.
+/// What of a shard is on the disk, so that the log behind it may be purged.
 pub struct Builder {
     shard: ShardId,
     state: State,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = Snapshot;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let (state, shard) = (self.state.clone(), self.shard);
         // A flush may take as long as the disk pleases.
-        tokio::task::spawn_blocking(move || build(&state, shard)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || build(state, shard)).await.map_err(io::Error::other)?
     }
 }
 
-fn build(state: &State, shard: ShardId) -> io::Result<RaftSnapshot> {
-    let view = state.view();
-    let (applied, membership) = view.applied(shard)?;
-    let mut rows = Vec::new();
-    for row in view.rows(shard)? {
-        let row = row?;
-        rows.push(proto::snapshot::Row { family: row.family, key: row.key, value: row.value });
-    }
-    drop(view);
-    // After the view: what it holds is on the disk now, and the log behind it may go.
+fn build(state: State, shard: ShardId) -> io::Result<RaftSnapshot> {
+    let (last_log_id, last_membership) = state.applied(shard)?;
+    // What was applied then is on the disk after this, and the log behind it may go.
     state.flush()?;
     state.offer_snapshot(shard);
     Ok(RaftSnapshot {
-        meta: SnapshotMeta { last_log_id: applied, last_membership: membership },
-        snapshot: proto::Snapshot { rows }.encode_to_vec(),
+        meta: SnapshotMeta { last_log_id, last_membership },
+        snapshot: Snapshot::Here(Here { state, shard }),
     })
 }

@@ -110,4 +110,4 @@ pub fn command_of(entry: Entry) -> Option<Vec<u8>> {
 pub type Membership = openraft::Membership<NodeId, Peer>;
 pub type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
-pub type RaftSnapshot = alias::SnapshotOf<TypeConfig, Vec<u8>>;
+pub type RaftSnapshot = alias::SnapshotOf<TypeConfig, crate::snapshot::Snapshot>;

@@ -3,8 +3,10 @@
 //! that a restart finds rows and applied log id of one moment, and openraft applies the rest again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
 
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -13,11 +15,16 @@ use rocksdb::{
     Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::raft::{LogId, ShardId, StoredMembership};
+use crate::raft::{LogId, ShardId, SnapshotMeta, StoredMembership};
+use crate::snapshot::{Incoming, Received};
 use crate::{proto, wire};
 
-/// Raft's own: what a shard has applied.
+/// Raft's own: what a shard has applied, by its number; and the snapshot that it is taking in.
 const RAFT: &str = "raft";
+/// Behind it stands the shard. Its length tells such a key from the other kind.
+const TAKING_IN: &[u8] = b"taking in ";
+/// Of snapshots that come in.
+const RECEIVED: &str = "received";
 const WRITE_BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 /// Memtables of all families together, beyond which RocksDB flushes.
 const WRITE_BUFFERS_BYTES_MAX: usize = 64 << 20;
@@ -34,6 +41,12 @@ pub enum Error {
     Family(String),
     #[error("the state of {0} can't be read: {1}")]
     Machine(ShardId, String),
+    #[error("the state store's folder {path}: {error}", path = path.display())]
+    Folder { path: PathBuf, error: io::Error },
+    #[error("the state of {0} is half taken in: {1}; restore this node from another")]
+    HalfTaken(ShardId, io::Error),
+    #[error("a state in memory takes no snapshot of another node")]
+    InMemory,
 }
 
 impl From<Error> for std::io::Error {
@@ -82,6 +95,9 @@ pub struct State {
     db: Arc<DB>,
     families: &'static [&'static str],
     seen: Arc<Mutex<Seen>>,
+    /// Where snapshots of other nodes are put; none in memory.
+    received: Option<PathBuf>,
+    arrivals: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -97,6 +113,25 @@ fn key_of(shard: ShardId, key: &[u8]) -> Vec<u8> {
     let mut whole = shard.0.to_be_bytes().to_vec();
     whole.extend_from_slice(key);
     whole
+}
+
+fn taking_in(shard: ShardId) -> Vec<u8> {
+    [TAKING_IN, &shard.0.to_be_bytes()].concat()
+}
+
+fn applied_of(log_id: Option<&LogId>, membership: &StoredMembership) -> proto::Applied {
+    proto::Applied {
+        log_id: log_id.map(wire::log_id),
+        membership: Some(wire::stored_membership(membership)),
+    }
+}
+
+fn applied_from(applied: proto::Applied) -> Result<(Option<LogId>, StoredMembership), wire::Error> {
+    let membership = match applied.membership {
+        Some(stored) => wire::stored_membership_from(stored)?,
+        None => StoredMembership::default(),
+    };
+    Ok((applied.log_id.map(wire::log_id_from), membership))
 }
 
 /// The first key behind a shard's; the highest shard has none.
@@ -135,7 +170,14 @@ impl State {
         let names = options.families.iter().copied().chain([RAFT]);
         let descriptors = names.map(|name| ColumnFamilyDescriptor::new(name, rocks.clone()));
         let db = DB::open_cf_descriptors(&rocks, dir, descriptors)?;
-        let state = Self { db: Arc::new(db), families: options.families, seen: Arc::default() };
+        let state = Self {
+            db: Arc::new(db),
+            families: options.families,
+            seen: Arc::default(),
+            received: env.is_none().then(|| dir.join(RECEIVED)),
+            arrivals: Arc::default(),
+        };
+        state.take_in_again()?;
         let mut seen = Seen::default();
         for row in state.db.iterator_cf(state.family(RAFT)?, IteratorMode::Start) {
             let (key, _) = row?;
@@ -202,14 +244,9 @@ impl State {
         log_id: Option<&LogId>,
         membership: &StoredMembership,
     ) -> Result<(), Error> {
-        let applied = proto::Applied {
-            log_id: log_id.map(wire::log_id),
-            membership: Some(wire::stored_membership(membership)),
-        };
+        let applied = applied_of(log_id, membership);
         batch.put_cf(self.family(RAFT)?, shard.0.to_be_bytes(), applied.encode_to_vec());
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch, &options)?;
+        self.write_unlogged(batch)?;
         if let Some(log_id) = log_id {
             self.seen.lock().written.insert(shard, *log_id);
         }
@@ -302,27 +339,152 @@ impl State {
         Ok(page)
     }
 
-    /// A snapshot's rows in the place of the shard's own, flushed.
+    /// Where a snapshot of another node is put, part by part.
     ///
     /// # Errors
-    /// A family that this build doesn't know, or what RocksDB says.
-    pub fn replace(
+    /// What the disk says.
+    pub fn receive(&self, shard: ShardId) -> Result<Incoming, Error> {
+        let dir = self.received.as_ref().ok_or(Error::InMemory)?;
+        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{}-{number:06}.snapshot", shard.0));
+        Incoming::create(path.clone()).map_err(|error| Error::Folder { path, error })
+    }
+
+    /// A snapshot's rows, which can be read to their end, in the place of the shard's own, flushed.
+    /// The file is gone after it; a node that dies meanwhile does it again when it starts.
+    pub(crate) fn replace(
         &self,
         shard: ShardId,
-        rows: &[Row],
-        log_id: Option<&LogId>,
-        membership: &StoredMembership,
+        mut received: Received,
+        of: &SnapshotMeta,
     ) -> Result<(), Error> {
+        self.begin_to_take_in(shard, &received, of)?;
+        received.needed = true;
+        self.take_in(shard, received, of)
+    }
+
+    pub(crate) fn begin_to_take_in(
+        &self,
+        shard: ShardId,
+        received: &Received,
+        of: &SnapshotMeta,
+    ) -> Result<(), Error> {
+        let marker = proto::TakingIn {
+            file: received.name().unwrap_or_default().to_owned(),
+            applied: Some(applied_of(of.last_log_id.as_ref(), &of.last_membership)),
+        };
         let mut batch = WriteBatch::default();
-        for row in self.view().rows(shard)? {
-            let row = row?;
-            batch.delete_cf(self.family(&row.family)?, key_of(shard, &row.key));
+        batch.put_cf(self.family(RAFT)?, taking_in(shard), marker.encode_to_vec());
+        self.write_unlogged(batch)
+    }
+
+    /// As far as a death in the middle leaves it.
+    #[cfg(test)]
+    pub(crate) fn take_half(&self, shard: ShardId, received: &Received) {
+        self.forget(shard).unwrap();
+        let first = received.parts().unwrap().next().unwrap().unwrap();
+        self.put(shard, &first).unwrap();
+    }
+
+    fn take_in(
+        &self,
+        shard: ShardId,
+        mut received: Received,
+        of: &SnapshotMeta,
+    ) -> Result<(), Error> {
+        let half = |error| Error::HalfTaken(shard, error);
+        self.forget(shard)?;
+        for part in received.parts().map_err(half)? {
+            self.put(shard, &part.map_err(half)?)?;
         }
+        self.settle(shard, of)?;
+        received.needed = false;
+        Ok(())
+    }
+
+    /// Rows of another state of this process in the place of the shard's own.
+    pub(crate) fn copy(
+        &self,
+        shard: ShardId,
+        from: &Self,
+        their: ShardId,
+        of: &SnapshotMeta,
+    ) -> Result<(), Error> {
+        let view = from.view();
+        self.forget(shard)?;
+        for row in view.rows(their, &[])? {
+            self.put(shard, &[row?])?;
+        }
+        self.settle(shard, of)
+    }
+
+    /// Without a row, but as far as `of`.
+    pub(crate) fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.family(RAFT)?, taking_in(shard));
+        self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership)?;
+        self.flush()
+    }
+
+    fn put(&self, shard: ShardId, rows: &[Row]) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
         for row in rows {
             batch.put_cf(self.family(&row.family)?, key_of(shard, &row.key), &row.value);
         }
-        self.commit(batch, shard, log_id, membership)?;
-        self.flush()
+        self.write_unlogged(batch)
+    }
+
+    /// All rows of a shard, but not what it has applied.
+    fn forget(&self, shard: ShardId) -> Result<(), Error> {
+        for name in self.families {
+            let family = self.family(name)?;
+            let mut batch = WriteBatch::default();
+            match end_of(shard) {
+                Some(end) => batch.delete_range_cf(family, shard.0.to_be_bytes(), end),
+                // No key is behind those of the highest shard.
+                None => {
+                    for row in self.view().rows_of(shard, name, family) {
+                        batch.delete_cf(family, key_of(shard, &row?.key));
+                    }
+                }
+            }
+            self.write_unlogged(batch)?;
+        }
+        Ok(())
+    }
+
+    fn write_unlogged(&self, batch: WriteBatch) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        Ok(self.db.write_opt(batch, &options)?)
+    }
+
+    /// What was being taken in when the node died, from its file; other files there are of no use.
+    fn take_in_again(&self) -> Result<(), Error> {
+        let Some(dir) = &self.received else { return Ok(()) };
+        let folder = |error| Error::Folder { path: dir.clone(), error };
+        fs::create_dir_all(dir).map_err(folder)?;
+        let mut found = Vec::new();
+        for row in self.db.iterator_cf(self.family(RAFT)?, IteratorMode::Start) {
+            let (key, value) = row?;
+            let shard = key.strip_prefix(TAKING_IN).and_then(|key| <[u8; 2]>::try_from(key).ok());
+            if let Some(shard) = shard {
+                found.push((ShardId(u16::from_be_bytes(shard)), value));
+            }
+        }
+        for (shard, value) in found {
+            let row = |error: wire::Error| Error::Row(shard, error);
+            let marker = proto::TakingIn::decode(&*value).map_err(|e| row(e.into()))?;
+            let applied = marker.applied.ok_or(wire::Error::Missing("applied")).map_err(row)?;
+            let (last_log_id, last_membership) = applied_from(applied).map_err(row)?;
+            let received = Received::again(dir.join(&marker.file));
+            tracing::warn!(%shard, file = marker.file, "TD0209 a snapshot is taken in again");
+            self.take_in(shard, received, &SnapshotMeta { last_log_id, last_membership })?;
+        }
+        for file in fs::read_dir(dir).map_err(folder)? {
+            crate::snapshot::remove(&file.map_err(folder)?.path());
+        }
+        Ok(())
     }
 
     pub(crate) fn offer_snapshot(&self, shard: ShardId) {
@@ -360,22 +522,21 @@ impl View<'_> {
         };
         let row = |error: wire::Error| Error::Row(shard, error);
         let applied = proto::Applied::decode(bytes.as_slice()).map_err(|e| row(e.into()))?;
-        let membership = match applied.membership {
-            Some(stored) => wire::stored_membership_from(stored).map_err(row)?,
-            None => StoredMembership::default(),
-        };
-        Ok((applied.log_id.map(wire::log_id_from), membership))
+        applied_from(applied).map_err(row)
     }
 
-    /// Every row of a shard, family by family, each in the order of its keys.
+    /// Every row of a shard but those of the families `without`, family by family, each in the
+    /// order of its keys.
     ///
     /// # Errors
     /// What RocksDB says, at once or in the place of a row.
     pub fn rows(
         &self,
         shard: ShardId,
-    ) -> Result<impl Iterator<Item = Result<Row, Error>> + '_, Error> {
-        let families = self.state.families.iter().map(|name| Ok((*name, self.state.family(name)?)));
+        without: &[&str],
+    ) -> Result<impl Iterator<Item = Result<Row, Error>> + use<'_>, Error> {
+        let families = self.state.families.iter().filter(|name| !without.contains(name));
+        let families = families.map(|name| Ok((*name, self.state.family(name)?)));
         let families = families.collect::<Result<Vec<_>, Error>>()?;
         Ok(families.into_iter().flat_map(move |(name, family)| self.rows_of(shard, name, family)))
     }

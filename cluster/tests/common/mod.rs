@@ -10,8 +10,10 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::meta::{self, MetaState};
-use tandem_cluster::shard::Error;
-use tandem_cluster::{AnyMachine, Cluster, Leadership, Member, Options, Role, Timers, Tls};
+use tandem_cluster::shard::{Error, Progress};
+use tandem_cluster::{
+    AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls,
+};
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, ShardId};
@@ -60,7 +62,7 @@ impl Pki {
 pub struct Voter {
     pub cluster: Cluster,
     pub values: MetaState,
-    log: Log,
+    pub log: Log,
 }
 
 impl Voter {
@@ -94,6 +96,19 @@ impl Voter {
         tokio::time::timeout(WITHIN, there).await.unwrap_or_else(|_| panic!("no {key} = {value}"));
     }
 
+    pub fn progress(&self) -> Progress {
+        self.cluster.shard(ShardId::META).unwrap().progress()
+    }
+
+    /// Until `is` holds of how far this voter is.
+    pub async fn reaches(&self, what: &str, is: impl Fn(&Progress) -> bool) {
+        let deadline = tokio::time::Instant::now() + WITHIN;
+        while !is(&self.progress()) {
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {:?}", self.progress());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Until this voter is told who leads, and `is` holds of it.
     pub async fn until(&self, is: impl Fn(&Leadership) -> bool) -> Leadership {
         let mut leadership = self.cluster.shard(ShardId::META).unwrap().leadership();
@@ -107,9 +122,14 @@ pub struct Bench {
     pub members: Vec<Member>,
     pub voters: BTreeMap<NodeId, Voter>,
     timers: Timers,
+    limits: Limits,
+    segment_bytes: u64,
     lives: u64,
     dir: tempfile::TempDir,
 }
+
+/// A group that nothing is proposed to.
+pub const QUIET: ShardId = ShardId(0);
 
 impl Bench {
     pub fn new(timers: Timers) -> Self {
@@ -121,17 +141,29 @@ impl Bench {
         };
         let members = (1..).zip(NAMES).map(member).collect();
         let dir = tempfile::tempdir().unwrap();
-        Self { pki: Pki::new(), members, voters: BTreeMap::new(), timers, lives: 0, dir }
+        let limits = Limits::default();
+        let (pki, voters) = (Pki::new(), BTreeMap::new());
+        Self { pki, members, voters, timers, limits, segment_bytes: 8 << 20, lives: 0, dir }
+    }
+
+    /// Not yet running.
+    pub fn with_limits(limits: Limits, segment_bytes: u64) -> Self {
+        let mut bench = Self::new(Timers::default());
+        (bench.limits, bench.segment_bytes) = (limits, segment_bytes);
+        bench
     }
 
     /// All three, with a leader that can commit.
     pub async fn running(timers: Timers) -> Self {
-        let mut bench = Self::new(timers);
+        Self::new(timers).run().await
+    }
+
+    pub async fn run(mut self) -> Self {
         for id in 1..=3 {
-            bench.start(id).await;
+            self.start(id).await;
         }
-        bench.leader().await;
-        bench
+        self.leader().await;
+        self
     }
 
     pub async fn start(&mut self, id: NodeId) {
@@ -140,12 +172,16 @@ impl Bench {
         let folder = self.dir.path().join(&member.name);
         let values = MetaState::default();
         let state = open_state(&folder.join("state")).await;
-        let machine = match member.role {
-            Role::Node => values.machine(),
-            Role::Witness => AnyMachine::new(NullMachine),
+        let machine = |shard, values: &MetaState| {
+            let machine = match member.role {
+                Role::Node => values.machine(),
+                Role::Witness => AnyMachine::new(NullMachine),
+            };
+            (shard, StateMachine::open(shard, state.clone(), machine).unwrap())
         };
-        let machine = StateMachine::open(ShardId::META, state, machine).unwrap();
-        let small = log::Options { segment_bytes: 8 << 20, ..log::Options::default() };
+        let machines = vec![machine(ShardId::META, &values), machine(QUIET, &MetaState::default())];
+        let segment_bytes = self.segment_bytes;
+        let small = log::Options { segment_bytes, ..log::Options::default() };
         let log = Log::open(&folder.join("log"), small).unwrap();
         let options = Options {
             cluster: "test".to_owned(),
@@ -154,9 +190,10 @@ impl Bench {
             incarnation: self.lives,
             tls: self.pki.tls(&member.name),
             timers: self.timers,
+            limits: self.limits,
         };
-        let machines = vec![(ShardId::META, machine)];
-        let cluster = Cluster::start(options, log.clone(), machines).await.unwrap();
+        let stores = Stores { log: log.clone(), state: state.clone(), machines };
+        let cluster = Cluster::start(options, stores).await.unwrap();
         self.voters.insert(id, Voter { cluster, values, log });
     }
 

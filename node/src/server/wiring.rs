@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_cluster::meta::{self, MetaState};
-use tandem_cluster::{AnyMachine, Cluster, Member, Replicated, Timers};
+use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Stores, Timers};
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::{Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
@@ -66,6 +66,8 @@ const FAMILIES: &[&str] = &[
     rows::TRUNKS,
     meta::META,
 ];
+/// Written and never read back into the world; it grows with each call.
+const HISTORY: &[&str] = &[rows::CDRS, rows::RECORDINGS, rows::QUALITIES];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
 
 /// What consensus and actors give to the rest of a node.
@@ -85,7 +87,8 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         (ShardId::META, StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?),
         (TENANT, StateMachine::open(TENANT, state.clone(), tenant)?),
     ];
-    let cluster = Arc::new(start_cluster(started, log, machines).await?);
+    let cluster =
+        Arc::new(start_cluster(started, Stores { log, state: state.clone(), machines }).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let (meta_group, tenant_group) = (group(ShardId::META)?, group(TENANT)?);
     let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
@@ -144,7 +147,7 @@ pub async fn witness(started: &Started) -> Result<Health> {
         Ok((id, StateMachine::open(id, state.clone(), AnyMachine::new(NullMachine))?))
     };
     let machines = vec![machine(ShardId::META)?, machine(TENANT)?];
-    let cluster = start_cluster(started, log, machines).await?;
+    let cluster = start_cluster(started, Stores { log, state: state.clone(), machines }).await?;
     Ok(Arc::new(move || {
         let led = cluster.shards().all(|shard| shard.leadership().borrow().leader.is_some());
         let why = if led { "every group has a leader" } else { "a group has no leader" };
@@ -169,11 +172,7 @@ fn open(started: &Started) -> Result<(Log, State)> {
     Ok((log, state))
 }
 
-async fn start_cluster(
-    started: &Started,
-    log: Log,
-    machines: Vec<(ShardId, Replicated)>,
-) -> Result<Cluster> {
+async fn start_cluster(started: &Started, stores: Stores) -> Result<Cluster> {
     let config = &started.config;
     let members: Vec<Member> = (1..)
         .zip(&config.cluster.members)
@@ -202,8 +201,9 @@ async fn start_cluster(
             domain: pki::CLUSTER_NAME.to_owned(),
         },
         timers: Timers::default(),
+        limits: Limits::default(),
     };
-    Ok(Cluster::start(options, log, machines).await?)
+    Ok(Cluster::start(options, stores).await?)
 }
 
 // --- the tenant shard ------------------------------------------------------------------------
@@ -227,6 +227,10 @@ impl Machine for TenantMachine {
 
     fn after_persist(&mut self, index: u64) {
         self.0.stored(index);
+    }
+
+    fn history(&self) -> &'static [&'static str] {
+        HISTORY
     }
 }
 

@@ -31,8 +31,8 @@ struct Slot {
     bytes: usize,
     /// Known when it was written.
     place: Option<Place>,
-    /// `None` for an older one: it is read from its place.
-    entry: Option<Entry>,
+    /// `None` for an older one: it is read from its place. Most are old, so a slot is kept small.
+    entry: Option<Box<Entry>>,
 }
 
 /// An entry, or where it is to be read.
@@ -69,7 +69,7 @@ impl Tail {
         self.serial += 1;
         self.cached_bytes += bytes;
         let log_id = entry.log_id;
-        let (serial, entry) = (self.serial, Some(entry));
+        let (serial, entry) = (self.serial, Some(Box::new(entry)));
         self.slots.push_back(Slot { log_id, serial, bytes, place: None, entry });
         Ok(serial)
     }
@@ -160,7 +160,7 @@ impl Tail {
             }
             bytes = bytes.saturating_add(slot.bytes);
             held.push(match (&slot.entry, &slot.place) {
-                (Some(entry), _) => Held::Entry(entry.clone()),
+                (Some(entry), _) => Held::Entry(Entry::clone(entry)),
                 (None, Some(place)) => Held::At(slot.log_id.index, place.clone()),
                 (None, None) => return Err(io::Error::other("an entry is nowhere")),
             });

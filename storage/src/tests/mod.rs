@@ -1,4 +1,5 @@
 mod format;
 mod golden;
 mod machine;
+mod snapshot;
 mod suite;

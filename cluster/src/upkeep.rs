@@ -1,0 +1,131 @@
+//! Logs are kept short: a node purges what pins old segments, a witness what every node has
+//! flushed.
+//!
+//! openraft purges a busy group by itself, behind a snapshot each so many entries. A quiet one
+//! never gets there, and its few entries would keep the file in which they stand, and all behind
+//! it. A witness makes no snapshot that anybody could use, so it must not forget what a node may
+//! still lack: nodes tell it what they have on their disks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tandem_storage::log::Log;
+use tandem_storage::raft::{NodeId, ShardId};
+use tandem_storage::state::State;
+
+use crate::network::Hub;
+use crate::pb::frame::Body;
+use crate::service::Groups;
+use crate::{Raft, pb};
+
+/// How much of the log is kept, and how often that is looked after.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries of a group from one flush to the next.
+    pub snapshot_every: u64,
+    /// Entries that a lagging voter may lack before it gets a snapshot.
+    pub log_kept: u64,
+    /// Segments of a node's log; beyond it groups are purged for their files' sake.
+    pub segments_max: u64,
+    /// Entries of one group that a witness keeps for a node that is away.
+    pub witness_entries_max: u64,
+    pub look_every_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            snapshot_every: 50_000,
+            log_kept: 20_000,
+            segments_max: 4,
+            witness_entries_max: 200_000,
+            look_every_ms: 5_000,
+        }
+    }
+}
+
+/// What both kinds of voter look after.
+pub struct Upkeep {
+    pub rafts: BTreeMap<ShardId, Raft>,
+    pub limits: Limits,
+}
+
+impl Upkeep {
+    async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(self.limits.look_every_ms)).await;
+    }
+
+    /// Until the runtime ends.
+    pub async fn of_node(self, log: Log, state: State, hub: Arc<Hub>, witnesses: Vec<NodeId>) {
+        let mut told = BTreeMap::new();
+        loop {
+            self.pause().await;
+            if log.stats().segments_live > self.limits.segments_max {
+                for pin in log.pins() {
+                    if let Some(raft) = self.rafts.get(&pin.shard) {
+                        flush_and_purge(raft, pin.index).await;
+                    }
+                }
+            }
+            for shard in self.rafts.keys() {
+                let Some(index) = state.flushed_index(*shard) else { continue };
+                for witness in &witnesses {
+                    if told.get(&(*shard, *witness)) == Some(&index) {
+                        continue;
+                    }
+                    let flushed = Body::Flushed(pb::Flushed { index });
+                    let asked = hub.urgent.get(witness).and_then(|to| to.ask(shard.0, flushed));
+                    // Without an answer it is told again.
+                    let within = Duration::from_millis(self.limits.look_every_ms);
+                    let Some(asked) = asked else { continue };
+                    if let Ok(Ok(Body::Noted(_))) = tokio::time::timeout(within, asked).await {
+                        told.insert((*shard, *witness), index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until the runtime ends.
+    pub async fn of_witness(self, groups: Arc<Groups>, nodes: Vec<NodeId>) {
+        loop {
+            self.pause().await;
+            for (shard, raft) in &self.rafts {
+                let now = raft.metrics().borrow_watched().clone();
+                let applied = now.last_applied.map_or(0, |applied| applied.index);
+                let flushed = groups.flushed_by_all(*shard, &nodes);
+                let most = applied.saturating_sub(self.limits.witness_entries_max);
+                if flushed.is_none_or(|flushed| flushed < most) && most > 0 {
+                    tracing::warn!(
+                        %shard, ?flushed, upto = most,
+                        "TD0404 a node is so far behind that it will need a snapshot of the other"
+                    );
+                }
+                let upto = flushed.unwrap_or(0).max(most).min(applied);
+                let purged = now.purged.map_or(0, |purged| purged.index);
+                if upto > purged {
+                    flush_and_purge(raft, upto).await;
+                }
+            }
+        }
+    }
+}
+
+/// What is purged is behind the snapshot before this one: the new one takes a while.
+async fn flush_and_purge(raft: &Raft, upto: u64) {
+    let snapshot = raft.metrics().borrow_watched().snapshot.map_or(0, |last| last.index);
+    let done = async {
+        if snapshot < upto {
+            raft.trigger().snapshot().await?;
+        }
+        if snapshot > 0 {
+            raft.trigger().purge_log(upto).await?;
+        }
+        Ok::<(), openraft::errors::Fatal<_>>(())
+    };
+    if let Err(error) = done.await {
+        tracing::error!(%error, "TD0401 a group has stopped");
+    }
+}

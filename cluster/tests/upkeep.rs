@@ -1,0 +1,170 @@
+//! Voters whose logs are kept short: snapshots to who was away, quiet groups, the witness's rule.
+
+mod common;
+
+use common::{Bench, Voter, WITHIN};
+use tandem_cluster::Limits;
+use tandem_storage::log::SEGMENT_BYTES_MIN;
+
+/// Short enough that a test gets there.
+const SHORT: Limits = Limits {
+    snapshot_every: 100,
+    log_kept: 10,
+    segments_max: 3,
+    witness_entries_max: 100_000,
+    look_every_ms: 50,
+};
+const SEGMENT_BYTES: u64 = 8 << 20;
+/// A snapshot of so many has several parts.
+const VALUES: usize = 30;
+const WITNESS: u64 = 3;
+
+fn other_node(id: u64) -> u64 {
+    if id == 1 { 2 } else { 1 }
+}
+
+fn long(n: usize) -> String {
+    format!("{n}").repeat(40_000)
+}
+
+async fn put_long(voter: &Voter) {
+    for n in 0..VALUES {
+        voter.put(&format!("long {n}"), &long(n)).await.unwrap();
+    }
+}
+
+async fn has_long(voter: &Voter) {
+    for n in 0..VALUES {
+        voter.has(&format!("long {n}"), &long(n)).await;
+    }
+}
+
+async fn count(voter: &Voter, upto: usize) {
+    for n in 0..upto {
+        voter.put("n", &n.to_string()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lacks_what_is_purged_gets_a_snapshot_and_can_lead() {
+    let mut bench = Bench::with_limits(SHORT, SEGMENT_BYTES).run().await;
+    let leader = bench.leader().await;
+    let away = other_node(leader);
+    bench.voter(leader).put("stale", "yes").await.unwrap();
+    bench.voter(away).has("stale", "yes").await;
+    let seen = bench.voter(away).progress().last;
+    bench.stop(away).await;
+
+    put_long(bench.voter(leader)).await;
+    count(bench.voter(leader), 300).await;
+    bench.voter(leader).put("stale", "no").await.unwrap();
+    bench.voter(leader).reaches("purged", |now| now.purged > seen).await;
+
+    bench.start(away).await;
+    has_long(bench.voter(away)).await;
+    bench.voter(away).has("stale", "no").await;
+    // What came by the log is not purged here.
+    bench.voter(away).reaches("a snapshot", |now| now.purged > seen).await;
+    // It goes on by the log, has it all on its disk, and leads.
+    bench.voter(leader).put("n", "on").await.unwrap();
+    bench.voter(away).has("n", "on").await;
+    bench.stop(away).await;
+    bench.start(away).await;
+    has_long(bench.voter(away)).await;
+    bench.stop(leader).await;
+    bench.voter(away).until(|now| now.leading).await;
+    has_long(bench.voter(away)).await;
+    bench.voter(away).put("n", "led").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_group_does_not_keep_the_log_of_a_busy_one() {
+    let bench = Bench::with_limits(SHORT, SEGMENT_BYTES_MIN).run().await;
+    let leader = bench.voter(bench.leader().await);
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let mut most = 0;
+    // Some 40 segments' worth.
+    for _ in 0..100 {
+        let puts = (0..10).map(|n| leader.put("n", &long(n)[..2_000]));
+        for done in futures::future::join_all(puts).await {
+            done.unwrap();
+        }
+        most = most.max(leader.log.stats().segments_live);
+    }
+    while leader.log.stats().segments_live > SHORT.segments_max {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", leader.log.pins());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    println!("at most {most} segments");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_keeps_what_a_node_has_not_flushed_and_nothing_else() {
+    let mut bench = Bench::with_limits(SHORT, SEGMENT_BYTES).run().await;
+    let leader = bench.leader().await;
+    let away = other_node(leader);
+    count(bench.voter(leader), 300).await;
+    bench.voter(WITNESS).reaches("purged", |now| now.purged >= 100).await;
+    let flushed = bench.voter(WITNESS).progress().purged;
+    bench.stop(away).await;
+
+    count(bench.voter(leader), 1_000).await;
+    bench.voter(leader).put("only", "the witness").await.unwrap();
+    bench.voter(leader).reaches("purged", |now| now.purged > flushed + 500).await;
+    let kept = bench.voter(WITNESS).progress();
+    assert!(kept.last - kept.purged > 1_000, "{kept:?} was purged before the other node has it");
+
+    // Nobody but the witness has it now, and what it has must do.
+    bench.stop(leader).await;
+    bench.start(away).await;
+    bench.voter(away).until(|now| now.leading).await;
+    bench.voter(away).has("only", "the witness").await;
+    bench.start(leader).await;
+    bench.voter(leader).has("only", "the witness").await;
+    let last = bench.voter(away).progress().last;
+    bench.voter(WITNESS).reaches("purged", |now| now.purged + 200 > last).await;
+}
+
+/// Beyond its limit a witness forgets, and never makes up for it with a snapshot of nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_at_its_limit_sends_a_node_nothing_rather_than_an_empty_snapshot() {
+    let limits = Limits { witness_entries_max: 200, ..SHORT };
+    let mut bench = Bench::with_limits(limits, SEGMENT_BYTES).run().await;
+    let leader = bench.leader().await;
+    let away = other_node(leader);
+    bench.voter(leader).put("kept", "yes").await.unwrap();
+    bench.voter(away).has("kept", "yes").await;
+    let seen = bench.voter(away).progress().last;
+    bench.stop(away).await;
+    count(bench.voter(leader), 1_000).await;
+    bench.voter(WITNESS).reaches("purged", |now| now.purged > seen + 500).await;
+
+    bench.stop(leader).await;
+    bench.start(away).await;
+    // Longer than an election takes.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!bench.voter(away).leadership().leading, "it lacks what is committed");
+    assert_eq!(bench.voter(away).values.get("kept").as_deref(), Some(b"yes".as_slice()));
+
+    bench.start(leader).await;
+    bench.voter(leader).has("n", "999").await;
+    bench.voter(away).has("n", "999").await;
+    bench.voter(away).has("kept", "yes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_was_away_too_long_goes_on_from_a_snapshot_without_rows() {
+    let mut bench = Bench::with_limits(SHORT, SEGMENT_BYTES).run().await;
+    let leader = bench.leader().await;
+    let seen = bench.voter(WITNESS).progress().last;
+    bench.stop(WITNESS).await;
+    put_long(bench.voter(leader)).await;
+    count(bench.voter(leader), 300).await;
+    bench.voter(leader).reaches("purged", |now| now.purged > seen).await;
+    bench.start(WITNESS).await;
+    let last = bench.voter(leader).progress().last;
+    bench.voter(WITNESS).reaches("caught up", |now| now.applied >= last).await;
+    // Its vote counts.
+    bench.stop(other_node(leader)).await;
+    bench.voter(leader).put("n", "with the witness").await.unwrap();
+}

@@ -1,0 +1,202 @@
+//! Snapshots of another node: part by part into a file, and from there into the state, whatever
+//! happens between.
+
+use std::fs;
+use std::path::Path;
+
+use crate::raft::{ShardId, SnapshotMeta, StoredMembership};
+use crate::snapshot::{Here, PART_BYTES, Part, Received};
+use crate::state::{Change, Error, Row, State};
+use crate::{proto, wire};
+
+const FAMILIES: &[&str] = &["words", "other"];
+const SHARD: ShardId = ShardId(1);
+/// Whose keys have none behind them.
+const SHARDS: [ShardId; 2] = [SHARD, ShardId::META];
+
+fn meta(index: u64) -> SnapshotMeta {
+    let last_log_id = Some(wire::log_id_from(proto::LogId { term: 1, node: 1, index }));
+    SnapshotMeta { last_log_id, last_membership: StoredMembership::default() }
+}
+
+fn write(state: &State, shard: ShardId, rows: &[(&'static str, &str, Vec<u8>)], index: u64) {
+    let change = |(family, key, value): &(&'static str, &str, Vec<u8>)| Change {
+        family,
+        key: key.as_bytes().to_vec(),
+        value: Some(value.clone()),
+    };
+    let changes: Vec<Change> = rows.iter().map(change).collect();
+    let of = meta(index);
+    state.write(shard, &changes, of.last_log_id.as_ref(), &of.last_membership).unwrap();
+}
+
+fn rows(state: &State, shard: ShardId) -> Vec<Row> {
+    state.view().rows(shard, &[]).unwrap().map(Result::unwrap).collect()
+}
+
+fn parts(state: &State, shard: ShardId, with_rows: bool) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let here = Here { state: state.clone(), shard };
+    here.read(with_rows, &mut |part| {
+        parts.push(part);
+        true
+    })
+    .unwrap();
+    parts
+}
+
+/// Three parts' worth, in two families.
+fn source(shard: ShardId) -> State {
+    let state = State::in_memory(FAMILIES).unwrap();
+    let long = vec![7; PART_BYTES];
+    let sent = [("words", "a", long.clone()), ("words", "b", long), ("other", "c", vec![1])];
+    write(&state, shard, &sent, 9);
+    state
+}
+
+fn receive(state: &State, shard: ShardId, parts: &[Part]) -> (SnapshotMeta, Received) {
+    let mut incoming = state.receive(shard).unwrap();
+    let mut of = None;
+    for part in parts {
+        match part {
+            Part::Moment(meta) => of = Some(meta.clone()),
+            Part::Rows(rows) => incoming.put(rows).unwrap(),
+            Part::End { rows } => return (of.unwrap(), incoming.finish(*rows).unwrap()),
+        }
+    }
+    panic!("no end");
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir.join("received")).unwrap();
+    names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// As a kill leaves the folder: RocksDB's lock is this process's, so another folder is opened.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let (from, to) = (file.as_ref().unwrap().path(), to.join(file.unwrap().file_name()));
+            if from.is_dir() {
+                copy(&from, &to);
+            } else {
+                fs::copy(from, to).unwrap();
+            }
+        }
+    }
+    let other = tempfile::tempdir().unwrap();
+    copy(dir, other.path());
+    other
+}
+
+#[test]
+fn received_rows_replace_those_of_their_shard_and_leave_its_neighbours_alone() {
+    for shard in SHARDS {
+        let source = source(shard);
+        let sent = parts(&source, shard, true);
+        assert_eq!(sent.len(), 5, "a moment, three parts, an end");
+
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path(), FAMILIES).unwrap();
+        let neighbour = ShardId(shard.0 - 1);
+        for shard in [shard, neighbour] {
+            write(&state, shard, &[("words", "stale", vec![1]), ("other", "x", vec![2])], 2);
+        }
+        let (of, received) = receive(&state, shard, &sent);
+        assert_eq!(files(dir.path()).len(), 1);
+        state.replace(shard, received, &of).unwrap();
+        assert_eq!(rows(&state, shard), rows(&source, shard));
+        assert_eq!(state.applied(shard).unwrap().0, meta(9).last_log_id);
+        assert_eq!(state.flushed_index(shard), Some(9));
+        assert_eq!(rows(&state, neighbour).len(), 2);
+        assert_eq!(files(dir.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn who_keeps_no_rows_is_told_the_moment_alone() {
+    let sent = parts(&source(SHARD), SHARD, false);
+    assert_eq!(sent, [Part::Moment(meta(9)), Part::End { rows: 0 }]);
+}
+
+/// The marker is there, and so are half of the rows: on the disk, for other families were flushed.
+#[test]
+fn a_node_that_died_while_it_took_rows_in_has_all_of_them_when_it_is_back() {
+    for shard in SHARDS {
+        let source = source(shard);
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path(), FAMILIES).unwrap();
+        write(&state, shard, &[("words", "stale", vec![1])], 2);
+        let (of, received) = receive(&state, shard, &parts(&source, shard, true));
+        state.begin_to_take_in(shard, &received, &of).unwrap();
+        state.flush().unwrap();
+        let at_once = killed(dir.path());
+        state.take_half(shard, &received);
+        state.flush().unwrap();
+        let half = killed(dir.path());
+        for dir in [at_once, half] {
+            let again = State::open(dir.path(), FAMILIES).unwrap();
+            assert_eq!(rows(&again, shard), rows(&source, shard));
+            assert_eq!(again.applied(shard).unwrap().0, of.last_log_id);
+            assert_eq!(files(dir.path()), [""; 0]);
+        }
+    }
+}
+
+/// It was not taken in yet, so nothing of it is needed.
+#[test]
+fn a_file_that_nobody_took_in_is_gone_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), FAMILIES).unwrap();
+    write(&state, SHARD, &[("words", "own", vec![1])], 2);
+    state.flush().unwrap();
+    let (_, received) = receive(&state, SHARD, &parts(&source(SHARD), SHARD, true));
+    let mut incoming = state.receive(SHARD).unwrap();
+    let Part::Rows(part) = &parts(&source(SHARD), SHARD, true)[1] else { panic!("no rows") };
+    incoming.put(part).unwrap();
+    let after = killed(dir.path());
+    let again = State::open(after.path(), FAMILIES).unwrap();
+    assert_eq!(rows(&again, SHARD).len(), 1);
+    assert_eq!(files(after.path()), [""; 0]);
+    // And without a death, too.
+    drop((received, incoming));
+    assert_eq!(files(dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_damaged_or_cut_is_told_and_never_half_read() {
+    let source = source(SHARD);
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), FAMILIES).unwrap();
+    let (_, received) = receive(&state, SHARD, &parts(&source, SHARD, true));
+    let path = dir.path().join("received").join(received.name().unwrap());
+    let whole = fs::read(&path).unwrap();
+    let reads = || received.parts().map(|mut parts| parts.all(|part| part.is_ok()));
+    assert!(reads().unwrap());
+    for at in [0, 9, 13, 40, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, damaged).unwrap();
+        assert!(!reads().unwrap_or(false), "a flipped bit of byte {at}");
+        fs::write(&path, &whole[..at]).unwrap();
+        assert!(!reads().unwrap_or(false), "cut at byte {at}");
+    }
+}
+
+#[test]
+fn a_stream_that_lacks_rows_or_has_none_for_rows_makes_no_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), FAMILIES).unwrap();
+    let sent = parts(&source(SHARD), SHARD, true);
+    let mut incoming = state.receive(SHARD).unwrap();
+    let Part::Rows(part) = &sent[1] else { panic!("no rows") };
+    incoming.put(part).unwrap();
+    assert!(incoming.finish(3).is_err());
+    let mut incoming = state.receive(SHARD).unwrap();
+    incoming.put(b"\xff\xff").unwrap_err();
+    incoming.put(b"").unwrap_err();
+    drop(incoming);
+    assert_eq!(files(dir.path()), [""; 0]);
+    assert!(matches!(State::in_memory(FAMILIES).unwrap().receive(SHARD), Err(Error::InMemory)));
+}
