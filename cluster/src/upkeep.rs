@@ -62,6 +62,9 @@ impl Upkeep {
         let mut told = BTreeMap::new();
         loop {
             self.pause().await;
+            if let Err(error) = state.show_memory() {
+                tracing::debug!(%error, "what the state holds in memory");
+            }
             if log.stats().segments_live > self.limits.segments_max {
                 for pin in log.pins() {
                     if let Some(raft) = self.rafts.get(&pin.shard) {

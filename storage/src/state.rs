@@ -10,9 +10,10 @@ use std::{fs, io};
 
 use parking_lot::Mutex;
 use prost::Message as _;
+use rocksdb::perf::get_memory_usage_stats;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, Env, IteratorMode,
-    Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, Env,
+    IteratorMode, Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::raft::{LogId, ShardId, SnapshotMeta, StoredMembership};
@@ -28,6 +29,8 @@ const RECEIVED: &str = "received";
 const WRITE_BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 /// Memtables of all families together, beyond which RocksDB flushes.
 const WRITE_BUFFERS_BYTES_MAX: usize = 64 << 20;
+/// Blocks of files that were read, of all families together.
+const CACHE_BYTES_MAX: usize = 32 << 20;
 /// RocksDB's info logs that are kept.
 const INFO_LOGS_MAX: usize = 2;
 
@@ -95,6 +98,7 @@ pub struct State {
     db: Arc<DB>,
     families: &'static [&'static str],
     seen: Arc<Mutex<Seen>>,
+    cache: Cache,
     /// Where snapshots of other nodes are put; none in memory.
     received: Option<PathBuf>,
     arrivals: Arc<AtomicU64>,
@@ -164,6 +168,10 @@ impl State {
         rocks.set_keep_log_file_num(INFO_LOGS_MAX);
         rocks.set_compression_type(rocksdb::DBCompressionType::Lz4);
         rocks.set_max_background_jobs(2);
+        let cache = Cache::new_lru_cache(CACHE_BYTES_MAX);
+        let mut tables = BlockBasedOptions::default();
+        tables.set_block_cache(&cache);
+        rocks.set_block_based_table_factory(&tables);
         if let Some(env) = env {
             rocks.set_env(env);
         }
@@ -174,6 +182,7 @@ impl State {
             db: Arc::new(db),
             families: options.families,
             seen: Arc::default(),
+            cache,
             received: env.is_none().then(|| dir.join(RECEIVED)),
             arrivals: Arc::default(),
         };
@@ -274,6 +283,22 @@ impl State {
         for (shard, id) in written {
             let flushed = seen.flushed.entry(shard).or_insert(id);
             *flushed = (*flushed).max(id);
+        }
+        Ok(())
+    }
+
+    /// Tells what RocksDB holds in memory.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn show_memory(&self) -> Result<(), Error> {
+        let used = get_memory_usage_stats(Some(&[&self.db]), Some(&[&self.cache]))?;
+        for (part, bytes) in [
+            ("memtables", used.mem_table_total),
+            ("readers", used.mem_table_readers_total),
+            ("cache", used.cache_total),
+        ] {
+            metrics::gauge!("tandem_state_memory_bytes", "part" => part).set(bytes as f64);
         }
         Ok(())
     }

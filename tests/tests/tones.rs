@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use tandem_tests::house::House;
-use tandem_tests::phone::Incoming;
+use tandem_tests::phone::{Ended, Incoming};
 
 const WITHIN: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -52,6 +53,35 @@ async fn caller_who_is_sent_on_hears_the_ringing_tone_of_the_country() -> Result
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     assert_eq!(caller.hang_up(&call).await?, 200);
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// Click-to-dial to a colleague who is busy: the leader dies in the middle of the tone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_put_through_to_a_busy_phone_hears_the_busy_tone_over_a_takeover() -> Result<()> {
+    let house = House::open_with(154, GERMAN).await?;
+    let agent = house.agent("1001", 0, Incoming::Answer { after_ms: 50 }).await?;
+    let _colleague = house.agent("1002", 0, Incoming::Reject { status: 486 }).await?;
+    let placed = house.api.post("/v1/calls", &json!({"from": "1001", "to": "1002"})).await?;
+    assert_eq!(placed.0, 201, "{placed:?}");
+    let call = agent.called(WITHIN).await?;
+    house.call_is(&call, "in_flow").await?;
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    let media = agent.with_calls(|calls| calls.get(&call)?.media.clone()).context("media")?;
+    let deadline = Instant::now() + WITHIN;
+    // On for 480 ms, then off for as long.
+    while media.heard_hz(200) != Some(425) {
+        ensure!(Instant::now() < deadline, "hears {:?} Hz", media.heard_hz(200));
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    assert_eq!(agent.ended(&call, WITHIN).await?, Ended::ByPeer);
+    let cdr = house.cdr(&call).await?;
+    let shown = [&cdr["disposition"], &cdr["hung_up_by"], &cdr["cause"], &cdr["flow"]];
+    assert_eq!(shown, [&json!("busy"), &json!("callee"), &json!("486"), &json!(null)]);
+    assert_eq!(cdr["takeovers"], json!(1));
+    house.agent_is("1001", "ready").await?;
+    assert_eq!(agent.violations(), []);
     house.cluster.stop()?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use tandem_sip::sdp::Codec;
 
 use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
+use crate::ivr::tones;
 use crate::limits;
 use crate::trunk::numbers::Incoming;
 use crate::trunk::outward::{Outward, Route};
@@ -157,7 +158,8 @@ impl Config {
     /// What a call in progress goes on with.
     pub fn flow(&self, name: &FlowId, version: u64) -> Option<&Arc<Flow>> {
         let mut known = self.flows.iter().chain(&self.retired);
-        known.find(|flow| flow.name == *name && flow.version == version)
+        let known = known.find(|flow| flow.name == *name && flow.version == version);
+        known.or_else(|| tones::flow(name, version))
     }
 }
 

@@ -4,7 +4,7 @@
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-use crate::scan;
+use crate::{Headers, scan};
 
 /// RFC 8760 §2.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,43 @@ pub enum Error {
     Algorithm(String),
     #[error("there is no password for that realm and algorithm")]
     Realm,
+}
+
+/// Who wants to know who asks (RFC 3261 §22.2, §22.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenger {
+    Server,
+    Proxy,
+}
+
+impl Challenger {
+    pub const ALL: [Self; 2] = [Self::Server, Self::Proxy];
+
+    pub fn of_status(status: u16) -> Option<Self> {
+        match status {
+            401 => Some(Self::Server),
+            407 => Some(Self::Proxy),
+            _ => None,
+        }
+    }
+
+    /// The header of a request that answers it.
+    pub fn answered_in(self) -> &'static str {
+        match self {
+            Self::Server => "Authorization",
+            Self::Proxy => "Proxy-Authorization",
+        }
+    }
+
+    /// One for each algorithm that it takes, the one it likes best first (RFC 8760 §2.3).
+    pub fn challenges(self, response: &Headers) -> impl Iterator<Item = &str> {
+        let name = match self {
+            Self::Server => "WWW-Authenticate",
+            Self::Proxy => "Proxy-Authenticate",
+        };
+        let named = response.other.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| header.value.as_str())
+    }
 }
 
 /// Whether a challenge says that only the nonce was too old (RFC 7616 §3.3).

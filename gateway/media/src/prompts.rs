@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::g711::{self, Law};
 use crate::limits::{PROMPT_SAMPLES_MAX, PROMPTS_MAX, PROMPTS_SAMPLES_MAX, SAMPLES_PER_MS};
-use crate::tones::Piece;
+use crate::tones::{self, Piece};
 
 /// What the demo tenant's flows play.
 const BUILT_IN: [(&str, &[u8]); 3] = [
@@ -60,6 +60,7 @@ pub struct Clip {
 /// The folder can't be read.
 pub fn names(folder: Option<&Path>) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    names.extend(tones::clips().map(|(name, _)| name));
     names.extend(files(folder)?.into_keys());
     Ok(names)
 }
@@ -73,6 +74,9 @@ impl Prompts {
         let mut prompts = Self::default();
         for (name, bytes) in BUILT_IN {
             prompts.add(name, read(name, Cursor::new(bytes))?)?;
+        }
+        for (name, samples) in tones::clips() {
+            prompts.add(&name, samples)?;
         }
         for (name, path) in files(folder)? {
             let unreadable = |error| Error::Folder { path: path.clone(), error };

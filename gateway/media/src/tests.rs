@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -452,6 +453,41 @@ fn ringback_of_each_country_has_its_tones_and_goes_on_and_off_as_there() {
             rest = after;
         }
         assert!(rest.is_empty(), "{country:?}");
+    }
+}
+
+#[test]
+fn tones_of_busy_and_congestion_are_those_of_each_country_and_as_long() {
+    // Hertz, milliseconds on and off of busy and of congestion.
+    let of = |country: Country| match country {
+        Country::Cn => (vec![450.0], vec![350, 350], vec![700, 700]),
+        Country::De => (vec![425.0], vec![480, 480], vec![240, 240]),
+        Country::Fr => (vec![440.0], vec![500, 500], vec![250, 250]),
+        Country::Gb => (vec![400.0], vec![375, 375], vec![400, 350, 225, 525]),
+        Country::Jp => (vec![400.0], vec![500, 500], vec![500, 500]),
+        Country::Us => (vec![480.0, 620.0], vec![500, 500], vec![250, 250]),
+    };
+    let clips: BTreeMap<String, Vec<i16>> = tones::clips().collect();
+    for country in Country::ALL {
+        let (tones, busy, congestion) = of(country);
+        for (name, cadence) in [("busy", busy), ("congestion", congestion)] {
+            let name = format!("tone-{name}-{}", country.code());
+            let clip = &clips[&name];
+            assert_eq!(clip.len(), 4 * 8000, "{name}");
+            let mut rest = clip.as_slice();
+            for (n, ms) in cadence.iter().enumerate() {
+                let (part, after) = rest.split_at(ms * 8);
+                let shares = tones.iter().map(|hz| tones::share_at(part, *hz));
+                let right = if n % 2 == 0 {
+                    let even = 1.0 / tones.len() as f64;
+                    shares.into_iter().all(|share| (share - even).abs() < 0.05)
+                } else {
+                    part.iter().all(|sample| *sample == 0)
+                };
+                assert!(right, "{name}: part {n}");
+                rest = after;
+            }
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use crate::limits::MUSIC_SAMPLES_MAX;
 const SAMPLE_RATE_HZ: f64 = 8000.0;
 const RINGBACK_LEVEL: f64 = 6000.0;
 const MUSIC_LEVEL: f64 = 2600.0;
+/// Whoever can't be put through hears it that long.
+const TONE_MS: usize = 4_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,6 +92,42 @@ pub enum Country {
 impl Country {
     pub const ALL: [Self; 6] = [Self::Cn, Self::De, Self::Fr, Self::Gb, Self::Jp, Self::Us];
 
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cn => "cn",
+            Self::De => "de",
+            Self::Fr => "fr",
+            Self::Gb => "gb",
+            Self::Jp => "jp",
+            Self::Us => "us",
+        }
+    }
+
+    /// Whoever is called is busy.
+    fn busy(self) -> Cadence {
+        match self {
+            Self::Cn => Cadence { hz: &[450.0], on_off_ms: &[(350, 350)] },
+            Self::De => Cadence { hz: &[425.0], on_off_ms: &[(480, 480)] },
+            Self::Fr => Cadence { hz: &[440.0], on_off_ms: &[(500, 500)] },
+            Self::Gb => Cadence { hz: &[400.0], on_off_ms: &[(375, 375)] },
+            Self::Jp => Cadence { hz: &[400.0], on_off_ms: &[(500, 500)] },
+            Self::Us => Cadence { hz: &[480.0, 620.0], on_off_ms: &[(500, 500)] },
+        }
+    }
+
+    /// There is no way to whoever is called.
+    fn congestion(self) -> Cadence {
+        match self {
+            Self::Cn => Cadence { hz: &[450.0], on_off_ms: &[(700, 700)] },
+            Self::De => Cadence { hz: &[425.0], on_off_ms: &[(240, 240)] },
+            Self::Fr => Cadence { hz: &[440.0], on_off_ms: &[(250, 250)] },
+            Self::Gb => Cadence { hz: &[400.0], on_off_ms: &[(400, 350), (225, 525)] },
+            // The supplement has none apart from busy.
+            Self::Jp => Cadence { hz: &[400.0], on_off_ms: &[(500, 500)] },
+            Self::Us => Cadence { hz: &[480.0, 620.0], on_off_ms: &[(250, 250)] },
+        }
+    }
+
     fn ringback(self) -> Cadence {
         match self {
             Self::Cn => Cadence { hz: &[450.0], on_off_ms: &[(1000, 4000)] },
@@ -110,6 +148,10 @@ struct Cadence {
 }
 
 impl Cadence {
+    fn for_ms(&self, ms: usize) -> Vec<i16> {
+        self.samples().into_iter().cycle().take(ms * 8).collect()
+    }
+
     fn samples(&self) -> Vec<i16> {
         let level = RINGBACK_LEVEL / self.hz.len() as f64;
         let wave = |at: usize| -> f64 {
@@ -122,6 +164,17 @@ impl Cadence {
         }
         samples
     }
+}
+
+/// Tones that are played once, by the names of prompts (ITU-T E.180, supplement 2).
+pub fn clips() -> impl Iterator<Item = (String, Vec<i16>)> {
+    Country::ALL.into_iter().flat_map(|country| {
+        let code = country.code();
+        [
+            (format!("tone-busy-{code}"), country.busy().for_ms(TONE_MS)),
+            (format!("tone-congestion-{code}"), country.congestion().for_ms(TONE_MS)),
+        ]
+    })
 }
 
 /// The ringing tone of each country (ITU-T E.180, supplement 2).

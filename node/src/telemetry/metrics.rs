@@ -1,10 +1,14 @@
 //! The Prometheus recorder, and what the process itself costs.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// Samples of histograms pile up until they are counted, whether anybody asks or not.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes this the process's recorder.
 pub fn start(name: &str, role: &'static str) -> Result<PrometheusHandle> {
@@ -22,6 +26,13 @@ pub fn start(name: &str, role: &'static str) -> Result<PrometheusHandle> {
         "process" => name.to_owned()
     )
     .set(1.0);
+    let counted = handle.clone();
+    let count = move || loop {
+        std::thread::sleep(COUNT_EVERY);
+        counted.run_upkeep();
+    };
+    let thread = std::thread::Builder::new().name("metrics".to_owned());
+    thread.spawn(count).context("the thread of metrics can't be started")?;
     Ok(handle)
 }
 

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use tandem_sip::digest::Authorization;
-use tandem_sip::{Headers, Method, Request, Response};
+use tandem_sip::digest::{Authorization, Challenger, is_stale};
+use tandem_sip::{Method, Request, Response};
 
 use super::leg::{Leg, Proof};
 use super::outbound;
@@ -16,12 +16,6 @@ use crate::config::Config;
 use crate::draft::Draft;
 use crate::ids::{CallId, LegId};
 use crate::trunk::outward::Credentials;
-
-/// What challenges, and what answers: a server's, a proxy's.
-const WAYS: [(u16, &str, &str); 2] = [
-    (401, "WWW-Authenticate", "Authorization"),
-    (407, "Proxy-Authenticate", "Proxy-Authorization"),
-];
 
 fn of_leg<'c>(config: &'c Config, leg: &Leg) -> Option<&'c Credentials> {
     let trunk = config.trunk(&leg.channel()?.trunk)?;
@@ -36,24 +30,21 @@ pub fn on_challenged(
     leg_id: LegId,
     response: &Response,
 ) -> bool {
-    let way = WAYS.iter().find(|(status, ..)| *status == response.status);
-    let Some((_, challenge, authorization)) = way else { return false };
+    let Some(challenger) = Challenger::of_status(response.status) else { return false };
+    let authorization = challenger.answered_in();
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
     let credentials = draft.config().and_then(|config| of_leg(config, leg)).cloned();
     let Some(credentials) = credentials else { return false };
     // Once more where only the nonce was too old (RFC 7616 §3.3), and no more often than that.
     let answered = leg.invite.headers.other(authorization).is_some();
-    let mut challenges = values(&response.headers, challenge);
-    if answered {
-        let is_stale = |value: &&str| tandem_sip::digest::is_stale(value);
-        challenges.retain(|value| is_stale(&value.as_str()));
-        if leg.invite.headers.cseq.number > INVITES_MAX {
-            return false;
-        }
+    if answered && leg.invite.headers.cseq.number > INVITES_MAX {
+        return false;
     }
+    let challenges = challenger.challenges(&response.headers);
+    let mut challenges = challenges.filter(|challenge| !answered || is_stale(challenge));
     let uri = leg.invite.uri.to_string();
     let cnonce = draft.rng.hex();
-    let answer = challenges.iter().find_map(|challenge| {
+    let answer = challenges.find_map(|challenge| {
         credentials.answer(challenge, Method::Invite.as_str(), &uri, &cnonce)
     });
     let Some(answer) = answer else { return false };
@@ -71,20 +62,18 @@ pub fn on_challenged_within(
     leg_id: LegId,
     response: &Response,
 ) -> bool {
-    let way = WAYS.iter().find(|(status, ..)| *status == response.status);
-    let Some((status, challenge, _)) = way else { return false };
+    let Some(challenger) = Challenger::of_status(response.status) else { return false };
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return false };
     let credentials = draft.config().and_then(|config| of_leg(config, leg)).cloned();
     let Some((credentials, dialog)) = credentials.zip(leg.dialog.as_ref()) else { return false };
-    let (proxy, cseq) = (is_proxy(*status), &response.headers.cseq);
+    let (proxy, cseq) = (challenger == Challenger::Proxy, &response.headers.cseq);
     if leg.proofs.iter().any(|proof| proof.proxy == proxy && proof.cseq == cseq.number) {
         return false;
     }
     let (uri, next) = (dialog.remote_target.to_string(), dialog.local_cseq + 1);
     let cnonce = draft.rng.hex();
-    let challenges = values(&response.headers, challenge);
-    let answer = challenges
-        .iter()
+    let answer = challenger
+        .challenges(&response.headers)
         .find_map(|challenge| credentials.answer(challenge, cseq.method.as_str(), &uri, &cnonce));
     let Some(value) = answer else { return false };
     let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) else { return false };
@@ -93,18 +82,9 @@ pub fn on_challenged_within(
     true
 }
 
-fn is_proxy(status: u16) -> bool {
-    status == 407
-}
-
 /// INVITEs of one leg: the first, one that answers a proxy, one that answers the server, and one
 /// for a nonce that was too old.
 const INVITES_MAX: u32 = 4;
-
-fn values(headers: &Headers, name: &str) -> Vec<String> {
-    let named = headers.other.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
-    named.map(|header| header.value.clone()).collect()
-}
 
 /// Adds to a request of the leg's dialog what its INVITE was accepted with. An ACK has just that
 /// (RFC 3261 §22.1); a CANCEL is never challenged (§22.1).
@@ -113,8 +93,10 @@ pub fn sign(config: &Config, leg: &Leg, request: &mut Arc<Request>) {
         return;
     }
     let Some(credentials) = of_leg(config, leg) else { return };
-    for (status, _, name) in WAYS {
-        let newer = leg.proofs.iter().find(|proof| proof.proxy == is_proxy(status));
+    for challenger in Challenger::ALL {
+        let name = challenger.answered_in();
+        let proxy = challenger == Challenger::Proxy;
+        let newer = leg.proofs.iter().find(|proof| proof.proxy == proxy);
         if let Some(Proof { value, cseq, .. }) = newer
             && request.headers.cseq.number >= *cseq
         {

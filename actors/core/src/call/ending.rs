@@ -14,6 +14,7 @@ use crate::channel::machine as channel;
 use crate::command::TransactionKey;
 use crate::draft::Draft;
 use crate::ids::{CallId, LegId};
+use crate::ivr::state::Run;
 use crate::limits;
 use crate::world::Rejection;
 
@@ -173,12 +174,18 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, by: Side, cause: &str, how: Option
     let transferor = transfer::on_end(draft, id);
     let consulted = consult::on_end(draft, id);
     let Some(call) = draft.call(&id).cloned() else { return };
+    // The tone has ended, or the caller did not wait for its end.
+    let status = call.unreached.map(|unreached| unreached.status.to_string());
+    let cause = status.as_deref().unwrap_or(cause);
+    let how = call.unreached.map(|unreached| unreached.how).or(how);
+    let by = call.unreached.filter(|_| by == Side::System).map_or(by, |unreached| unreached.by);
     if let State::Queued { queue } = &call.state
         && let Some(queue) = draft.queue_mut(queue)
     {
         queue.leave(id);
     }
-    let q850 = draft.said.take().or_else(|| reason::of_cause(cause));
+    let said = draft.said.take().or(call.unreached.and(call.q850));
+    let q850 = said.or_else(|| reason::of_cause(cause));
     if let Some(call) = draft.call_mut(&id) {
         call.state = State::Ending;
         call.q850 = q850;
@@ -257,7 +264,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
         cause: cause.to_owned(),
         takeovers: call.takeovers,
         recording: call.recording,
-        flow: call.flow.as_ref().map(|run| run.flow.clone()),
+        flow: flow_of(call).map(|run| run.flow.clone()),
         flow_path: path_of(draft, call),
         transfers: call.transfers.clone(),
         q850: call.q850,
@@ -273,9 +280,14 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
     draft.writes.cdrs.push(cdr);
 }
 
+/// A tone is none that anybody has configured.
+fn flow_of(call: &Call) -> Option<&Run> {
+    call.flow.as_ref().filter(|_| call.unreached.is_none())
+}
+
 /// The steps of the flow by their names.
 fn path_of(draft: &Draft<'_>, call: &Call) -> Vec<Arc<str>> {
-    let Some(run) = &call.flow else { return Vec::new() };
+    let Some(run) = flow_of(call) else { return Vec::new() };
     let flow = draft.config().and_then(|config| config.flow(&run.flow, run.version));
     let steps = flow.into_iter().flat_map(|flow| run.path.iter().map(|step| flow.step(*step)));
     steps.flatten().map(|step| Arc::clone(&step.name)).collect()

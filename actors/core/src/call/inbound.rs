@@ -11,7 +11,7 @@ use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::protection::{self, Protection};
 use super::state::{Call, State};
-use super::{codecs, media, outbound, outside, pickup, reason, reliable, session_timer};
+use super::{codecs, media, outbound, outside, pickup, reason, reliable, session_timer, unreached};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
@@ -189,7 +189,7 @@ pub fn go_to(draft: &mut Draft<'_>, id: CallId, destination: Destination) {
         }
         Destination::Extension(callee) => {
             if !outbound::ring_extension(draft, id, &callee) {
-                outbound::unreached(draft, id, 503, Disposition::Rejected, Side::System);
+                unreached::unreached(draft, id, 503, Disposition::Rejected, Side::System);
             }
         }
         Destination::Flow(flow) => {

@@ -28,6 +28,7 @@ pub(crate) mod recording;
 pub(crate) mod redirect;
 pub mod refused;
 pub(crate) mod transfer;
+pub(crate) mod unreached;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use super::inbound::{self, Refusal};
 use super::leg::Role;
 use super::state::{Call, State};
-use super::{ending, outbound};
+use super::{outbound, unreached};
 use crate::agent::machine as agent;
 use crate::cdr::Side;
 use crate::draft::Draft;
@@ -63,7 +63,7 @@ pub fn on_answered(draft: &mut Draft<'_>, id: CallId, caller: &AgentId) {
     match destination {
         Ok(destination) => inbound::go_to(draft, id, destination),
         Err(Refusal(status, how)) => {
-            ending::end_unanswered(draft, id, status, how, Side::System);
+            unreached::end(draft, id, status, how, Side::System);
         }
     }
 }

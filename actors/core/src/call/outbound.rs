@@ -15,9 +15,10 @@ use super::identity::ANONYMOUS;
 use super::inbound::{self, address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
+use super::unreached::unreached;
 use super::{
-    connect, consult, credentials, early, ending, media, outside, phones, protection, reason,
-    redirect, reliable, session_timer, transfer,
+    connect, credentials, early, ending, media, outside, phones, protection, reason, redirect,
+    reliable, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -486,17 +487,6 @@ pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Fail
             };
             unreached(draft, id, status, how, Side::Callee);
         }
-    }
-}
-
-/// Nobody takes the call where it was to go: it comes back to whoever sent it on or asked, or ends.
-pub fn unreached(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by: Side) {
-    if consult::is_under_way(draft, id) {
-        consult::on_failed(draft, id, status);
-    } else if transfer::is_pending(draft, id) {
-        transfer::come_back(draft, id, status);
-    } else {
-        ending::end_unanswered(draft, id, status, how, by);
     }
 }
 

@@ -17,8 +17,9 @@ use tandem_sip::{NameAddr, Response, Uri, host};
 
 use super::codecs::Other;
 use super::leg::{Leg, Role, State as LegState};
-use super::outbound::{self, Party, unreached};
+use super::outbound::{self, Party};
 use super::state::{Call, Hop, Outward, State};
+use super::unreached::unreached;
 use super::{credentials, ending, inbound, media};
 use crate::cdr::{Disposition, Side};
 use crate::channel::machine as channel;

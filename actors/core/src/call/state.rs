@@ -4,6 +4,7 @@ use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 
 use super::leg::Leg;
+use crate::cdr::{Disposition, Side};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId, TrunkId};
 use crate::ivr::state::Run;
 use crate::trunk::outward::Peer;
@@ -51,6 +52,16 @@ pub struct Call {
     pub consult: Option<Consult>,
     /// How it goes out by a trunk, or went the last time.
     pub outward: Option<Outward>,
+    /// Nobody took it: the caller, who had been answered before, hears a tone until it ends.
+    pub unreached: Option<Unreached>,
+}
+
+/// Why nobody took a call, as its record has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    pub status: u16,
+    pub how: Disposition,
+    pub by: Side,
 }
 
 /// The caller was sent on to another number.
@@ -243,6 +254,7 @@ impl Call {
             diverted_from: None,
             consult: None,
             outward: None,
+            unreached: None,
         }
     }
 

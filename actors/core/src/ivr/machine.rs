@@ -8,6 +8,7 @@ use tandem_sip::Millis;
 use super::flow::{Action, Choice, Flow, Gather, StepId};
 use super::keys::Digit;
 use super::state::{Run, State};
+use super::tones::{self, Tone};
 use crate::call::state::State as CallState;
 use crate::call::{ending, inbound, media, outbound};
 use crate::cdr::Side;
@@ -231,6 +232,16 @@ pub fn begin(draft: &mut Draft<'_>, id: CallId, name: &FlowId) {
         call.flow = Some(Run::new(flow.name.clone(), flow.version));
     }
     go(draft, id, &flow, StepId::default());
+}
+
+/// Nobody can be reached: the caller hears so, and the call ends.
+pub fn play_tone(draft: &mut Draft<'_>, id: CallId, tone: Tone) {
+    let country = draft.config().map(|config| config.country).unwrap_or_default();
+    let Some(flow) = tones::of(tone, country) else { return };
+    if let Some(call) = draft.call_mut(&id) {
+        call.flow = Some(Run::new(flow.name.clone(), flow.version));
+    }
+    go(draft, id, flow, StepId::default());
 }
 
 /// Leads the call to a step, and on through those that wait for nothing.

@@ -4,6 +4,7 @@ use tandem_sip::reason::Q850;
 
 use super::trunk::cdr_outward_from;
 use super::{Error, narrow, need, q850_from, transfers_from};
+use crate::call::state::Unreached;
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Side};
 use crate::command::{Gap, Quality};
 use crate::ids::{AgentId, CallId, FlowId, LegId, QueueId, RecordingId};
@@ -46,8 +47,8 @@ pub(super) fn side_from(text: &str) -> Result<Side, Error> {
         .ok_or_else(|| Error::Unknown("side", text.to_owned()))
 }
 
-pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
-    let disposition = [
+fn disposition_from(text: &str) -> Result<Disposition, Error> {
+    [
         Disposition::Answered,
         Disposition::Abandoned,
         Disposition::NoAnswer,
@@ -56,8 +57,20 @@ pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
         Disposition::Failed,
     ]
     .into_iter()
-    .find(|known| known.as_str() == cdr.disposition)
-    .ok_or_else(|| Error::Unknown("disposition", cdr.disposition.clone()))?;
+    .find(|known| known.as_str() == text)
+    .ok_or_else(|| Error::Unknown("disposition", text.to_owned()))
+}
+
+pub(super) fn unreached_from(row: proto::call::Unreached) -> Result<Unreached, Error> {
+    Ok(Unreached {
+        status: narrow(row.status, "unreached.status")?,
+        how: disposition_from(&row.disposition)?,
+        by: side_from(&row.by)?,
+    })
+}
+
+pub(crate) fn cdr_from(cdr: proto::Cdr) -> Result<Cdr, Error> {
+    let disposition = disposition_from(&cdr.disposition)?;
     let hung_up_by = side_from(&cdr.hung_up_by)?;
     Ok(Cdr {
         call: CallId(cdr.call),

@@ -12,6 +12,7 @@ use tandem_sip::{Millis, Request};
 
 use super::consult::consult_from;
 use super::early::{early_from, reliable_from};
+use super::history::unreached_from;
 use super::timer::timer_from;
 use super::trunk::call_outward_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
@@ -73,6 +74,13 @@ impl Encode for Call {
         to.some_message(35, self.consult.as_ref());
         to.flag(50, self.recording_paused);
         to.some_message(60, self.outward.as_ref());
+        if let Some(unreached) = &self.unreached {
+            to.delimited(122, |to| {
+                to.uint(1, unreached.status);
+                to.text(2, unreached.how.as_str());
+                to.text(3, unreached.by.as_str());
+            });
+        }
     }
 }
 
@@ -146,6 +154,7 @@ impl Call {
             diverted_from: call.diverted_from,
             consult: call.consult.map(consult_from).transpose()?,
             outward: call.outward.map(call_outward_from).transpose()?,
+            unreached: call.unreached.map(unreached_from).transpose()?,
         })
     }
 }

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 41] = [
+pub const MARKS: [&str; 42] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -67,6 +67,7 @@ pub const MARKS: [&str; 41] = [
     "a ringing call is picked up",
     "a conversation is taken over",
     "the next phone of an agent rings",
+    "who is not reached hears a tone",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use tandem_core::call::state::Unreached;
 use tandem_core::command::{Command, Envelope, GatewayEvent};
 use tandem_core::effect::{Body, MediaPlan, Source};
 use tandem_core::ids::{CallId, EntityId};
@@ -11,6 +12,7 @@ use tandem_core::ivr::keys::Digit;
 use tandem_core::ivr::state::{Run, State};
 use tandem_core::{World, limits};
 
+use crate::coverage::Coverage;
 use crate::violation::Checked;
 use crate::watch::Step;
 
@@ -29,7 +31,7 @@ impl Flows {
         self.heard.insert(name, digit);
     }
 
-    pub fn after(&mut self, step: &Step<'_>) -> Checked {
+    pub fn after(&mut self, step: &Step<'_>, coverage: &mut Coverage) -> Checked {
         for effect in &step.applied.effects {
             if let Body::Media(plan) = &effect.body {
                 prompt_is_where_it_is(step.world, plan)?;
@@ -44,6 +46,10 @@ impl Flows {
                 continue;
             };
             in_time(*id, run, step.world)?;
+            if let Some(unreached) = call.and_then(|call| call.unreached) {
+                tone_is_of_what_happened(*id, run, unreached)?;
+                coverage.mark("who is not reached hears a tone");
+            }
             if let Some(before) = self.runs.insert(*id, run.clone()) {
                 self.goes_on(*id, &before, run, step)?;
             }
@@ -96,6 +102,15 @@ impl Flows {
         let digit = |(life, number)| self.heard.get(&(id, life, number));
         arrived.into_iter().filter(counts).filter_map(digit).map(|d| d.as_char()).collect()
     }
+}
+
+/// Who can't be put through hears why, and nothing else.
+fn tone_is_of_what_happened(id: CallId, run: &Run, unreached: Unreached) -> Checked {
+    let tone = if unreached.status == 486 { "tone-busy-" } else { "tone-congestion-" };
+    let hears = run.prompt().is_some_and(|(prompt, _)| prompt.0.starts_with(tone));
+    let (status, state) = (unreached.status, run.state_name());
+    hold!(hears, "call {id}, which nobody took ({status}), is {state} in {}", run.flow);
+    Ok(())
 }
 
 /// Whoever begins to play begins where the prompt is by the world's time.

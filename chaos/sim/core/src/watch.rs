@@ -75,7 +75,7 @@ impl Watch {
         self.qualities.after(step).map_err(named("quality"))?;
         self.keys.after(step).map_err(named("keys"))?;
         self.offers.after(step).map_err(named("offers"))?;
-        self.flows.after(step).map_err(named("flows"))?;
+        self.flows.after(step, coverage).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
         self.outward.after(step, coverage).map_err(named("outward"))?;
         self.pickups.after(step, coverage).map_err(named("pickups"))?;

@@ -13,16 +13,11 @@ use std::collections::BTreeMap;
 use tandem_core::config::Config;
 use tandem_core::ids::TrunkId;
 use tandem_core::trunk::outward::{Credentials, Registration};
-use tandem_sip::digest::Authorization;
+use tandem_sip::digest::{Authorization, Challenger, is_stale};
 use tandem_sip::{Headers, Method, Millis, Response};
 
 use crate::limits;
 
-/// What challenges, and what answers: a server's, a proxy's.
-const WAYS: [(u16, &str, &str); 2] = [
-    (401, "WWW-Authenticate", "Authorization"),
-    (407, "Proxy-Authenticate", "Proxy-Authorization"),
-];
 const TIMED_OUT: u16 = 408;
 
 /// A trunk is registered, or no longer.
@@ -294,17 +289,15 @@ impl Known {
                 true
             });
         }
-        let way = WAYS.iter().find(|(status, ..)| *status == response.status);
-        let (Some((_, challenge, header)), Some(credentials)) = (way, &self.credentials) else {
+        let challenger = Challenger::of_status(response.status);
+        let Some((challenger, credentials)) = challenger.zip(self.credentials.as_ref()) else {
             return false;
         };
-        let uri = self.registration.uri().to_string();
-        let named = headers.other.iter().filter(|it| it.name.eq_ignore_ascii_case(challenge));
-        let answer = named.map(|it| it.value.as_str()).find_map(|challenge| {
+        let (uri, header) = (self.registration.uri().to_string(), challenger.answered_in());
+        let answer = challenger.challenges(headers).find_map(|challenge| {
             // A password that was refused stays refused, unless only the nonce was too old.
-            let refused = self.again > 0
-                && self.proofs.contains_key(header)
-                && !tandem_sip::digest::is_stale(challenge);
+            let refused =
+                self.again > 0 && self.proofs.contains_key(header) && !is_stale(challenge);
             (!refused)
                 .then(|| credentials.answer(challenge, Method::Register.as_str(), &uri, cnonce))?
         });

@@ -80,7 +80,8 @@ fn main() -> ExitCode {
 /// An empty folder for one cluster.
 fn fresh(name: &str) -> Result<PathBuf> {
     let dir = std::env::current_dir()?.join("tandem-data").join(format!("bench-{name}"));
-    if dir.join("processes.json").exists() {
+    // Whatever a run before left: the folder is the benches' own.
+    if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("clear {}", dir.display()))?;
     }
     std::fs::create_dir_all(&dir)?;

@@ -5,11 +5,11 @@ use tandem_sip::Method;
 use super::{is_not_found, plan, record, state, times_out};
 use crate::answered::Outcome;
 use crate::call::leg::State;
-use crate::command::{Command, OperatorCommand, RequestedState};
+use crate::command::{Command, GatewayEvent, OperatorCommand, RequestedState};
 use crate::config::{Config, Country};
 use crate::deadline::Deadline;
 use crate::demo::demo_config;
-use crate::effect::{Body, Source};
+use crate::effect::{Body, Effect, Source};
 use crate::ids::{AgentId, CallId};
 use crate::limits;
 use crate::query;
@@ -89,31 +89,64 @@ fn phone_hears_ringback_until_the_extension_answers() {
     assert_eq!(words(&shard.answer(&invite, 200).1), ["ACK", "media [leg leg]"]);
 }
 
+/// The gateway has played the tone that the phone hears.
+fn tone_ends(shard: &mut Shard, call: CallId) -> Vec<Effect> {
+    let leg = shard.call(call).legs[0].id;
+    let play = shard.call(call).flow.as_ref().expect("a tone").turn;
+    shard.event(GatewayEvent::PromptEnded { call, leg, play, missing: false }).1
+}
+
 #[test]
-fn phone_is_hung_up_when_nobody_is_where_the_number_leads() {
-    for (status, how) in [(486, "busy"), (603, "rejected"), (480, "failed")] {
+fn phone_hears_the_tone_of_who_is_not_reached_and_is_hung_up() {
+    for (status, how, tone) in [
+        (486, "busy", "media [tone-busy-cn]"),
+        (603, "rejected", "media [tone-congestion-cn]"),
+        (480, "failed", "media [tone-congestion-cn]"),
+    ] {
         let (mut shard, call) = routing("1002");
         shard.register(1002);
         answered(&mut shard, call);
         let invite = shard.ringing(call).unwrap();
-        let (_, effects) = shard.answer(&invite, status);
+        assert_eq!(words(&shard.answer(&invite, status).1), [tone], "{status}");
+        assert!(shard.cdrs.is_empty(), "it has not ended");
+        assert_eq!([shard.agent_state(1001), shard.agent_state(1002)], ["talking", "ready"]);
+        // The tone goes on with another leader.
+        shard.apply(Command::Elected { node: "node-b".into() });
+        let effects = tone_ends(&mut shard, call);
         assert_eq!(words(&effects), ["media []", "BYE"], "{status}");
         assert_eq!(record(&shard), (how, "callee", status.to_string().as_str()));
-        assert_eq!([shard.agent_state(1001), shard.agent_state(1002)], ["acw", "ready"]);
+        assert_eq!(shard.agent_state(1001), "acw");
         shard.peers_answer(&effects);
         assert!(shard.leader.calls.is_empty());
     }
 }
 
 #[test]
-fn phone_is_hung_up_when_the_number_leads_nowhere_by_then() {
+fn phone_that_hangs_up_on_the_tone_was_not_reached_all_the_same() {
     let (mut shard, call) = routing("1002");
-    assert_eq!(answered(&mut shard, call), ["ACK", "media []", "BYE"]);
+    shard.register(1002);
+    answered(&mut shard, call);
+    let invite = shard.ringing(call).unwrap();
+    shard.answer(&invite, 486);
+    let shown = query::call(&shard.leader, call).unwrap();
+    assert_eq!(shown.state, "in_flow");
+    let bye = shard.of_peer(call, 0, Method::Bye, 1);
+    assert_eq!(words(&shard.in_dialog(bye, None)), ["200", "media []"]);
+    assert_eq!(record(&shard), ("busy", "caller", "486"));
+    assert_eq!(shard.agent_state(1001), "acw");
+}
+
+#[test]
+fn phone_hears_congestion_when_the_number_leads_nowhere_by_then() {
+    let (mut shard, call) = routing("1002");
+    assert_eq!(answered(&mut shard, call), ["ACK", "media [tone-congestion-cn]"]);
+    tone_ends(&mut shard, call);
     assert_eq!(record(&shard), ("no_answer", "system", "480"));
     let (mut shard, call) = routing("4003");
-    let config = Config { numbers: Vec::new(), version: 2, ..demo_config() };
+    let config = Config { numbers: Vec::new(), version: 2, country: Country::Us, ..demo_config() };
     shard.apply(Command::Configure(Box::new(config)));
-    assert_eq!(answered(&mut shard, call), ["ACK", "media []", "BYE"]);
+    assert_eq!(answered(&mut shard, call), ["ACK", "media [tone-congestion-us]"]);
+    tone_ends(&mut shard, call);
     assert_eq!(record(&shard), ("rejected", "system", "404"));
 }
 

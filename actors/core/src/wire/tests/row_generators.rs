@@ -17,7 +17,7 @@ use crate::call::leg::{Leg, Proof, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{
-    Call, Consult, Consulted, Hop, Outcome, Outward, State as CallState, Transfer,
+    Call, Consult, Consulted, Hop, Outcome, Outward, State as CallState, Transfer, Unreached,
 };
 use crate::cdr::{self, Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -182,7 +182,13 @@ pub fn call() -> impl Strategy<Value = Call> {
     );
     let moment = || option::of(millis());
     let moments = (millis(), moment(), moment(), moment());
-    let said = (option::of(text()), option::of(text()), option::of(outward()));
+    let unreached = (400..700_u16).prop_map(|status| Unreached {
+        status,
+        how: Disposition::Busy,
+        by: Side::Callee,
+    });
+    let outward = (option::of(outward()), option::of(unreached));
+    let said = (option::of(text()), option::of(text()), outward);
     let moves = (option::of(run()), vec(transfer(), 0..3), option::of(consult()), q850(), said);
     let recording = (option::of(recording_id()), any::<bool>());
     let rest = (any::<u32>(), any::<u64>(), recording, moves);
@@ -193,6 +199,7 @@ pub fn call() -> impl Strategy<Value = Call> {
             let (started_at, answered_at, queued_at, connected_at) = moments;
             let (takeovers, media_version, (recording, recording_paused), moves) = rest;
             let (flow, transfers, consult, q850, (asserted, diverted_from, outward)) = moves;
+            let (outward, unreached) = outward;
             Call {
                 id,
                 state,
@@ -219,6 +226,7 @@ pub fn call() -> impl Strategy<Value = Call> {
                 diverted_from,
                 consult,
                 outward,
+                unreached,
             }
         },
     )

@@ -21,6 +21,7 @@ use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{
     Call, Consult, Consulted, Hop, Outcome, Outward as Outgoing, State as CallState, Transfer,
+    Unreached,
 };
 use crate::cdr::{Cdr, Disposition, LegQuality, Manifest, Outward as WentOut, Side};
 use crate::channel::state::{Channel, State as ChannelState};
@@ -739,6 +740,7 @@ pub fn calls() -> Cases<Call> {
         diverted_from: None,
         consult: None,
         outward: None,
+        unreached: None,
     };
     let mut echo = call(CallState::InFlow, vec![inbound(LEG, LegState::Answered)]);
     (echo.channel, echo.calling_agent) = (None, Some(agent.clone()));
@@ -910,6 +912,9 @@ pub fn calls() -> Cases<Call> {
             vec![inbound(LEG, LegState::Trying), outside],
         )
     };
+    let unreached = Unreached { status: 486, how: Disposition::Busy, by: Side::Callee };
+    let told =
+        Call { unreached: Some(unreached), ..led(RunState::Playing { prompt: prompt(), since }) };
     let mut early = dialing.clone();
     early.legs[1].rang = vec!["ph1".into(), "ph2".into()];
     early.legs[1].proofs = vec![
@@ -946,6 +951,7 @@ pub fn calls() -> Cases<Call> {
         ("consulting", consulting),
         ("out", out),
         ("wide", wide),
+        ("unreached", told),
     ];
     cases.extend(consulted);
     cases

@@ -40,6 +40,7 @@ fn prompt_ms(prompt: &PromptId) -> Option<u64> {
         "account" => Some(700),
         "notice" => Some(2_500),
         "goodbye" => Some(300),
+        tone if tone.starts_with("tone-") => Some(4_000),
         _ => None,
     }
 }
