@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::EffectId;
+use tandem_sip::Millis;
 
 use crate::limits;
 use crate::link::Accepted;
@@ -27,8 +28,8 @@ struct Pending {
     sequence: Option<u64>,
     event: Arc<GatewayEvent>,
     about: About,
-    /// Sent to the leader of now.
-    sent: bool,
+    /// To the leader of now.
+    sent_at: Option<Millis>,
     /// Sent on an earlier session, or to an earlier leader: it may be in a log, whatever the
     /// leader of now says.
     may_be_logged: bool,
@@ -100,13 +101,14 @@ impl Ledger {
             self.login = Some(self.last_place);
         }
         let event = Arc::new(event);
-        let pending = Pending { sequence: None, event, about, sent: false, may_be_logged: false };
+        let (sequence, sent_at) = (None, None);
+        let pending = Pending { sequence, event, about, sent_at, may_be_logged: false };
         self.pending.insert(self.last_place, pending);
         Ok(())
     }
 
     /// The next event for the leader, with its number. The caller sends it.
-    pub fn send_next(&mut self) -> Option<(u64, Arc<GatewayEvent>)> {
+    pub fn send_next(&mut self, now: Millis) -> Option<(u64, Arc<GatewayEvent>)> {
         let place = match self.login {
             Some(login) => self.unsent.take(&login)?,
             None => self.unsent.pop_first()?,
@@ -124,7 +126,7 @@ impl Ledger {
             }
         };
         pending.sequence = Some(sequence);
-        pending.sent = true;
+        pending.sent_at = Some(now);
         Some((sequence, Arc::clone(&pending.event)))
     }
 
@@ -132,9 +134,26 @@ impl Ledger {
     pub fn send_all_again(&mut self) {
         for (place, pending) in &mut self.pending {
             pending.may_be_logged |= pending.sequence.is_some();
-            pending.sent = false;
+            pending.sent_at = None;
             self.unsent.insert(*place);
         }
+    }
+
+    /// What was sent at `before` or earlier, and nothing was said to: the leader may have given its
+    /// commit up, or never have had it. It is one more of the same number, which counts once. False
+    /// where nothing waits for an answer.
+    pub fn send_unanswered_again(&mut self, before: Millis) -> bool {
+        let mut waits = false;
+        for (place, pending) in &mut self.pending {
+            let Some(sent_at) = pending.sent_at else { continue };
+            waits = true;
+            if sent_at <= before {
+                pending.may_be_logged = true;
+                pending.sent_at = None;
+                self.unsent.insert(*place);
+            }
+        }
+        waits
     }
 
     /// `silent`: nothing was said to that request yet.
@@ -168,14 +187,14 @@ impl Ledger {
             }
             // What was answered has counted, or is of a call that lives.
             About::NewCall(_) | About::Register(_) | About::Existing | About::Login => {
-                pending.sent = false;
+                pending.sent_at = None;
                 return Settled::Later;
             }
         };
         if again {
             // Whoever led before may have it in its log: its number is not free. A registration
             // that comes to pass does no harm; a call's answer meets a caller who was refused.
-            pending.sent = false;
+            pending.sent_at = None;
             pending.about = About::Existing;
         } else {
             self.remove(place);
@@ -196,7 +215,7 @@ impl Ledger {
 
     /// Events that were refused and not sent since: the time to try again has come.
     pub fn send_refused_again(&mut self) {
-        let refused = self.pending.iter().filter(|(_, pending)| !pending.sent);
+        let refused = self.pending.iter().filter(|(_, pending)| pending.sent_at.is_none());
         self.unsent.extend(refused.map(|(place, _)| *place));
     }
 
@@ -287,7 +306,7 @@ mod tests {
     }
 
     fn sent(ledger: &mut Ledger) -> Vec<(u64, u8)> {
-        std::iter::from_fn(|| ledger.send_next())
+        std::iter::from_fn(|| ledger.send_next(Millis(0)))
             .map(|(sequence, event)| match event.as_ref() {
                 GatewayEvent::ClientTimeout { branch } => (sequence, branch.parse().unwrap()),
                 other => panic!("{other:?}"),
@@ -367,6 +386,32 @@ mod tests {
         assert_eq!(settle(&mut ledger, 1, false), Settled::Over);
         assert_eq!(settle(&mut ledger, 2, false), Settled::Over);
         assert_eq!(ledger.len(), 1);
+    }
+
+    /// A leader that gave up its commit, and went on leading for ten minutes: all of a gateway's
+    /// events came too early behind those.
+    #[test]
+    fn ledger_sends_again_what_its_leader_said_nothing_to() {
+        let mut ledger = Ledger::default();
+        ledger.push(event(1), About::NewCall(key("a"))).unwrap();
+        ledger.push(event(2), About::Existing).unwrap();
+        assert_eq!(ledger.send_next(Millis(10)).unwrap().0, 1);
+        assert_eq!(ledger.send_next(Millis(20)).unwrap().0, 2);
+        assert!(ledger.send_unanswered_again(Millis(9)));
+        assert_eq!(sent(&mut ledger), []);
+        assert!(ledger.send_unanswered_again(Millis(10)));
+        assert_eq!(ledger.send_next(Millis(30)).unwrap().0, 1);
+        assert_eq!(ledger.send_next(Millis(30)), None);
+        // Its number is not free, though the second time it is refused.
+        let again = true;
+        let refused = Settled::Refused { transaction: key("a"), retry_after_s: 3, again };
+        assert_eq!(settle(&mut ledger, 1, true), refused);
+        ledger.push(event(3), About::Existing).unwrap();
+        assert_eq!(sent(&mut ledger), [(3, 3)]);
+        for sequence in 1..=3 {
+            assert_eq!(settle(&mut ledger, sequence, false), Settled::Over);
+        }
+        assert!(!ledger.send_unanswered_again(Millis(99)));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub const PENDING_REGISTERS_MAX: usize = 6_144;
 pub const PENDING_EVENTS_MAX: usize = 16_384;
 /// A refused event of a live call is tried again after this.
 pub const EVENT_RETRY_MS: u64 = 1_000;
+/// An event that the leader has said nothing to is sent to it again after this, or up to twice that:
+/// longer than a leader waits for a commit.
+pub const EVENT_UNANSWERED_MS: u64 = 3_000;
 
 /// Ids of effects that are remembered, so that none is done twice.
 pub const EFFECTS_RECENT_MAX: usize = 65_536;

@@ -126,7 +126,7 @@ impl Control {
                 let up = Up::Done { shard: shard_id, effects };
                 self.outputs.push_back(Output::Up { node, up });
             }
-            while let Some((sequence, event)) = shard.ledger.send_next() {
+            while let Some((sequence, event)) = shard.send_next(now) {
                 let up = Up::Event { shard: shard_id, sequence, event };
                 self.outputs.push_back(Output::Up { node, up });
             }

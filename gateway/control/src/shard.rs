@@ -1,7 +1,9 @@
 //! What the gateway knows of one shard: who leads it, what waits for it, what was done for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tandem_core::command::GatewayEvent;
 use tandem_core::effect::EffectId;
 use tandem_sip::Millis;
 
@@ -20,6 +22,8 @@ pub struct Shard {
     done: Vec<EffectId>,
     done_since: Option<Millis>,
     retry_at: Option<Millis>,
+    /// When it is looked which events nobody has answered.
+    look_at: Option<Millis>,
     /// The login event is on its way or done.
     pub logged_in: bool,
 }
@@ -88,7 +92,19 @@ impl Shard {
         self.retry_at.get_or_insert(now.after(limits::EVENT_RETRY_MS));
     }
 
+    /// The next event for the leader.
+    pub fn send_next(&mut self, now: Millis) -> Option<(u64, Arc<GatewayEvent>)> {
+        let next = self.ledger.send_next(now)?;
+        self.look_at.get_or_insert(now.after(limits::EVENT_UNANSWERED_MS));
+        Some(next)
+    }
+
     pub fn on_time(&mut self, now: Millis) {
+        if self.look_at.is_some_and(|at| now >= at) {
+            let before = Millis(now.0.saturating_sub(limits::EVENT_UNANSWERED_MS));
+            let waits = self.ledger.send_unanswered_again(before);
+            self.look_at = waits.then(|| now.after(limits::EVENT_UNANSWERED_MS));
+        }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             self.ledger.send_refused_again();
@@ -98,7 +114,8 @@ impl Shard {
     pub fn next(&self) -> Option<Millis> {
         let told = self.done_since.filter(|_| self.leader.is_some());
         let done = told.map(|since| since.after(limits::DONE_WAIT_MS_MAX));
-        [done, self.retry_at].into_iter().flatten().min()
+        let look = self.look_at.filter(|_| self.leader.is_some());
+        [done, self.retry_at, look].into_iter().flatten().min()
     }
 }
 

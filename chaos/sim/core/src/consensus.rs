@@ -48,6 +48,8 @@ pub struct Consensus {
     /// Commits take longer by this.
     pub slow_ms: u64,
     pub overloaded: bool,
+    /// Of proposals, so many are given up and in no log.
+    pub loses_percent: u64,
     /// The next commands that panic.
     pub panics: u32,
     last_commit_at: u64,

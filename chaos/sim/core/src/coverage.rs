@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 42] = [
+pub const MARKS: [&str; 43] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -68,6 +68,7 @@ pub const MARKS: [&str; 42] = [
     "a conversation is taken over",
     "the next phone of an agent rings",
     "who is not reached hears a tone",
+    "an event is given up by its leader",
 ];
 
 #[derive(Clone, Debug, Default)]

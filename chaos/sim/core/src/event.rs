@@ -145,6 +145,7 @@ pub enum Damage {
     LinkCut { gateway: usize, node: usize },
     Slow,
     Overload,
+    Losing,
     Network,
     Phone { peer: usize },
     Switch { peer: usize },

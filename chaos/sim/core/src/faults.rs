@@ -91,6 +91,10 @@ impl Simulation {
                 self.consensus.overloaded = true;
                 Some(Damage::Overload)
             }
+            Fault::LoseProposals { percent } => {
+                self.consensus.loses_percent = percent;
+                Some(Damage::Losing)
+            }
             Fault::Loss { percent } => {
                 self.weather.loss_percent = percent;
                 Some(Damage::Network)
@@ -169,6 +173,7 @@ impl Simulation {
             Damage::LinkCut { gateway, node } => self.mend_link(gateway, node),
             Damage::Slow => self.consensus.slow_ms = 0,
             Damage::Overload => self.consensus.overloaded = false,
+            Damage::Losing => self.consensus.loses_percent = 0,
             Damage::Network => self.weather = Weather::default(),
             Damage::Phone { peer } => self.reboot_peer(peer),
             Damage::Switch { peer } => self.restart_switch(peer),

@@ -206,6 +206,7 @@ impl Simulation {
             return;
         }
         link.open(incarnation);
+        self.nodes[n].heard.clear();
         self.on_session_begun(g, n);
         self.ask_for_lease(g);
         // What it has not done comes first, then who leads.

@@ -128,6 +128,7 @@ pub enum Fault {
     Ask { agent: u16, wish: Wish },
     Release { pick: u64 },
     SwitchGone { switch: usize },
+    LoseProposals { percent: u64 },
 }
 
 #[derive(Clone, Debug)]
@@ -148,7 +149,7 @@ pub struct Plan {
 }
 
 impl Fault {
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 24] = [
         "kill leader",
         "kill follower",
         "stop witness",
@@ -172,6 +173,7 @@ impl Fault {
         "agent asks",
         "operator releases",
         "switch gone",
+        "lose proposals",
     ];
 
     pub fn kind(self) -> usize {
@@ -199,6 +201,7 @@ impl Fault {
             Self::Ask { .. } => 20,
             Self::Release { .. } => 21,
             Self::SwitchGone { .. } => 22,
+            Self::LoseProposals { .. } => 23,
         }
     }
 
@@ -450,7 +453,8 @@ fn fault(random: &mut Random, kind: u64, settings: &Settings) -> Fault {
             Fault::Ask { agent, wish }
         }
         21 => Fault::Release { pick },
-        _ => Fault::SwitchGone { switch: random.index(SWITCHES) },
+        22 => Fault::SwitchGone { switch: random.index(SWITCHES) },
+        _ => Fault::LoseProposals { percent: random.between(5, 60) },
     }
 }
 

@@ -19,6 +19,7 @@ use crate::links::{Down, GATEWAYS};
 use crate::names;
 use crate::plant::Plant;
 use crate::planted::DEADLINE_EARLY_MS;
+use crate::random::Random;
 use crate::simulation::Simulation;
 
 /// The feature version that is simulated.
@@ -30,18 +31,22 @@ impl Simulation {
     /// Submitted now, in the order of calls.
     pub fn propose(&mut self, n: usize, origin: Option<Origin>, command: Command, what: Proposed) {
         let done = std::mem::take(&mut self.nodes[n].done);
-        let node = &mut self.nodes[n];
-        let Some(term) = node.believes else {
-            node.done = done;
+        let Some(term) = self.nodes[n].believes else {
+            self.nodes[n].done = done;
             return;
         };
         if self.consensus.overloaded && what != Proposed::Elected {
-            node.done = done;
+            self.nodes[n].done = done;
             self.on_overloaded(n, &what);
             return;
         }
         let name = names::command(&command);
         let mut random = self.draws.next(For::Command, name);
+        if self.is_lost(n, &what, &mut random) {
+            self.nodes[n].done = done;
+            return;
+        }
+        let node = &mut self.nodes[n];
         node.last_proposal += 1;
         let number = node.last_proposal;
         let proposal = Proposal { node: n, life: node.life, number };
@@ -72,6 +77,24 @@ impl Simulation {
         self.schedule.put(at, Event::Commit { term, index });
     }
 
+    /// A leader has given up on a commit: whoever waits for it hears nothing.
+    fn is_lost(&mut self, n: usize, what: &Proposed, random: &mut Random) -> bool {
+        let percent = self.consensus.loses_percent;
+        let (of_event, new_call) = match what {
+            Proposed::Elected | Proposed::Asked { .. } => return false,
+            Proposed::Event { new_call, .. } => (true, *new_call),
+            Proposed::Other => (false, false),
+        };
+        let lost = percent > 0 && random.percent(percent);
+        if lost && new_call {
+            self.nodes[n].admissions = self.nodes[n].admissions.saturating_sub(1);
+        }
+        if lost && of_event {
+            self.coverage.mark("an event is given up by its leader");
+        }
+        lost
+    }
+
     fn on_overloaded(&mut self, n: usize, what: &Proposed) {
         if let Proposed::Event { gateway, life, sequence, new_call } = what {
             if *new_call {
@@ -90,6 +113,9 @@ impl Simulation {
         overloaded: bool,
     ) {
         let Some(g) = self.gateway_named(gateway) else { return };
+        if overloaded {
+            self.nodes[n].heard.remove(&(gateway.clone(), life, sequence));
+        }
         self.send_down(g, n, Down::Accepted { life, sequence, overloaded });
     }
 
@@ -110,6 +136,13 @@ impl Simulation {
     pub fn on_gateway_event(&mut self, n: usize, origin: Origin, event: &Arc<GatewayEvent>) {
         if self.nodes[n].tree.is_none() {
             return;
+        }
+        if self.options.has(Plant::AskOnce) {
+            // Of each life of a gateway, and with each session anew.
+            let name = (origin.gateway.clone(), origin.incarnation, origin.sequence);
+            if !self.nodes[n].heard.insert(name) {
+                return;
+            }
         }
         let world = &self.nodes[n].replica.world;
         let entity = world.route(event).filter(|id| world.has(id));

@@ -8,7 +8,7 @@ pub mod election;
 pub mod leader;
 pub mod replica;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::EffectId;
@@ -46,6 +46,8 @@ pub struct Node {
     pub applying: bool,
     /// What arrived while it was stopped.
     pub backlog: Vec<Event>,
+    /// A planted bug: an event that is brought again is not looked at.
+    pub heard: BTreeSet<(GatewayId, u64, u64)>,
     /// A planted bug: deadlines of entries before this one are forgotten.
     pub forgets_before: u64,
 }
@@ -95,6 +97,7 @@ impl Node {
             wake_at: None,
             applying: false,
             backlog: Vec::new(),
+            heard: BTreeSet::new(),
             forgets_before: 0,
         }
     }
@@ -120,5 +123,6 @@ impl Node {
         self.children.clear();
         self.handed.clear();
         self.admissions = 0;
+        self.heard.clear();
     }
 }
