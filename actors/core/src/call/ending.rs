@@ -326,6 +326,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.refer = None;
         leg.timer = None;
         leg.early.clear();
+        leg.early_media = None;
         leg.rang.clear();
     }
     sweep(draft, id);

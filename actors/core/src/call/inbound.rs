@@ -392,8 +392,10 @@ pub fn caller_leg(
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        early_media: None,
         tried: Vec::new(),
         reliable: None,
+        previewed: false,
     }
 }
 

@@ -8,6 +8,7 @@ use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request, Uri};
 
 use super::early::Early;
+use super::early_media::EarlyMedia;
 use super::protection::Protection;
 use super::reliable::Reliable;
 use super::session_timer::SessionTimer;
@@ -56,10 +57,14 @@ pub struct Leg {
     /// [`EARLY_DIALOGS_MAX`](crate::limits::EARLY_DIALOGS_MAX): another phone may name one to pick the
     /// call up.
     pub rang: Vec<String>,
-    /// What the peer was told reliably before its INVITE was answered.
+    /// What the caller hears of a carrier before it answers.
+    pub early_media: Option<Box<EarlyMedia>>,
     /// Contacts of the agent's phones that were called before this one.
     pub tried: Vec<Uri>,
+    /// What the peer was told reliably before its INVITE was answered.
     pub reliable: Option<Reliable>,
+    /// The peer was told 183 with our answer, because it hears whom it has called already.
+    pub previewed: bool,
     /// What has answered challenges within the dialog, of a server and of a proxy.
     pub proofs: Vec<Proof>,
 }
@@ -159,6 +164,11 @@ pub struct Media {
 }
 
 impl Leg {
+    /// What its RTP needs now: until the answer, what its early dialog says.
+    pub fn media_now(&self) -> &Media {
+        self.early_media.as_deref().map_or(&self.media, |early| &early.media)
+    }
+
     /// How long it may ring.
     pub fn ring_until(&self) -> Option<Millis> {
         match self.role {

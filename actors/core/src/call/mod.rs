@@ -1,6 +1,7 @@
 //! A call joins legs: the conversation, and each party's connection within it.
 
 pub mod early;
+pub mod early_media;
 pub mod leg;
 pub mod protection;
 pub mod reliable;

@@ -16,8 +16,8 @@ use super::inbound::{self, address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, credentials, early, ending, media, outside, phones, protection, reason,
-    redirect, reliable, session_timer, transfer,
+    connect, consult, credentials, early, early_media, ending, media, outside, phones, protection,
+    reason, redirect, reliable, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -198,8 +198,10 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        early_media: None,
         tried: Vec::new(),
         reliable: None,
+        previewed: false,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
@@ -233,8 +235,12 @@ pub fn invite_again(
     change(headers);
     leg.state = LegState::Calling;
     leg.early.clear();
+    let silenced = leg.early_media.take().is_some();
     let leg = leg.clone();
     draft.send(id, &leg, Arc::clone(&leg.invite));
+    if silenced {
+        media::plan(draft, id);
+    }
     true
 }
 
@@ -303,7 +309,7 @@ pub fn on_response(
     match (state, response.status) {
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
             early::on_rang(draft, id, leg_id, response);
-            on_provisional(draft, id, leg_id, response.status, dialing);
+            on_provisional(draft, id, leg_id, response, answer, dialing);
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 200..=299) => {
@@ -377,8 +383,15 @@ fn is_notify(leg: &Leg, branch: &str) -> bool {
     leg.refer.as_ref().is_some_and(|refer| refer.branch.as_deref() == Some(branch))
 }
 
-fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16, dialing: bool) {
-    let alerting = status >= 180;
+fn on_provisional(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    response: &Response,
+    answer: Option<&Audio>,
+    dialing: bool,
+) {
+    let alerting = response.status >= 180;
     outside::on_provisional(draft, id, leg_id);
     let mut first = false;
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
@@ -389,31 +402,39 @@ fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16,
             leg.state = LegState::Proceeding;
         }
     }
-    // The extension rings: so says the caller's phone.
-    if dialing && first {
-        // What was said reliably is not said twice.
-        if draft.call(&id).and_then(Call::caller).is_some_and(|caller| caller.reliable.is_some()) {
-            return;
-        }
-        reliable::begin(draft, id);
-        let caller = draft.call(&id).and_then(Call::caller);
-        let caller = caller.filter(|caller| caller.state == LegState::Trying);
-        let describes = caller.is_some_and(|caller| caller.reliable.is_some());
-        let told = caller
-            .and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, id, caller))));
-        if let Some((transaction, response)) = told {
-            draft.respond(EntityId::Call(id), &transaction, response);
-        }
-        if describes {
-            // Who knows where to listen hears it ring.
-            media::plan(draft, id);
-        }
+    let heard = alerting && early_media::on_described(draft, id, leg_id, response, answer);
+    let described = dialing && (first || heard) && tell_progress(draft, id, heard);
+    if heard || described {
+        // Who knows where to listen hears it ring, or hears whom it has called.
+        media::plan(draft, id);
     }
 }
 
-/// 180 to the caller.
+/// The number dialled rings, so says the caller's phone; or it is heard already. True where the
+/// caller was told where to listen.
+fn tell_progress(draft: &mut Draft<'_>, id: CallId, heard: bool) -> bool {
+    // What was said reliably, or of a party that is heard, is not said twice.
+    let told = |caller: &Leg| caller.reliable.is_some() || caller.previewed;
+    if draft.call(&id).and_then(Call::caller).is_none_or(told) {
+        return false;
+    }
+    reliable::begin(draft, id);
+    let Some(call) = draft.call_mut(&id) else { return false };
+    let trying = |leg: &&mut Leg| leg.is_caller() && leg.state == LegState::Trying;
+    let Some(caller) = call.legs.iter_mut().find(trying) else { return false };
+    caller.previewed = heard;
+    let caller = caller.clone();
+    if let Some(transaction) = &caller.transaction {
+        let response = ringing(draft, id, &caller);
+        draft.respond(EntityId::Call(id), transaction, response);
+    }
+    caller.reliable.is_some() || caller.previewed
+}
+
+/// 180 to the caller, or 183 where it hears whom it has called.
 pub fn ringing(draft: &Draft<'_>, id: CallId, caller: &Leg) -> Response {
-    let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
+    let status = if caller.previewed { 183 } else { 180 };
+    let mut response = caller.invite.respond(status, None, Some(&caller.local_tag));
     response.headers.contact =
         vec![draft.contact_for(&caller.invite, &caller.gateway, caller.carrier)];
     if caller.reliable.is_some() {
@@ -578,6 +599,7 @@ pub fn cancel_because(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, why: &st
     // A CANCEL may not go before a provisional answer (RFC 3261 §9.1).
     let early = leg.state == LegState::Calling;
     leg.state = LegState::Cancelling { sent: false };
+    leg.early_media = None;
     leg.release_at = Some(until);
     ending::free_port(draft, id, leg_id);
     if !early {

@@ -11,7 +11,7 @@ use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
 use super::consult::consult_from;
-use super::early::{early_from, reliable_from};
+use super::early::{early_from, early_media_from, reliable_from};
 use super::timer::timer_from;
 use super::trunk::call_outward_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q850_from};
@@ -196,6 +196,8 @@ impl Encode for Leg {
             });
         }
         to.messages(110, &self.tried);
+        to.some_message(130, self.early_media.as_deref());
+        to.flag(131, self.previewed);
     }
 }
 
@@ -273,6 +275,8 @@ impl Leg {
                 .collect(),
             tried: leg.tried.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             reliable: leg.reliable.map(reliable_from).transpose()?,
+            early_media: leg.early_media.map(early_media_from).transpose()?.map(Box::new),
+            previewed: leg.previewed,
         })
     }
 }

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 41] = [
+pub const MARKS: [&str; 44] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -54,6 +54,9 @@ pub const MARKS: [&str; 41] = [
     "a caller acknowledges a 180",
     "a phone's 180 is acknowledged",
     "a call goes out",
+    "a carrier is heard before it answers",
+    "another branch of a carrier is heard",
+    "who is called from our side hears a carrier",
     "the next carrier is asked",
     "a silent carrier is left alone",
     "a carrier is left alone as it asks",

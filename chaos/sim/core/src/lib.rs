@@ -23,6 +23,7 @@ mod inv_acknowledged;
 mod inv_consult;
 mod inv_core;
 mod inv_deadlines;
+mod inv_early_media;
 mod inv_fence;
 mod inv_flows;
 mod inv_keys;

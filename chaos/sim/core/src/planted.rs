@@ -133,6 +133,14 @@ pub fn decide(
             keep_ringing(&mut writes, world);
             Ok(writes)
         }
+        Some(Plant::AnswerByAnnouncement) => {
+            let mut writes = world.handle(meta, envelope)?;
+            let heard = |call: &&mut Call| call.legs.iter().any(|leg| leg.early_media.is_some());
+            for call in writes.calls.values_mut().flatten().filter(heard) {
+                call.answered_at.get_or_insert(world.at.max(meta.at));
+            }
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))

@@ -6,6 +6,7 @@ mod connect;
 mod consult;
 mod credentials;
 mod early;
+mod early_media;
 mod ending;
 mod glare;
 mod identity;

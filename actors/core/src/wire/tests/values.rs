@@ -14,6 +14,7 @@ use crate::agent::binding::{Outbound, Q_DEFAULT, Registration, id_at};
 use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::early::Early;
+use crate::call::early_media::EarlyMedia;
 use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
@@ -684,6 +685,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         proofs: Vec::new(),
         tried: Vec::new(),
         reliable: None,
+        early_media: None,
+        previewed: false,
     }
 }
 
@@ -923,6 +926,10 @@ pub fn calls() -> Cases<Call> {
     early.legs[1].early = vec![Early { dialog, rseq: 9, prack_branch, media }];
     let mut again = dialing.clone();
     again.legs[1].tried = vec![request().uri, "sip:1001@192.0.2.9".parse().expect("a URI")];
+    let mut heard = out.clone();
+    let media = inbound(LEG, LegState::Active).media;
+    heard.legs[1].early_media = Some(Box::new(EarlyMedia { tag: "switch".into(), media }));
+    heard.legs[0].previewed = true;
     let mut cases = vec![
         ("second_phone", again),
         ("early", early),
@@ -946,6 +953,7 @@ pub fn calls() -> Cases<Call> {
         ("consulting", consulting),
         ("out", out),
         ("wide", wide),
+        ("early_media", heard),
     ];
     cases.extend(consulted);
     cases

@@ -116,6 +116,7 @@ impl Simulation {
         match response.status {
             100..=199 => {
                 self.peers[p].lines[l].provisional = true;
+                self.on_preview(p, l, response);
                 self.on_provisional_response(p, l, response);
                 if self.peers[p].lines[l].wants_cancel {
                     self.send_cancel(p, l);
@@ -147,6 +148,7 @@ impl Simulation {
         }
         line.success = Some((tag, packet.digest));
         self.check_described(p, l, response);
+        self.check_previewed(p, l, response);
         let line = &mut self.peers[p].lines[l];
         let Ok(mut dialog) = Dialog::as_uac(&line.invite, response) else { return };
         if let Some((early, _)) = &line.early {
