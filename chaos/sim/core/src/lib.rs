@@ -35,6 +35,7 @@ mod inv_pairs;
 mod inv_pickups;
 mod inv_quality;
 mod inv_records;
+mod inv_reliable;
 mod inv_resources;
 mod inv_time;
 mod inv_transfers;

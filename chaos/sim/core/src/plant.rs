@@ -107,6 +107,8 @@ plants! {
         "a colleague to whom a caller was joined is taken for one of the second call still",
     KeepRinging "keep-ringing"
         "the phone whose call another has picked up is not cancelled",
+    ForgetPrack "forget-the-prack"
+        "a new leader waits again for a PRACK that came before its election",
     AnswerByAnnouncement "answer-by-announcement"
         "whose carrier is heard counts as answered by it",
     ChangeAnswer "change-the-200"

@@ -12,7 +12,7 @@ use crate::violation::Checked;
 use crate::{
     inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_early_media, inv_fence, inv_flows,
     inv_keys, inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_pickups, inv_quality,
-    inv_records, inv_resources, inv_time, inv_transfers, inv_transitions,
+    inv_records, inv_reliable, inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -38,6 +38,7 @@ pub struct Watch {
     keys: inv_keys::Keys,
     offers: inv_offers::Offers,
     pickups: inv_pickups::PickUps,
+    reliables: inv_reliable::Reliables,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
     outward: inv_outward::Outward,
@@ -81,6 +82,7 @@ impl Watch {
         self.outward.after(step, coverage).map_err(named("outward"))?;
         self.early_media.after(step, coverage).map_err(named("early media"))?;
         self.pickups.after(step, coverage).map_err(named("pickups"))?;
+        self.reliables.after(step).map_err(named("PRACK"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
