@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use tandem_media::endpoint::Endpoint;
+use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{Audio, Codec};
-use tandem_sip::{Message, Method, Request, parse};
+use tandem_sip::{Message, Method, Param, Request, Response, Transport, Via, parse, reliable};
 use tandem_tests::carrier;
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Phone};
@@ -151,20 +152,38 @@ impl Fork {
 
     /// A branch says so, with its own audio where it has some.
     async fn says(&self, status: u16, tag: &str, media: Option<(&Endpoint, u32)>) -> Result<()> {
+        self.send(self.response(status, tag, media)?).await
+    }
+
+    fn response(
+        &self,
+        status: u16,
+        tag: &str,
+        media: Option<(&Endpoint, u32)>,
+    ) -> Result<Response> {
         let mut response = self.invite.respond(status, None, Some(tag));
         let contact = format!("<sip:{tag}@{}>", self.socket.local_addr()?);
         response.headers.contact = vec![contact.parse()?];
         if let Some((media, hz)) = media {
-            let offer = Audio::parse(&self.invite.body)?;
-            media.talk(offer.remote().context("an address")?, Codec::Pcmu, hz);
-            let port = media.port();
             response.headers.content_type = Some("application/sdp".into());
-            response.body = format!(
-                "v=0\r\no=f 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-                 m=audio {port} RTP/AVP 0\r\n"
-            )
-            .into_bytes();
+            response.body = self.talks(media, hz)?;
         }
+        Ok(response)
+    }
+
+    /// The endpoint talks to the caller from now on; its SDP.
+    fn talks(&self, media: &Endpoint, hz: u32) -> Result<Vec<u8>> {
+        let offer = Audio::parse(&self.invite.body)?;
+        media.talk(offer.remote().context("an address")?, Codec::Pcmu, hz);
+        let sdp = format!(
+            "v=0\r\no=f 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {} RTP/AVP 0\r\n",
+            media.port()
+        );
+        Ok(sdp.into_bytes())
+    }
+
+    async fn send(&self, response: Response) -> Result<()> {
         self.socket.send_to(&response.to_bytes(), self.from).await?;
         Ok(())
     }
@@ -232,4 +251,70 @@ async fn number_that_is_gone_says_so_and_the_record_has_the_carriers_word() -> R
     assert!(cdr["answered_at"].is_null() && cdr["recording"].is_null(), "{cdr}");
     house.cluster.stop()?;
     Ok(())
+}
+
+/// RFC 3311 §5.1: offer and answer are complete with the reliable 183, and the next may come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carrier_moves_its_audio_by_update_before_it_answers() -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    let house = House::open_with(165, &config(socket.local_addr()?)).await?;
+    let agent = house.agent("1001", 0, QUICK).await?;
+    let open = || house.pool.open([127, 0, 0, 1].into());
+    let (first, second) = (open()?, open()?);
+    let call = agent.dial(OUT)?;
+    let fork = Fork::called(socket).await?;
+    let own = media_of(&agent, &call)?;
+    let mut rings = fork.response(183, "a", Some((&first, 900)))?;
+    reliable::number_response(&mut rings, 77);
+    fork.send(rings).await?;
+    let (prack, _) = request(&fork.socket, &Method::Prack).await?;
+    fork.send(prack.respond(200, None, None)).await?;
+    hears(&own, 900).await?;
+
+    // Whoever leads next knows of the early dialog.
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    first.hush();
+    let me = fork.socket.local_addr()?;
+    let via = Via {
+        transport: Transport::Udp,
+        host: me.ip().to_string(),
+        port: Some(me.port()),
+        params: vec![Param { name: "branch".into(), value: Some("z9hG4bKupdate".into()) }],
+    };
+    let contact = format!("<sip:a@{me}>").parse()?;
+    let mut update = Dialog::as_uas(&fork.invite, "a")?.request(Method::Update, via, Some(contact));
+    update.headers.content_type = Some("application/sdp".into());
+    update.body = fork.talks(&second, 1_200)?;
+    let answer = asks(&fork.socket, &update, fork.from).await?;
+    assert_eq!(answer.status, 200);
+    Audio::parse(&answer.body).context("the answer to its offer")?;
+    hears(&own, 1_200).await?;
+    hears(&second, AGENT_HZ).await?;
+    is_unanswered(&house, &call).await?;
+
+    fork.says(200, "a", None).await?;
+    request(&fork.socket, &Method::Ack).await?;
+    agent.answered(&call, WITHIN).await?;
+    hears(&own, 1_200).await?;
+    assert_eq!(agent.hang_up(&call).await?, 200);
+    request(&fork.socket, &Method::Bye).await?;
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// Sends it until it is answered (RFC 3261 §17.1.2.2).
+async fn asks(socket: &UdpSocket, request: &Request, to: SocketAddr) -> Result<Response> {
+    const T1: Duration = Duration::from_millis(500);
+    let deadline = Instant::now() + WITHIN;
+    let mut datagram = vec![0; 65_536];
+    while Instant::now() < deadline {
+        socket.send_to(&request.to_bytes(), to).await?;
+        while let Ok(received) = tokio::time::timeout(T1, socket.recv(&mut datagram)).await {
+            match parse(&datagram[..received?])? {
+                Message::Response(response) if response.status >= 200 => return Ok(response),
+                Message::Response(_) | Message::Request(_) => {}
+            }
+        }
+    }
+    bail!("{} was not answered", request.method)
 }

@@ -2,6 +2,7 @@
 
 pub mod early;
 pub mod early_media;
+pub(crate) mod early_offer;
 pub mod leg;
 pub mod protection;
 pub mod reliable;

@@ -657,8 +657,9 @@ pub fn illegal(draft: &Draft<'_>, id: CallId, leg: LegId, event: &'static str) -
 pub fn dialog_of(leg: &Leg, response: &Response) -> Option<Dialog> {
     let mut dialog = Dialog::as_uac(&leg.invite, response).ok()?;
     if let Some(early) = early::of_tag(leg, &dialog.remote_tag) {
-        // PRACKs have counted.
+        // PRACKs have counted, and UPDATEs of the peer.
         dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+        dialog.remote_cseq = dialog.remote_cseq.max(early.dialog.remote_cseq);
     }
     Some(dialog)
 }

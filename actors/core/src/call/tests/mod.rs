@@ -7,6 +7,7 @@ mod consult;
 mod credentials;
 mod early;
 mod early_media;
+mod early_offer;
 mod ending;
 mod glare;
 mod identity;
