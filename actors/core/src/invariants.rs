@@ -382,7 +382,8 @@ fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
             let caller = call.caller().is_some_and(|leg| match (&leg.role, &call.state) {
                 (Role::Originator { .. }, CallState::Routing) => leg.is_ringing(),
                 (Role::Originator { .. }, _) => leg.state == LegState::Active,
-                (Role::Caller, CallState::Routing) => false,
+                (Role::Caller | Role::Transferee { .. }, CallState::Routing) => false,
+                (Role::Transferee { .. }, _) => leg.state == LegState::Active,
                 (Role::Caller, _) => {
                     matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
                 }

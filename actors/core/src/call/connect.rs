@@ -87,7 +87,7 @@ pub fn connected(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let agent = match role {
         Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent),
         Role::Trunk { .. } => None,
-        Role::Caller | Role::Originator { .. } => return,
+        Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => return,
     };
     if let Some(agent) = agent.as_ref().filter(|_| consult::is_with(draft, id, leg_id)) {
         consult::on_answered(draft, id, agent);

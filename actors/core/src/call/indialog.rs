@@ -8,7 +8,7 @@ use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
 use super::codecs::Other;
-use super::leg::{Role, State as LegState};
+use super::leg::{Party, Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
 use super::{early_offer, ending, glare, media, protection, reliable, session_timer, transfer};
 use crate::agent::machine as agent;
@@ -180,10 +180,11 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
     leg.held = held;
     let agent = match &leg.role {
         Role::Caller => calling_agent,
-        Role::Trunk { .. } => None,
-        Role::Originator { agent, .. } | Role::Agent { agent, .. } | Role::Callee { agent, .. } => {
-            Some(agent.clone())
-        }
+        Role::Trunk { .. } | Role::Transferee { who: Party::Outside { .. }, .. } => None,
+        Role::Originator { agent, .. }
+        | Role::Agent { agent, .. }
+        | Role::Callee { agent, .. }
+        | Role::Transferee { who: Party::Colleague(agent), .. } => Some(agent.clone()),
     };
     if let (Some(agent), true) = (agent, changed) {
         agent::on_held(draft, &agent, id, held);

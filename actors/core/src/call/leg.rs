@@ -92,6 +92,19 @@ pub enum Role {
     Callee { agent: AgentId, offer: OfferId, ring_until: Millis },
     /// Somebody outside, by a trunk. `ring_until` is short until the peer has said anything.
     Trunk { channel: ChannelId, offer: OfferId, ring_until: Millis },
+    /// Whom an agent had called, and has sent on: it is the caller since then. The call goes on under
+    /// the Call-ID by which it was placed.
+    Transferee { who: Party, known_as: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Party {
+    Colleague(AgentId),
+    /// By a trunk.
+    Outside {
+        number: String,
+        channel: ChannelId,
+    },
 }
 
 /// Where an agent's phone can't be reached the next one is called: Calling again.
@@ -172,7 +185,7 @@ impl Leg {
     /// How long it may ring.
     pub fn ring_until(&self) -> Option<Millis> {
         match self.role {
-            Role::Caller => None,
+            Role::Caller | Role::Transferee { .. } => None,
             Role::Originator { ring_until, .. }
             | Role::Agent { ring_until, .. }
             | Role::Callee { ring_until, .. }
@@ -182,8 +195,11 @@ impl Leg {
 
     pub fn agent(&self) -> Option<&AgentId> {
         match &self.role {
-            Role::Caller | Role::Trunk { .. } => None,
-            Role::Originator { agent, .. }
+            Role::Caller
+            | Role::Trunk { .. }
+            | Role::Transferee { who: Party::Outside { .. }, .. } => None,
+            Role::Transferee { who: Party::Colleague(agent), .. }
+            | Role::Originator { agent, .. }
             | Role::Agent { agent, .. }
             | Role::Callee { agent, .. } => Some(agent),
         }
@@ -191,7 +207,7 @@ impl Leg {
 
     pub fn offer(&self) -> Option<OfferId> {
         match &self.role {
-            Role::Caller => None,
+            Role::Caller | Role::Transferee { .. } => None,
             Role::Originator { offer, .. }
             | Role::Agent { offer, .. }
             | Role::Callee { offer, .. }
@@ -202,17 +218,20 @@ impl Leg {
     /// The channel of the trunk that it goes out by.
     pub fn channel(&self) -> Option<&ChannelId> {
         match &self.role {
-            Role::Trunk { channel, .. } => Some(channel),
-            Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
-                None
-            }
+            Role::Trunk { channel, .. }
+            | Role::Transferee { who: Party::Outside { channel, .. }, .. } => Some(channel),
+            Role::Caller
+            | Role::Originator { .. }
+            | Role::Agent { .. }
+            | Role::Callee { .. }
+            | Role::Transferee { who: Party::Colleague(_), .. } => None,
         }
     }
 
     /// The party for whom the call is made: it lasts as long as this one is there.
     pub fn is_caller(&self) -> bool {
         match self.role {
-            Role::Caller | Role::Originator { .. } => true,
+            Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => true,
             Role::Agent { .. } | Role::Callee { .. } | Role::Trunk { .. } => false,
         }
     }
@@ -242,7 +261,7 @@ impl Leg {
 
     pub fn role_name(&self) -> &'static str {
         match self.role {
-            Role::Caller | Role::Originator { .. } => "caller",
+            Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => "caller",
             Role::Agent { .. } => "agent",
             Role::Callee { .. } | Role::Trunk { .. } => "callee",
         }
@@ -253,7 +272,7 @@ impl Leg {
         match self.role {
             Role::Caller | Role::Originator { .. } => Side::Caller,
             Role::Agent { .. } => Side::Agent,
-            Role::Callee { .. } | Role::Trunk { .. } => Side::Callee,
+            Role::Callee { .. } | Role::Trunk { .. } | Role::Transferee { .. } => Side::Callee,
         }
     }
 

@@ -25,11 +25,13 @@ pub(crate) mod outbound;
 pub(crate) mod outside;
 pub(crate) mod phones;
 pub(crate) mod pickup;
+pub(crate) mod progress;
 pub(crate) mod reason;
 pub(crate) mod recording;
 pub(crate) mod redirect;
 pub mod refused;
 pub(crate) mod transfer;
+pub(crate) mod transferee;
 
 #[cfg(test)]
 mod tests;

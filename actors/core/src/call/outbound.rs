@@ -16,8 +16,8 @@ use super::inbound::{self, address_of, refusal};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::{
-    connect, consult, credentials, early, early_media, ending, media, outside, phones, protection,
-    reason, redirect, reliable, session_timer, transfer,
+    connect, consult, credentials, early, ending, media, outside, phones, progress, protection,
+    reason, redirect, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -35,7 +35,7 @@ pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -
         .map_or(0, |queue| queue.ring_ms_max);
     let offer = OfferId(draft.rng.next());
     let role = Role::Agent { agent: to.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    let shown = draft.call(&id).map(|call| call.shown().to_owned()).unwrap_or_default();
     if ring(draft, id, to, role, &shown).is_none() {
         return false;
     }
@@ -51,7 +51,7 @@ pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) -> bo
     let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
     let offer = OfferId(draft.rng.next());
     let role = Role::Callee { agent: callee.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    let shown = draft.call(&id).map(|call| call.shown().to_owned()).unwrap_or_default();
     let Some(leg) = ring(draft, id, callee, role, &shown) else { return false };
     agent::on_offered(draft, callee, id, offer);
     if let Some(call) = draft.call_mut(&id) {
@@ -115,9 +115,11 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     let anchor = call.gateway.clone();
     let allowed = match &role {
         Role::Trunk { channel, .. } => inbound::spoken_with(draft, &channel.trunk),
-        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
-            Vec::new()
-        }
+        Role::Caller
+        | Role::Originator { .. }
+        | Role::Agent { .. }
+        | Role::Callee { .. }
+        | Role::Transferee { .. } => Vec::new(),
     };
     let other = Other::of_caller(call).within(&allowed);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
@@ -309,7 +311,7 @@ pub fn on_response(
     match (state, response.status) {
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
             early::on_rang(draft, id, leg_id, response);
-            on_provisional(draft, id, leg_id, response, answer, dialing);
+            progress::on_provisional(draft, id, leg_id, response, answer, dialing);
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 200..=299) => {
@@ -383,67 +385,6 @@ fn is_notify(leg: &Leg, branch: &str) -> bool {
     leg.refer.as_ref().is_some_and(|refer| refer.branch.as_deref() == Some(branch))
 }
 
-fn on_provisional(
-    draft: &mut Draft<'_>,
-    id: CallId,
-    leg_id: LegId,
-    response: &Response,
-    answer: Option<&Audio>,
-    dialing: bool,
-) {
-    let alerting = response.status >= 180;
-    outside::on_provisional(draft, id, leg_id);
-    let mut first = false;
-    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
-        first = alerting && leg.state != LegState::Alerting;
-        if alerting {
-            leg.state = LegState::Alerting;
-        } else if leg.state == LegState::Calling {
-            leg.state = LegState::Proceeding;
-        }
-    }
-    let heard = alerting && early_media::on_described(draft, id, leg_id, response, answer);
-    let described = dialing && (first || heard) && tell_progress(draft, id, heard);
-    if heard || described {
-        // Who knows where to listen hears it ring, or hears whom it has called.
-        media::plan(draft, id);
-    }
-}
-
-/// The number dialled rings, so says the caller's phone; or it is heard already. True where the
-/// caller was told where to listen.
-fn tell_progress(draft: &mut Draft<'_>, id: CallId, heard: bool) -> bool {
-    // What was said reliably, or of a party that is heard, is not said twice.
-    let told = |caller: &Leg| caller.reliable.is_some() || caller.previewed;
-    if draft.call(&id).and_then(Call::caller).is_none_or(told) {
-        return false;
-    }
-    reliable::begin(draft, id);
-    let Some(call) = draft.call_mut(&id) else { return false };
-    let trying = |leg: &&mut Leg| leg.is_caller() && leg.state == LegState::Trying;
-    let Some(caller) = call.legs.iter_mut().find(trying) else { return false };
-    caller.previewed = heard;
-    let caller = caller.clone();
-    if let Some(transaction) = &caller.transaction {
-        let response = ringing(draft, id, &caller);
-        draft.respond(EntityId::Call(id), transaction, response);
-    }
-    caller.reliable.is_some() || caller.previewed
-}
-
-/// 180 to the caller, or 183 where it hears whom it has called.
-pub fn ringing(draft: &Draft<'_>, id: CallId, caller: &Leg) -> Response {
-    let status = if caller.previewed { 183 } else { 180 };
-    let mut response = caller.invite.respond(status, None, Some(&caller.local_tag));
-    response.headers.contact =
-        vec![draft.contact_for(&caller.invite, &caller.gateway, caller.carrier)];
-    if caller.reliable.is_some() {
-        response.headers.push_other("Allow", ALLOW);
-    }
-    reliable::put(draft, id, caller, &mut response);
-    response
-}
-
 /// Why an agent's phone did not take the call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -477,7 +418,7 @@ impl Failure {
 pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Failure) {
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
     match leg.role.clone() {
-        Role::Caller => {}
+        Role::Caller | Role::Transferee { .. } => {}
         Role::Trunk { .. } => match failure {
             Failure::RangOut => outside::failed(draft, id, 480),
             Failure::Lost => outside::on_silent(draft, id, leg_id),

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 44] = [
+pub const MARKS: [&str; 45] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -41,6 +41,7 @@ pub const MARKS: [&str; 44] = [
     "a transfer goes over",
     "a transfer comes back",
     "a transfer ends with its call",
+    "who has placed a call sends on whom it called",
     "a phone hears how its transfer ended",
     "a session is refreshed",
     "a consultation is completed",

@@ -25,6 +25,7 @@ mod refused;
 mod reliable;
 mod session_timer;
 mod transfer;
+mod transferee;
 
 use super::leg::{Leg, State};
 use crate::cdr::Cdr;

@@ -14,7 +14,7 @@ use crate::agent::binding::{Outbound, Q_DEFAULT, Registration};
 use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::call::early::Early;
 use crate::call::early_media::EarlyMedia;
-use crate::call::leg::{Leg, Proof, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Party, Proof, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{
@@ -39,6 +39,14 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             channel,
             offer,
             ring_until
+        }),
+        (agent_id(), text()).prop_map(|(agent, known_as)| Role::Transferee {
+            who: Party::Colleague(agent),
+            known_as
+        }),
+        (channel_id(), text(), text()).prop_map(|(channel, number, known_as)| Role::Transferee {
+            who: Party::Outside { number, channel },
+            known_as
         }),
     ];
     let state = prop::sample::select(vec![

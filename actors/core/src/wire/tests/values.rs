@@ -15,7 +15,7 @@ use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::early::Early;
 use crate::call::early_media::EarlyMedia;
-use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Media, Party, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::reliable::{Prack, Reliable};
@@ -930,6 +930,12 @@ pub fn calls() -> Cases<Call> {
     let media = inbound(LEG, LegState::Active).media;
     heard.legs[1].early_media = Some(Box::new(EarlyMedia { tag: "switch".into(), media }));
     heard.legs[0].previewed = true;
+    let sent_on = |who| {
+        let mut called = outbound(LEG, LegState::Active);
+        called.role = Role::Transferee { who, known_as: "c1".into() };
+        call(CallState::Dialing { agent: None, leg: OTHER_LEG }, vec![called])
+    };
+    let outside = Party::Outside { number: "0049301".into(), channel: channel_id() };
     let mut cases = vec![
         ("second_phone", again),
         ("early", early),
@@ -954,6 +960,8 @@ pub fn calls() -> Cases<Call> {
         ("out", out),
         ("wide", wide),
         ("early_media", heard),
+        ("colleague_sent_on", sent_on(Party::Colleague(agent_id()))),
+        ("outside_sent_on", sent_on(outside)),
     ];
     cases.extend(consulted);
     cases
