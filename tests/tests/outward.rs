@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tandem_tests::carrier;
 use tandem_tests::house::House;
-use tandem_tests::phone::{Ended, Incoming};
+use tandem_tests::phone::{Call, Ended, Incoming};
 use tandem_tests::sipp::Sipp;
 use tokio::net::UdpSocket;
 
@@ -134,6 +134,56 @@ async fn agent_sends_a_customer_outside_and_no_customer_gets_there_alone() -> Re
     let cdr = house.cdr(&call).await.context("the record")?;
     assert_eq!(cdr["transfers"][0]["outcome"], json!("went_over"));
     assert_eq!(cdr["outward"]["peer"], json!(takes.address.to_string()));
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// The leader dies while the third party's phone rings: who is called and who has called wait on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_who_has_called_out_sends_the_party_on_to_a_colleague() -> Result<()> {
+    let takes = carrier::takes(166, QUICK).await?;
+    let other = carrier::takes(166, Incoming::Reject { status: 486 }).await?;
+    let house = House::open_with(166, &config(takes.address, other.address)).await?;
+    let agent = house.agent("1001", 0, QUICK).await?;
+    let busy = Incoming::Reject { status: 486 };
+    let colleague = house.agent("1002", 1, busy).await?;
+    let call = house.call(&agent, OUT, "connected").await?;
+    let out = takes.called(WITHIN).await?;
+    // Nobody takes the party: it is back.
+    assert_eq!(agent.refer(&call, "1002").await?, 202);
+    let told = |calls: &std::collections::BTreeMap<String, Call>| {
+        calls.get(&call)?.notified.contains(&486).then_some(())
+    };
+    agent.until("the failure of its transfer", WITHIN, told).await?;
+    house.call_is(&call, "connected").await?;
+
+    colleague.set_incoming(Incoming::Ring)?;
+    assert_eq!(agent.refer(&call, "1002").await?, 202);
+    let rings = colleague.called(WITHIN).await?;
+    let shows = colleague.with_calls(|calls| calls[&rings].peer.clone());
+    assert_eq!(shows, OUT, "whom it will talk with");
+    house.cluster.kill(&house.cluster.leader().await?)?;
+    colleague.answer(&rings)?;
+    assert_eq!(agent.ended(&call, WITHIN).await?, Ended::ByPeer);
+    house.agent_is("1002", "talking").await?;
+    house.agent_is("1001", "ready").await?;
+    let heard = colleague.with_calls(|calls| calls[&rings].media.clone()).context("audio")?;
+    let deadline = Instant::now() + WITHIN;
+    while heard.heard_hz(200) != Some(700) {
+        ensure!(Instant::now() < deadline, "hears {:?} Hz of the carrier", heard.heard_hz(200));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(takes.hang_up(&out).await?, 200);
+    assert_eq!(colleague.ended(&rings, WITHIN).await?, Ended::ByPeer);
+    let cdr = house.cdr(&call).await?;
+    let outcomes: Vec<_> = cdr["transfers"].as_array().context("transfers")?.iter().collect();
+    assert_eq!(outcomes.len(), 2, "{cdr}");
+    assert_eq!([&outcomes[0]["outcome"], &outcomes[1]["outcome"]], ["came_back", "went_over"]);
+    assert_eq!([&cdr["to"], &cdr["hung_up_by"]], [&json!(OUT), &json!("callee")]);
+    is_idle(&house, "north").await?;
+    for phone in [&agent, &colleague, &takes] {
+        assert_eq!(phone.violations(), [], "phone {}", phone.user);
+    }
     house.cluster.stop()?;
     Ok(())
 }

@@ -116,3 +116,45 @@ async fn leader_that_dies_before_the_prack_costs_nothing() -> Result<()> {
     house.cluster.stop()?;
     Ok(())
 }
+
+/// RFC 3311 §5.2: what both have agreed on by 180 and PRACK may be changed before the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caller_moves_its_audio_while_it_rings() -> Result<()> {
+    let house = House::open(164).await?;
+    let agent = house.agent("1001", 1, Incoming::Ring).await?;
+    let carrier = Carrier::new(house.vips[0]).await?;
+    let audio = [UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?];
+    let sdp = |version: u8, socket: &UdpSocket| -> Result<String> {
+        let port = socket.local_addr()?.port();
+        Ok(format!(
+            "v=0\r\no=c 1 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {port} RTP/AVP 8\r\n"
+        ))
+    };
+    carrier.send((1, "INVITE"), "", "Require: 100rel\r\n", &sdp(1, &audio[0])?).await?;
+    let rings = carrier.response("INVITE").await?;
+    let rseq = reliable::rseq(&rings).context("a reliable 180")?;
+    let to = format!(";tag={}", rings.headers.to_tag().context("a tag")?);
+    // Its PRACK has not come.
+    carrier.send((2, "UPDATE"), &to, "", &sdp(2, &audio[1])?).await?;
+    let waits = carrier.response("UPDATE").await?;
+    assert_eq!((waits.status, waits.headers.other("Retry-After").is_some()), (500, true));
+    carrier.send((3, "PRACK"), &to, &format!("RAck: {rseq} 1 INVITE\r\n"), "").await?;
+    assert_eq!(carrier.response("PRACK").await?.status, 200);
+    carrier.send((4, "UPDATE"), &to, "", &sdp(2, &audio[1])?).await?;
+    let answer = carrier.response("UPDATE").await?;
+    assert_eq!((answer.status, answer.body.starts_with(b"v=0")), (200, true));
+    // Our ringing tone goes where it said last.
+    let mut packet = [0; 2_048];
+    tokio::time::timeout(WITHIN, audio[1].recv(&mut packet)).await.context("no tone")??;
+
+    let ringing = agent.with_calls(|calls| calls.keys().next().cloned()).context("it rings")?;
+    agent.answer(&ringing)?;
+    let answer = carrier.response("INVITE").await?;
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    carrier.send((1, "ACK"), &to, "", "").await?;
+    carrier.send((5, "BYE"), &to, "", "").await?;
+    assert_eq!(house.cdr(CALL_ID).await?["disposition"], "answered");
+    house.cluster.stop()?;
+    Ok(())
+}

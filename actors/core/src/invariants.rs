@@ -38,7 +38,20 @@ pub fn check(world: &World) -> Result<(), Violation> {
     refusals_can_be_said_again(world)?;
     keys_are_bounded(world)?;
     transfers_end_once(world)?;
-    consultations_end_once(world)
+    consultations_end_once(world)?;
+    early_media_is_of_who_is_dialed(world)
+}
+
+/// A caller hears before the answer whom it has called, and is not answered by that.
+fn early_media_is_of_who_is_dialed(world: &World) -> Result<(), Violation> {
+    for call in world.calls.values() {
+        for leg in call.legs.iter().filter(|leg| leg.early_media.is_some()) {
+            let dialed = call.state == CallState::Dialing { agent: None, leg: leg.id };
+            let rings = leg.is_ringing() && leg.channel().is_some();
+            ensure!(dialed && rings, "leg {} of call {} is heard too early", leg.id, call.id);
+        }
+    }
+    Ok(())
 }
 
 /// A caller talks to one agent, an agent to one caller, and both know it.
@@ -369,7 +382,8 @@ fn ended_calls_hold_nothing(world: &World) -> Result<(), Violation> {
             let caller = call.caller().is_some_and(|leg| match (&leg.role, &call.state) {
                 (Role::Originator { .. }, CallState::Routing) => leg.is_ringing(),
                 (Role::Originator { .. }, _) => leg.state == LegState::Active,
-                (Role::Caller, CallState::Routing) => false,
+                (Role::Caller | Role::Transferee { .. }, CallState::Routing) => false,
+                (Role::Transferee { .. }, _) => leg.state == LegState::Active,
                 (Role::Caller, _) => {
                     matches!(leg.state, LegState::Trying | LegState::Answered | LegState::Active)
                 }

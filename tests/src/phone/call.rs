@@ -32,6 +32,8 @@ pub enum Incoming {
     },
     /// Rings and is not picked up.
     Ring,
+    /// Is heard at once (183 with SDP) and not picked up.
+    Announce,
     Reject {
         status: u16,
     },
@@ -86,6 +88,8 @@ pub struct Call {
     pub media: Option<Arc<Endpoint>>,
     /// What came of a transfer that the phone asked for: statuses, in order (RFC 3420).
     pub notified: Vec<u16>,
+    /// What was described before the answer: SDPs, in order.
+    pub previews: Vec<String>,
     /// The requests that came to it, in order.
     pub heard: Vec<Request>,
     pub(super) dialog: Option<Dialog>,

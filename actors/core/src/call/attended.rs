@@ -124,7 +124,8 @@ fn joinable(
         (Role::Trunk { channel, .. }, Some(outward)) => {
             Asked::Outside { number: outward.number.clone(), channel: channel.clone() }
         }
-        (Role::Trunk { .. }, None) | (Role::Caller | Role::Originator { .. }, _) => {
+        (Role::Trunk { .. }, None)
+        | (Role::Caller | Role::Originator { .. } | Role::Transferee { .. }, _) => {
             return Err(481);
         }
     };

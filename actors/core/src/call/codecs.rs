@@ -113,6 +113,14 @@ impl Media {
         self.telephone_event = agreed.telephone_event;
         self.events_wide = agreed.events_wide;
     }
+
+    /// Its open offer is answered with the codec of the leg that it talks with, where there is one
+    /// for both.
+    fn follow(&mut self, with: &Self) -> bool {
+        let other = Other::from(Some(with)).within(&self.allowed);
+        let agreed = self.open.as_deref().and_then(|open| other.agree(open).ok());
+        agreed.inspect(|agreed| self.agree(agreed, &other)).is_some()
+    }
 }
 
 /// What is agreed on with a caller before anybody is called. A codec that we can't speak will do
@@ -125,13 +133,17 @@ pub fn of_caller(
     destination: &Destination,
     allowed: &[Codec],
 ) -> Result<Agreed, Refusal> {
-    let offer = within(offer, allowed);
-    let ended = negotiate(&offer, &ENDED);
-    let agreed = match ended {
-        Err(_) if is_direct(destination) => negotiate(&offer, &[Codec::G729]),
-        Ok(_) | Err(_) => ended,
+    let agreed = match is_direct(destination) {
+        true => of_open(offer, allowed),
+        false => negotiate(&within(offer, allowed), &ENDED),
     };
     agreed.map_err(|_| Refusal(488, Disposition::Rejected))
+}
+
+/// Of an offer whose answer waits for another party's.
+fn of_open(offer: &Audio, allowed: &[Codec]) -> Result<Agreed, sdp::Error> {
+    let offer = within(offer, allowed);
+    negotiate(&offer, &ENDED).or_else(|_| negotiate(&offer, &[Codec::G729]))
 }
 
 /// What is agreed on with a phone that takes the place of another one beside `other`.
@@ -190,19 +202,46 @@ pub fn open(invite: &Inbound, destination: &Destination) -> Option<Box<Audio>> {
     invite.offer.clone().filter(|_| waits).map(Box::new)
 }
 
-/// The caller, who was told nothing yet, speaks what was agreed on with whom it called.
+/// The caller, who was told nothing yet, speaks what was agreed on with whom it called. Who was told
+/// of early media has our answer: the 200 says the same again (RFC 3261 §13.2.1).
 pub fn settle(draft: &mut Draft<'_>, id: CallId, with: LegId) {
     let Some(call) = draft.call(&id) else { return };
-    let other = Other::from(call.leg(with).map(|leg| &leg.media));
-    let Some(caller) = call.caller() else { return };
-    let (caller_id, other) = (caller.id, other.within(&caller.media.allowed));
-    let Some(offer) = caller.media.open.clone() else { return };
-    let agreed = other.agree(&offer);
-    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(caller_id));
-    if let (Some(leg), Ok(agreed)) = (leg, agreed) {
-        leg.media.agree(&agreed, &other);
+    let with = call.leg(with).map(|leg| leg.media.clone());
+    let caller = call.caller().map(|leg| leg.id);
+    let leg = caller.and_then(|caller| draft.call_mut(&id)?.leg_mut(caller));
+    if let Some((leg, with)) = leg.zip(with)
+        && leg.media.open.is_some()
+        && (leg.previewed || leg.media.follow(&with))
+    {
         leg.media.open = None;
     }
+}
+
+/// The caller shall hear a party before that answers, and speaks what was agreed on with it. False
+/// where it can't; where it is told already, nothing changes.
+pub fn preview(draft: &mut Draft<'_>, id: CallId, with: &Media) -> bool {
+    let caller = draft.call(&id).and_then(Call::caller);
+    let Some(caller) = caller.filter(|leg| leg.media.open.is_some() && !leg.previewed) else {
+        return caller.is_some_and(|leg| can_talk(&leg.media, with));
+    };
+    let caller = caller.id;
+    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(caller));
+    leg.is_some_and(|leg| leg.media.follow(with))
+}
+
+/// What the caller was told of early media was a preview: where the party that answers can't talk
+/// so, its offer is as open as before, and the next answer to it another one.
+pub fn reopen(draft: &mut Draft<'_>, id: CallId) -> bool {
+    let caller = draft.call(&id).and_then(Call::caller);
+    let Some(caller) = caller.filter(|leg| leg.previewed).map(|leg| leg.id) else { return false };
+    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(caller));
+    let Some(leg) = leg else { return false };
+    let agreed = leg.media.open.as_deref().and_then(|open| of_open(open, &leg.media.allowed).ok());
+    let Some(agreed) = agreed else { return false };
+    leg.media.agree(&agreed, &Other::from(None));
+    leg.media.session_version += 1;
+    leg.previewed = false;
+    true
 }
 
 /// Can a call that talks already be sent there? Not where we had to speak what we can't.

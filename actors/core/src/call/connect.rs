@@ -7,7 +7,7 @@ use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
 use super::codecs::{self, Other};
-use super::leg::{Role, State as LegState};
+use super::leg::{Media, Role, State as LegState};
 use super::outbound::{Failure, dialog_of, on_failed, take_answer};
 use super::state::State;
 use super::{consult, early, ending, inbound, media, originate, outside, session_timer, transfer};
@@ -28,19 +28,15 @@ pub fn on_answered(
     let tag = response.headers.to_tag().unwrap_or_default();
     let leg = draft.call(&id).and_then(|call| call.leg(leg_id));
     let known = leg.and_then(|leg| early::of_tag(leg, tag)).and_then(|early| early.media.clone());
+    // Who has described its audio in an unreliable 18x, and says no more, has not done as it should
+    // (RFC 3261 §13.2.1), but is understood.
+    let previewed = leg.and_then(|leg| leg.early_media.as_deref());
+    let previewed = previewed.filter(|early| early.tag == tag && answer.is_none());
+    let known = known.or_else(|| previewed.map(|early| early.media.clone()));
     acknowledge(draft, id, leg_id, response);
-    let Some(other) = draft.call(&id).map(|call| Other::of(call, leg_id)) else { return };
-    let took =
-        draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)).is_some_and(|leg| {
-            match (known, answer) {
-                (Some(media), _) => {
-                    leg.media = media;
-                    true
-                }
-                (None, Some(answer)) => take_answer(&mut leg.media, answer, &other),
-                (None, None) => false,
-            }
-        });
+    // Where the caller was told what this answer has no use for, it is told otherwise.
+    let took = takes(draft, id, leg_id, known.as_ref(), answer)
+        || (codecs::reopen(draft, id) && takes(draft, id, leg_id, None, answer));
     if !took {
         // An answer that names no codec of ours: nothing can be talked over it.
         ending::send_bye(draft, id, leg_id);
@@ -48,6 +44,25 @@ pub fn on_answered(
         return;
     }
     connected(draft, id, leg_id);
+}
+
+fn takes(
+    draft: &mut Draft<'_>,
+    id: CallId,
+    leg_id: LegId,
+    known: Option<&Media>,
+    answer: Option<&Audio>,
+) -> bool {
+    let Some(other) = draft.call(&id).map(|call| Other::of(call, leg_id)) else { return false };
+    let leg = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id));
+    leg.is_some_and(|leg| match (known, answer) {
+        (Some(media), _) => {
+            leg.media = media.clone();
+            true
+        }
+        (None, Some(answer)) => take_answer(&mut leg.media, answer, &other),
+        (None, None) => false,
+    })
 }
 
 /// The leg is up: what its call has waited for.
@@ -72,7 +87,7 @@ pub fn connected(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let agent = match role {
         Role::Agent { agent, .. } | Role::Callee { agent, .. } => Some(agent),
         Role::Trunk { .. } => None,
-        Role::Caller | Role::Originator { .. } => return,
+        Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => return,
     };
     if let Some(agent) = agent.as_ref().filter(|_| consult::is_with(draft, id, leg_id)) {
         consult::on_answered(draft, id, agent);
@@ -129,6 +144,7 @@ pub fn acknowledge(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, response: &
         leg.dialog = dialog.map(Arc::new);
         leg.state = LegState::Active;
         leg.early.clear();
+        leg.early_media = None;
         leg.rang.clear();
         leg.release_at = None;
     }

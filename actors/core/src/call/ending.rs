@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_sip::Method;
 
-use super::leg::{Leg, Role, State as LegState};
+use super::leg::{Leg, State as LegState};
 use super::outbound::{cancel, find, illegal, refuse_caller};
 use super::state::{Call, State};
 use super::{consult, media, pickup, reason, session_timer, transfer};
@@ -29,11 +29,7 @@ pub const SESSION_EXPIRED: &str = "session_expired";
 pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
-    let side = match leg.role {
-        Role::Caller | Role::Originator { .. } => Side::Caller,
-        Role::Agent { .. } => Side::Agent,
-        Role::Callee { .. } | Role::Trunk { .. } => Side::Callee,
-    };
+    let side = leg.side();
     if leg.state == LegState::Trying {
         // A BYE of an early dialog: the INVITE is owed its answer, too (RFC 3261 §15.1.2).
         end_unanswered(draft, id, 487, Disposition::Abandoned, side);
@@ -245,10 +241,7 @@ fn record(draft: &mut Draft<'_>, call: &Call, by: Side, cause: &str, how: Option
     });
     let cdr = Cdr {
         call: call.id,
-        sip_call_id: call
-            .caller()
-            .map(|leg| leg.invite.headers.call_id.clone())
-            .unwrap_or_default(),
+        sip_call_id: call.sip_call_id().unwrap_or_default().to_owned(),
         from: call.from.clone(),
         to: call.to.clone(),
         channel: call.channel.clone(),
@@ -338,6 +331,7 @@ pub fn leg_released(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
         leg.refer = None;
         leg.timer = None;
         leg.early.clear();
+        leg.early_media = None;
         leg.rang.clear();
     }
     sweep(draft, id);

@@ -3,9 +3,9 @@
 
 use tandem_sip::{Method, Millis, Request, Response};
 
+use super::early_offer;
 use super::leg::{Leg, State as LegState};
 use crate::draft::Draft;
-use crate::limits;
 
 /// The refusal of a re-INVITE or UPDATE that comes at a bad time.
 pub fn refusal(
@@ -19,11 +19,7 @@ pub fn refusal(
         return None;
     }
     if leg.state == LegState::Trying {
-        // The peer's own INVITE waits for our answer.
-        let mut response = request.respond(500, None, None);
-        let wait_s = draft.rng.next() % (limits::GLARE_RETRY_S_MAX + 1);
-        response.headers.push_other("Retry-After", &wait_s.to_string());
-        return Some(response);
+        return early_offer::refusal_to_caller(draft, leg, request);
     }
     let ours = asks(leg) || awaits_answer(leg, draft.now);
     ours.then(|| request.respond(491, None, None))

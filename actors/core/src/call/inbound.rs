@@ -11,7 +11,9 @@ use super::identity::{self, Identity};
 use super::leg::{Leg, Media, Role, State as LegState};
 use super::protection::{self, Protection};
 use super::state::{Call, State};
-use super::{codecs, media, outbound, outside, pickup, reason, reliable, session_timer, unreached};
+use super::{
+    codecs, media, outbound, outside, pickup, progress, reason, reliable, session_timer, unreached,
+};
 use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
@@ -72,7 +74,7 @@ fn on_repeated(draft: &mut Draft<'_>, id: CallId, leg: LegId) {
     // Said reliably it is repeated until it is acknowledged, and never again.
     let rings = leg.reliable.map_or(rings, |reliable| reliable.is_pending());
     let response = match leg.state {
-        LegState::Trying if rings => outbound::ringing(draft, id, leg),
+        LegState::Trying if rings => progress::ringing(draft, id, leg),
         LegState::Trying => leg.invite.respond(100, None, None),
         LegState::Answered => ok(draft, call, leg),
         // Its ACK came, or its refusal went: there is no transaction to answer.
@@ -392,8 +394,10 @@ pub fn caller_leg(
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        early_media: None,
         tried: Vec::new(),
         reliable: None,
+        previewed: false,
     }
 }
 

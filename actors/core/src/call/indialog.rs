@@ -8,9 +8,9 @@ use tandem_sip::sdp::Audio;
 use tandem_sip::{Method, Response};
 
 use super::codecs::Other;
-use super::leg::{Role, State as LegState};
+use super::leg::{Party, Role, State as LegState};
 use super::outbound::{find, illegal, take_answer};
-use super::{ending, glare, media, protection, reliable, session_timer, transfer};
+use super::{early_offer, ending, glare, media, protection, reliable, session_timer, transfer};
 use crate::agent::machine as agent;
 use crate::command::Inbound;
 use crate::draft::{ALLOW, Draft};
@@ -25,6 +25,11 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
     let found = draft.world.leg_of_dialog(&headers.call_id, tag);
     let known = found.filter(|(id, leg)| is_of_peer(draft, *id, *leg, inbound));
     let Some((id, leg_id)) = known else {
+        if let Some((id, leg_id)) = found
+            && early_offer::on_update(draft, id, leg_id, inbound)
+        {
+            return found;
+        }
         // An ACK is never answered; every other request is told that we know no such dialog.
         let entity = EntityId::Gateway(inbound.transaction.gateway.clone());
         let response = inbound.request.respond(481, None, None);
@@ -106,7 +111,7 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         return;
     }
     let Ok((call, leg)) = find(draft, id, leg_id) else { return };
-    if early {
+    if early && inbound.offer.is_none() {
         // An UPDATE that changes nothing, before our answer (RFC 3311 §5.2).
         answer(draft, id, inbound, inbound.request.respond(200, None, None));
         return;
@@ -144,7 +149,9 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         response.headers.content_type = Some("application/sdp".into());
         response.body = media.describe(draft.vip(&anchor).ip(), direction).compose();
     }
-    session_timer::on_refreshed(draft, id, leg_id, &inbound.request, &mut response);
+    if !early {
+        session_timer::on_refreshed(draft, id, leg_id, &inbound.request, &mut response);
+    }
     let offers = describes && inbound.offer.is_none();
     let offer_until = offers.then(|| draft.now.after(limits::OFFER_MS_MAX));
     if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
@@ -173,10 +180,11 @@ fn hold(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, held: bool) {
     leg.held = held;
     let agent = match &leg.role {
         Role::Caller => calling_agent,
-        Role::Trunk { .. } => None,
-        Role::Originator { agent, .. } | Role::Agent { agent, .. } | Role::Callee { agent, .. } => {
-            Some(agent.clone())
-        }
+        Role::Trunk { .. } | Role::Transferee { who: Party::Outside { .. }, .. } => None,
+        Role::Originator { agent, .. }
+        | Role::Agent { agent, .. }
+        | Role::Callee { agent, .. }
+        | Role::Transferee { who: Party::Colleague(agent), .. } => Some(agent.clone()),
     };
     if let (Some(agent), true) = (agent, changed) {
         agent::on_held(draft, &agent, id, held);

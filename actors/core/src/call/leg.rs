@@ -8,6 +8,7 @@ use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Millis, Request, Uri};
 
 use super::early::Early;
+use super::early_media::EarlyMedia;
 use super::protection::Protection;
 use super::reliable::Reliable;
 use super::session_timer::SessionTimer;
@@ -56,10 +57,14 @@ pub struct Leg {
     /// [`EARLY_DIALOGS_MAX`](crate::limits::EARLY_DIALOGS_MAX): another phone may name one to pick the
     /// call up.
     pub rang: Vec<String>,
-    /// What the peer was told reliably before its INVITE was answered.
+    /// What the caller hears of a carrier before it answers.
+    pub early_media: Option<Box<EarlyMedia>>,
     /// Contacts of the agent's phones that were called before this one.
     pub tried: Vec<Uri>,
+    /// What the peer was told reliably before its INVITE was answered.
     pub reliable: Option<Reliable>,
+    /// The peer was told 183 with our answer, because it hears whom it has called already.
+    pub previewed: bool,
     /// What has answered challenges within the dialog, of a server and of a proxy.
     pub proofs: Vec<Proof>,
 }
@@ -87,6 +92,19 @@ pub enum Role {
     Callee { agent: AgentId, offer: OfferId, ring_until: Millis },
     /// Somebody outside, by a trunk. `ring_until` is short until the peer has said anything.
     Trunk { channel: ChannelId, offer: OfferId, ring_until: Millis },
+    /// Whom an agent had called, and has sent on: it is the caller since then. The call goes on under
+    /// the Call-ID by which it was placed.
+    Transferee { who: Party, known_as: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Party {
+    Colleague(AgentId),
+    /// By a trunk.
+    Outside {
+        number: String,
+        channel: ChannelId,
+    },
 }
 
 /// Where an agent's phone can't be reached the next one is called: Calling again.
@@ -159,10 +177,15 @@ pub struct Media {
 }
 
 impl Leg {
+    /// What its RTP needs now: until the answer, what its early dialog says.
+    pub fn media_now(&self) -> &Media {
+        self.early_media.as_deref().map_or(&self.media, |early| &early.media)
+    }
+
     /// How long it may ring.
     pub fn ring_until(&self) -> Option<Millis> {
         match self.role {
-            Role::Caller => None,
+            Role::Caller | Role::Transferee { .. } => None,
             Role::Originator { ring_until, .. }
             | Role::Agent { ring_until, .. }
             | Role::Callee { ring_until, .. }
@@ -172,8 +195,11 @@ impl Leg {
 
     pub fn agent(&self) -> Option<&AgentId> {
         match &self.role {
-            Role::Caller | Role::Trunk { .. } => None,
-            Role::Originator { agent, .. }
+            Role::Caller
+            | Role::Trunk { .. }
+            | Role::Transferee { who: Party::Outside { .. }, .. } => None,
+            Role::Transferee { who: Party::Colleague(agent), .. }
+            | Role::Originator { agent, .. }
             | Role::Agent { agent, .. }
             | Role::Callee { agent, .. } => Some(agent),
         }
@@ -181,7 +207,7 @@ impl Leg {
 
     pub fn offer(&self) -> Option<OfferId> {
         match &self.role {
-            Role::Caller => None,
+            Role::Caller | Role::Transferee { .. } => None,
             Role::Originator { offer, .. }
             | Role::Agent { offer, .. }
             | Role::Callee { offer, .. }
@@ -192,17 +218,20 @@ impl Leg {
     /// The channel of the trunk that it goes out by.
     pub fn channel(&self) -> Option<&ChannelId> {
         match &self.role {
-            Role::Trunk { channel, .. } => Some(channel),
-            Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
-                None
-            }
+            Role::Trunk { channel, .. }
+            | Role::Transferee { who: Party::Outside { channel, .. }, .. } => Some(channel),
+            Role::Caller
+            | Role::Originator { .. }
+            | Role::Agent { .. }
+            | Role::Callee { .. }
+            | Role::Transferee { who: Party::Colleague(_), .. } => None,
         }
     }
 
     /// The party for whom the call is made: it lasts as long as this one is there.
     pub fn is_caller(&self) -> bool {
         match self.role {
-            Role::Caller | Role::Originator { .. } => true,
+            Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => true,
             Role::Agent { .. } | Role::Callee { .. } | Role::Trunk { .. } => false,
         }
     }
@@ -232,7 +261,7 @@ impl Leg {
 
     pub fn role_name(&self) -> &'static str {
         match self.role {
-            Role::Caller | Role::Originator { .. } => "caller",
+            Role::Caller | Role::Originator { .. } | Role::Transferee { .. } => "caller",
             Role::Agent { .. } => "agent",
             Role::Callee { .. } | Role::Trunk { .. } => "callee",
         }
@@ -243,7 +272,7 @@ impl Leg {
         match self.role {
             Role::Caller | Role::Originator { .. } => Side::Caller,
             Role::Agent { .. } => Side::Agent,
-            Role::Callee { .. } | Role::Trunk { .. } => Side::Callee,
+            Role::Callee { .. } | Role::Trunk { .. } | Role::Transferee { .. } => Side::Callee,
         }
     }
 

@@ -5,7 +5,7 @@ use tandem_sip::Millis;
 use super::leg::Leg;
 use super::protection::Protection;
 use super::state::{Call, State};
-use super::transfer;
+use super::{early_media, transfer};
 use crate::draft::Draft;
 use crate::effect::{Body, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
 use crate::ids::{CallId, EntityId, LegId};
@@ -68,13 +68,13 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
 fn other<'c>(call: &'c Call, leg: &Leg) -> Option<&'c Leg> {
     let (one, two) = match call.state {
         State::Connected { leg } => (call.caller()?, call.leg(leg)?),
+        State::Dialing { leg, .. } => early_media::pair(call, leg)?,
         State::Consulting { leg, consulted } => {
             (call.leg(leg)?, call.leg(consulted).filter(|leg| leg.is_up())?)
         }
         State::Routing
         | State::InFlow
         | State::Queued { .. }
-        | State::Dialing { .. }
         | State::Conferenced { .. }
         | State::Ending => return None,
     };
@@ -103,22 +103,20 @@ fn in_flow(call: &Call, now: Millis) -> Source {
 }
 
 fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
+    let media = leg.media_now();
+    let is_there = leg.is_up() || leg.transaction.is_some() || leg.early_media.is_some();
     MediaLeg {
         leg: leg.id,
-        port: leg.media.port,
-        remote: leg
-            .media
-            .remote
-            .filter(|_| !leg.held && (leg.is_up() || leg.transaction.is_some()))
-            .filter(|_| !leg.media.awaits_keys()),
-        codec: leg.media.codec,
-        payload: leg.media.payload,
-        telephone_event: leg.media.telephone_event,
-        events_wide: leg.media.events_wide,
-        ssrc: leg.media.ssrc,
+        port: media.port,
+        remote: media.remote.filter(|_| !leg.held && is_there && !media.awaits_keys()),
+        codec: media.codec,
+        payload: media.payload,
+        telephone_event: media.telephone_event,
+        events_wide: media.events_wide,
+        ssrc: media.ssrc,
         source,
         role: Some(leg.side()),
-        keys: leg.media.protection.as_ref().and_then(keys),
+        keys: media.protection.as_ref().and_then(keys),
     }
 }
 

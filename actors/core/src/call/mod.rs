@@ -1,6 +1,8 @@
 //! A call joins legs: the conversation, and each party's connection within it.
 
 pub mod early;
+pub mod early_media;
+pub(crate) mod early_offer;
 pub mod leg;
 pub mod protection;
 pub mod reliable;
@@ -23,11 +25,13 @@ pub(crate) mod outbound;
 pub(crate) mod outside;
 pub(crate) mod phones;
 pub(crate) mod pickup;
+pub(crate) mod progress;
 pub(crate) mod reason;
 pub(crate) mod recording;
 pub(crate) mod redirect;
 pub mod refused;
 pub(crate) mod transfer;
+pub(crate) mod transferee;
 pub(crate) mod unreached;
 
 #[cfg(test)]

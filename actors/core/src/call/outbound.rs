@@ -17,8 +17,8 @@ use super::leg::{Leg, Media, Role, State as LegState};
 use super::state::{Call, Outcome, State};
 use super::unreached::unreached;
 use super::{
-    connect, credentials, early, ending, media, outside, phones, protection, reason, redirect,
-    reliable, session_timer, transfer,
+    connect, credentials, early, ending, media, outside, phones, progress, protection, reason,
+    redirect, session_timer, transfer,
 };
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
@@ -36,7 +36,7 @@ pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -
         .map_or(0, |queue| queue.ring_ms_max);
     let offer = OfferId(draft.rng.next());
     let role = Role::Agent { agent: to.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    let shown = draft.call(&id).map(|call| call.shown().to_owned()).unwrap_or_default();
     if ring(draft, id, to, role, &shown).is_none() {
         return false;
     }
@@ -52,7 +52,7 @@ pub fn ring_extension(draft: &mut Draft<'_>, id: CallId, callee: &AgentId) -> bo
     let ring_ms = draft.config().map_or(0, |config| config.no_answer_ms);
     let offer = OfferId(draft.rng.next());
     let role = Role::Callee { agent: callee.clone(), offer, ring_until: draft.now.after(ring_ms) };
-    let shown = draft.call(&id).map(|call| call.from.clone()).unwrap_or_default();
+    let shown = draft.call(&id).map(|call| call.shown().to_owned()).unwrap_or_default();
     let Some(leg) = ring(draft, id, callee, role, &shown) else { return false };
     agent::on_offered(draft, callee, id, offer);
     if let Some(call) = draft.call_mut(&id) {
@@ -116,9 +116,11 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
     let anchor = call.gateway.clone();
     let allowed = match &role {
         Role::Trunk { channel, .. } => inbound::spoken_with(draft, &channel.trunk),
-        Role::Caller | Role::Originator { .. } | Role::Agent { .. } | Role::Callee { .. } => {
-            Vec::new()
-        }
+        Role::Caller
+        | Role::Originator { .. }
+        | Role::Agent { .. }
+        | Role::Callee { .. }
+        | Role::Transferee { .. } => Vec::new(),
     };
     let other = Other::of_caller(call).within(&allowed);
     let (vip, media_ip) = (draft.vip(&gateway), draft.vip(&anchor).ip());
@@ -199,8 +201,10 @@ pub fn call_party(draft: &mut Draft<'_>, id: CallId, party: Party, role: Role) -
         redirected: false,
         early: Vec::new(),
         rang: Vec::new(),
+        early_media: None,
         tried: Vec::new(),
         reliable: None,
+        previewed: false,
     };
     draft.send(id, &leg, Arc::clone(&leg.invite));
     draft.call_mut(&id)?.legs.push(leg);
@@ -234,8 +238,12 @@ pub fn invite_again(
     change(headers);
     leg.state = LegState::Calling;
     leg.early.clear();
+    let silenced = leg.early_media.take().is_some();
     let leg = leg.clone();
     draft.send(id, &leg, Arc::clone(&leg.invite));
+    if silenced {
+        media::plan(draft, id);
+    }
     true
 }
 
@@ -304,7 +312,7 @@ pub fn on_response(
     match (state, response.status) {
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 100..=199) => {
             early::on_rang(draft, id, leg_id, response);
-            on_provisional(draft, id, leg_id, response.status, dialing);
+            progress::on_provisional(draft, id, leg_id, response, answer, dialing);
             Ok(())
         }
         (LegState::Calling | LegState::Proceeding | LegState::Alerting, 200..=299) => {
@@ -378,52 +386,6 @@ fn is_notify(leg: &Leg, branch: &str) -> bool {
     leg.refer.as_ref().is_some_and(|refer| refer.branch.as_deref() == Some(branch))
 }
 
-fn on_provisional(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, status: u16, dialing: bool) {
-    let alerting = status >= 180;
-    outside::on_provisional(draft, id, leg_id);
-    let mut first = false;
-    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
-        first = alerting && leg.state != LegState::Alerting;
-        if alerting {
-            leg.state = LegState::Alerting;
-        } else if leg.state == LegState::Calling {
-            leg.state = LegState::Proceeding;
-        }
-    }
-    // The extension rings: so says the caller's phone.
-    if dialing && first {
-        // What was said reliably is not said twice.
-        if draft.call(&id).and_then(Call::caller).is_some_and(|caller| caller.reliable.is_some()) {
-            return;
-        }
-        reliable::begin(draft, id);
-        let caller = draft.call(&id).and_then(Call::caller);
-        let caller = caller.filter(|caller| caller.state == LegState::Trying);
-        let describes = caller.is_some_and(|caller| caller.reliable.is_some());
-        let told = caller
-            .and_then(|caller| Some((caller.transaction.clone()?, ringing(draft, id, caller))));
-        if let Some((transaction, response)) = told {
-            draft.respond(EntityId::Call(id), &transaction, response);
-        }
-        if describes {
-            // Who knows where to listen hears it ring.
-            media::plan(draft, id);
-        }
-    }
-}
-
-/// 180 to the caller.
-pub fn ringing(draft: &Draft<'_>, id: CallId, caller: &Leg) -> Response {
-    let mut response = caller.invite.respond(180, None, Some(&caller.local_tag));
-    response.headers.contact =
-        vec![draft.contact_for(&caller.invite, &caller.gateway, caller.carrier)];
-    if caller.reliable.is_some() {
-        response.headers.push_other("Allow", ALLOW);
-    }
-    reliable::put(draft, id, caller, &mut response);
-    response
-}
-
 /// Why an agent's phone did not take the call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -457,7 +419,7 @@ impl Failure {
 pub fn on_failed(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, failure: Failure) {
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
     match leg.role.clone() {
-        Role::Caller => {}
+        Role::Caller | Role::Transferee { .. } => {}
         Role::Trunk { .. } => match failure {
             Failure::RangOut => outside::failed(draft, id, 480),
             Failure::Lost => outside::on_silent(draft, id, leg_id),
@@ -568,6 +530,7 @@ pub fn cancel_because(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, why: &st
     // A CANCEL may not go before a provisional answer (RFC 3261 §9.1).
     let early = leg.state == LegState::Calling;
     leg.state = LegState::Cancelling { sent: false };
+    leg.early_media = None;
     leg.release_at = Some(until);
     ending::free_port(draft, id, leg_id);
     if !early {
@@ -625,8 +588,9 @@ pub fn illegal(draft: &Draft<'_>, id: CallId, leg: LegId, event: &'static str) -
 pub fn dialog_of(leg: &Leg, response: &Response) -> Option<Dialog> {
     let mut dialog = Dialog::as_uac(&leg.invite, response).ok()?;
     if let Some(early) = early::of_tag(leg, &dialog.remote_tag) {
-        // PRACKs have counted.
+        // PRACKs have counted, and UPDATEs of the peer.
         dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+        dialog.remote_cseq = dialog.remote_cseq.max(early.dialog.remote_cseq);
     }
     Some(dialog)
 }

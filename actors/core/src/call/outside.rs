@@ -157,7 +157,7 @@ fn ring(
     let Some(call) = draft.call(&id) else { return false };
     let Some(outward) = &call.outward else { return false };
     let number = numbers::rewritten(&out.called, &outward.number);
-    let shown = numbers::shown(out, &call.from);
+    let shown = numbers::shown(out, call.shown());
     // A customer who is sent on outside shows up there as our call.
     let sent_on_from = call.channel.as_ref().map(|_| call.to.clone());
     let gateway = call.gateway.clone();

@@ -11,7 +11,7 @@ use tandem_sip::replaces::Replaces;
 
 use super::codecs::{self, Other};
 use super::inbound::{self, Caller, Refusal};
-use super::leg::{Leg, Role, State as LegState};
+use super::leg::{Leg, Party, Role, State as LegState};
 use super::state::{Call, Outcome, State, Transfer};
 use super::{connect, ending, media, outbound};
 use crate::agent::machine as agent;
@@ -73,9 +73,11 @@ impl Found {
         let ring_until = now;
         match self.old.role {
             Role::Agent { .. } => Role::Agent { agent, offer, ring_until },
-            Role::Callee { .. } | Role::Trunk { .. } | Role::Caller | Role::Originator { .. } => {
-                Role::Callee { agent, offer, ring_until }
-            }
+            Role::Callee { .. }
+            | Role::Trunk { .. }
+            | Role::Caller
+            | Role::Originator { .. }
+            | Role::Transferee { .. } => Role::Callee { agent, offer, ring_until },
         }
     }
 }
@@ -102,10 +104,14 @@ fn find(draft: &Draft<'_>, by: &AgentId, replaces: &Replaces) -> Result<Found, u
     let of = match &old.role {
         Role::Agent { agent, .. } | Role::Callee { agent, .. } => agent.clone(),
         // Nobody takes the place of a customer.
-        Role::Trunk { .. } => return Err(403),
+        Role::Trunk { .. } | Role::Transferee { who: Party::Outside { .. }, .. } => {
+            return Err(403);
+        }
         Role::Caller if call.calling_agent.is_none() => return Err(403),
-        // Whoever has placed a call stays in it.
-        Role::Caller | Role::Originator { .. } => return Err(603),
+        // Whoever has placed a call stays in it, and so does whom it is for.
+        Role::Caller
+        | Role::Originator { .. }
+        | Role::Transferee { who: Party::Colleague(_), .. } => return Err(603),
     };
     if !is_settled(call, old) {
         // A transfer, a consultation or an ACK is under way.

@@ -25,7 +25,8 @@ pub fn on_redirected(
         | Role::Originator { .. }
         | Role::Agent { .. }
         | Role::Callee { .. }
-        | Role::Trunk { .. } => return false,
+        | Role::Trunk { .. }
+        | Role::Transferee { .. } => return false,
     };
     let Some(to) = extension(draft, response).filter(|to| *to != from) else { return false };
     if inbound::reachable(draft, &to).is_err() {

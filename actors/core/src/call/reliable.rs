@@ -1,4 +1,4 @@
-//! The caller's side of RFC 3262: a 180 that is said until the caller's phone has acknowledged it.
+//! The caller's side of RFC 3262: a 180, or a 183, that is said until the caller's phone has acknowledged it.
 //!
 //! One response of an INVITE at most is reliable, so one number is enough. It carries our offer or
 //! answer, and the 200 waits for its PRACK (§3).
@@ -64,12 +64,16 @@ pub fn begin(draft: &mut Draft<'_>, id: CallId) {
     }
 }
 
-/// What makes the response reliable: its number, and our description.
+/// What makes the response reliable: its number; and our description, which one has that is not
+/// reliable only where there is more to be heard than that it rings.
 pub fn put(draft: &Draft<'_>, id: CallId, leg: &Leg, response: &mut Response) {
-    let Some(Reliable { rseq, .. }) = leg.reliable else { return };
+    if let Some(Reliable { rseq, .. }) = leg.reliable {
+        reliable::number_response(response, rseq);
+    } else if !leg.previewed {
+        return;
+    }
     let anchor = draft.call(&id).map_or(&leg.gateway, |call| &call.gateway);
     let audio = leg.media.describe(draft.vip(anchor).ip(), Direction::SendRecv);
-    reliable::number_response(response, rseq);
     response.headers.content_type = Some("application/sdp".into());
     response.body = audio.compose();
 }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use tandem_sip::Millis;
 use tandem_sip::reason::Q850;
 
-use super::leg::Leg;
+use super::leg::{Leg, Party, Role};
 use crate::cdr::{Disposition, Side};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, RecordingId, TrunkId};
 use crate::ivr::state::Run;
@@ -19,7 +19,7 @@ pub struct Call {
     pub to: String,
     /// None where an agent's phone calls.
     pub channel: Option<ChannelId>,
-    /// The agent whose phone placed the call.
+    /// The agent whose phone placed the call, or whom it is for since it was sent on.
     pub calling_agent: Option<AgentId>,
     /// The caller's leg is the first.
     pub legs: Vec<Leg>,
@@ -268,6 +268,35 @@ impl Call {
 
     pub fn caller(&self) -> Option<&Leg> {
         self.legs.iter().find(|leg| leg.is_caller())
+    }
+
+    /// Whom the call is for, as others are shown it.
+    pub fn shown(&self) -> &str {
+        match self.caller().map(|leg| &leg.role) {
+            Some(Role::Transferee { who: Party::Colleague(agent), .. }) => &agent.0,
+            Some(Role::Transferee { who: Party::Outside { number, .. }, .. }) => number,
+            Some(
+                Role::Caller
+                | Role::Originator { .. }
+                | Role::Agent { .. }
+                | Role::Callee { .. }
+                | Role::Trunk { .. },
+            )
+            | None => &self.from,
+        }
+    }
+
+    /// Of the INVITE that has placed it.
+    pub fn sip_call_id(&self) -> Option<&str> {
+        let caller = self.caller()?;
+        match &caller.role {
+            Role::Transferee { known_as, .. } => Some(known_as),
+            Role::Caller
+            | Role::Originator { .. }
+            | Role::Agent { .. }
+            | Role::Callee { .. }
+            | Role::Trunk { .. } => Some(&caller.invite.headers.call_id),
+        }
     }
 
     /// Whether the agent's phone holds the call.

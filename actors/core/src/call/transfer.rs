@@ -17,7 +17,7 @@ use tandem_sip::{Method, NameAddr, Request, Scheme};
 use super::inbound::{self, Destination, Refusal};
 use super::leg::{Leg, Refer, State as LegState};
 use super::state::{Call, Outcome, State, Transfer};
-use super::{attended, codecs, ending, media};
+use super::{attended, codecs, ending, media, transferee};
 use crate::agent::machine as agent;
 use crate::cdr::{Disposition, Side};
 use crate::command::Inbound;
@@ -63,6 +63,9 @@ pub fn on_refer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbo
         }
         notify(draft, id, leg_id, 100);
     }
+    if draft.call(&id).and_then(|call| call.leg(leg_id)).is_some_and(Leg::is_caller) {
+        transferee::change_places(draft, id, leg_id, &by);
+    }
     match replaces {
         Some(replaces) => attended::begin(draft, id, leg_id, by, to, &replaces),
         None => {
@@ -81,8 +84,14 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
         let why = format!("call {id} is {state}; only a connected call can be transferred");
         return Err(Rejection::Refused(why));
     };
-    let by = call.leg(leg).and_then(Leg::agent).cloned();
-    let by = by.ok_or_else(|| Rejection::NotFound("agent of the call".into()))?;
+    // Where somebody outside was called, it is the agent who called that sends the party on.
+    let placed = call.leg(leg).filter(|leg| leg.agent().is_none()).and_then(|_| call.caller());
+    let placed = placed.filter(|leg| leg.state == LegState::Active && leg.refer.is_none());
+    let placed = placed.and_then(|leg| Some((leg.id, transferee::transferor(call, leg).ok()?)));
+    let served = || Some((leg, call.leg(leg)?.agent()?.clone()));
+    let places_change = placed.is_some();
+    let by = placed.or_else(served);
+    let (leg, by) = by.ok_or_else(|| Rejection::NotFound("agent of the call".into()))?;
     acknowledged(call, leg)?;
     if call.transfers.len() >= limits::TRANSFERS_MAX {
         let most = limits::TRANSFERS_MAX;
@@ -91,6 +100,9 @@ pub fn on_transfer(draft: &mut Draft<'_>, id: CallId, to: &str) -> Result<(), Re
     let destination = resolve(draft, to).and_then(|there| suiting(draft, id, there));
     let destination = destination.map_err(|refusal| rejection(to, &refusal))?;
     draft.writes.about = Some(EntityId::Call(id));
+    if places_change {
+        transferee::change_places(draft, id, leg, &by);
+    }
     begin(draft, id, leg, by, to.to_owned(), Ok(destination));
     Ok(())
 }
@@ -167,19 +179,22 @@ fn is_list(value: &str) -> bool {
     })
 }
 
-/// Who may send the caller on: the phone that talks with the caller.
+/// Who may send the other on: the phone that talks with the caller, or an agent's that has placed
+/// the call.
 fn may_refer(draft: &Draft<'_>, id: CallId, leg_id: LegId) -> Result<AgentId, u16> {
     let call = draft.call(&id).ok_or(481_u16)?;
     let leg = call.leg(leg_id).ok_or(481_u16)?;
     if !call.is_live() || !leg.is_up() {
         return Err(481);
     }
-    if leg.is_caller() {
-        return Err(403);
-    }
-    let by = leg.agent().cloned().ok_or(403_u16)?;
+    let placed = leg.is_caller();
+    let by = match placed {
+        true => transferee::transferor(call, leg)?,
+        false => leg.agent().cloned().ok_or(403_u16)?,
+    };
     let acknowledged = leg.state == LegState::Active;
-    if (call.state != State::Connected { leg: leg_id }) || leg.refer.is_some() || !acknowledged {
+    let talks = placed || call.state == State::Connected { leg: leg_id };
+    if !talks || leg.refer.is_some() || !acknowledged {
         // Another one is under way.
         return Err(491);
     }

@@ -5,6 +5,7 @@ use tandem_sip::protobuf::{Encode, Writer};
 
 use super::{Error, need};
 use crate::call::early::Early;
+use crate::call::early_media::EarlyMedia;
 use crate::call::reliable::{Prack, Reliable};
 use crate::proto;
 
@@ -24,6 +25,18 @@ pub fn early_from(early: proto::EarlyDialog) -> Result<Early, Error> {
         prack_branch: early.prack_branch,
         media: early.media.map(TryInto::try_into).transpose()?,
     })
+}
+
+impl Encode for EarlyMedia {
+    fn encode(&self, to: &mut Writer) {
+        to.text(1, &self.tag);
+        to.message(2, &self.media);
+    }
+}
+
+pub fn early_media_from(early: proto::EarlyMedia) -> Result<EarlyMedia, Error> {
+    let media = need(early.media, "early_media.media")?.try_into()?;
+    Ok(EarlyMedia { tag: early.tag, media })
 }
 
 impl Encode for Reliable {

@@ -11,7 +11,7 @@ use tandem_sip::srtp::Key;
 use tandem_sip::{Millis, Request};
 
 use super::consult::consult_from;
-use super::early::{early_from, reliable_from};
+use super::early::{early_from, early_media_from, reliable_from};
 use super::history::unreached_from;
 use super::timer::timer_from;
 use super::trunk::call_outward_from;
@@ -19,7 +19,7 @@ use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier, q
 use crate::agent::binding::{Outbound, Q_DEFAULT, Registration, id_at};
 use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
-use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
+use crate::call::leg::{Leg, Media, Party, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
@@ -165,6 +165,8 @@ impl Encode for Leg {
         to.text(2, role_name(&self.role));
         match &self.role {
             Role::Caller => {}
+            Role::Transferee { who: Party::Colleague(agent), .. } => to.text(3, &agent.0),
+            Role::Transferee { who: Party::Outside { .. }, .. } => {}
             Role::Originator { agent, offer, ring_until }
             | Role::Agent { agent, offer, ring_until }
             | Role::Callee { agent, offer, ring_until } => {
@@ -205,6 +207,15 @@ impl Encode for Leg {
             });
         }
         to.messages(110, &self.tried);
+        to.some_message(130, self.early_media.as_deref());
+        to.flag(131, self.previewed);
+        if let Role::Transferee { who, known_as } = &self.role {
+            match who {
+                Party::Outside { number, .. } => to.text(132, number),
+                Party::Colleague(_) => {}
+            }
+            to.text(133, known_as);
+        }
     }
 }
 
@@ -216,6 +227,7 @@ fn role_name(role: &Role) -> &'static str {
         Role::Agent { .. } => "agent",
         Role::Callee { .. } => "callee",
         Role::Trunk { .. } => "trunk",
+        Role::Transferee { .. } => "transferee",
     }
 }
 
@@ -239,6 +251,15 @@ impl Leg {
             "trunk" => {
                 let channel = need(leg.channel, "leg.channel")?.try_into()?;
                 Role::Trunk { channel, offer, ring_until }
+            }
+            "transferee" => {
+                let who = match leg.channel {
+                    Some(channel) => {
+                        Party::Outside { number: leg.number, channel: channel.try_into()? }
+                    }
+                    None => Party::Colleague(agent),
+                };
+                Role::Transferee { who, known_as: leg.known_as }
             }
             other => return Err(Error::Unknown("role", other.to_owned())),
         };
@@ -282,6 +303,8 @@ impl Leg {
                 .collect(),
             tried: leg.tried.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             reliable: leg.reliable.map(reliable_from).transpose()?,
+            early_media: leg.early_media.map(early_media_from).transpose()?.map(Box::new),
+            previewed: leg.previewed,
         })
     }
 }

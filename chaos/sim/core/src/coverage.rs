@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 43] = [
+pub const MARKS: [&str; 47] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -41,6 +41,7 @@ pub const MARKS: [&str; 43] = [
     "a transfer goes over",
     "a transfer comes back",
     "a transfer ends with its call",
+    "who has placed a call sends on whom it called",
     "a phone hears how its transfer ended",
     "a session is refreshed",
     "a consultation is completed",
@@ -54,6 +55,9 @@ pub const MARKS: [&str; 43] = [
     "a caller acknowledges a 180",
     "a phone's 180 is acknowledged",
     "a call goes out",
+    "a carrier is heard before it answers",
+    "another branch of a carrier is heard",
+    "who is called from our side hears a carrier",
     "the next carrier is asked",
     "a silent carrier is left alone",
     "a carrier is left alone as it asks",

@@ -14,6 +14,8 @@ use crate::watch::Step;
 #[derive(Debug, Default)]
 pub struct PickUps {
     known: BTreeSet<LegId>,
+    /// Legs by which a call was placed: who sends on whom it called is no caller any more.
+    placed: BTreeSet<LegId>,
 }
 
 impl PickUps {
@@ -21,8 +23,11 @@ impl PickUps {
         for entity in &step.applied.touched {
             let EntityId::Call(id) = entity else { continue };
             let Some(call) = step.world.calls.get(id) else { continue };
+            self.placed.extend(call.caller().map(|leg| leg.id));
             for leg in call.legs.iter().filter(|leg| has_invited(leg)) {
-                if self.known.insert(leg.id) {
+                if self.placed.contains(&leg.id) {
+                    coverage.mark("who has placed a call sends on whom it called");
+                } else if self.known.insert(leg.id) {
                     took_over(step, call, leg, coverage)?;
                 }
             }

@@ -109,6 +109,10 @@ plants! {
         "the phone whose call another has picked up is not cancelled",
     AskOnce "ask-once"
         "a gateway brings an event to each leader once, though nothing was said to it",
+    ForgetPrack "forget-the-prack"
+        "a new leader waits again for a PRACK that came before its election",
+    AnswerByAnnouncement "answer-by-announcement"
+        "whose carrier is heard counts as answered by it",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_core::agent::state::{Agent, State as AgentState};
 use tandem_core::call::leg::{Leg, State as LegState};
+use tandem_core::call::reliable::Prack;
 use tandem_core::call::state::{Call, Outcome, State as CallState};
 use tandem_core::cdr::{Cdr, Disposition, Side};
 use tandem_core::command::{Command, Envelope, GatewayEvent};
@@ -133,6 +134,19 @@ pub fn decide(
             keep_ringing(&mut writes, world);
             Ok(writes)
         }
+        Some(Plant::ForgetPrack) if matches!(envelope.command, Command::Elected { .. }) => {
+            let mut writes = world.handle(meta, envelope)?;
+            forget_pracks(&mut writes);
+            Ok(writes)
+        }
+        Some(Plant::AnswerByAnnouncement) => {
+            let mut writes = world.handle(meta, envelope)?;
+            let heard = |call: &&mut Call| call.legs.iter().any(|leg| leg.early_media.is_some());
+            for call in writes.calls.values_mut().flatten().filter(heard) {
+                call.answered_at.get_or_insert(world.at.max(meta.at));
+            }
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))
@@ -243,6 +257,16 @@ fn keep_ports(writes: &mut Writes, world: &World) {
             if leg.media.port == 0 {
                 leg.media.port = port;
             }
+        }
+    }
+}
+
+/// As if no caller had acknowledged that it rings.
+fn forget_pracks(writes: &mut Writes) {
+    for call in writes.calls.values_mut().flatten() {
+        let waiting = call.legs.iter_mut().filter(|leg| leg.state == LegState::Trying);
+        for reliable in waiting.filter_map(|leg| leg.reliable.as_mut()) {
+            reliable.state = Prack::Awaited;
         }
     }
 }

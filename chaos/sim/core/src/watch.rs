@@ -10,9 +10,9 @@ use crate::coverage::Coverage;
 use crate::plan::Settings;
 use crate::violation::Checked;
 use crate::{
-    inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_fence, inv_flows, inv_keys,
-    inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_pickups, inv_quality,
-    inv_records, inv_resources, inv_time, inv_transfers, inv_transitions,
+    inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_early_media, inv_fence, inv_flows,
+    inv_keys, inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_pickups, inv_quality,
+    inv_records, inv_reliable, inv_resources, inv_time, inv_transfers, inv_transitions,
 };
 
 /// One entry, and what it came to.
@@ -34,9 +34,11 @@ pub struct Watch {
     pub flows: inv_flows::Flows,
     pub records: inv_records::Records,
     consults: inv_consult::Consults,
+    early_media: inv_early_media::EarlyMedia,
     keys: inv_keys::Keys,
     offers: inv_offers::Offers,
     pickups: inv_pickups::PickUps,
+    reliables: inv_reliable::Reliables,
     qualities: inv_quality::Qualities,
     order: inv_order::Order,
     outward: inv_outward::Outward,
@@ -78,7 +80,9 @@ impl Watch {
         self.flows.after(step, coverage).map_err(named("flows"))?;
         self.order.after(step).map_err(named("order"))?;
         self.outward.after(step, coverage).map_err(named("outward"))?;
+        self.early_media.after(step, coverage).map_err(named("early media"))?;
         self.pickups.after(step, coverage).map_err(named("pickups"))?;
+        self.reliables.after(step).map_err(named("PRACK"))?;
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;

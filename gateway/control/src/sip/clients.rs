@@ -26,9 +26,18 @@ struct Client {
     /// connections.
     by_udp: Option<Box<Request>>,
     over: Millis,
-    /// Status class, To tag and RSeq of what was reported.
-    seen: Vec<(u16, String, Option<u32>)>,
+    seen: Vec<Seen>,
     armed: Option<Millis>,
+}
+
+/// What was reported.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    class: u16,
+    tag: String,
+    rseq: Option<u32>,
+    /// A provisional one that describes audio says more than the one before it that did not.
+    described: bool,
 }
 
 #[derive(Debug)]
@@ -266,7 +275,8 @@ impl Client {
         let class = if response.is_success() { 200 } else { response.status };
         let tag = response.headers.to_tag().unwrap_or_default().to_owned();
         let rseq = reliable::rseq(response);
-        let what = (class, tag, rseq);
+        let described = response.is_provisional() && !response.body.is_empty();
+        let what = Seen { class, tag, rseq, described };
         if self.seen.contains(&what) {
             return if class == 200 && invite { News::RepeatedSuccess } else { News::Nothing };
         }

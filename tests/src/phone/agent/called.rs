@@ -122,6 +122,7 @@ impl Agent {
             repeat: None,
             acked: None,
             notified: Vec::new(),
+            previews: Vec::new(),
             heard: vec![request.clone()],
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
@@ -131,6 +132,7 @@ impl Agent {
                 self.answer_at.insert(call_id, now + Duration::from_millis(after_ms));
             }
             Incoming::Ring => self.respond_invite(&call_id, 180, source).await,
+            Incoming::Announce => self.announce(&call_id, source).await,
             Incoming::Reject { status } => {
                 self.respond_invite(&call_id, status, source).await;
                 self.end(&call_id, Ended::Refused { status });
@@ -158,6 +160,20 @@ impl Agent {
         }
     }
 
+    /// 183 with the answer that its 200 will have, too.
+    async fn announce(&mut self, call_id: &str, to: SocketAddr) {
+        let media = self.open_media();
+        let made = {
+            let mut calls = self.shared.calls.lock();
+            calls.get_mut(call_id).and_then(|call| self.described_as(183, call, media))
+        };
+        if let Some((response, branch)) = made {
+            let bytes = response.to_bytes();
+            self.answers.insert((branch, "INVITE".into()), bytes.clone());
+            self.send(&bytes, to).await;
+        }
+    }
+
     pub(super) async fn pick_up(&mut self, call_id: &str) {
         let server = self.options.server;
         let media = self.open_media();
@@ -173,13 +189,15 @@ impl Agent {
         }
     }
 
-    fn accept(
+    /// A response with the phone's answer; it talks as that says, over the audio that it has already
+    /// or this one.
+    fn described_as(
         &self,
+        status: u16,
         call: &mut Call,
         media: Option<Arc<Endpoint>>,
-        server: SocketAddr,
-    ) -> Option<(Vec<u8>, String)> {
-        let endpoint = media?;
+    ) -> Option<(Response, String)> {
+        let endpoint = call.media.clone().or(media)?;
         let offer = Audio::parse(&call.invite.body).ok()?;
         let agreed = sdp::negotiate(&offer, &self.shared.codecs.lock()).ok()?;
         let mut answer = self.audio(&endpoint);
@@ -192,23 +210,33 @@ impl Agent {
         }
         let theirs = Audio { payloads: answer.payloads.clone(), ..offer };
         self.talk(&endpoint, &answer, &theirs);
-        let mut response = call.invite.respond(200, None, Some(&call.local_tag));
+        let mut response = call.invite.respond(status, None, Some(&call.local_tag));
         response.headers.contact = vec![bare(self.own_uri())];
         response.headers.content_type = Some("application/sdp".into());
         response.body = answer.compose();
         self.put_headers(&mut response.headers);
+        call.media = Some(endpoint);
+        Some((response, branch(&call.invite)))
+    }
+
+    fn accept(
+        &self,
+        call: &mut Call,
+        media: Option<Arc<Endpoint>>,
+        server: SocketAddr,
+    ) -> Option<(Vec<u8>, String)> {
+        let (response, branch) = self.described_as(200, call, media)?;
         let bytes = response.to_bytes();
         let now = Instant::now();
         call.dialog = Dialog::as_uas(&call.invite, &call.local_tag).ok();
         call.answered_at = Some(now);
         call.answer = Some(bytes.clone());
-        call.media = Some(endpoint);
         call.repeat = Some(Repeat {
             next: now + Duration::from_millis(T1_MS),
             interval_ms: T1_MS,
             destination: server,
         });
-        Some((bytes, branch(&call.invite)))
+        Some((bytes, branch))
     }
 
     /// What the phone has said of the call's audio before.

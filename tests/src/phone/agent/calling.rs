@@ -33,6 +33,7 @@ impl Agent {
             remote_cseq: 0,
             acked: None,
             notified: Vec::new(),
+            previews: Vec::new(),
             heard: Vec::new(),
         };
         self.shared.calls.lock().insert(call_id.clone(), call);
@@ -174,7 +175,10 @@ impl Agent {
         if response.headers.cseq.method == Method::Invite {
             self.on_invite_response(&response).await;
         }
-        self.exchanges.on_response(&branch, &response);
+        // A CANCEL has the branch of its INVITE, which is answered on its own.
+        if response.headers.cseq.method != Method::Cancel {
+            self.exchanges.on_response(&branch, &response);
+        }
     }
 
     async fn on_invite_response(&mut self, response: &Response) {
@@ -183,7 +187,7 @@ impl Agent {
         let mut send = None;
         if let Some(call) = self.shared.calls.lock().get_mut(&call_id) {
             match response.status {
-                180..=199 => call.ringing = true,
+                180..=199 => self.on_ringing(call, response),
                 200..=299 => send = self.on_answer(call, response, via),
                 300..=699 => {
                     let ack = tandem_sip::dialog::ack_for_failure(&call.invite, response);
@@ -194,6 +198,16 @@ impl Agent {
         }
         if let Some(bytes) = send {
             self.send(&bytes, self.options.server).await;
+        }
+    }
+
+    /// It rings; where it is heard already, the phone talks.
+    fn on_ringing(&self, call: &mut Call, response: &Response) {
+        call.ringing = true;
+        let Ok(audio) = Audio::parse(&response.body) else { return };
+        call.previews.push(String::from_utf8_lossy(&response.body).into_owned());
+        if let (Ok(own), Some(endpoint)) = (Audio::parse(&call.invite.body), &call.media) {
+            self.talk(endpoint, &own, &audio);
         }
     }
 

@@ -6,6 +6,8 @@ mod connect;
 mod consult;
 mod credentials;
 mod early;
+mod early_media;
+mod early_offer;
 mod ending;
 mod glare;
 mod identity;
@@ -23,6 +25,7 @@ mod refused;
 mod reliable;
 mod session_timer;
 mod transfer;
+mod transferee;
 
 use super::leg::{Leg, State};
 use crate::cdr::Cdr;

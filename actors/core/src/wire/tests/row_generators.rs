@@ -13,7 +13,8 @@ use super::values;
 use crate::agent::binding::{Outbound, Q_DEFAULT, Registration};
 use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::call::early::Early;
-use crate::call::leg::{Leg, Proof, Refer, Role, State as LegState};
+use crate::call::early_media::EarlyMedia;
+use crate::call::leg::{Leg, Party, Proof, Refer, Role, State as LegState};
 use crate::call::reliable::{Prack, Reliable};
 use crate::call::session_timer::{Refresh, Refresher, SessionTimer};
 use crate::call::state::{
@@ -39,6 +40,14 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             offer,
             ring_until
         }),
+        (agent_id(), text()).prop_map(|(agent, known_as)| Role::Transferee {
+            who: Party::Colleague(agent),
+            known_as
+        }),
+        (channel_id(), text(), text()).prop_map(|(channel, number, known_as)| Role::Transferee {
+            who: Party::Outside { number, channel },
+            known_as
+        }),
     ];
     let state = prop::sample::select(vec![
         LegState::Trying,
@@ -62,15 +71,17 @@ pub fn leg() -> impl Strategy<Value = Leg> {
         cseq,
     });
     let proofs = vec(proof, 0..3);
+    let early_media = (text(), media()).prop_map(|(tag, media)| EarlyMedia { tag, media });
+    let early = (early(), option::of(early_media));
     let provisional =
-        (any::<bool>(), early(), vec(text(), 0..2), option::of(reliable()), proofs, 0..3_usize);
+        (any::<bool>(), early, vec(text(), 0..2), option::of(reliable()), proofs, 0..3_usize);
     let timer = (option::of(timer()), option::of(millis()), provisional);
     let rest = (media(), any::<bool>(), option::of(millis()), option::of(refer), timer);
     (role, state, names, sip, rest).prop_map(|(role, state, names, sip, rest)| {
         let (id, gateway, local_tag, bye_branch) = names;
         let (peer, carrier, invite, transaction, with_dialog) = sip;
         let (media, held, release_at, refer, (timer, offer_until, provisional)) = rest;
-        let (redirected, early, rang, reliable, proofs, tried) = provisional;
+        let (redirected, (early, early_media), rang, reliable, proofs, tried) = provisional;
         let dialog = tandem_sip::dialog::Dialog::as_uas(&invite, &local_tag);
         Leg {
             id,
@@ -96,6 +107,8 @@ pub fn leg() -> impl Strategy<Value = Leg> {
             proofs,
             tried: std::iter::repeat_n(values::request().uri, tried).collect(),
             reliable,
+            early_media: early_media.map(Box::new),
+            previewed: redirected,
         }
     })
 }

@@ -14,7 +14,8 @@ use crate::agent::binding::{Outbound, Q_DEFAULT, Registration, id_at};
 use crate::agent::state::{Agent, Rest, State as AgentState};
 use crate::answered::{self, Answered};
 use crate::call::early::Early;
-use crate::call::leg::{Leg, Media, Proof, Refer, Role, State as LegState};
+use crate::call::early_media::EarlyMedia;
+use crate::call::leg::{Leg, Media, Party, Proof, Refer, Role, State as LegState};
 use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::reliable::{Prack, Reliable};
@@ -685,6 +686,8 @@ fn inbound(id: LegId, state: LegState) -> Leg {
         proofs: Vec::new(),
         tried: Vec::new(),
         reliable: None,
+        early_media: None,
+        previewed: false,
     }
 }
 
@@ -928,6 +931,16 @@ pub fn calls() -> Cases<Call> {
     early.legs[1].early = vec![Early { dialog, rseq: 9, prack_branch, media }];
     let mut again = dialing.clone();
     again.legs[1].tried = vec![request().uri, "sip:1001@192.0.2.9".parse().expect("a URI")];
+    let mut heard = out.clone();
+    let media = inbound(LEG, LegState::Active).media;
+    heard.legs[1].early_media = Some(Box::new(EarlyMedia { tag: "switch".into(), media }));
+    heard.legs[0].previewed = true;
+    let sent_on = |who| {
+        let mut called = outbound(LEG, LegState::Active);
+        called.role = Role::Transferee { who, known_as: "c1".into() };
+        call(CallState::Dialing { agent: None, leg: OTHER_LEG }, vec![called])
+    };
+    let outside = Party::Outside { number: "0049301".into(), channel: channel_id() };
     let mut cases = vec![
         ("second_phone", again),
         ("early", early),
@@ -952,6 +965,9 @@ pub fn calls() -> Cases<Call> {
         ("out", out),
         ("wide", wide),
         ("unreached", told),
+        ("early_media", heard),
+        ("colleague_sent_on", sent_on(Party::Colleague(agent_id()))),
+        ("outside_sent_on", sent_on(outside)),
     ];
     cases.extend(consulted);
     cases

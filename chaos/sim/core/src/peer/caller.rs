@@ -12,9 +12,10 @@ use super::Step;
 use super::endpoint::rtp_port_of_caller;
 use super::line::{Line, State};
 use crate::desk::digits;
+use crate::draws::For;
 use crate::event::Event;
 use crate::packet::Packet;
-use crate::plan;
+use crate::plan::{self, To};
 use crate::simulation::Simulation;
 use crate::transactions::{Client, with_audio};
 
@@ -116,6 +117,7 @@ impl Simulation {
         match response.status {
             100..=199 => {
                 self.peers[p].lines[l].provisional = true;
+                self.on_preview(p, l, response);
                 self.on_provisional_response(p, l, response);
                 if self.peers[p].lines[l].wants_cancel {
                     self.send_cancel(p, l);
@@ -147,6 +149,7 @@ impl Simulation {
         }
         line.success = Some((tag, packet.digest));
         self.check_described(p, l, response);
+        self.check_previewed(p, l, response);
         let line = &mut self.peers[p].lines[l];
         let Ok(mut dialog) = Dialog::as_uac(&line.invite, response) else { return };
         if let Some((early, _)) = &line.early {
@@ -171,6 +174,7 @@ impl Simulation {
             return;
         }
         self.plan_step(p, l, call.talk_ms, Step::HangUp);
+        self.perhaps_sends_on(p, l, call.talk_ms);
         if let Some((after, _)) = call.hold {
             self.plan_step(p, l, after, Step::Hold);
         }
@@ -215,16 +219,32 @@ impl Simulation {
             Step::Hold => self.hold(p, l, true),
             Step::Retrieve => self.hold(p, l, false),
             Step::Press(key) => self.press(p, l, key),
+            Step::Refer(to) => self.refer(p, l, to),
             Step::Ring
             | Step::Answer
             | Step::Refuse(_)
-            | Step::Refer(_)
             | Step::Ask(_)
             | Step::Dial(_)
             | Step::Join(_)
             | Step::PickUp { .. }
             | Step::Register => {}
         }
+    }
+
+    /// An agent who has called somebody sends that party on.
+    fn perhaps_sends_on(&mut self, p: usize, l: usize, talk_ms: u64) {
+        let name = self.name_of_line(p, l);
+        let mut random = self.draws.next(For::Talking, name);
+        if self.peers[p].agent.is_none() || !random.percent(30) {
+            return;
+        }
+        let to = match random.below(8) {
+            0 => To::Support,
+            1 => To::Nowhere,
+            2 | 3 => To::Outside,
+            _ => To::Extension(random.below(u64::from(self.settings.agents)) as u16),
+        };
+        self.plan_step(p, l, random.below(talk_ms.max(1)), Step::Refer(to));
     }
 
     /// A key, by the way that this caller's phone sends keys.

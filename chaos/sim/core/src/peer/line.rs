@@ -46,6 +46,8 @@ pub struct Line {
     pub provisional: bool,
     /// The early dialog of our INVITE, with the number of what was acknowledged last (RFC 3262).
     pub early: Option<(Dialog, u32)>,
+    /// What our INVITE was told before its answer.
+    pub previewed: Option<Vec<u8>>,
     /// Our 180 waits for its PRACK.
     pub unpracked: bool,
     /// It has described our audio, too.
@@ -83,6 +85,7 @@ impl Line {
             ack_due: false,
             provisional: false,
             early: None,
+            previewed: None,
             unpracked: false,
             described: false,
             wants_cancel: false,

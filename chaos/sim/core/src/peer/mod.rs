@@ -5,11 +5,12 @@
 //! is a phone that has two, [`pickup`] one that takes another's place,
 //! [`dialog`] is what both do within a dialog, [`registration`] keeps a phone registered,
 //! [`endpoint`] is sockets and timers. [`switch`] is a carrier's
-//! switch, where calls of ours go out.
+//! switch, where calls of ours go out, and [`early_media`] what is heard of it before it answers.
 
 pub mod attended;
 pub mod caller;
 pub mod dialog;
+mod early_media;
 pub mod endpoint;
 pub mod line;
 pub mod phone;

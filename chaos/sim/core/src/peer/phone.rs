@@ -140,7 +140,10 @@ impl Simulation {
     pub fn on_phone_step(&mut self, p: usize, l: usize, step: Step) {
         match step {
             Step::Ring if self.peers[p].lines[l].state == State::Invited => {
-                self.answer_invite(p, l, 180);
+                match self.peers[p].switch {
+                    Some(_) => self.announce(p, l),
+                    None => self.answer_invite(p, l, 180),
+                }
             }
             // RFC 3262 §3: an answer of ours in a 180 goes before the 200.
             Step::Answer if self.peers[p].lines[l].state == State::Invited => {
@@ -187,9 +190,11 @@ impl Simulation {
             let contact = Uri::sip(Some("p"), &address.ip().to_string(), Some(address.port()));
             response.headers.contact = vec![NameAddr::new(contact)];
         }
-        if status == 180 && self.perhaps_reliable(p, l, &mut response) {
+        if (180..200).contains(&status) {
+            let described = self.perhaps_reliable(p, l, &mut response);
             let line = &self.peers[p].lines[l];
-            audio = Some(line.audio(address.ip(), Direction::SendRecv));
+            let described = described || (status == 183 && !line.unpracked);
+            audio = described.then(|| line.audio(address.ip(), Direction::SendRecv));
         }
         let line = &mut self.peers[p].lines[l];
         if (200..300).contains(&status) {
