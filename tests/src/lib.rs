@@ -8,6 +8,7 @@ pub mod house;
 pub mod phone;
 pub mod raw;
 pub mod sipp;
+pub mod watcher;
 
 pub use api::Api;
 pub use cluster::Cluster;

@@ -64,6 +64,7 @@ const FAMILIES: &[&str] = &[
     rows::RECORDINGS,
     rows::QUALITIES,
     rows::TRUNKS,
+    rows::SUBSCRIPTIONS,
     meta::META,
 ];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 41] = [
+pub const MARKS: [&str; 44] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -67,6 +67,9 @@ pub const MARKS: [&str; 41] = [
     "a ringing call is picked up",
     "a conversation is taken over",
     "the next phone of an agent rings",
+    "a lamp shows a call",
+    "a subscription is refreshed",
+    "a subscription is taken back",
 ];
 
 #[derive(Clone, Debug, Default)]

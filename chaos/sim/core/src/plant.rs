@@ -107,6 +107,8 @@ plants! {
         "a colleague to whom a caller was joined is taken for one of the second call still",
     KeepRinging "keep-ringing"
         "the phone whose call another has picked up is not cancelled",
+    ForgetLamp "forget-the-lamp"
+        "who watches a colleague is told when it subscribes, and of no call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -223,7 +223,8 @@ impl Simulation {
             | Step::Dial(_)
             | Step::Join(_)
             | Step::PickUp { .. }
-            | Step::Register => {}
+            | Step::Register
+            | Step::Watch => {}
         }
     }
 

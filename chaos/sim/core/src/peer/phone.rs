@@ -170,7 +170,8 @@ impl Simulation {
             | Step::Ack
             | Step::Press(_)
             | Step::PickUp { .. }
-            | Step::Register => {}
+            | Step::Register
+            | Step::Watch => {}
         }
     }
 
