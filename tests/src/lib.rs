@@ -9,6 +9,7 @@ pub mod phone;
 pub mod raw;
 pub mod sipp;
 pub mod watcher;
+pub mod wire;
 
 pub use api::Api;
 pub use cluster::Cluster;
