@@ -18,6 +18,8 @@ pub struct House {
     pub api: Api,
     pub vips: Vec<SocketAddr>,
     pub pool: Arc<EndpointPool>,
+    /// Where phones live.
+    bind: IpAddr,
     /// Removed with the house.
     _dir: tempfile::TempDir,
 }
@@ -31,6 +33,12 @@ impl House {
     /// The same with more configuration.
     pub async fn open_with(block: u8, config: &str) -> Result<Self> {
         Self::start(block, config, &[])
+    }
+
+    /// With the service addresses at `vip`, and phones at `bind`, which reach it.
+    pub async fn open_at(block: u8, vip: IpAddr, bind: IpAddr) -> Result<Self> {
+        let house = Self::start(block, "", &["--bind", &vip.to_string()])?;
+        Ok(Self { bind, ..house })
     }
 
     /// The same with actors that can be made to panic.
@@ -54,7 +62,8 @@ impl House {
             .map(|vip| vip.vip.parse().with_context(|| format!("VIP {}", vip.vip)))
             .collect::<Result<Vec<SocketAddr>>>()?;
         let pool = Arc::new(EndpointPool::start()?);
-        Ok(Self { cluster, api, vips, pool, _dir: dir })
+        let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Ok(Self { cluster, api, vips, pool, bind, _dir: dir })
     }
 
     /// A phone that talks TLS to the `at`-th service address.
@@ -107,7 +116,7 @@ impl House {
             user: user.to_owned(),
             password: format!("tandem-{user}"),
             server,
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bind: self.bind,
             incoming,
             tone_hz: 440,
             srtp,
@@ -132,7 +141,7 @@ impl House {
             user: user.to_owned(),
             password: format!("tandem-{user}"),
             server: self.vips[at % self.vips.len()],
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bind: self.bind,
             incoming,
             tone_hz,
             srtp: false,
@@ -146,7 +155,7 @@ impl House {
             user: user.to_owned(),
             password: "guessed".into(),
             server: self.vips[0],
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bind: self.bind,
             incoming: Incoming::Reject { status: 486 },
             tone_hz: 440,
             srtp: false,

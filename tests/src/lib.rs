@@ -8,6 +8,8 @@ pub mod house;
 pub mod phone;
 pub mod raw;
 pub mod sipp;
+pub mod watcher;
+pub mod wire;
 
 pub use api::Api;
 pub use cluster::Cluster;

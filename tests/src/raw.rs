@@ -20,7 +20,13 @@ pub struct Raw {
 
 impl Raw {
     pub async fn open(server: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        Self::over(std::net::UdpSocket::bind("127.0.0.1:0")?, server)
+    }
+
+    /// Over a socket of the test's.
+    pub fn over(socket: std::net::UdpSocket, server: SocketAddr) -> Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from_std(socket)?;
         let own = socket.local_addr()?;
         Ok(Self { socket, server, own, cseq: 0 })
     }

@@ -110,6 +110,10 @@ pub enum GatewayEvent {
     Info { inbound: Inbound, digit: Digit },
     /// OPTIONS has found a trunk's peer gone, or there again.
     PeerChange(PeerChange),
+    /// A SUBSCRIBE outside of dialogs, of whom it names as its sender: as a REGISTER is proven.
+    Subscribe(Register),
+    /// A NOTIFY was refused for good, or nobody has answered it (RFC 6665 §4.2.2).
+    SubscriptionGone { call_id: String, local_tag: String },
     /// A carrier has the gateway's Contact, or no longer.
     RegistrationChange(RegistrationChange),
 }

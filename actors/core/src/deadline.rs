@@ -3,7 +3,7 @@
 //!
 //! [`Command::Due`]: crate::command::Command::Due
 
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, LegId, OfferId};
+use crate::ids::{AgentId, CallId, ChannelId, EntityId, LegId, OfferId, SubscriptionId};
 
 /// Why something must happen at a time. Closed: each names what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub enum Deadline {
     TooLong { call: CallId },
     /// What a flow waits for did not come: a digit, or the end of a prompt. `turn` names which.
     FlowWait { call: CallId, turn: u64 },
+    /// A subscription was not refreshed, or its last NOTIFY has had its time.
+    SubscriptionDue { agent: AgentId, subscription: SubscriptionId },
     /// A leg's session is to be refreshed, or was not (RFC 4028).
     SessionTimer { call: CallId, leg: LegId },
 }
@@ -35,9 +37,9 @@ impl Deadline {
             | Self::TooLong { call }
             | Self::SessionTimer { call, .. }
             | Self::FlowWait { call, .. } => EntityId::Call(*call),
-            Self::AcwOver { agent, .. } | Self::RegistrationExpired { agent, .. } => {
-                EntityId::Agent(agent.clone())
-            }
+            Self::AcwOver { agent, .. }
+            | Self::RegistrationExpired { agent, .. }
+            | Self::SubscriptionDue { agent, .. } => EntityId::Agent(agent.clone()),
             Self::GuardOver { channel } => EntityId::Channel(channel.clone()),
         }
     }

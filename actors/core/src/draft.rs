@@ -18,15 +18,19 @@ use crate::command::TransactionKey;
 use crate::config::Config;
 use crate::effect::{Body, Effect, EffectId};
 use crate::gateway::Gateway;
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId, TrunkId};
+use crate::ids::{
+    AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId, SubscriptionId, TrunkId,
+};
 use crate::limits;
 use crate::queue::state::Queue;
 use crate::rng::Rng;
+use crate::subscription::state::Subscription;
 use crate::trunk::state::Trunk;
 use crate::world::{Meta, World};
 
 /// What a UA of ours takes.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY";
+pub const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, SUBSCRIBE";
 
 pub struct Draft<'a> {
     pub world: &'a World,
@@ -47,6 +51,7 @@ pub struct Writes {
     pub queues: Changes<QueueId, Option<Queue>>,
     pub channels: Changes<ChannelId, Option<Channel>>,
     pub trunks: Changes<TrunkId, Option<Trunk>>,
+    pub subscriptions: Changes<SubscriptionId, Option<Subscription>>,
     /// New lives.
     pub gateways: Changes<GatewayId, Gateway>,
     /// Ports of lives that are known.
@@ -121,6 +126,7 @@ impl<'a> Draft<'a> {
     access!(agent, agent_mut, agents, AgentId, Agent);
     access!(queue, queue_mut, queues, QueueId, Queue);
     access!(channel, channel_mut, channels, ChannelId, Channel);
+    access!(subscription, subscription_mut, subscriptions, SubscriptionId, Subscription);
 
     pub fn trunk(&self, id: &TrunkId) -> Option<&Trunk> {
         match self.writes.trunks.get(id) {

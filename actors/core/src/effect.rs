@@ -37,6 +37,9 @@ pub enum Body {
     Respond { transaction: TransactionKey, response: Arc<Response> },
     /// Start a client transaction, or send an ACK. The branch of the topmost Via names it.
     Send { request: Arc<Request>, destination: SocketAddr, carrier: Carrier },
+    /// Tell a subscription's phone what is so now. One at a time waits for its answer; of several
+    /// behind it the newest is sent. Done once it is answered, or another has taken its place.
+    Notify { request: Arc<Request>, destination: SocketAddr, carrier: Carrier },
     /// The media that a call shall have from now on, whole: the gateway reconciles.
     Media(MediaPlan),
 }

@@ -68,6 +68,10 @@ id64!(
     /// One recording; a takeover goes on with the same one.
     RecordingId
 );
+id64!(
+    /// What a phone has subscribed to: the index of the entry that began it.
+    SubscriptionId
+);
 name!(
     /// The agent's login and extension, for instance `1001`.
     AgentId

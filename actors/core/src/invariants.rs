@@ -6,10 +6,12 @@ use crate::agent::state::State as AgentState;
 use crate::call::leg::{Leg, Role, State as LegState};
 use crate::call::state::{Call, Consulted, Outcome, State as CallState, Transfer};
 use crate::effect::Body;
-use crate::ids::{AgentId, CallId, ChannelId};
+use crate::ids::{AgentId, CallId, ChannelId, LegId};
 use crate::ivr::state::State as RunState;
 use crate::limits;
 use crate::queue::state::State as EntryState;
+use crate::subscription::lamp::{self, Line};
+use crate::subscription::state::Package;
 use crate::world::World;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,7 @@ pub fn check(world: &World) -> Result<(), Violation> {
     callers_in_flows_are_led_on(world)?;
     refusals_can_be_said_again(world)?;
     keys_are_bounded(world)?;
+    watchers_were_told_what_is_so(world)?;
     transfers_end_once(world)?;
     consultations_end_once(world)?;
     early_media_is_of_who_is_dialed(world)
@@ -118,6 +121,24 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
             let talks = agent.is_some_and(|agent| agent.is_in(call.id));
             ensure!(talks, "the agent of call {} does not talk in it", call.id);
         }
+    }
+    Ok(())
+}
+
+/// The last that a watcher was told, or will be, is what every leg of that agent does.
+fn watchers_were_told_what_is_so(world: &World) -> Result<(), Violation> {
+    let subscriptions = &world.subscriptions;
+    ensure!(subscriptions.len() <= limits::SUBSCRIPTIONS_MAX, "too many subscriptions");
+    for subscription in subscriptions.values().filter(|known| known.is_active()) {
+        let Package::Dialog(watched) = &subscription.package else { continue };
+        let legs = world.calls.values().flat_map(|call| call.legs.iter().map(move |it| (call, it)));
+        let own = legs.filter(|(call, leg)| lamp::is_of(call, leg, &watched.agent));
+        let lines = own.filter_map(|(call, leg)| lamp::line(call, leg));
+        let so: BTreeMap<LegId, Line> = lines.map(|line| (line.leg, line)).collect();
+        let told: BTreeMap<LegId, Line> =
+            watched.told.iter().map(|line| (line.leg, *line)).collect();
+        let (id, of) = (subscription.id, &watched.agent);
+        ensure!(so == told, "subscription {id} was told {told:?} of agent {of}, which is {so:?}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
 //! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
-//! [`ivr`], [`gateway`], [`trunk`]; then [`world`], which dispatches, and [`invariants`], which hold.
+//! [`ivr`], [`gateway`], [`trunk`], [`subscription`]; then [`world`], which dispatches, and [`invariants`], which hold.
 
 pub mod agent;
 pub mod answered;
@@ -25,6 +25,7 @@ pub mod query;
 pub mod queue;
 mod rng;
 pub mod rows;
+pub mod subscription;
 pub mod time;
 pub mod trace;
 pub mod trunk;

@@ -22,6 +22,16 @@ pub const PATH_MAX: usize = 8;
 /// (RFC 5626 §4.4.1, §4.4.2).
 pub const FLOW_TIMER_S: u32 = 120;
 pub const FLOW_TIMER_UDP_S: u32 = 25;
+/// How long a subscription lasts at most, at least (RFC 6665 §4.2.1.1: less is answered 423), and
+/// where the phone names no time (RFC 4235 §3.4).
+pub const SUBSCRIBED_S_MAX: u32 = 3_600;
+pub const SUBSCRIBED_S_MIN: u32 = 60;
+pub const SUBSCRIBED_S_DEFAULT: u32 = 3_600;
+/// Subscriptions of one shard; the next one is answered 503.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Subscriptions of one agent's phones, and to one agent's dialogs; the next one is answered 486.
+pub const SUBSCRIPTIONS_OF_AGENT_MAX: usize = 128;
+pub const WATCHERS_MAX: usize = 64;
 /// How long a released leg waits for its peer's last word: 64·T1 and a second.
 pub const RELEASE_MS_MAX: u64 = 33_000;
 /// Refused INVITEs that are remembered; beyond it the oldest is forgotten.
@@ -104,4 +114,6 @@ pub const DIGITS_EARLY_MAX: usize = 16;
 pub const HOLDINGS_MAX: usize = 512;
 
 const _: () = assert!(CONTACTS_MAX as u64 <= CONTACTS_PER_INDEX);
+const _: () =
+    assert!(SUBSCRIBED_S_MIN < SUBSCRIBED_S_DEFAULT && SUBSCRIBED_S_DEFAULT <= SUBSCRIBED_S_MAX);
 const _: () = assert!(RELEASE_MS_MAX > tandem_sip::transaction::GIVE_UP_MS);

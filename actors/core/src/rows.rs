@@ -18,9 +18,10 @@ use crate::channel::state::Channel;
 use crate::config::Config;
 use crate::effect::{Effect, EffectId};
 use crate::gateway::{Counts, Gateway};
-use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, TrunkId};
+use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, SubscriptionId, TrunkId};
 use crate::proto;
 use crate::queue::state::Queue;
+use crate::subscription::state::Subscription;
 use crate::trunk::state::Trunk;
 use crate::wire::{self, Counted, Error, Invite};
 use crate::world::World;
@@ -44,6 +45,8 @@ pub const ANSWERED: &str = "answered";
 pub const OUTBOX: &str = "outbox";
 /// Time and position, with every entry; the configuration, with those that change it.
 pub const WORLD: &str = "world";
+/// Of phones, to what their colleagues do.
+pub const SUBSCRIPTIONS: &str = "subscriptions";
 /// History: written, never read back into the world.
 pub const CDRS: &str = "cdrs";
 /// History, by recording; behind each, what single gateways have of it.
@@ -52,8 +55,22 @@ pub const RECORDINGS: &str = "recordings";
 pub const QUALITIES: &str = "qualities";
 
 pub const FAMILIES: &[&str] = &[
-    CALLS, INVITES, AGENTS, QUEUES, CHANNELS, GATEWAYS, COUNTS, REFUSED, ANSWERED, OUTBOX, WORLD,
-    CDRS, RECORDINGS, QUALITIES, TRUNKS,
+    CALLS,
+    INVITES,
+    AGENTS,
+    QUEUES,
+    CHANNELS,
+    GATEWAYS,
+    COUNTS,
+    REFUSED,
+    ANSWERED,
+    OUTBOX,
+    WORLD,
+    CDRS,
+    RECORDINGS,
+    QUALITIES,
+    TRUNKS,
+    SUBSCRIPTIONS,
 ];
 
 /// `None` deletes.
@@ -96,6 +113,10 @@ pub(crate) fn channel(id: &ChannelId, channel: Option<&Channel>) -> RowChange {
 
 pub(crate) fn trunk(id: &TrunkId, trunk: Option<&Trunk>) -> RowChange {
     row(TRUNKS, id.0.as_bytes(), trunk.map(|trunk| trunk.encoded()))
+}
+
+pub(crate) fn subscription(id: SubscriptionId, value: Option<&Subscription>) -> RowChange {
+    row(SUBSCRIPTIONS, id.0.to_be_bytes(), value.map(|subscription| subscription.encoded()))
 }
 
 pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
@@ -208,6 +229,10 @@ impl World {
             TRUNKS => {
                 let trunk: Trunk = proto::TrunkState::decode(value)?.try_into()?;
                 self.trunks.insert(trunk.id.clone(), trunk);
+            }
+            SUBSCRIPTIONS => {
+                let known: Subscription = proto::Subscription::decode(value)?.try_into()?;
+                self.subscriptions.insert(known.id, known);
             }
             GATEWAYS => {
                 let gateway: Gateway = proto::Gateway::decode(value)?.try_into()?;

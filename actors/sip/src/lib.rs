@@ -7,6 +7,7 @@
 
 pub mod dialog;
 pub mod digest;
+pub mod event;
 pub mod flow;
 pub mod message;
 pub mod multipart;

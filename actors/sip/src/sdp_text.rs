@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::sdp_value::{Audio, Beside, Codec, Direction, Payload, Section};
 use crate::srtp::Crypto;
-use crate::text::host;
+use crate::text::plain;
 
 /// Payload types of one audio section that are looked at.
 const PAYLOADS_MAX: usize = 64;
@@ -270,7 +270,7 @@ impl Audio {
     /// The text: the same value gives the same bytes.
     pub fn compose(&self) -> Vec<u8> {
         let family = if self.address.is_ipv4() { "IP4" } else { "IP6" };
-        let address = host(self.address);
+        let address = plain(self.address);
         let mut text = String::with_capacity(TEXT_BYTES_USUAL);
         // Writing to a String can't fail.
         let _ = write!(text, "v=0\r\no=tandem {} {}", self.session_id, self.session_version);

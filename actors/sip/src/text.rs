@@ -453,9 +453,16 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// An IP address as it stands in a URI's host without brackets: what `to_string` makes, for the
-/// common kind without the formatter.
+/// An IP address as a URI and a Via have it: one of version 6 in brackets (RFC 3261 §25.1).
 pub fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(_) => plain(address),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// An IP address as SDP has it: what `to_string` makes, for the common kind without the formatter.
+pub(crate) fn plain(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
     let mut text = String::with_capacity("255.255.255.255".len());
     for (at, part) in address.octets().into_iter().enumerate() {

@@ -20,6 +20,7 @@ use crate::sip::acks::Acks;
 use crate::sip::clients::Clients;
 use crate::sip::flows::Flows;
 use crate::sip::nonces::Nonces;
+use crate::sip::notifies::Notifies;
 use crate::sip::refused::Refused;
 use crate::sip::registrar::Registrar;
 use crate::sip::servers::Servers;
@@ -88,6 +89,7 @@ pub struct Control {
     pub(crate) strays: Strays,
     pub(crate) refused: Refused,
     pub(crate) nonces: Nonces,
+    pub(crate) notifies: Notifies,
     pub(crate) flows: Flows,
     pub(crate) suspects: Suspects,
     pub(crate) health: Health,
@@ -128,6 +130,7 @@ impl Control {
             strays: Strays::default(),
             refused: Refused::default(),
             nonces: Nonces::default(),
+            notifies: Notifies::default(),
             flows: Flows::default(),
             suspects: Suspects::default(),
             health: Health::default(),
@@ -164,7 +167,7 @@ impl Control {
     }
 
     fn on_timed_out(&mut self, now: Millis, branch: String) {
-        if !self.is_silence_of_carriers(now, &branch) {
+        if !self.is_silence_of_carriers(now, &branch) && !self.on_notified(now, &branch, None) {
             self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
         }
     }
@@ -338,6 +341,7 @@ impl Control {
                 + self.early.len()
                 + self.early_events.len()
                 + self.nonces.len()
+                + self.notifies.len()
                 + self.flows.len()
                 + self.suspects.len(),
         }

@@ -9,6 +9,7 @@ use tandem_sip::{Carrier, Method, Millis, Request, Response, Way};
 
 use crate::control::{Control, Output, count_response, key_of};
 use crate::ledger::{About, Verdict};
+use crate::sip::notifies::Notify;
 use crate::sip::refused::Meets;
 use crate::sip::{Transmit, too_long_for_udp};
 
@@ -25,18 +26,27 @@ impl Control {
             tracing::warn!(gateway = %effect.gateway, "an effect of another gateway");
             return Verdict::Fenced;
         }
-        let shard = self.shards.entry(shard).or_default();
+        let number = shard;
+        let shard = self.shards.entry(number).or_default();
         let verdict = shard.fence.judge(term, effect.id);
         if verdict == Verdict::Fenced {
             metrics::counter!("tandem_fenced_effects_total").increment(1);
             tracing::warn!(term, known = shard.fence.term(), "an effect of an old leader");
             return verdict;
         }
-        shard.note_done(now, effect.id);
+        let waits = match &effect.body {
+            Body::Notify { request, .. } => {
+                verdict == Verdict::Do || self.notifies.holds((number, effect.id), request)
+            }
+            Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => false,
+        };
+        if !waits {
+            shard.note_done(now, effect.id);
+        }
         // Its term may be news: whoever led in a lower one leads no more.
         shard.elect();
         if verdict == Verdict::Do {
-            self.perform(now, effect);
+            self.perform(now, number, effect);
         }
         if self.leader().is_none() {
             self.note_leader(now);
@@ -44,11 +54,12 @@ impl Control {
         verdict
     }
 
-    fn perform(&mut self, now: Millis, effect: &Effect) {
+    fn perform(&mut self, now: Millis, shard: u32, effect: &Effect) {
         let kind = match &effect.body {
             Body::Respond { .. } => "respond",
             Body::Send { .. } => "send",
             Body::Media(_) => "media",
+            Body::Notify { .. } => "notify",
         };
         metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
         match &effect.body {
@@ -56,6 +67,15 @@ impl Control {
             Body::Send { request, destination, carrier } => {
                 self.send(now, request, *destination, *carrier);
             }
+            Body::Notify { request, destination, carrier } => self.notify(
+                now,
+                Notify {
+                    of: (shard, effect.id),
+                    request: Arc::clone(request),
+                    destination: *destination,
+                    carrier: *carrier,
+                },
+            ),
             Body::Media(plan) => self.outputs.push_back(Output::Media(plan.clone())),
         }
     }
@@ -91,7 +111,13 @@ impl Control {
         self.raise(no_ack, About::Existing);
     }
 
-    fn send(&mut self, now: Millis, request: &Request, peer: SocketAddr, carrier: Carrier) {
+    pub(crate) fn send(
+        &mut self,
+        now: Millis,
+        request: &Request,
+        peer: SocketAddr,
+        carrier: Carrier,
+    ) {
         let way = Way::of_request(request, peer, carrier);
         if request.method == Method::Ack {
             let ack = Transmit { bytes: request.to_bytes(), way, ticket: None };

@@ -14,6 +14,8 @@ pub mod ledger;
 pub mod limits;
 pub mod link;
 mod nodes;
+mod notifying;
+mod proofs;
 mod requests;
 mod responses;
 mod shard;

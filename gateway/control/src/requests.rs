@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tandem_core::command::{GatewayEvent, Inbound, Register};
+use tandem_core::command::{GatewayEvent, Inbound};
 use tandem_core::config::Config;
-use tandem_core::ids::AgentId;
 use tandem_core::limits::SESSION_EXPIRES_S_MIN;
 use tandem_sip::reason::Q850;
 use tandem_sip::transaction::Key;
@@ -13,10 +12,9 @@ use tandem_sip::{Flow, Method, Millis, Request, Response, Way};
 use crate::control::{Control, count_response};
 use crate::ledger::{About, Full};
 use crate::limits;
-use crate::sip::registrar::Verdict;
 use crate::sip::servers::AckOf;
 use crate::sip::suspects::{self, Meets};
-use crate::sip::{Transmit, contacts, dtmf, edge, name_of};
+use crate::sip::{Transmit, dtmf, edge, name_of};
 
 impl Control {
     pub(crate) fn on_request(&mut self, now: Millis, unix_ms: u64, flow: &Flow, request: Request) {
@@ -47,7 +45,9 @@ impl Control {
             return;
         }
         match (&request.method, request.is_in_dialog()) {
-            (Method::Register, _) => self.on_register(now, unix_ms, flow, key, request),
+            (Method::Register, _) | (Method::Subscribe, false) => {
+                self.on_proving(now, unix_ms, flow, &key, request);
+            }
             (Method::Options, false) => {
                 let answer = if self.refuses_new_calls(now) {
                     edge::unavailable(&request, limits::RETRY_AFTER_S)
@@ -68,7 +68,7 @@ impl Control {
     }
 
     /// An answer that keeps no state: a repeated request gets it anew.
-    fn answer(&mut self, flow: &Flow, response: &Response) {
+    pub(crate) fn answer(&mut self, flow: &Flow, response: &Response) {
         count_response(response.status);
         // Nothing was promised to whoever has gone already: no connection is opened for it.
         let way = Way { open: None, ..flow.way_back(response) };
@@ -84,7 +84,7 @@ impl Control {
     }
 
     /// Starts a server transaction; false where there is no room.
-    fn begin(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) -> bool {
+    pub(crate) fn begin(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) -> bool {
         if self.servers.is_full() {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "transactions").increment(1);
             self.lose(flow, request);
@@ -207,79 +207,6 @@ impl Control {
         }
     }
 
-    fn on_register(
-        &mut self,
-        now: Millis,
-        unix_ms: u64,
-        flow: &Flow,
-        key: Key,
-        mut request: Request,
-    ) {
-        self.nonce_counter += 1;
-        let Some(tenant) = &self.tenant else {
-            self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
-            return;
-        };
-        let (registrar, counter) = (&tenant.registrar, self.nonce_counter);
-        let source = flow.remote.ip();
-        let Some(claim) = registrar.claim(&request) else {
-            match self.suspects.on_challenge(now, source) {
-                Meets::Served => {
-                    let challenge = registrar.challenge(&request, unix_ms, counter, false);
-                    self.answer(flow, &challenge);
-                }
-                meets @ (Meets::Refused { .. } | Meets::Silence) => {
-                    self.put_off(flow, &request, meets, "challenges");
-                }
-            }
-            return;
-        };
-        let meets = self.suspects.on_attempt(now, source, &claim.username);
-        if meets != Meets::Served {
-            self.put_off(flow, &request, meets, "passwords");
-            return;
-        }
-        match registrar.judge(&request, &claim, unix_ms) {
-            Verdict::Proven(agent) => {
-                if !self.nonces.take(&claim.nonce, claim.nc.as_deref()) {
-                    metrics::counter!("tandem_sip_replays_refused_total").increment(1);
-                    let challenge = registrar.challenge(&request, unix_ms, counter, true);
-                    self.answer(flow, &challenge);
-                    return;
-                }
-                self.suspects.on_proven(now, source, &claim.username);
-                if let Err(refusal) = contacts::check(&request) {
-                    self.answer(flow, &refusal);
-                    return;
-                }
-                if let Some(connection) = flow.carrier.connection() {
-                    self.flows.note(connection);
-                }
-                request.body = Vec::new();
-                if !self.begin(now, flow, &key, &request) {
-                    return;
-                }
-                self.on_proven(now, flow, &key, request, agent);
-            }
-            Verdict::Stale => {
-                let challenge = registrar.challenge(&request, unix_ms, counter, true);
-                self.answer(flow, &challenge);
-            }
-            Verdict::Wrong { nonce_is_good } => {
-                let known = registrar.knows(&claim.username);
-                self.suspects.on_wrong(now, source, &claim.username, known);
-                metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
-                tracing::info!(source = %flow.remote, "a REGISTER proved no password");
-                let answer = if nonce_is_good {
-                    edge::answer(&request, 403)
-                } else {
-                    registrar.challenge(&request, unix_ms, counter, false)
-                };
-                self.answer(flow, &answer);
-            }
-        }
-    }
-
     /// A scanner hears once that it is not wanted.
     fn on_scanner(&mut self, now: Millis, flow: &Flow, request: &Request) {
         metrics::counter!("tandem_sip_scanners_total").increment(1);
@@ -304,33 +231,16 @@ impl Control {
     }
 
     /// 503, or not a word.
-    fn put_off(&mut self, flow: &Flow, request: &Request, meets: Meets, what: &'static str) {
+    pub(crate) fn put_off(
+        &mut self,
+        flow: &Flow,
+        request: &Request,
+        meets: Meets,
+        what: &'static str,
+    ) {
         metrics::counter!("tandem_sip_strangers_put_off_total", "what" => what).increment(1);
         if let Meets::Refused { retry_after_s } = meets {
             self.answer(flow, &edge::unavailable(request, retry_after_s));
-        }
-    }
-
-    fn on_proven(
-        &mut self,
-        now: Millis,
-        flow: &Flow,
-        key: &Key,
-        mut request: Request,
-        agent: AgentId,
-    ) {
-        strip_credentials(&mut request);
-        let transaction = self.transaction(key);
-        let event = GatewayEvent::Register(Register {
-            transaction: transaction.clone(),
-            source: flow.remote,
-            carrier: flow.carrier,
-            request: request.into(),
-            agent,
-        });
-        if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {
-            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 
@@ -391,7 +301,7 @@ impl Control {
 }
 
 /// What proves a password goes into no log.
-fn strip_credentials(request: &mut Request) {
+pub(crate) fn strip_credentials(request: &mut Request) {
     request.headers.remove_other("Authorization");
     request.headers.remove_other("Proxy-Authorization");
 }

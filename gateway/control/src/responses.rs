@@ -17,6 +17,7 @@ impl Control {
         let invite = response.headers.cseq.method == Method::Invite;
         match news {
             News::New if self.is_of_carriers(now, &response) => {}
+            News::New if self.is_of_notifies(now, &response) => {}
             News::New => self.report(response),
             News::RepeatedSuccess => self.acknowledge_again(&response),
             News::Nothing => {}

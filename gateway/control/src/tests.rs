@@ -4,6 +4,7 @@ mod edge;
 #[path = "../../../actors/sip/src/tests/mutate.rs"]
 mod mutate;
 mod mutated;
+mod subscribing;
 mod torture;
 
 use std::net::SocketAddr;

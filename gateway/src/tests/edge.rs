@@ -19,7 +19,13 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
     for (text, status, header) in [
         (phone.text("MESSAGE", "b", "", ""), 405, Some("Allow")),
         (phone.text("DANCE", "c", "", ""), 501, Some("Allow")),
-        (in_dialog(phone.text("SUBSCRIBE", "d", "", "")), 405, Some("Allow")),
+        (in_dialog(phone.text("PUBLISH", "d", "", "")), 405, Some("Allow")),
+        (phone.text("SUBSCRIBE", "l", "Event: presence\r\n", ""), 489, Some("Allow-Events")),
+        (
+            phone.text("SUBSCRIBE", "m", "Event: dialog\r\nExpires: 9\r\n", ""),
+            423,
+            Some("Min-Expires"),
+        ),
         (invite.replace("INVITE sip:4003@demo", "INVITE gopher:4003"), 416, None),
         (phone.text("INVITE", "e", "Require: 101rel\r\n", ""), 420, Some("Unsupported")),
         (invite.replace("Max-Forwards: 70", "Max-Forwards: 0"), 483, None),

@@ -107,7 +107,7 @@ impl Tracer {
                     response.status, response.reason, response.headers.cseq.method
                 ),
             },
-            EffectBody::Send { request, .. } => Body::Effect {
+            EffectBody::Send { request, .. } | EffectBody::Notify { request, .. } => Body::Effect {
                 call_id: Some(request.headers.call_id.clone()),
                 what: format!("the cluster sends {}", request.method),
             },

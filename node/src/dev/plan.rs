@@ -8,6 +8,8 @@ pub const BOXES_MAX: u16 = 8;
 pub const WITNESSES_MAX: u16 = 1;
 
 const SIP_PORT: u16 = 5060;
+/// Of one service address: SIP, TLS, and WebSockets without and with it.
+const SIP_PORTS_EACH: u16 = 4;
 const API_PORT: u16 = 8080;
 /// The node of box a; the others follow.
 const HTTP_PORT_FIRST: u16 = 8101;
@@ -76,7 +78,9 @@ impl Shape {
     fn vip(&self, at: u16) -> SocketAddr {
         match self.bind {
             None => self.here(vip_octet(at), SIP_PORT),
-            Some(address) => SocketAddr::from((address, SIP_PORT + 2 * at + self.dev.port_offset)),
+            Some(address) => {
+                SocketAddr::from((address, SIP_PORT + SIP_PORTS_EACH * at + self.dev.port_offset))
+            }
         }
     }
 }
@@ -135,6 +139,6 @@ mod tests {
         let bind = Some("192.0.2.7".parse().unwrap());
         let cluster = Shape { bind, ..shape() }.cluster("id");
         let vips: Vec<_> = cluster.gateways.iter().map(|gateway| gateway.vip.to_string()).collect();
-        assert_eq!(vips, ["192.0.2.7:5060", "192.0.2.7:5062"]);
+        assert_eq!(vips, ["192.0.2.7:5060", "192.0.2.7:5064"]);
     }
 }

@@ -157,6 +157,13 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::RtpSilence { call, leg, since_ms } => {
             format!("no RTP on leg {leg} of call {call} for {since_ms} ms")
         }
+        GatewayEvent::Subscribe(register) => {
+            let (agent, number) = (&register.agent, &register.request.uri);
+            format!("SUBSCRIBE of agent {agent} to {number} from {}", register.source)
+        }
+        GatewayEvent::SubscriptionGone { call_id, .. } => {
+            format!("the subscription of Call-ID {call_id} is gone")
+        }
         GatewayEvent::FlowGone { source, connection } => {
             format!("connection {} of {source} is gone", connection.0)
         }

@@ -64,6 +64,7 @@ const FAMILIES: &[&str] = &[
     rows::RECORDINGS,
     rows::QUALITIES,
     rows::TRUNKS,
+    rows::SUBSCRIPTIONS,
     meta::META,
 ];
 /// Written and never read back into the world; it grows with each call.

@@ -202,7 +202,10 @@ impl Agent {
     fn via(&self) -> Via {
         Via {
             transport: self.line.transport(),
-            host: self.line.name().map_or_else(|| self.address.ip().to_string(), str::to_owned),
+            host: self
+                .line
+                .name()
+                .map_or_else(|| tandem_sip::host(self.address.ip()), str::to_owned),
             port: self.line.name().is_none().then_some(self.address.port()),
             params: vec![
                 param("branch", Some(&format!("z9hG4bK{:016x}", rand::random::<u64>()))),
@@ -404,7 +407,7 @@ fn sip_uri(user: Option<&str>, host: IpAddr, port: Option<u16>) -> Uri {
     Uri {
         scheme: Scheme::Sip,
         user: user.map(str::to_owned),
-        host: host.to_string(),
+        host: tandem_sip::host(host),
         port,
         params: Vec::new(),
         headers: None,

@@ -70,7 +70,7 @@ fn invited(effects: &[Effect]) -> Option<(Request, SocketAddr, Carrier)> {
         Body::Send { request, destination, carrier } if request.method == Method::Invite => {
             Some((Request::clone(request), *destination, *carrier))
         }
-        Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     })
 }
 

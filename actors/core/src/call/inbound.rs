@@ -508,6 +508,6 @@ pub fn refusal(invite: &tandem_sip::Request, status: u16, tag: &str) -> Response
 /// The URI of `user` at an address, for From and To of our own requests.
 pub fn address_of(user: &str, host: std::net::IpAddr) -> Result<tandem_sip::NameAddr, UriError> {
     // Through text, so that a user part with strange characters is refused rather than sent.
-    let uri = format!("sip:{user}@{host}").parse()?;
+    let uri = format!("sip:{user}@{}", tandem_sip::host(host)).parse()?;
     Ok(tandem_sip::NameAddr::new(uri))
 }

@@ -56,10 +56,11 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
         Method::Refer => transfer::on_refer(draft, id, leg_id, inbound),
         // We have subscribed to nothing (RFC 6665 §8.3.2).
         Method::Notify => answer(draft, id, inbound, inbound.request.respond(489, None, None)),
+        // RFC 6665 §4.5.2: a subscription has a dialog of its own.
+        Method::Subscribe => answer(draft, id, inbound, inbound.request.respond(403, None, None)),
         Method::Ack
         | Method::Cancel
         | Method::Register
-        | Method::Subscribe
         | Method::Message
         | Method::Publish
         | Method::Other(_) => {

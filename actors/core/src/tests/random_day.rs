@@ -49,6 +49,8 @@ enum Act {
     CancelConsult(usize),
     /// Another agent's phone takes the place of the one that rings or talks.
     PickUp(usize, u16),
+    /// The agent's phone watches another agent.
+    Watch(u16, u16),
     /// The agent's phone has its two calls joined.
     Join(usize),
     /// The phone of the call's agent holds it and calls another.
@@ -78,6 +80,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => any::<usize>().prop_map(Act::Complete),
         1 => any::<usize>().prop_map(Act::CancelConsult),
         3 => any::<usize>().prop_map(Act::Join),
+        3 => ((1001_u16..=1008), 1001_u16..=1008).prop_map(|(by, of)| Act::Watch(by, of)),
         4 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, by)| Act::PickUp(at, by)),
         3 => (any::<usize>(), 1001_u16..=1008).prop_map(|(at, to)| Act::Second(at, to)),
         4 => any::<usize>().prop_map(Act::Ack),
@@ -314,6 +317,9 @@ fn play(acts: &[Act]) -> Shard {
                 }
                 None => Vec::new(),
             },
+            Act::Watch(by, of) => {
+                shard.subscribe(*by, &format!("s{turn}"), &of.to_string(), "dialog", Some(60))
+            }
             Act::Consult(at, to) => match pick(*at) {
                 Some(call) => {
                     let command = OperatorCommand::Consult { call, to: to.to_string() };
@@ -407,6 +413,7 @@ fn play(acts: &[Act]) -> Shard {
     }
     assert_eq!(shard.leader.calls.len(), 0, "{:?}", shard.leader.calls);
     assert_eq!(shard.leader.channels.len(), 0);
+    assert_eq!(shard.leader.subscriptions.len(), 0, "nobody has refreshed one");
     assert_eq!(shard.leader.gateways[&GatewayId(GATEWAY.into())].free_ports.len(), 40);
     assert_eq!(shard.cdrs.len(), invited, "one record a call");
     let mut calls: Vec<_> = shard.cdrs.iter().map(|cdr| cdr.call).collect();

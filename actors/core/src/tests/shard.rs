@@ -195,6 +195,41 @@ impl Shard {
         }))
     }
 
+    /// A SUBSCRIBE outside of dialogs, of that agent's phone.
+    pub fn subscribe(
+        &mut self,
+        agent: u16,
+        call_id: &str,
+        to: &str,
+        event: &str,
+        expires_s: Option<u32>,
+    ) -> Vec<Effect> {
+        let contact = format!("<sip:{agent}@{}>", phone(agent));
+        let mut request = request(Method::Subscribe, call_id, "", &contact);
+        request.uri.user = Some(to.to_owned());
+        request.headers.to.uri.user = Some(to.to_owned());
+        request.headers.expires = expires_s;
+        request.headers.push_other("Event", event);
+        self.subscribe_with(agent, request, phone(agent), Carrier::Udp)
+    }
+
+    pub fn subscribe_with(
+        &mut self,
+        agent: u16,
+        request: Request,
+        source: SocketAddr,
+        carrier: Carrier,
+    ) -> Vec<Effect> {
+        let (_, effects) = self.event(GatewayEvent::Subscribe(Register {
+            transaction: key(&request),
+            source,
+            carrier,
+            request: request.into(),
+            agent: AgentId::from(agent.to_string()),
+        }));
+        effects
+    }
+
     pub fn invite(&mut self, call_id: &str, number: &str) -> (Option<CallId>, Vec<Effect>) {
         self.invite_from(call_id, number, "127.0.0.1:6000".parse().unwrap())
     }
@@ -255,7 +290,7 @@ impl Shard {
             Body::Respond { transaction: of, response } if *of == transaction => {
                 Some(response.status)
             }
-            Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => None,
+            Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
         });
         (status.expect("an answer"), effects)
     }
@@ -511,7 +546,7 @@ pub fn audio(port: u16) -> Audio {
 pub fn words(effects: &[Effect]) -> Vec<String> {
     let word = |effect: &Effect| match &effect.body {
         Body::Respond { response, .. } => response.status.to_string(),
-        Body::Send { request, .. } => request.method.to_string(),
+        Body::Send { request, .. } | Body::Notify { request, .. } => request.method.to_string(),
         Body::Media(plan) => format!("media {}", sources(plan)),
     };
     effects.iter().map(word).collect()

@@ -26,6 +26,11 @@ impl Encode for Effect {
                 put_carrier(to, 3, *carrier);
             }),
             Body::Media(plan) => to.message(6, plan),
+            Body::Notify { request, destination, carrier } => to.delimited(140, |to| {
+                to.message(1, &**request);
+                to.socket(2, destination);
+                put_carrier(to, 3, *carrier);
+            }),
         }
     }
 }
@@ -46,6 +51,11 @@ impl TryFrom<proto::Effect> for Effect {
                 carrier: carrier_from(send.carrier)?,
             },
             From::Media(plan) => Body::Media(plan.try_into()?),
+            From::Notify(send) => Body::Notify {
+                request: Arc::new(need(send.request, "notify.request")?.try_into()?),
+                destination: parse(&send.destination, "notify.destination")?,
+                carrier: carrier_from(send.carrier)?,
+            },
         };
         Ok(Self {
             id: need(effect.id, "effect.id")?.try_into()?,

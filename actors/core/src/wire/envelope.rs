@@ -5,7 +5,7 @@ use super::{Error, narrow, need};
 use crate::command::{Command, Envelope, Keyed, OperatorCommand, Origin, RequestedState};
 use crate::deadline::Deadline;
 use crate::effect::EffectId;
-use crate::ids::{AgentId, CallId, LegId, OfferId};
+use crate::ids::{AgentId, CallId, LegId, OfferId, SubscriptionId};
 use crate::proto::{self, deadline::Kind, envelope};
 
 impl Encode for Envelope {
@@ -221,6 +221,7 @@ impl Encode for Deadline {
             Self::RingOut { call, offer } => pair(1, call.0, offer.0),
             Self::AcwOver { agent, since_index } => since(to, 2, agent, *since_index),
             Self::RegistrationExpired { agent, since_index } => since(to, 3, agent, *since_index),
+            Self::SubscriptionDue { agent, subscription } => since(to, 140, agent, subscription.0),
             Self::GuardOver { channel } => to.message(4, channel),
             Self::ReleaseOver { call, leg } => pair(5, call.0, leg.0),
             Self::SessionTimer { call, leg } => pair(8, call.0, leg.0),
@@ -252,6 +253,10 @@ impl TryFrom<proto::Deadline> for Deadline {
             Kind::RegistrationExpired(of) => {
                 Self::RegistrationExpired { agent: of.agent.into(), since_index: of.since_index }
             }
+            Kind::SubscriptionDue(of) => Self::SubscriptionDue {
+                agent: of.agent.into(),
+                subscription: SubscriptionId(of.subscription),
+            },
             Kind::GuardOver(id) => Self::GuardOver { channel: id.try_into()? },
             Kind::ReleaseOver(of) => {
                 Self::ReleaseOver { call: CallId(of.call), leg: LegId(of.leg) }

@@ -16,6 +16,11 @@ impl Encode for GatewayEvent {
             Self::Login(login) => to.message(1, login),
             Self::Invite(inbound) => to.message(2, inbound),
             Self::Register(register) => to.message(3, register),
+            Self::Subscribe(register) => to.message(140, register),
+            Self::SubscriptionGone { call_id, local_tag } => to.delimited(141, |to| {
+                to.text(1, call_id);
+                to.text(2, local_tag);
+            }),
             Self::Request(inbound) => to.message(4, inbound),
             Self::Cancel { transaction, q850 } => {
                 to.message(5, transaction);
@@ -86,6 +91,20 @@ impl Encode for Register {
     }
 }
 
+impl TryFrom<proto::Register> for Register {
+    type Error = Error;
+
+    fn try_from(register: proto::Register) -> Result<Self, Error> {
+        Ok(Self {
+            transaction: need(register.transaction, "register.transaction")?.into(),
+            source: parse(&register.source, "register.source")?,
+            request: Box::new(need(register.request, "register.request")?.try_into()?),
+            agent: register.agent.into(),
+            carrier: carrier_from(register.carrier)?,
+        })
+    }
+}
+
 impl Encode for Recorded {
     fn encode(&self, to: &mut Writer) {
         to.fixed(1, self.call.0);
@@ -117,13 +136,11 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                     .collect::<Result<_, _>>()?,
             }),
             Event::Invite(inbound) => Self::Invite(inbound.try_into()?),
-            Event::Register(register) => Self::Register(Register {
-                transaction: need(register.transaction, "register.transaction")?.into(),
-                source: parse(&register.source, "register.source")?,
-                request: Box::new(need(register.request, "register.request")?.try_into()?),
-                agent: register.agent.into(),
-                carrier: carrier_from(register.carrier)?,
-            }),
+            Event::Register(register) => Self::Register(register.try_into()?),
+            Event::Subscribe(register) => Self::Subscribe(register.try_into()?),
+            Event::SubscriptionGone(of) => {
+                Self::SubscriptionGone { call_id: of.call_id, local_tag: of.local_tag }
+            }
             Event::Request(inbound) => Self::Request(inbound.try_into()?),
             Event::Cancel(key) => Self::Cancel {
                 transaction: key.into(),

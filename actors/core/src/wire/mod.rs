@@ -10,6 +10,7 @@ mod event;
 mod flow;
 mod history;
 mod row;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod timer;

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use tandem_sip::{Carrier, Millis};
+use tandem_sip::{Carrier, ConnectionId, Millis};
 
 use super::World;
 use crate::command::{GatewayEvent, TransactionKey};
 use crate::deadline::Deadline;
 use crate::effect::Effect;
-use crate::ids::{AgentId, CallId, EntityId, LegId, QueueId, TrunkId};
+use crate::ids::{AgentId, CallId, EntityId, LegId, QueueId, SubscriptionId, TrunkId};
+use crate::subscription::state::Subscription;
 
 impl World {
     /// Which live entity an event is for; none where it makes one, or names none.
@@ -18,11 +19,14 @@ impl World {
             GatewayEvent::Login(_) | GatewayEvent::Invite(_) | GatewayEvent::FlowGone { .. } => {
                 None
             }
-            GatewayEvent::Register(register) => Some(EntityId::Agent(register.agent.clone())),
+            GatewayEvent::Register(register) | GatewayEvent::Subscribe(register) => {
+                Some(EntityId::Agent(register.agent.clone()))
+            }
             GatewayEvent::Request(inbound) | GatewayEvent::Info { inbound, .. } => {
                 let headers = &inbound.request.headers;
                 let tag = headers.to_tag().unwrap_or_default();
                 call(self.leg_of_dialog(&headers.call_id, tag).as_ref())
+                    .or_else(|| self.subscriber_of(&headers.call_id, tag))
             }
             GatewayEvent::Cancel { transaction, .. } | GatewayEvent::AckTimeout { transaction } => {
                 call(self.indices.transactions.get(transaction))
@@ -32,6 +36,9 @@ impl World {
             }
             GatewayEvent::Response { branch, .. } | GatewayEvent::ClientTimeout { branch } => {
                 call(self.indices.branches.get(branch))
+            }
+            GatewayEvent::SubscriptionGone { call_id, local_tag } => {
+                self.subscriber_of(call_id, local_tag)
             }
             GatewayEvent::RtpSilence { call, .. }
             | GatewayEvent::Digit { call, .. }
@@ -82,6 +89,42 @@ impl World {
         let (id, leg) = self.indices.dialogs.get(tag).copied()?;
         let invite = &self.calls.get(&id)?.leg(leg)?.invite;
         (invite.headers.call_id == call_id).then_some((id, leg))
+    }
+
+    pub(crate) fn subscription_of_dialog(&self, call_id: &str, tag: &str) -> Option<&Subscription> {
+        let id = self.indices.subscriptions.by_tag(tag)?;
+        self.subscriptions.get(&id).filter(|known| known.dialog.call_id == call_id)
+    }
+
+    fn subscriber_of(&self, call_id: &str, tag: &str) -> Option<EntityId> {
+        let known = self.subscription_of_dialog(call_id, tag)?;
+        Some(EntityId::Agent(known.subscriber.clone()))
+    }
+
+    pub(crate) fn subscriptions_of(&self, agent: &AgentId) -> impl Iterator<Item = &Subscription> {
+        let own = self.indices.subscriptions.of(agent);
+        own.filter_map(|id| self.subscriptions.get(&id))
+    }
+
+    pub(crate) fn subscriptions_over(
+        &self,
+        connection: ConnectionId,
+    ) -> impl Iterator<Item = &Subscription> {
+        let over = self.indices.subscriptions.over(connection);
+        over.filter_map(|id| self.subscriptions.get(&id))
+    }
+
+    pub(crate) fn has_watchers(&self) -> bool {
+        self.indices.subscriptions.has_watchers()
+    }
+
+    pub(crate) fn is_watched(&self, agent: &AgentId) -> bool {
+        self.indices.subscriptions.is_watched(agent)
+    }
+
+    /// Subscriptions to the agent's dialogs.
+    pub(crate) fn watchers(&self, agent: &AgentId) -> impl Iterator<Item = SubscriptionId> {
+        self.indices.subscriptions.watchers(agent)
     }
 
     /// Queues in which somebody waits.

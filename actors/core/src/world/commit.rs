@@ -119,6 +119,16 @@ impl World {
             rows.push(rows::trunk(&id, trunk.as_ref()));
             put(&mut self.trunks, id, trunk);
         }
+        for (id, subscription) in writes.subscriptions {
+            rows.push(rows::subscription(id, subscription.as_ref()));
+            let old = put(&mut self.subscriptions, id, subscription);
+            let new = self.subscriptions.get(&id);
+            self.indices.change_subscription(old.as_ref(), new);
+            // What is not told yet is told to nobody any more.
+            let gone = old.as_ref().filter(|_| new.is_none());
+            let tag = gone.map(|old| EffectName::Notify(&old.dialog.local_tag));
+            settled.extend(tag.and_then(|tag| self.indices.effects.get(tag)));
+        }
         for (id, new) in writes.gateways {
             rows.push(rows::gateway(&new));
             rows.push(rows::counts(&new));

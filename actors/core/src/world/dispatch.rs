@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tandem_sip::Method;
+
 use super::Rejection;
 use crate::agent::state::Agent;
 use crate::agent::{machine as agent, registrar};
@@ -22,6 +24,7 @@ use crate::ivr::flow::keep_versions;
 use crate::ivr::machine as ivr;
 use crate::limits;
 use crate::queue::state::Queue;
+use crate::subscription::machine as subscription;
 use crate::trunk::health;
 
 pub(super) fn configure(draft: &mut Draft<'_>, config: &Config) {
@@ -79,7 +82,10 @@ pub(super) fn gateway_event(
             registrar::on_register(draft, &origin.gateway, register)
         }
         GatewayEvent::Request(request) => {
-            indialog::on_request(draft, request);
+            let subscribes = request.request.method == Method::Subscribe;
+            if !subscribes || !subscription::on_request(draft, request) {
+                indialog::on_request(draft, request);
+            }
             Ok(())
         }
         GatewayEvent::Cancel { transaction, q850 } => {
@@ -96,8 +102,16 @@ pub(super) fn gateway_event(
         GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
         GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
         GatewayEvent::FlowGone { source, connection } => {
+            subscription::on_flow_gone(draft, &origin.gateway, *connection);
             registrar::on_flow_gone(draft, &origin.gateway, *source, *connection);
             Ok(())
+        }
+        GatewayEvent::Subscribe(register) => {
+            subscription::on_subscribe(draft, &origin.gateway, register);
+            Ok(())
+        }
+        GatewayEvent::SubscriptionGone { call_id, local_tag } => {
+            subscription::on_gone(draft, call_id, local_tag)
         }
         GatewayEvent::Recorded(recorded) => {
             recording::on_recorded(draft, &origin.gateway, recorded);
@@ -150,6 +164,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     };
     draft.writes.gateways.insert(origin.gateway.clone(), gateway);
     health::forget_life(draft, &origin.gateway);
+    subscription::on_gateway_begun(draft, &origin.gateway);
     registrar::on_gateway_begun(draft, &origin.gateway);
     for call in calls {
         media::plan(draft, call);
@@ -182,6 +197,9 @@ pub(super) fn due(draft: &mut Draft<'_>, deadline: &Deadline) -> Result<(), Reje
         Deadline::AcwOver { agent, since_index } => agent::on_acw_over(draft, agent, *since_index),
         Deadline::RegistrationExpired { agent, since_index } => {
             registrar::on_registration_expired(draft, agent, *since_index)
+        }
+        Deadline::SubscriptionDue { subscription, .. } => {
+            subscription::on_due(draft, *subscription)
         }
         Deadline::GuardOver { channel } => {
             match draft.channel(channel).map(|channel| &channel.state) {

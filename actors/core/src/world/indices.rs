@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tandem_sip::{Method, Millis};
 
 use super::World;
+use super::subscriptions::Subscriptions;
 use crate::agent::state::{Agent, Registration, State as AgentState};
 use crate::call::leg::{Leg, State as LegState};
 use crate::call::state::Call;
@@ -16,6 +17,7 @@ use crate::deadline::Deadline;
 use crate::effect::{Body, Effect, EffectId};
 use crate::ids::{AgentId, CallId, ChannelId, LegId, QueueId, TrunkId};
 use crate::queue::state::Queue;
+use crate::subscription::state::Subscription;
 
 /// What follows from the entities; rebuilt, never stored.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +42,7 @@ pub(super) struct Indices {
     pub(super) serves: BTreeMap<AgentId, Vec<QueueId>>,
     /// Channels that are no row.
     pub(super) idle: BTreeMap<TrunkId, BTreeSet<u16>>,
+    pub(super) subscriptions: Subscriptions,
 }
 
 pub(super) type Place = (CallId, LegId);
@@ -51,6 +54,8 @@ pub(super) struct Effects {
     /// By branch: an INVITE and its CANCEL share one.
     requests: BTreeMap<String, Vec<(Method, EffectId)>>,
     plans: BTreeMap<CallId, EffectId>,
+    /// By our tag of the subscription.
+    notifies: BTreeMap<String, EffectId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,7 @@ pub(super) enum EffectName<'a> {
     Respond(&'a TransactionKey),
     Send(&'a str, &'a Method),
     Media(CallId),
+    Notify(&'a str),
 }
 
 pub(super) fn name(effect: &Effect) -> EffectName<'_> {
@@ -65,6 +71,9 @@ pub(super) fn name(effect: &Effect) -> EffectName<'_> {
         Body::Respond { transaction, .. } => EffectName::Respond(transaction),
         Body::Send { request, .. } => EffectName::Send(request.headers.branch(), &request.method),
         Body::Media(plan) => EffectName::Media(plan.call),
+        Body::Notify { request, .. } => {
+            EffectName::Notify(request.headers.from_tag().unwrap_or_default())
+        }
     }
 }
 
@@ -77,6 +86,7 @@ impl Effects {
                 known.iter().find(|(of, _)| of == method).map(|(_, id)| *id)
             }
             EffectName::Media(call) => self.plans.get(&call).copied(),
+            EffectName::Notify(tag) => self.notifies.get(tag).copied(),
         }
     }
 
@@ -93,6 +103,9 @@ impl Effects {
             }
             EffectName::Media(call) => {
                 self.plans.insert(call, id);
+            }
+            EffectName::Notify(tag) => {
+                self.notifies.insert(tag.to_owned(), id);
             }
         }
     }
@@ -111,6 +124,9 @@ impl Effects {
             }
             EffectName::Media(call) => {
                 self.plans.remove(&call);
+            }
+            EffectName::Notify(tag) => {
+                self.notifies.remove(tag);
             }
         }
     }
@@ -135,6 +151,9 @@ impl World {
         }
         for channel in self.channels.values() {
             indices.change_channel(&channel.id, None, Some(channel), config);
+        }
+        for subscription in self.subscriptions.values() {
+            indices.change_subscription(None, Some(subscription));
         }
         for refused in self.refused.values() {
             indices.refused.insert((refused.until, refused.transaction.clone()));
@@ -283,6 +302,15 @@ impl Indices {
         };
     }
 
+    pub(super) fn change_subscription(
+        &mut self,
+        old: Option<&Subscription>,
+        new: Option<&Subscription>,
+    ) {
+        self.change_deadlines(subscription_deadlines(old), subscription_deadlines(new));
+        self.subscriptions.change(old, new);
+    }
+
     fn change_deadlines(
         &mut self,
         before: impl Iterator<Item = Due> + Clone,
@@ -362,6 +390,15 @@ fn agent_deadlines(agent: Option<&Agent>) -> impl Iterator<Item = Due> + Clone +
             (registration.expires_at, deadline)
         });
         acw.into_iter().chain(registration)
+    })
+}
+
+fn subscription_deadlines(
+    subscription: Option<&Subscription>,
+) -> impl Iterator<Item = Due> + Clone + '_ {
+    subscription.into_iter().map(|known| {
+        let (agent, subscription) = (known.subscriber.clone(), known.id);
+        (known.due_at(), Deadline::SubscriptionDue { agent, subscription })
     })
 }
 

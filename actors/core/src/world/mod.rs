@@ -8,6 +8,7 @@ mod commit;
 mod dispatch;
 mod indices;
 mod refused;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,10 +27,14 @@ use crate::config::Config;
 use crate::draft::{Draft, Writes};
 use crate::effect::{Effect, EffectId};
 use crate::gateway::Gateway;
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, TrunkId};
+use crate::ids::{
+    AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, SubscriptionId, TrunkId,
+};
 use crate::queue::machine as queue;
 use crate::queue::state::Queue;
 use crate::rows::{Restoring, RowChange};
+use crate::subscription::notify::tell_watchers;
+use crate::subscription::state::Subscription;
 use crate::trunk::state::Trunk;
 use indices::Indices;
 
@@ -61,6 +66,8 @@ pub struct World {
     pub channels: BTreeMap<ChannelId, Channel>,
     /// Trunks outward of which something is to be remembered.
     pub trunks: BTreeMap<TrunkId, Trunk>,
+    /// What phones want to hear of.
+    pub subscriptions: BTreeMap<SubscriptionId, Subscription>,
     pub gateways: BTreeMap<GatewayId, Gateway>,
     /// INVITEs that were refused a short while ago.
     pub refused: BTreeMap<TransactionKey, Refused>,
@@ -145,6 +152,7 @@ impl World {
         }
         queue::match_all(&mut draft);
         drop_released_legs(&mut draft);
+        tell_watchers(&mut draft);
         Ok(draft.writes)
     }
 

@@ -209,6 +209,7 @@ impl<'a> Laboratory<'a> {
                     Peer::Caller(caller) => panic!("caller {caller} has hung up; {request:?}"),
                 }
             }
+            Body::Notify { .. } => panic!("nobody watches anybody here"),
             Body::Media(_) => {}
         }
     }

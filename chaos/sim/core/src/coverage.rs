@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 47] = [
+pub const MARKS: [&str; 50] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -73,6 +73,9 @@ pub const MARKS: [&str; 47] = [
     "the next phone of an agent rings",
     "who is not reached hears a tone",
     "an event is given up by its leader",
+    "a lamp shows a call",
+    "a subscription is refreshed",
+    "a subscription is taken back",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -43,6 +43,7 @@ pub enum For {
     Consult,
     Second,
     PickUp,
+    Watching,
 }
 
 #[derive(Debug)]

@@ -41,6 +41,7 @@ mod inv_time;
 mod inv_transfers;
 mod inv_transitions;
 mod inv_vip;
+mod inv_watchers;
 pub mod leases;
 pub mod limits;
 pub mod links;

@@ -5,8 +5,8 @@ use tandem_core::call::leg::State as LegState;
 use tandem_sip::transaction::GIVE_UP_MS;
 
 use crate::event::Event;
-use crate::limits;
 use crate::simulation::Simulation;
+use crate::{inv_watchers, limits};
 
 /// How often it is looked.
 pub const LOOK_MS: u64 = 500;
@@ -43,6 +43,8 @@ impl Simulation {
                 self.compare_worlds();
                 let checked = self.watch.at_rest();
                 self.check("acknowledged", checked);
+                let told = inv_watchers::at_rest(self);
+                self.check("watchers", told);
                 self.rested = true;
             }
             Some(what) if self.now > self.heal_at.max(self.last_call_at) + limits::QUIET_MS_MAX => {

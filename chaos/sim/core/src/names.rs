@@ -87,6 +87,7 @@ fn deadline(deadline: &Deadline) -> u64 {
         Deadline::TooLong { .. } => 16,
         Deadline::FlowWait { .. } => 17,
         Deadline::SessionTimer { .. } => 18,
+        Deadline::SubscriptionDue { .. } => 19,
     };
     of(&[kind, entity(&deadline.entity())])
 }
@@ -105,6 +106,8 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::ClientTimeout { branch } => of(&[28, text(branch)]),
         GatewayEvent::AckTimeout { transaction } => of(&[29, text(&transaction.branch)]),
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
+        GatewayEvent::Subscribe(register) => of(&[65, message(&register.request.headers, 0)]),
+        GatewayEvent::SubscriptionGone { call_id, .. } => of(&[66, text(call_id)]),
         GatewayEvent::FlowGone { connection, .. } => of(&[37, connection.0]),
         GatewayEvent::Recorded(recorded) => of(&[31, recorded.call.0]),
         GatewayEvent::Quality(quality) => of(&[35, quality.call.0, quality.leg.0]),
@@ -124,7 +127,9 @@ pub fn event(event: &GatewayEvent) -> u64 {
 fn effect(effect: &Effect) -> u64 {
     match &effect.body {
         Body::Respond { response, .. } => of(&[41, message(&response.headers, response.status)]),
-        Body::Send { request, .. } => of(&[42, message(&request.headers, 0)]),
+        Body::Send { request, .. } | Body::Notify { request, .. } => {
+            of(&[42, message(&request.headers, 0)])
+        }
         Body::Media(plan) => of(&[43, plan.call.0]),
     }
 }

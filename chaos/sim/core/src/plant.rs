@@ -113,6 +113,8 @@ plants! {
         "a new leader waits again for a PRACK that came before its election",
     AnswerByAnnouncement "answer-by-announcement"
         "whose carrier is heard counts as answered by it",
+    ForgetLamp "forget-the-lamp"
+        "who watches a colleague is told when it subscribes, and of no call",
     ChangeAnswer "change-the-200"
         "a repeated 200 is composed anew, with another session version",
 }

@@ -14,7 +14,7 @@ use tandem_core::effect::{Body, Effect, EffectId, Source};
 use tandem_core::ids::{CallId, EntityId};
 use tandem_core::ivr::state::State as RunState;
 use tandem_core::{Meta, Rejection, World};
-use tandem_sip::Millis;
+use tandem_sip::{Method, Millis};
 
 use crate::plant::Plant;
 
@@ -147,6 +147,13 @@ pub fn decide(
             }
             Ok(writes)
         }
+        Some(Plant::ForgetLamp) => {
+            let mut writes = world.handle(meta, envelope)?;
+            if !is_subscribe(&envelope.command) {
+                writes.effects.retain(|effect| !matches!(effect.body, Body::Notify { .. }));
+            }
+            Ok(writes)
+        }
         Some(Plant::OfferToNotReady) => with_everybody_ready(world).handle(meta, envelope),
         Some(Plant::IgnoreLateCancel) if is_late_answer(world, envelope) => {
             Err(Rejection::Refused("planted".into()))
@@ -177,6 +184,16 @@ pub fn decide(
             Ok(writes)
         }
         Some(_) | None => world.handle(meta, envelope),
+    }
+}
+
+fn is_subscribe(command: &Command) -> bool {
+    match command {
+        Command::Gateway(GatewayEvent::Subscribe(_)) => true,
+        Command::Gateway(GatewayEvent::Request(inbound)) => {
+            inbound.request.method == Method::Subscribe
+        }
+        _ => false,
     }
 }
 
@@ -399,7 +416,7 @@ fn unsend(writes: &mut Writes, branches: &[String]) {
         Body::Send { request, .. } => {
             !branches.iter().any(|branch| branch == request.headers.branch())
         }
-        Body::Respond { .. } | Body::Media(_) => true,
+        Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => true,
     });
 }
 

@@ -13,6 +13,7 @@ use crate::{
     inv_acknowledged, inv_consult, inv_core, inv_deadlines, inv_early_media, inv_fence, inv_flows,
     inv_keys, inv_offers, inv_order, inv_outbox, inv_outward, inv_pairs, inv_pickups, inv_quality,
     inv_records, inv_reliable, inv_resources, inv_time, inv_transfers, inv_transitions,
+    inv_watchers,
 };
 
 /// One entry, and what it came to.
@@ -45,6 +46,7 @@ pub struct Watch {
     time: inv_time::Time,
     transfers: inv_transfers::Transfers,
     transitions: inv_transitions::Transitions,
+    watchers: inv_watchers::Watchers,
     /// The last entry that changed an entity; kept only for a planted bug.
     touched: BTreeMap<EntityId, u64>,
     keeps_touched: bool,
@@ -86,6 +88,7 @@ impl Watch {
         self.transfers.after(step, coverage).map_err(named("transfers"))?;
         self.consults.after(step, coverage).map_err(named("consultations"))?;
         self.transitions.after(step, coverage).map_err(named("transitions"))?;
+        self.watchers.after(step).map_err(named("watchers"))?;
         inv_deadlines::after(step).map_err(named("deadlines"))?;
         inv_outbox::after(step).map_err(named("outbox"))?;
         inv_pairs::after(step).map_err(named("pairs"))?;

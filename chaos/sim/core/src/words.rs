@@ -75,6 +75,13 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::ClientTimeout { branch } => format!("time-out of {branch}"),
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
+        GatewayEvent::Subscribe(register) => {
+            let to = register.request.uri.user.as_deref().unwrap_or_default();
+            format!("SUBSCRIBE of {} to {to}", register.agent)
+        }
+        GatewayEvent::SubscriptionGone { call_id, .. } => {
+            format!("the subscription {} is gone", short(call_id))
+        }
         GatewayEvent::FlowGone { source, .. } => format!("a flow of {source} is gone"),
         GatewayEvent::Recorded(recorded) => format!("recording of call {}", recorded.call),
         GatewayEvent::PeerChange(change) => {
@@ -105,7 +112,7 @@ pub fn effect(effect: &Effect) -> String {
             let headers = &response.headers;
             format!("{} to {} of {}", response.status, headers.cseq, short(&headers.call_id))
         }
-        Body::Send { request, .. } => {
+        Body::Send { request, .. } | Body::Notify { request, .. } => {
             format!("{} of {}", request.headers.cseq, short(&request.headers.call_id))
         }
         Body::Media(plan) => {

@@ -1,6 +1,7 @@
 //! What the gateway answers by itself, without the cluster: requests that can't be right
 //! (RFC 3261 §8.2), and OPTIONS outside of dialogs (§11.2). Pure.
 
+use tandem_core::subscription::state::Package;
 use tandem_sip::multipart::{self, Found};
 use tandem_sip::outbound;
 use tandem_sip::reliable::{self, RAck};
@@ -10,11 +11,11 @@ use tandem_sip::session_expires::{self, SessionExpires};
 use tandem_sip::uri::Scheme;
 use tandem_sip::{Method, Request, Response};
 
-use super::stateless_tag;
+use super::{stateless_tag, subscribes};
 use crate::limits;
 
-pub const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, \
+                         NOTIFY, SUBSCRIBE, REGISTER";
 /// Extensions that a request may require.
 const SUPPORTED: [&str; 5] =
     [session_expires::OPTION, reliable::OPTION, replaces::OPTION, outbound::OPTION, outbound::PATH];
@@ -38,6 +39,7 @@ pub fn unavailable(request: &Request, retry_after_s: u32) -> Response {
 pub fn capabilities(request: &Request) -> Response {
     let mut response = answer(request, 200);
     response.headers.push_other("Allow", ALLOW);
+    response.headers.push_other("Allow-Events", &Package::NAMES.join(", "));
     response.headers.push_other("Accept", ACCEPT);
     response.headers.push_other("Accept-Encoding", "identity");
     response.headers.push_other("Accept-Language", "en");
@@ -61,6 +63,7 @@ pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>>
     check_extensions(request)?;
     check_accept(request)?;
     check_session(request, session_s_min)?;
+    subscribes::check(request)?;
     let outside = !request.is_in_dialog();
     let within =
         [Method::Bye, Method::Prack, Method::Update, Method::Info, Method::Refer, Method::Notify];
@@ -97,9 +100,10 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
         | Method::Update
         | Method::Info
         | Method::Refer
-        | Method::Notify => return Ok(()),
+        | Method::Notify
+        | Method::Subscribe => return Ok(()),
         // Known, and nothing that is done here (§8.2.1).
-        Method::Subscribe | Method::Message | Method::Publish => 405,
+        Method::Message | Method::Publish => 405,
         // Not known at all (§21.5.2).
         Method::Other(_) => 501,
     };
@@ -136,7 +140,7 @@ fn check_names(request: &Request) -> Result<(), Box<Response>> {
             return Err(bad(request, &why));
         }
     }
-    if request.method == Method::Invite {
+    if matches!(request.method, Method::Invite | Method::Subscribe) {
         if headers.from_tag().is_none() {
             return Err(bad(request, "From has no tag"));
         }

@@ -1,9 +1,9 @@
 //! SIP at the gateway: what is refused at the edge, who may register, and the transactions.
 //!
-//! [`dtmf`] reads keys; [`edge`], [`contacts`] and [`registrar`] answer without the cluster, with
+//! [`dtmf`] reads keys; [`edge`], [`contacts`], [`subscribes`] and [`registrar`] answer without the cluster, with
 //! [`nonces`], [`suspects`] and [`flows`] for a memory; [`servers`] and [`clients`] hold the
 //! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`], [`strays`] and
-//! [`refused`] what outlives them.
+//! [`refused`] what outlives them; [`notifies`] has one NOTIFY of a subscription wait for another.
 
 pub mod acks;
 pub mod clients;
@@ -12,10 +12,12 @@ pub mod dtmf;
 pub mod edge;
 pub mod flows;
 pub mod nonces;
+pub mod notifies;
 pub mod refused;
 pub mod registrar;
 pub mod servers;
 pub mod strays;
+pub mod subscribes;
 pub mod suspects;
 pub mod wheel;
 

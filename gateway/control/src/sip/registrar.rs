@@ -9,7 +9,7 @@ use sha2::Sha256;
 use tandem_core::config::Config;
 use tandem_core::ids::AgentId;
 use tandem_sip::digest::{self, Authorization};
-use tandem_sip::{Request, Response};
+use tandem_sip::{Method, Request, Response};
 
 use super::stateless_tag;
 use crate::limits;
@@ -80,8 +80,13 @@ impl Registrar {
         let known = self.ha1.get(&claim.username);
         let ha1 = known.map_or(NOBODY_HA1, String::as_str);
         let verified = digest::verify(request.method.as_str(), ha1, claim);
-        // Nobody registers in another's name.
-        let own = request.headers.to.uri.user.as_deref() == Some(claim.username.as_str());
+        // Nobody registers in another's name, and nobody else's name stands as the sender.
+        let headers = &request.headers;
+        let named = match request.method {
+            Method::Register => &headers.to.uri.user,
+            _ => &headers.from.uri.user,
+        };
+        let own = named.as_deref() == Some(claim.username.as_str());
         match (verified && known.is_some() && own, self.nonce(&claim.nonce, unix_ms)) {
             (true, Nonce::Good) => Verdict::Proven(claim.username.as_str().into()),
             (true, Nonce::Stale) => Verdict::Stale,

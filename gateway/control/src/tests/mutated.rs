@@ -174,7 +174,7 @@ impl World {
                 };
                 self.respond(&inbound.transaction, response);
             }
-            GatewayEvent::Register(register) => {
+            GatewayEvent::Register(register) | GatewayEvent::Subscribe(register) => {
                 let response = register.request.respond(200, None, Some("t"));
                 self.respond(&register.transaction, response);
             }
@@ -191,6 +191,7 @@ impl World {
             | GatewayEvent::AckTimeout { .. }
             | GatewayEvent::RtpSilence { .. }
             | GatewayEvent::FlowGone { .. }
+            | GatewayEvent::SubscriptionGone { .. }
             | GatewayEvent::Recorded(_)
             | GatewayEvent::Holdings(_)
             | GatewayEvent::PeerChange(_)

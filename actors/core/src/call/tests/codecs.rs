@@ -94,7 +94,7 @@ fn offer_of(shard: &Shard, call: CallId) -> Audio {
 fn told(effects: &[Effect]) -> Audio {
     let mut bodies = effects.iter().filter_map(|effect| match &effect.body {
         Body::Respond { response, .. } if response.status == 200 => Some(&response.body),
-        Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
     });
     Audio::parse(bodies.next_back().expect("a 200")).expect("SDP")
 }
@@ -102,7 +102,7 @@ fn told(effects: &[Effect]) -> Audio {
 fn refused(effects: &[Effect]) -> Option<u16> {
     effects.iter().find_map(|effect| match &effect.body {
         Body::Respond { response, .. } => Some(response.status),
-        Body::Send { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
     })
 }
 

@@ -41,7 +41,7 @@ fn rings() -> (Shard, CallId, Request) {
 fn prack(effects: &[Effect]) -> Request {
     let sent = effects.iter().find_map(|effect| match &effect.body {
         Body::Send { request, .. } if request.method == Method::Prack => Some(request),
-        Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     });
     (**sent.expect("a PRACK")).clone()
 }

@@ -138,8 +138,7 @@ fn options_and_info_are_answered_and_change_nothing() {
 #[test]
 fn method_that_we_do_not_take_is_refused_with_those_that_we_do() {
     let (mut shard, call) = connected();
-    let methods =
-        [Method::Subscribe, Method::Publish, Method::Message, Method::Other("PUSH".into())];
+    let methods = [Method::Publish, Method::Message, Method::Other("PUSH".into())];
     for (cseq, method) in (2..).zip(methods) {
         let request = shard.of_peer(call, 0, method, cseq);
         let effects = shard.in_dialog(request, None);
@@ -147,6 +146,16 @@ fn method_that_we_do_not_take_is_refused_with_those_that_we_do() {
         let Body::Respond { response, .. } = &effects[0].body else { panic!("a response") };
         assert!(response.headers.other("Allow").is_some_and(|allow| allow.contains("BYE")));
     }
+}
+
+/// RFC 6665 §4.5.2.
+#[test]
+fn subscription_within_a_call_is_refused_and_the_call_goes_on() {
+    let (mut shard, call) = connected();
+    let mut request = shard.of_peer(call, 0, Method::Subscribe, 2);
+    request.headers.push_other("Event", "dialog");
+    assert_eq!(words(&shard.in_dialog(request, None)), ["403"]);
+    assert_eq!(shard.call(call).state_name(), "connected");
 }
 
 #[test]

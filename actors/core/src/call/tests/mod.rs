@@ -83,7 +83,7 @@ fn is_not_found(reply: &Reply) -> bool {
 fn plan(effects: &[Effect]) -> &MediaPlan {
     let plan = effects.iter().rev().find_map(|effect| match &effect.body {
         Body::Media(plan) => Some(plan),
-        Body::Respond { .. } | Body::Send { .. } => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } => None,
     });
     plan.expect("a media plan")
 }

@@ -52,7 +52,7 @@ fn busy_until(seconds: u32, invite: &Request) -> Response {
 fn refusal(effects: &[Effect]) -> Option<&Response> {
     effects.iter().find_map(|effect| match &effect.body {
         Body::Respond { response, .. } if response.status >= 300 => Some(&**response),
-        Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
     })
 }
 

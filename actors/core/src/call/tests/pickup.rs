@@ -48,7 +48,7 @@ fn reason(effects: &[Effect], method: Method) -> Option<String> {
         Body::Send { request, .. } if request.method == method => {
             request.headers.other("Reason").map(str::to_owned)
         }
-        Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     })
 }
 

@@ -47,7 +47,7 @@ fn described(effects: &[Effect]) -> Audio {
     let body = |effect: &Effect| match &effect.body {
         Body::Respond { response, .. } => Audio::parse(&response.body).ok(),
         Body::Send { request, .. } => Audio::parse(&request.body).ok(),
-        Body::Media(_) => None,
+        Body::Notify { .. } | Body::Media(_) => None,
     };
     effects.iter().rev().find_map(body).expect("SDP")
 }

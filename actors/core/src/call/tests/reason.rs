@@ -15,7 +15,7 @@ fn reason(effects: &[Effect], at: usize) -> Option<&str> {
     match &effects[at].body {
         Body::Respond { response, .. } => response.headers.other("Reason"),
         Body::Send { request, .. } => request.headers.other("Reason"),
-        Body::Media(_) => None,
+        Body::Notify { .. } | Body::Media(_) => None,
     }
 }
 

@@ -18,7 +18,7 @@ fn pause(shard: &mut Shard, call: CallId, paused: bool) -> (Reply, Vec<Effect>) 
 fn planned(effects: &[Effect]) -> Option<RecordingPlan> {
     effects.iter().rev().find_map(|effect| match &effect.body {
         Body::Media(plan) => plan.recording,
-        Body::Respond { .. } | Body::Send { .. } => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } => None,
     })
 }
 

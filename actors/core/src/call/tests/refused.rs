@@ -15,7 +15,7 @@ fn kept(shard: &Shard) -> Vec<(u16, Option<String>)> {
         Body::Respond { response, .. } if response.status >= 300 => {
             Some((response.status, response.headers.to_tag().map(str::to_owned)))
         }
-        Body::Respond { .. } | Body::Send { .. } | Body::Media(_) => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
     };
     shard.leader.outbox.values().filter_map(|effect| kept(&effect.body)).collect()
 }

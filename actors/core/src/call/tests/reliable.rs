@@ -59,7 +59,7 @@ fn is_owed(shard: &Shard, call: CallId) -> bool {
     let transaction = transaction(shard, call);
     let is_180 = |effect: &Effect| match &effect.body {
         Body::Respond { transaction: of, response } => *of == transaction && response.status == 180,
-        Body::Send { .. } | Body::Media(_) => false,
+        Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => false,
     };
     shard.leader.outbox.values().any(is_180)
 }

@@ -18,7 +18,7 @@ fn header(effects: &[Effect], name: &str) -> Option<String> {
     let headers = |effect: &Effect| match &effect.body {
         Body::Respond { response, .. } => response.headers.other(name).map(str::to_owned),
         Body::Send { request, .. } => request.headers.other(name).map(str::to_owned),
-        Body::Media(_) => None,
+        Body::Notify { .. } | Body::Media(_) => None,
     };
     effects.iter().find_map(headers)
 }
@@ -26,7 +26,7 @@ fn header(effects: &[Effect], name: &str) -> Option<String> {
 fn sent(effects: &[Effect]) -> Request {
     let sent = effects.iter().find_map(|effect| match &effect.body {
         Body::Send { request, .. } => Some((**request).clone()),
-        Body::Respond { .. } | Body::Media(_) => None,
+        Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     });
     sent.expect("a request")
 }

@@ -29,7 +29,7 @@ fn told(effects: &[Effect]) -> Vec<String> {
             let body = String::from_utf8_lossy(&request.body);
             Some(format!("{event} {} {}", state.split(';').next().unwrap_or_default(), body.trim()))
         }
-        Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     };
     effects.iter().filter_map(notify).collect()
 }
@@ -298,7 +298,7 @@ fn notify_is_sent_again_by_the_next_leader_until_it_is_answered() {
             Body::Send { request, .. } if request.method == Method::Notify => {
                 Some((**request).clone())
             }
-            Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+            Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
         });
         sent.collect()
     };

@@ -116,7 +116,7 @@ impl Led {
 pub fn prompt(effects: &[Effect]) -> &Prompt {
     let plan = effects.iter().rev().find_map(|effect| match &effect.body {
         Body::Media(plan) => Some(plan),
-        Body::Respond { .. } | Body::Send { .. } => None,
+        Body::Respond { .. } | Body::Send { .. } | Body::Notify { .. } => None,
     });
     match &plan.expect("a plan").legs[0].source {
         Source::Prompt(prompt) => prompt,

@@ -27,7 +27,7 @@ use crate::effect::{
 };
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, FlowId, GatewayId, LegId, OfferId, PromptId, QueueId,
-    RecordingId,
+    RecordingId, SubscriptionId,
 };
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
@@ -388,6 +388,10 @@ pub fn deadline() -> impl Strategy<Value = Deadline> {
         since().prop_map(|(agent, since_index)| Deadline::AcwOver { agent, since_index }),
         since()
             .prop_map(|(agent, since_index)| Deadline::RegistrationExpired { agent, since_index }),
+        since().prop_map(|(agent, id)| Deadline::SubscriptionDue {
+            agent,
+            subscription: SubscriptionId(id),
+        }),
         channel_id().prop_map(|channel| Deadline::GuardOver { channel }),
         (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::ReleaseOver { call, leg }),
         (call_id(), leg_id()).prop_map(|(call, leg)| Deadline::SessionTimer { call, leg }),
@@ -414,9 +418,12 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
     let register = (transaction(), address(), carrier(), request(), agent_id()).prop_map(
         |(transaction, source, carrier, request, agent)| {
             let request = Box::new(request);
-            GatewayEvent::Register(Register { transaction, source, carrier, request, agent })
+            Register { transaction, source, carrier, request, agent }
         },
     );
+    let proven = (any::<bool>(), register).prop_map(|(registers, register)| {
+        if registers { GatewayEvent::Register(register) } else { GatewayEvent::Subscribe(register) }
+    });
     let ack = (text(), text(), any::<u32>(), option::of(audio())).prop_map(
         |(call_id, local_tag, cseq, answer)| GatewayEvent::Ack { call_id, local_tag, cseq, answer },
     );
@@ -445,7 +452,9 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         (address(), vec(any::<u16>(), 0..4))
             .prop_map(|(vip, ports)| GatewayEvent::Login(Login { vip, ports })),
         inbound().prop_map(GatewayEvent::Invite),
-        register,
+        proven,
+        (text(), text())
+            .prop_map(|(call_id, local_tag)| GatewayEvent::SubscriptionGone { call_id, local_tag }),
         inbound().prop_map(GatewayEvent::Request),
         (transaction(), q850())
             .prop_map(|(transaction, q850)| GatewayEvent::Cancel { transaction, q850 }),
@@ -597,9 +606,16 @@ pub fn effect() -> impl Strategy<Value = Effect> {
         (transaction(), response()).prop_map(|(transaction, response)| {
             Body::Respond { transaction, response: response.into() }
         }),
-        (request(), address(), carrier()).prop_map(|(request, destination, carrier)| {
-            Body::Send { request: request.into(), destination, carrier }
-        }),
+        (request(), address(), carrier(), any::<bool>()).prop_map(
+            |(request, destination, carrier, notifies)| {
+                let request = request.into();
+                if notifies {
+                    Body::Notify { request, destination, carrier }
+                } else {
+                    Body::Send { request, destination, carrier }
+                }
+            }
+        ),
         plan.prop_map(Body::Media),
     ];
     (effect_id(), entity(), gateway_id(), body).prop_map(|(id, entity, gateway, body)| Effect {

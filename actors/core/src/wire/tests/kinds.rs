@@ -18,6 +18,7 @@ use crate::ids::{GatewayId, LegId};
 use crate::proto;
 use crate::queue::state::Queue;
 use crate::rows::{self, RowChange};
+use crate::subscription::state::Subscription;
 use crate::trunk::state::Trunk;
 use crate::wire::{self, Error};
 use crate::world::World;
@@ -148,6 +149,11 @@ pub fn read_trunk(bytes: &[u8]) -> Result<Trunk, Error> {
     Ok(restored(rows::TRUNKS, bytes)?.trunks.into_values().next().expect("a row"))
 }
 
+pub fn read_subscription(bytes: &[u8]) -> Result<Subscription, Error> {
+    let world = restored(rows::SUBSCRIPTIONS, bytes)?;
+    Ok(world.subscriptions.into_values().next().expect("a row"))
+}
+
 pub fn read_gateway(bytes: &[u8]) -> Result<Gateway, Error> {
     Ok(restored(rows::GATEWAYS, bytes)?.gateways.into_values().next().expect("a row"))
 }
@@ -179,6 +185,12 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("Queue", queues, |v| row(rows::queue(&v.id, Some(v))), read_queue),
         kind!("Channel", channels, |v| row(rows::channel(&v.id, Some(v))), read_channel),
         kind!("TrunkState", trunks, |v| row(rows::trunk(&v.id, Some(v))), read_trunk),
+        kind!(
+            "Subscription",
+            subscriptions,
+            |v| row(rows::subscription(v.id, Some(v))),
+            read_subscription
+        ),
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
         kind!("Counts", counts, write_counts, read_counts),
         kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::generators::{config, effect, envelope, event, gateway_id, quality};
 use super::kinds::{self, kinds};
-use super::row_generators::{agent, call, cdr, channel, counts, gateway, manifest, queue, trunk};
+use super::row_generators::{
+    agent, call, cdr, channel, counts, gateway, manifest, queue, subscription, trunk,
+};
 use crate::cdr::LegQuality;
 use crate::gateway::Gateway;
 use crate::{proto, rows, wire};
@@ -71,6 +73,7 @@ proptest! {
         queue in queue(),
         channel in channel(),
         trunk in trunk(),
+        subscription in subscription(),
         gateway in gateway(),
         counts in counts(),
     ) {
@@ -85,6 +88,8 @@ proptest! {
         prop_assert_eq!(kinds::read_channel(&value(row)), Ok(channel));
         let row = rows::trunk(&trunk.id, Some(&trunk));
         prop_assert_eq!(kinds::read_trunk(&value(row)), Ok(trunk));
+        let row = rows::subscription(subscription.id, Some(&subscription));
+        prop_assert_eq!(kinds::read_subscription(&value(row)), Ok(subscription));
         prop_assert_eq!(kinds::read_gateway(&value(rows::gateway(&gateway))), Ok(gateway.clone()));
         let counted = Gateway { counts, ..gateway };
         let read = kinds::read_counts(&value(rows::counts(&counted)));

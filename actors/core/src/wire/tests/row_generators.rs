@@ -23,9 +23,12 @@ use crate::call::state::{
 use crate::cdr::{self, Cdr, Disposition, Manifest, Side};
 use crate::channel::state::{Channel, State as ChannelState};
 use crate::gateway::{Counts, Gateway, Runs};
+use crate::ids::SubscriptionId;
 use crate::ivr::keys::{Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
+use crate::subscription::lamp::{Line, LineState};
+use crate::subscription::state::{Package, State as Subscribed, Subscription, Watched};
 use crate::trunk::state::{Health, Hold, Trunk};
 
 pub fn leg() -> impl Strategy<Value = Leg> {
@@ -120,6 +123,43 @@ fn early() -> impl Strategy<Value = Vec<Early>> {
         Some(Early { dialog, rseq, prack_branch, media })
     });
     vec(one, 0..2)
+}
+
+pub fn subscription() -> impl Strategy<Value = Subscription> {
+    let line = (leg_id(), prop::sample::select(LineState::ALL.to_vec()), any::<bool>());
+    let line = line.prop_map(|(leg, state, initiator)| Line { leg, state, initiator });
+    let watched = (agent_id(), any::<u32>(), vec(line, 0..3));
+    let watched = watched.prop_map(|(agent, version, told)| Watched { agent, version, told });
+    let package = option::of(watched).prop_map(|watched| match watched {
+        Some(watched) => Package::Dialog(watched),
+        None => Package::MessageSummary,
+    });
+    let state = (any::<bool>(), millis()).prop_map(|(over, at)| match over {
+        true => Subscribed::Over { until: at },
+        false => Subscribed::Active { expires_at: at },
+    });
+    let place = (gateway_id(), address(), carrier(), request());
+    let names = (any::<u64>(), agent_id(), option::of(text()));
+    let made = (names, package, place, state);
+    made.prop_filter_map(
+        "makes no dialog",
+        |((id, subscriber, event_id), package, place, state)| {
+            let (gateway, peer, carrier, request) = place;
+            let dialog = tandem_sip::dialog::Dialog::as_uas(&request, "t").ok()?.into();
+            let id = SubscriptionId(id);
+            Some(Subscription {
+                id,
+                subscriber,
+                package,
+                event_id,
+                gateway,
+                peer,
+                carrier,
+                dialog,
+                state,
+            })
+        },
+    )
 }
 
 fn reliable() -> impl Strategy<Value = Reliable> {

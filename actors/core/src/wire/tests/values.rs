@@ -38,11 +38,16 @@ use crate::effect::{
     Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
 };
 use crate::gateway::{Counts, Gateway};
-use crate::ids::{AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId};
+use crate::ids::{
+    AgentId, CallId, ChannelId, EntityId, GatewayId, LegId, OfferId, RecordingId, SubscriptionId,
+};
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::{Digit, Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
 use crate::queue::state::{Entry, Queue, State as EntryState};
+use crate::subscription;
+use crate::subscription::lamp::{Line, LineState};
+use crate::subscription::state::{Package, Subscription, Watched};
 use crate::trunk;
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Credentials, Outward, Peer, Route};
@@ -341,6 +346,10 @@ pub fn envelopes() -> Cases<Envelope> {
             "registration_expired",
             due(Deadline::RegistrationExpired { agent: agent_id(), since_index }),
         ),
+        (
+            "subscription_due",
+            due(Deadline::SubscriptionDue { agent: agent_id(), subscription: SubscriptionId(41) }),
+        ),
         ("guard_over", due(Deadline::GuardOver { channel: channel_id() })),
         ("release_over", due(Deadline::ReleaseOver { call: CALL, leg: LEG })),
         ("too_long", due(Deadline::TooLong { call: CALL })),
@@ -394,15 +403,14 @@ pub fn events() -> Cases<GatewayEvent> {
         offer: Some(audio()),
         names: Vec::new(),
     };
-    let register = |carrier| {
-        GatewayEvent::Register(Register {
-            transaction: transaction(),
-            source: "127.0.0.1:7000".parse().expect("an address"),
-            carrier,
-            request: request().into(),
-            agent: agent_id(),
-        })
+    let proven = |carrier| Register {
+        transaction: transaction(),
+        source: "127.0.0.1:7000".parse().expect("an address"),
+        carrier,
+        request: request().into(),
+        agent: agent_id(),
     };
+    let register = |carrier| GatewayEvent::Register(proven(carrier));
     let vip = "[2001:db8::10]:5060".parse().expect("an address");
     vec![
         ("login", GatewayEvent::Login(Login { vip, ports: vec![20_000, 20_002] })),
@@ -423,6 +431,11 @@ pub fn events() -> Cases<GatewayEvent> {
         ("invite_wide", GatewayEvent::Invite(Inbound { offer: Some(wide_audio()), ..inbound() })),
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
+        ("subscribe", GatewayEvent::Subscribe(proven(connection()))),
+        (
+            "subscription_gone",
+            GatewayEvent::SubscriptionGone { call_id: "c@x".into(), local_tag: "t".into() },
+        ),
         ("request", GatewayEvent::Request(Inbound { offer: None, ..inbound() })),
         ("cancel", GatewayEvent::Cancel { transaction: transaction(), q850: None }),
         ("cancel_reason", GatewayEvent::Cancel { transaction: transaction(), q850: Q850::new(16) }),
@@ -624,6 +637,7 @@ pub fn effects() -> Cases<Effect> {
         ("send", send(Carrier::Udp)),
         ("send_tcp", send(Carrier::TCP)),
         ("send_connection", send(connection())),
+        ("notify", Body::Notify { request: request().into(), destination, carrier: connection() }),
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
         ("media_with_keys", Body::Media(protected)),
@@ -1079,6 +1093,38 @@ pub fn trunks() -> Cases<trunk::state::Trunk> {
     registered.registrations.insert(gateway_id(), there);
     registered.registrations.insert("gateway-b".into(), gone);
     vec![("paced", paced), ("held", held), ("asked", asked), ("registered", registered)]
+}
+
+pub fn subscriptions() -> Cases<Subscription> {
+    let dialog = Dialog::as_uas(&request(), "t").expect("a dialog");
+    let line = |leg, state, initiator| Line { leg: LegId(leg), state, initiator };
+    let told = vec![
+        line(1, LineState::Trying, true),
+        line(2, LineState::Early, false),
+        line(3, LineState::Confirmed, false),
+    ];
+    let watched = |told| Watched { agent: "1002".into(), version: 7, told };
+    let lamp = Subscription {
+        id: SubscriptionId(41),
+        subscriber: agent_id(),
+        package: Package::Dialog(watched(told)),
+        event_id: Some("9".into()),
+        gateway: gateway_id(),
+        peer: "127.0.0.1:7000".parse().expect("an address"),
+        carrier: connection(),
+        dialog: dialog.into(),
+        state: subscription::state::State::Active { expires_at: AT },
+    };
+    let over = subscription::state::State::Over { until: AT };
+    let idle = Package::Dialog(watched(Vec::new()));
+    let taken_back = Subscription { package: idle, state: over, ..lamp.clone() };
+    let mailbox = Subscription {
+        package: Package::MessageSummary,
+        event_id: None,
+        carrier: Carrier::Udp,
+        ..lamp.clone()
+    };
+    vec![("lamp", lamp), ("over", taken_back), ("mailbox", mailbox)]
 }
 
 pub fn gateways() -> Cases<Gateway> {

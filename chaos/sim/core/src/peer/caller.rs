@@ -227,7 +227,8 @@ impl Simulation {
             | Step::Dial(_)
             | Step::Join(_)
             | Step::PickUp { .. }
-            | Step::Register => {}
+            | Step::Register
+            | Step::Watch => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tandem_sip::{Method, Request};
 
 use super::line::{Line, State};
 use super::phone::name_of_invite;
+use super::watching::Watching;
 use super::{Peer, Step};
 use crate::event::Event;
 use crate::packet::{Content, Packet};
@@ -77,6 +78,7 @@ impl Simulation {
         peer.alive = true;
         peer.life += 1;
         peer.registration.client = None;
+        peer.watching = Watching::default();
         self.addresses.remove(&peer.address);
         self.move_peer(p);
     }
@@ -101,6 +103,8 @@ impl Simulation {
             Content::Response(response) => {
                 if response.headers.cseq.method == Method::Register {
                     self.on_register_response(p, response);
+                } else if response.headers.cseq.method == Method::Subscribe {
+                    self.on_subscribe_response(p, response);
                 } else {
                     let line = self.peers[p].lines.iter().position(|line| {
                         line.client.as_ref().is_some_and(|client| {
@@ -126,7 +130,10 @@ impl Simulation {
             }
             return;
         }
-        if self.is_repeated(p, &key, packet, request) {
+        if self.is_repeated(p, &key, packet, request)
+            || self.is_repeated_lamp(p, &key, packet, request)
+            || self.on_lamp(p, &key, packet, request)
+        {
             return;
         }
         match (&request.method, request.is_in_dialog()) {
@@ -194,6 +201,8 @@ impl Simulation {
         }
         if step == Step::Register {
             self.register(p);
+        } else if step == Step::Watch {
+            self.watch_colleague(p);
         } else if let Step::PickUp { phone, line } = step {
             self.pick_up(p, phone, line);
         } else if peer.lines[l].planned.is_some() {
@@ -208,7 +217,11 @@ impl Simulation {
         let peer = &mut self.peers[p];
         let lines = peer.lines.iter().filter_map(Line::deadline).min();
         let register = peer.registration.client.as_ref().and_then(|client| client.deadline());
-        let Some(at) = [lines, register.map(|at| at.0)].into_iter().flatten().min() else { return };
+        let watching = peer.watching.deadline();
+        let Some(at) = [lines, register.map(|at| at.0), watching].into_iter().flatten().min()
+        else {
+            return;
+        };
         let at = at.max(self.now + 1);
         if peer.wake_at.is_none_or(|armed| at < armed || armed <= self.now) {
             peer.wake_at = Some(at);
@@ -227,6 +240,7 @@ impl Simulation {
         for l in 0..self.peers[p].lines.len() {
             self.serve_line(p, l);
         }
+        self.serve_watching(p);
         let now = self.now_ms();
         if let Some(client) = &mut self.peers[p].registration.client
             && client.deadline().is_some_and(|at| at <= now)

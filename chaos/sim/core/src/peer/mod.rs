@@ -18,6 +18,7 @@ pub mod pickup;
 pub mod registration;
 mod reliable;
 pub mod switch;
+pub mod watching;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tandem_sip::{Param, Transport, Via};
 
 use line::Line;
 use registration::Registration;
+use watching::Watching;
 
 use crate::plan::To;
 
@@ -57,6 +59,8 @@ pub enum Step {
         line: usize,
     },
     Register,
+    /// Subscribes to a colleague, or refreshes that.
+    Watch,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,7 @@ pub struct Peer {
     /// Branch and digest of each INVITE that it was ever sent, by CSeq and Call-ID.
     pub invited: BTreeMap<String, (String, u64)>,
     pub registration: Registration,
+    pub watching: Watching,
     pub wake_at: Option<u64>,
     pub branches: u64,
     /// When the last message on its reliable transport arrives, each way.
@@ -95,6 +100,7 @@ impl Peer {
             lines: Vec::new(),
             invited: BTreeMap::new(),
             registration: Registration::default(),
+            watching: Watching::default(),
             wake_at: None,
             branches: 0,
             stream_at: [0; 2],

@@ -173,7 +173,8 @@ impl Simulation {
             | Step::Ack
             | Step::Press(_)
             | Step::PickUp { .. }
-            | Step::Register => {}
+            | Step::Register
+            | Step::Watch => {}
         }
     }
 

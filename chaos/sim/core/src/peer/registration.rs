@@ -115,6 +115,9 @@ impl Simulation {
             let lasts_ms = u64::from(self.settings.expires_s) * 1_000;
             self.peers[p].registration.until = now.0 + lasts_ms;
             self.plan_registration(p, lasts_ms * 6 / 10);
+            if self.peers[p].watching.deadline().is_none() {
+                self.plan_watching(p, 30);
+            }
         } else {
             self.on_register_failed(p);
         }
