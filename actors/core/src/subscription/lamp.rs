@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tandem_sip::Uri;
 
 use crate::agent::state::Agent;
-use crate::call::leg::{Leg, Role, State as LegState};
+use crate::call::leg::{Leg, Party, Role, State as LegState};
 use crate::call::state::Call;
 use crate::draft::Draft;
 use crate::ids::{AgentId, CallId, LegId};
@@ -65,10 +65,11 @@ fn legs<'d>(draft: &'d Draft<'_>, id: &'d AgentId) -> impl Iterator<Item = (&'d 
 pub fn is_of(call: &Call, leg: &Leg, id: &AgentId) -> bool {
     match &leg.role {
         Role::Caller => call.calling_agent.as_ref() == Some(id),
-        Role::Originator { agent, .. } | Role::Agent { agent, .. } | Role::Callee { agent, .. } => {
-            agent == id
-        }
-        Role::Trunk { .. } => false,
+        Role::Originator { agent, .. }
+        | Role::Agent { agent, .. }
+        | Role::Callee { agent, .. }
+        | Role::Transferee { who: Party::Colleague(agent), .. } => agent == id,
+        Role::Trunk { .. } | Role::Transferee { who: Party::Outside { .. }, .. } => false,
     }
 }
 

@@ -77,7 +77,7 @@ fn said(
 fn told(effects: &[Effect]) -> (u16, Option<Audio>) {
     let response = effects.iter().find_map(|effect| match &effect.body {
         Body::Respond { response, .. } => Some(response),
-        Body::Send { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Notify { .. } | Body::Media(_) => None,
     });
     let response = response.expect("a response");
     (response.status, Audio::parse(&response.body).ok())

@@ -40,7 +40,7 @@ fn sipfrags(effects: &[Effect]) -> Vec<String> {
         Body::Send { request, .. } if request.method == Method::Notify => {
             Some(String::from_utf8_lossy(&request.body).trim().to_owned())
         }
-        Body::Send { .. } | Body::Respond { .. } | Body::Media(_) => None,
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
     };
     effects.iter().filter_map(body).collect()
 }
