@@ -51,6 +51,8 @@ pub type Replicated = StateMachine<AnyMachine>;
 pub type Raft = openraft::Raft<TypeConfig, Replicated>;
 
 const ENTRIES_PER_APPEND: u64 = 256;
+/// A state that RocksDB keeps waiting for its disk holds up one of them; heartbeats have the other.
+const RAFT_THREADS: usize = 2;
 /// A task that does not end within this is left behind.
 const SHUTDOWN_MS_MAX: u64 = 5_000;
 /// Between two attempts to found the groups.
@@ -166,7 +168,7 @@ impl Cluster {
     /// A busy address, or what openraft says of the stores.
     pub async fn start(options: Options, stores: Stores) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(RAFT_THREADS)
             .thread_name("raft")
             .on_thread_start(priority::raise)
             .enable_all()
