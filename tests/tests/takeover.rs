@@ -191,3 +191,35 @@ async fn responses_to_invite(vip: SocketAddr) -> Result<Vec<String>> {
     }
     anyhow::bail!("no final response, only {said:?}")
 }
+
+/// Longer than a leader waits for a commit.
+const STALL: Duration = Duration::from_millis(2_800);
+
+/// Whoever leads goes on leading, so that no new leader asks for what was given up: a disk that
+/// stood still for so long left a gateway's events uncounted until there was another leader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_while_commits_stall_counts_when_they_go_on() -> Result<()> {
+    let house = House::open(155).await?;
+    let caller = house.caller("13800000001", 0).await?;
+    let other = house.caller("13800000002", 1).await?;
+    let call = house.call(&caller, "4003", "in_flow").await?;
+    let leader = house.cluster.leader().await?;
+    let followers: Vec<&str> =
+        ["node-a", "node-b", "witness"].into_iter().filter(|name| *name != leader).collect();
+    for name in &followers {
+        house.cluster.signal(name, libc::SIGSTOP)?;
+    }
+    let mend = async {
+        tokio::time::sleep(STALL).await;
+        followers.iter().try_for_each(|name| house.cluster.signal(name, libc::SIGCONT).map(|_| ()))
+    };
+    let (hung_up, called, mended) =
+        tokio::join!(caller.hang_up(&call), house.call(&other, "4003", "in_flow"), mend);
+    mended?;
+    assert_eq!(hung_up?, 200);
+    called?;
+    let cdr = house.cdr(&call).await?;
+    assert_eq!(cdr["hung_up_by"], "caller");
+    house.cluster.stop()?;
+    Ok(())
+}
