@@ -82,17 +82,16 @@ fn agents_and_calls_agree(world: &World) -> Result<(), Violation> {
                 ensure!(of, "agent {} talks in a call that is not the agent's", agent.id);
             }
             AgentState::Consulting { call, second, .. } => {
-                let of = |id, is: fn(&Call, &AgentId) -> bool| {
-                    world.calls.get(id).is_some_and(|call| call.is_live() && is(call, &agent.id))
+                let of_agent = |call: &Call| {
+                    // Who sends on whom it called serves that party from then on.
+                    let serves = call.agent.as_ref() == Some(&agent.id);
+                    serves || call.calling_agent.as_ref() == Some(&agent.id)
                 };
-                let calls =
-                    |call: &Call, agent: &AgentId| call.calling_agent.as_ref() == Some(agent);
-                let first = of(call, |call, agent| {
-                    call.agent.as_ref() == Some(agent) || call.calling_agent.as_ref() == Some(agent)
-                });
+                let has =
+                    |id| world.calls.get(id).is_some_and(|call| call.is_live() && of_agent(call));
                 ensure!(call != second, "agent {} has one call twice", agent.id);
-                ensure!(first, "the first call of agent {} is not the agent's", agent.id);
-                ensure!(of(second, calls), "agent {} has not placed the second call", agent.id);
+                ensure!(has(call), "the first call of agent {} is not the agent's", agent.id);
+                ensure!(has(second), "the second call of agent {} is not the agent's", agent.id);
             }
             AgentState::Ready => {
                 ensure!(agent.is_registered(), "agent {} is ready without a phone", agent.id);

@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 50] = [
+pub const MARKS: [&str; 51] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -53,6 +53,7 @@ pub const MARKS: [&str; 50] = [
     "the agent leaves a conference",
     "the colleague leaves a conference",
     "a caller acknowledges a 180",
+    "an UPDATE changes a call before its answer",
     "a phone's 180 is acknowledged",
     "a call goes out",
     "a carrier is heard before it answers",

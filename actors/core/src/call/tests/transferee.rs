@@ -220,3 +220,54 @@ fn who_may_not_changes_nothing() {
     assert!(is_not_found(&reply) || matches!(reply, Reply::Rejected(Rejection::Refused(_))));
     assert!(leg(&shard, call, 0).is_caller());
 }
+
+/// 1001 holds whom it has called, and speaks with 1002 in a second call.
+fn asking() -> (Shard, CallId, CallId) {
+    let (mut shard, call) = placed(OUT);
+    shard.hold(call, 0, 2, true);
+    assert_eq!(shard.agent_state(1001), "held");
+    let second = shard.invite_from("second", "1002", phone(1001)).0.expect("a second call");
+    let invite = shard.ringing(second).expect("1002 rings");
+    shard.answer(&invite, 200);
+    shard.ack(second);
+    (shard, call, second)
+}
+
+#[test]
+fn party_is_joined_to_a_colleague_who_was_asked() {
+    let (mut shard, call, second) = asking();
+    let tag = shard.call(second).caller().unwrap().local_tag.clone();
+    let mut refer = shard.of_peer(call, 0, Method::Refer, 3);
+    let replaces = format!("Replaces=second%3Bto-tag%3D{tag}%3Bfrom-tag%3Dpeer");
+    refer.headers.push_other("Refer-To", &format!("<sip:1002@127.0.0.10?{replaces}>"));
+    let effects = shard.in_dialog(refer, None);
+    settle(&mut shard, effects);
+    assert_eq!([shard.agent_state(1001), shard.agent_state(1002)], ["acw", "talking"]);
+    let shown = query::call(&shard.leader, call).unwrap();
+    assert_eq!((shown.state.as_str(), shown.agent.as_deref()), ("connected", Some("1002")));
+    assert!(shard.leader.calls.len() == 1);
+    let bye = shard.of_peer(call, 0, Method::Bye, 1);
+    let effects = shard.in_dialog(bye, None);
+    settle(&mut shard, effects);
+    assert!(shard.leader.calls.is_empty() && shard.leader.channels.is_empty());
+}
+
+#[test]
+fn party_of_a_second_call_is_sent_on_and_the_first_is_left() {
+    for status in [200, 486] {
+        let (mut shard, call, second) = asking();
+        let effects = shard.refer(second, 0, 2, "1003");
+        shard.peers_answer(&effects);
+        let invite = shard.ringing(second).expect("1003 rings");
+        let effects = shard.answer(&invite, status).1;
+        settle(&mut shard, effects);
+        if status == 200 {
+            assert_eq!((shard.agent_state(1001), shard.agent(1001).second()), ("held", None));
+            assert_eq!(shard.agent_state(1003), "talking");
+        } else {
+            assert_eq!(shard.agent(1001).second(), Some(second));
+        }
+        assert_eq!(shard.agent(1001).call(), Some(call));
+        assert_eq!(shard.agent_state(1002), "talking");
+    }
+}

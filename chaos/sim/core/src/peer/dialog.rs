@@ -112,6 +112,12 @@ impl Simulation {
                 self.transmit_on_line(p, l, packet);
             }
         }
+        if method == Method::Prack && response.is_success() && answered.told {
+            self.perhaps_updates(p, l);
+        }
+        if method == Method::Update && answered.told {
+            self.on_updated(p, l, response);
+        }
         // The other side knows no such call (RFC 3261 §12.2.1.2).
         let gone = matches!(response.status, 408 | 481);
         if gone && method != Method::Cancel {

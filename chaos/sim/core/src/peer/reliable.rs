@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tandem_sip::dialog::Dialog;
 use tandem_sip::reliable::{self, RAck, RSEQ_MAX};
 use tandem_sip::sdp::Direction;
-use tandem_sip::{Method, Request, Response};
+use tandem_sip::{Method, NameAddr, Request, Response, Uri};
 
 use super::line::State;
 use crate::simulation::Simulation;
@@ -48,6 +48,38 @@ impl Simulation {
         let audio = offerless.then(|| line.audio(address.ip(), Direction::SendRecv));
         self.coverage.mark("a caller acknowledges a 180");
         self.send_from_line(p, l, Rc::new(prack), audio);
+    }
+
+    /// Both have agreed on the first offer: some callers make the next before the answer (RFC 3311
+    /// §5.1).
+    pub fn perhaps_updates(&mut self, p: usize, l: usize) {
+        let via = self.peers[p].via();
+        let address = self.peers[p].address;
+        let line = &mut self.peers[p].lines[l];
+        if line.state != State::Inviting || !line.rtp_port.is_multiple_of(8) {
+            return;
+        }
+        let Some((dialog, _)) = &mut line.early else { return };
+        let contact = Uri::sip(Some("u"), &address.ip().to_string(), Some(address.port()));
+        let update = dialog.request(Method::Update, via, Some(NameAddr::new(contact)));
+        let audio = line.audio(address.ip(), Direction::SendRecv);
+        self.send_from_line(p, l, Rc::new(update), Some(audio));
+    }
+
+    /// Nothing stands against its offer but that the call is over.
+    pub fn on_updated(&mut self, p: usize, l: usize, response: &Response) {
+        let early = self.peers[p].lines[l].state == State::Inviting;
+        let waits = response.status == 491 || response.headers.other("Retry-After").is_some();
+        match response.status {
+            200 if early => self.coverage.mark("an UPDATE changes a call before its answer"),
+            // A 500 without it says that a gateway's new life brings an UPDATE that counted.
+            491 | 500 if early && waits => {
+                let call_id = &self.peers[p].lines[l].call_id;
+                let what = format!("an UPDATE of {call_id} is told {}", response.status);
+                self.fail("peers", what);
+            }
+            _ => {}
+        }
     }
 
     /// Whoever requires it hears how to talk in a reliable response, or in the 200: once.
