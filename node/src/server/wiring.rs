@@ -65,6 +65,7 @@ const FAMILIES: &[&str] = &[
     rows::QUALITIES,
     rows::TRUNKS,
     rows::SUBSCRIPTIONS,
+    rows::MESSAGES,
     meta::META,
 ];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
