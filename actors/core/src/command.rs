@@ -112,6 +112,8 @@ pub enum GatewayEvent {
     PeerChange(PeerChange),
     /// A SUBSCRIBE outside of dialogs, of whom it names as its sender: as a REGISTER is proven.
     Subscribe(Register),
+    /// A MESSAGE outside of dialogs, proven likewise.
+    Message(Register),
     /// A NOTIFY was refused for good, or nobody has answered it (RFC 6665 §4.2.2).
     SubscriptionGone { call_id: String, local_tag: String },
     /// A carrier has the gateway's Contact, or no longer.

@@ -22,6 +22,7 @@ use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId, SubscriptionId, TrunkId,
 };
 use crate::limits;
+use crate::message::state::Relayed;
 use crate::queue::state::Queue;
 use crate::rng::Rng;
 use crate::subscription::state::Subscription;
@@ -52,6 +53,8 @@ pub struct Writes {
     pub channels: Changes<ChannelId, Option<Channel>>,
     pub trunks: Changes<TrunkId, Option<Trunk>>,
     pub subscriptions: Changes<SubscriptionId, Option<Subscription>>,
+    /// By branch.
+    pub messages: Changes<String, Option<Relayed>>,
     /// New lives.
     pub gateways: Changes<GatewayId, Gateway>,
     /// Ports of lives that are known.

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
 //! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
-//! [`ivr`], [`gateway`], [`trunk`], [`subscription`]; then [`world`], which dispatches, and [`invariants`], which hold.
+//! [`ivr`], [`gateway`], [`trunk`], [`subscription`],
+//! [`message`]; then [`world`], which dispatches, and [`invariants`], which hold.
 
 pub mod agent;
 pub mod answered;
@@ -21,6 +22,7 @@ pub mod ids;
 pub mod invariants;
 pub mod ivr;
 pub mod limits;
+pub mod message;
 pub mod query;
 pub mod queue;
 mod rng;

@@ -32,6 +32,11 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Subscriptions of one agent's phones, and to one agent's dialogs; the next one is answered 486.
 pub const SUBSCRIPTIONS_OF_AGENT_MAX: usize = 128;
 pub const WATCHERS_MAX: usize = 64;
+/// Texts between phones that wait for their answer; the next one is answered 503.
+pub const MESSAGES_MAX: usize = 200;
+/// The longest text (RFC 3428 §8: the request shall not be longer than 1,300 bytes); a longer one is
+/// answered 413.
+pub const MESSAGE_BYTES_MAX: usize = 700;
 /// How long a released leg waits for its peer's last word: 64·T1 and a second.
 pub const RELEASE_MS_MAX: u64 = 33_000;
 /// Refused INVITEs that are remembered; beyond it the oldest is forgotten.

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::effect::{Effect, EffectId};
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, SubscriptionId, TrunkId};
+use crate::message::state::Relayed;
 use crate::proto;
 use crate::queue::state::Queue;
 use crate::subscription::state::Subscription;
@@ -47,6 +48,8 @@ pub const OUTBOX: &str = "outbox";
 pub const WORLD: &str = "world";
 /// Of phones, to what their colleagues do.
 pub const SUBSCRIPTIONS: &str = "subscriptions";
+/// Texts between phones that wait for their answer.
+pub const MESSAGES: &str = "messages";
 /// History: written, never read back into the world.
 pub const CDRS: &str = "cdrs";
 /// History, by recording; behind each, what single gateways have of it.
@@ -71,6 +74,7 @@ pub const FAMILIES: &[&str] = &[
     QUALITIES,
     TRUNKS,
     SUBSCRIPTIONS,
+    MESSAGES,
 ];
 
 /// `None` deletes.
@@ -117,6 +121,10 @@ pub(crate) fn trunk(id: &TrunkId, trunk: Option<&Trunk>) -> RowChange {
 
 pub(crate) fn subscription(id: SubscriptionId, value: Option<&Subscription>) -> RowChange {
     row(SUBSCRIPTIONS, id.0.to_be_bytes(), value.map(|subscription| subscription.encoded()))
+}
+
+pub(crate) fn message(branch: &str, message: Option<&Relayed>) -> RowChange {
+    row(MESSAGES, branch.as_bytes(), message.map(|message| message.encoded()))
 }
 
 pub(crate) fn gateway(gateway: &Gateway) -> RowChange {
@@ -233,6 +241,10 @@ impl World {
             SUBSCRIPTIONS => {
                 let known: Subscription = proto::Subscription::decode(value)?.try_into()?;
                 self.subscriptions.insert(known.id, known);
+            }
+            MESSAGES => {
+                let message = wire::relayed_from(proto::Relayed::decode(value)?)?;
+                self.messages.insert(message.branch.clone(), message);
             }
             GATEWAYS => {
                 let gateway: Gateway = proto::Gateway::decode(value)?.try_into()?;

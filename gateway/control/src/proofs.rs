@@ -1,4 +1,4 @@
-//! Requests of agents' phones that need a password: REGISTER, and SUBSCRIBE outside of dialogs.
+//! Requests of agents' phones that need a password: REGISTER, and SUBSCRIBE and MESSAGE outside of dialogs.
 
 use tandem_core::command::{GatewayEvent, Register};
 use tandem_core::ids::AgentId;
@@ -66,7 +66,9 @@ impl Control {
                 if let Some(connection) = flow.carrier.connection() {
                     self.flows.note(connection);
                 }
-                request.body = Vec::new();
+                if request.method != Method::Message {
+                    request.body = Vec::new();
+                }
                 if !self.begin(now, flow, key, &request) {
                     return;
                 }
@@ -102,7 +104,7 @@ impl Control {
     ) {
         strip_credentials(&mut request);
         let transaction = self.transaction(key);
-        let subscribes = request.method == Method::Subscribe;
+        let method = request.method.clone();
         let proven = Register {
             transaction: transaction.clone(),
             source: flow.remote,
@@ -110,10 +112,10 @@ impl Control {
             request: request.into(),
             agent,
         };
-        let event = if subscribes {
-            GatewayEvent::Subscribe(proven)
-        } else {
-            GatewayEvent::Register(proven)
+        let event = match method {
+            Method::Subscribe => GatewayEvent::Subscribe(proven),
+            Method::Message => GatewayEvent::Message(proven),
+            _ => GatewayEvent::Register(proven),
         };
         if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {
             metrics::counter!("tandem_sip_overload_refusals_total").increment(1);

@@ -45,7 +45,7 @@ impl Control {
             return;
         }
         match (&request.method, request.is_in_dialog()) {
-            (Method::Register, _) | (Method::Subscribe, false) => {
+            (Method::Register, _) | (Method::Subscribe | Method::Message, false) => {
                 self.on_proving(now, unix_ms, flow, &key, request);
             }
             (Method::Options, false) => {

@@ -17,7 +17,7 @@ async fn request_that_cannot_be_right_is_refused_at_the_edge() {
     let invite = phone.invite("a");
     let in_dialog = |text: String| text.replace("To: <sip:4003@demo>", "To: <sip:4003@demo>;tag=t");
     for (text, status, header) in [
-        (phone.text("MESSAGE", "b", "", ""), 405, Some("Allow")),
+        (phone.text("MESSAGE", "b", "", ""), 415, Some("Accept")),
         (phone.text("DANCE", "c", "", ""), 501, Some("Allow")),
         (in_dialog(phone.text("PUBLISH", "d", "", "")), 405, Some("Allow")),
         (phone.text("SUBSCRIBE", "l", "Event: presence\r\n", ""), 489, Some("Allow-Events")),

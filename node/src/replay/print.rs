@@ -161,6 +161,10 @@ fn event(event: &GatewayEvent) -> String {
             let (agent, number) = (&register.agent, &register.request.uri);
             format!("SUBSCRIBE of agent {agent} to {number} from {}", register.source)
         }
+        GatewayEvent::Message(message) => {
+            let (agent, number) = (&message.agent, &message.request.uri);
+            format!("MESSAGE of agent {agent} to {number} from {}", message.source)
+        }
         GatewayEvent::SubscriptionGone { call_id, .. } => {
             format!("the subscription of Call-ID {call_id} is gone")
         }

@@ -65,6 +65,7 @@ const FAMILIES: &[&str] = &[
     rows::QUALITIES,
     rows::TRUNKS,
     rows::SUBSCRIPTIONS,
+    rows::MESSAGES,
     meta::META,
 ];
 /// Written and never read back into the world; it grows with each call.

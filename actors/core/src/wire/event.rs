@@ -17,6 +17,7 @@ impl Encode for GatewayEvent {
             Self::Invite(inbound) => to.message(2, inbound),
             Self::Register(register) => to.message(3, register),
             Self::Subscribe(register) => to.message(140, register),
+            Self::Message(register) => to.message(142, register),
             Self::SubscriptionGone { call_id, local_tag } => to.delimited(141, |to| {
                 to.text(1, call_id);
                 to.text(2, local_tag);
@@ -138,6 +139,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
             Event::Invite(inbound) => Self::Invite(inbound.try_into()?),
             Event::Register(register) => Self::Register(register.try_into()?),
             Event::Subscribe(register) => Self::Subscribe(register.try_into()?),
+            Event::Message(register) => Self::Message(register.try_into()?),
             Event::SubscriptionGone(of) => {
                 Self::SubscriptionGone { call_id: of.call_id, local_tag: of.local_tag }
             }

@@ -9,6 +9,7 @@ mod envelope;
 mod event;
 mod flow;
 mod history;
+mod message;
 mod row;
 mod subscription;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::ids::{ChannelId, EntityId};
 use crate::proto;
 
 pub(crate) use history::{cdr_from, leg_quality_from, manifest_from};
+pub(crate) use message::relayed_from;
 pub(crate) use row::{
     Counted, Invite, answered_from, counts_from, invite_from, refused_from, transfers_from,
 };

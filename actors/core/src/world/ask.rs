@@ -19,9 +19,9 @@ impl World {
             GatewayEvent::Login(_) | GatewayEvent::Invite(_) | GatewayEvent::FlowGone { .. } => {
                 None
             }
-            GatewayEvent::Register(register) | GatewayEvent::Subscribe(register) => {
-                Some(EntityId::Agent(register.agent.clone()))
-            }
+            GatewayEvent::Register(register)
+            | GatewayEvent::Subscribe(register)
+            | GatewayEvent::Message(register) => Some(EntityId::Agent(register.agent.clone())),
             GatewayEvent::Request(inbound) | GatewayEvent::Info { inbound, .. } => {
                 let headers = &inbound.request.headers;
                 let tag = headers.to_tag().unwrap_or_default();
@@ -35,7 +35,10 @@ impl World {
                 call(self.leg_of_dialog(call_id, local_tag).as_ref())
             }
             GatewayEvent::Response { branch, .. } | GatewayEvent::ClientTimeout { branch } => {
-                call(self.indices.branches.get(branch))
+                call(self.indices.branches.get(branch)).or_else(|| {
+                    let message = self.messages.get(branch)?;
+                    Some(EntityId::Agent(message.to.clone()))
+                })
             }
             GatewayEvent::SubscriptionGone { call_id, local_tag } => {
                 self.subscriber_of(call_id, local_tag)

@@ -46,6 +46,7 @@ impl World {
         let effects = std::mem::take(&mut writes.effects);
         let refused = std::mem::take(&mut writes.refused);
         let about = writes.about.take();
+        let messages = std::mem::take(&mut writes.messages);
         rows.extend(writes.cdrs.iter().map(rows::cdr));
         rows.extend(writes.manifests.iter().map(rows::manifest));
         rows.extend(writes.holdings.iter().map(rows::holding));
@@ -70,7 +71,11 @@ impl World {
         for refused in refused {
             self.remember_refused(refused, rows);
         }
+        for (branch, message) in messages {
+            self.change_message(branch, message, rows);
+        }
         self.forget_old_refused(rows);
+        self.forget_old_messages(rows);
         self.forget_old_answers(rows);
         if let Command::Keyed(keyed) = &envelope.command {
             self.remember_answer(keyed, reply, about.as_ref(), rows);

@@ -23,6 +23,7 @@ use crate::ids::{CallId, EntityId};
 use crate::ivr::flow::keep_versions;
 use crate::ivr::machine as ivr;
 use crate::limits;
+use crate::message::machine as message;
 use crate::queue::state::Queue;
 use crate::subscription::machine as subscription;
 use crate::trunk::health;
@@ -95,8 +96,16 @@ pub(super) fn gateway_event(
         GatewayEvent::Ack { call_id, local_tag, answer, .. } => {
             indialog::on_ack(draft, call_id, local_tag, answer.as_ref())
         }
+        GatewayEvent::Response { branch, response, .. }
+            if message::on_answered(draft, branch, Some(response.status)) =>
+        {
+            Ok(())
+        }
         GatewayEvent::Response { branch, response, answer } => {
             outbound::on_response(draft, branch, response, answer.as_ref())
+        }
+        GatewayEvent::ClientTimeout { branch } if message::on_answered(draft, branch, None) => {
+            Ok(())
         }
         GatewayEvent::ClientTimeout { branch } => outbound::on_timeout(draft, branch),
         GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
@@ -108,6 +117,10 @@ pub(super) fn gateway_event(
         }
         GatewayEvent::Subscribe(register) => {
             subscription::on_subscribe(draft, &origin.gateway, register);
+            Ok(())
+        }
+        GatewayEvent::Message(message) => {
+            message::on_message(draft, message);
             Ok(())
         }
         GatewayEvent::SubscriptionGone { call_id, local_tag } => {

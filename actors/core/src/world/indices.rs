@@ -43,6 +43,8 @@ pub(super) struct Indices {
     /// Channels that are no row.
     pub(super) idle: BTreeMap<TrunkId, BTreeSet<u16>>,
     pub(super) subscriptions: Subscriptions,
+    /// Texts under way by when they are forgotten.
+    pub(super) messages: BTreeSet<(Millis, String)>,
 }
 
 pub(super) type Place = (CallId, LegId);
@@ -154,6 +156,9 @@ impl World {
         }
         for subscription in self.subscriptions.values() {
             indices.change_subscription(None, Some(subscription));
+        }
+        for message in self.messages.values() {
+            indices.messages.insert((message.until, message.branch.clone()));
         }
         for refused in self.refused.values() {
             indices.refused.insert((refused.until, refused.transaction.clone()));

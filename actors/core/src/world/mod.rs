@@ -7,6 +7,7 @@ mod ask;
 mod commit;
 mod dispatch;
 mod indices;
+mod messages;
 mod refused;
 mod subscriptions;
 
@@ -30,6 +31,7 @@ use crate::gateway::Gateway;
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, SubscriptionId, TrunkId,
 };
+use crate::message::state::Relayed;
 use crate::queue::machine as queue;
 use crate::queue::state::Queue;
 use crate::rows::{Restoring, RowChange};
@@ -68,6 +70,8 @@ pub struct World {
     pub trunks: BTreeMap<TrunkId, Trunk>,
     /// What phones want to hear of.
     pub subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    /// Texts that wait for their phone's answer, by the branch of what we have sent.
+    pub messages: BTreeMap<String, Relayed>,
     pub gateways: BTreeMap<GatewayId, Gateway>,
     /// INVITEs that were refused a short while ago.
     pub refused: BTreeMap<TransactionKey, Refused>,

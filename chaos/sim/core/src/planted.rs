@@ -188,13 +188,10 @@ pub fn decide(
 }
 
 fn is_subscribe(command: &Command) -> bool {
-    match command {
-        Command::Gateway(GatewayEvent::Subscribe(_)) => true,
-        Command::Gateway(GatewayEvent::Request(inbound)) => {
-            inbound.request.method == Method::Subscribe
-        }
-        _ => false,
-    }
+    let Command::Gateway(event) = command else { return false };
+    let refreshes = |method: &Method| *method == Method::Subscribe;
+    matches!(event, GatewayEvent::Subscribe(_))
+        || matches!(event, GatewayEvent::Request(inbound) if refreshes(&inbound.request.method))
 }
 
 fn send_again(writes: &mut Writes, meta: &Meta, branch: &str) {

@@ -79,6 +79,7 @@ pub fn event(event: &GatewayEvent) -> String {
             let to = register.request.uri.user.as_deref().unwrap_or_default();
             format!("SUBSCRIBE of {} to {to}", register.agent)
         }
+        GatewayEvent::Message(register) => format!("MESSAGE of {}", register.agent),
         GatewayEvent::SubscriptionGone { call_id, .. } => {
             format!("the subscription {} is gone", short(call_id))
         }

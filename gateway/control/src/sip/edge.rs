@@ -11,11 +11,11 @@ use tandem_sip::session_expires::{self, SessionExpires};
 use tandem_sip::uri::Scheme;
 use tandem_sip::{Method, Request, Response};
 
-use super::{stateless_tag, subscribes};
+use super::{stateless_tag, subscribes, texts};
 use crate::limits;
 
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, \
-                         NOTIFY, SUBSCRIBE, REGISTER";
+                         NOTIFY, SUBSCRIBE, MESSAGE, REGISTER";
 /// Extensions that a request may require.
 const SUPPORTED: [&str; 5] =
     [session_expires::OPTION, reliable::OPTION, replaces::OPTION, outbound::OPTION, outbound::PATH];
@@ -64,6 +64,7 @@ pub fn check(request: &Request, session_s_min: u32) -> Result<(), Box<Response>>
     check_accept(request)?;
     check_session(request, session_s_min)?;
     subscribes::check(request)?;
+    texts::check(request)?;
     let outside = !request.is_in_dialog();
     let within =
         [Method::Bye, Method::Prack, Method::Update, Method::Info, Method::Refer, Method::Notify];
@@ -101,9 +102,10 @@ fn check_method(request: &Request) -> Result<(), Box<Response>> {
         | Method::Info
         | Method::Refer
         | Method::Notify
-        | Method::Subscribe => return Ok(()),
+        | Method::Subscribe
+        | Method::Message => return Ok(()),
         // Known, and nothing that is done here (§8.2.1).
-        Method::Message | Method::Publish => 405,
+        Method::Publish => 405,
         // Not known at all (§21.5.2).
         Method::Other(_) => 501,
     };

@@ -1,6 +1,6 @@
 //! SIP at the gateway: what is refused at the edge, who may register, and the transactions.
 //!
-//! [`dtmf`] reads keys; [`edge`], [`contacts`], [`subscribes`] and [`registrar`] answer without the cluster, with
+//! [`dtmf`] reads keys; [`edge`], [`contacts`], [`subscribes`], [`texts`] and [`registrar`] answer without the cluster, with
 //! [`nonces`], [`suspects`] and [`flows`] for a memory; [`servers`] and [`clients`] hold the
 //! machines of RFC 3261 §17, [`wheel`] their timers, [`acks`], [`strays`] and
 //! [`refused`] what outlives them; [`notifies`] has one NOTIFY of a subscription wait for another.
@@ -19,6 +19,7 @@ pub mod servers;
 pub mod strays;
 pub mod subscribes;
 pub mod suspects;
+pub mod texts;
 pub mod wheel;
 
 use tandem_sip::transaction::Key;

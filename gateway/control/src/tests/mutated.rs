@@ -174,7 +174,9 @@ impl World {
                 };
                 self.respond(&inbound.transaction, response);
             }
-            GatewayEvent::Register(register) | GatewayEvent::Subscribe(register) => {
+            GatewayEvent::Register(register)
+            | GatewayEvent::Subscribe(register)
+            | GatewayEvent::Message(register) => {
                 let response = register.request.respond(200, None, Some("t"));
                 self.respond(&register.transaction, response);
             }

@@ -421,8 +421,10 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
             Register { transaction, source, carrier, request, agent }
         },
     );
-    let proven = (any::<bool>(), register).prop_map(|(registers, register)| {
-        if registers { GatewayEvent::Register(register) } else { GatewayEvent::Subscribe(register) }
+    let proven = (0..3_u8, register).prop_map(|(kind, register)| match kind {
+        0 => GatewayEvent::Register(register),
+        1 => GatewayEvent::Subscribe(register),
+        _ => GatewayEvent::Message(register),
     });
     let ack = (text(), text(), any::<u32>(), option::of(audio())).prop_map(
         |(call_id, local_tag, cseq, answer)| GatewayEvent::Ack { call_id, local_tag, cseq, answer },

@@ -15,6 +15,7 @@ use crate::call::state::Call;
 use crate::channel::state::Channel;
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{GatewayId, LegId};
+use crate::message::state::Relayed;
 use crate::proto;
 use crate::queue::state::Queue;
 use crate::rows::{self, RowChange};
@@ -154,6 +155,10 @@ pub fn read_subscription(bytes: &[u8]) -> Result<Subscription, Error> {
     Ok(world.subscriptions.into_values().next().expect("a row"))
 }
 
+pub fn read_message(bytes: &[u8]) -> Result<Relayed, Error> {
+    Ok(restored(rows::MESSAGES, bytes)?.messages.into_values().next().expect("a row"))
+}
+
 pub fn read_gateway(bytes: &[u8]) -> Result<Gateway, Error> {
     Ok(restored(rows::GATEWAYS, bytes)?.gateways.into_values().next().expect("a row"))
 }
@@ -191,6 +196,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
             |v| row(rows::subscription(v.id, Some(v))),
             read_subscription
         ),
+        kind!("Relayed", messages, |v| row(rows::message(&v.branch, Some(v))), read_message),
         kind!("Gateway", gateways, |v| row(rows::gateway(v)), read_gateway),
         kind!("Counts", counts, write_counts, read_counts),
         kind!("Refused", refused, |v| row(rows::refused(v.call, Some(v))), read_refused),

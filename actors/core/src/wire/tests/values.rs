@@ -44,6 +44,7 @@ use crate::ids::{
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::{Digit, Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
+use crate::message::state::Relayed;
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::subscription;
 use crate::subscription::lamp::{Line, LineState};
@@ -432,6 +433,7 @@ pub fn events() -> Cases<GatewayEvent> {
         ("register", register(Carrier::Udp)),
         ("register_tcp", register(connection())),
         ("subscribe", GatewayEvent::Subscribe(proven(connection()))),
+        ("message", GatewayEvent::Message(proven(Carrier::Udp))),
         (
             "subscription_gone",
             GatewayEvent::SubscriptionGone { call_id: "c@x".into(), local_tag: "t".into() },
@@ -1125,6 +1127,17 @@ pub fn subscriptions() -> Cases<Subscription> {
         ..lamp.clone()
     };
     vec![("lamp", lamp), ("over", taken_back), ("mailbox", mailbox)]
+}
+
+pub fn messages() -> Cases<Relayed> {
+    let relayed = Relayed {
+        branch: "z9hG4bKb".into(),
+        to: agent_id(),
+        transaction: transaction(),
+        request: request().into(),
+        until: AT,
+    };
+    vec![("relayed", relayed)]
 }
 
 pub fn gateways() -> Cases<Gateway> {
