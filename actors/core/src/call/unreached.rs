@@ -25,7 +25,7 @@ pub fn end(draft: &mut Draft<'_>, id: CallId, status: u16, how: Disposition, by:
     let said = draft.said;
     let call = draft.call_mut(&id).filter(|call| {
         let caller = call.caller();
-        let hears = caller.is_some_and(|leg| leg.is_up() && !leg.held && leg.media.port != 0);
+        let hears = caller.is_some_and(|leg| leg.is_up() && leg.media.port != 0);
         // A flow says itself where it leads who can't be put through.
         hears && call.connected_at.is_none() && call.flow.is_none()
     });

@@ -22,7 +22,7 @@ const EXPECTED: &[(&str, &str, &[&str])] = &[
     ("agent", "not_ready", &["ready", "reserved", "logged_out", "talking"]),
     // No trunk takes the call, and it is over as it begins.
     ("agent", "ready", &["reserved", "not_ready", "logged_out", "talking", "acw"]),
-    ("agent", "reserved", &["talking", "ready", "not_ready", "logged_out", "acw"]),
+    ("agent", "reserved", &["talking", "ready", "not_ready", "logged_out"]),
     ("agent", "talking", &["held", "acw", "ready", "not_ready", "logged_out", "reserved"]),
     ("agent", "held", &["talking", "acw", "ready"]),
     ("agent", "acw", &["ready", "not_ready", "logged_out", "reserved"]),
