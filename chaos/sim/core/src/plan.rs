@@ -334,7 +334,7 @@ fn refused_in_the_last_moment(random: &mut Random, strikes: &[Strike]) -> Vec<Ca
     for strike in strikes {
         let Fault::KillGateway { gateway } = strike.fault else { continue };
         let before = random.between(1, 120);
-        if strike.at < FIRST_CALL_MS + before || !random.percent(30) {
+        if strike.at < FIRST_CALL_MS + before || !random.percent(60) {
             continue;
         }
         calls.push(Call {
