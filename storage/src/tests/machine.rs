@@ -5,6 +5,7 @@ use openraft::storage::RaftStateMachine as _;
 use openraft::{EntryPayload, RaftSnapshotBuilder as _};
 use parking_lot::Mutex;
 
+use super::snapshot::killed;
 use crate::machine::{Applied, Change, Machine, Outcome, Row, StateMachine};
 use crate::raft::{Command, Entry, ShardId};
 use crate::state::State;
@@ -87,15 +88,7 @@ async fn machine_finds_its_rows_and_applied_id_as_last_flushed() {
         std::mem::forget(state);
         std::mem::forget(machine);
     }
-    // Another process would open the very folder; RocksDB's lock is this process's.
-    let copy = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(dir.path()).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_dir() {
-            continue;
-        }
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-    }
+    let copy = killed(dir.path());
     let state = State::open(copy.path(), FAMILIES).unwrap();
     assert_eq!(state.flushed_index(SHARD), Some(3));
     let counter = Counter::default();

@@ -1,8 +1,8 @@
 //! Snapshots of another node: part by part into a file, and from there into the state, whatever
 //! happens between.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::raft::{ShardId, SnapshotMeta, StoredMembership};
 use crate::snapshot::{Here, PART_BYTES, Part, Received};
@@ -11,6 +11,7 @@ use crate::{proto, wire};
 
 const FAMILIES: &[&str] = &["words", "other"];
 const SHARD: ShardId = ShardId(1);
+const COPIES_MAX: usize = 100;
 /// Whose keys have none behind them.
 const SHARDS: [ShardId; 2] = [SHARD, ShardId::META];
 
@@ -72,22 +73,39 @@ fn files(dir: &Path) -> Vec<String> {
     names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// As a kill leaves the folder: RocksDB's lock is this process's, so another folder is opened.
-fn killed(dir: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for file in fs::read_dir(from).unwrap() {
-            let (from, to) = (file.as_ref().unwrap().path(), to.join(file.unwrap().file_name()));
-            if from.is_dir() {
-                copy(&from, &to);
-            } else {
-                fs::copy(from, to).unwrap();
+/// As a kill leaves the folder: RocksDB's lock is this process's, so another folder is opened. Its
+/// threads may take old files away meanwhile; then it is copied once more.
+pub(super) fn killed(dir: &Path) -> tempfile::TempDir {
+    fn listed(dir: &Path, names: &mut Vec<PathBuf>) -> io::Result<()> {
+        for file in fs::read_dir(dir)? {
+            let path = file?.path();
+            if path.is_dir() {
+                listed(&path, names)?;
+            }
+            names.push(path);
+        }
+        Ok(())
+    }
+    fn try_copy(dir: &Path, to: &Path) -> io::Result<bool> {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        listed(dir, &mut before)?;
+        for path in &before {
+            let to = to.join(path.strip_prefix(dir).unwrap());
+            if !path.is_dir() {
+                fs::create_dir_all(to.parent().unwrap())?;
+                fs::copy(path, to)?;
             }
         }
+        listed(dir, &mut after)?;
+        Ok(before == after)
     }
-    let other = tempfile::tempdir().unwrap();
-    copy(dir, other.path());
-    other
+    for _ in 0..COPIES_MAX {
+        let other = tempfile::tempdir().unwrap();
+        if try_copy(dir, other.path()).unwrap_or(false) {
+            return other;
+        }
+    }
+    panic!("the folder does not come to rest");
 }
 
 #[test]
