@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::api::Api;
@@ -15,6 +15,9 @@ use crate::api::Api;
 const READY_S_MAX: u64 = 30;
 /// How long SIGTERM may take to end every process.
 const STOP_S_MAX: u64 = 15;
+/// A supervisor notices a death in milliseconds.
+const MISSED_WITHIN: Duration = Duration::from_secs(15);
+const MISSED_LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Processes {
@@ -119,6 +122,16 @@ impl Cluster {
     /// `kill -9`; returns the instant before the signal.
     pub fn kill(&self, name: &str) -> Result<Instant> {
         self.signal(name, libc::SIGKILL)
+    }
+
+    /// Killed, and reaped by its supervisor: it may be started again.
+    pub async fn bury(&self, name: &str) -> Result<Instant> {
+        let killed = self.kill(name)?;
+        while self.process(name)?.alive {
+            ensure!(killed.elapsed() < MISSED_WITHIN, "{name} is not missed");
+            tokio::time::sleep(MISSED_LOOK).await;
+        }
+        Ok(killed)
     }
 
     /// Any signal, for instance SIGSTOP; returns the instant before it.

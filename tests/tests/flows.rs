@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming};
 use tandem_tests::raw::Raw;
@@ -12,7 +12,6 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// Of audio, with room for a busy machine.
 const SPACING_MS_MAX: u64 = 60 + 60;
 /// How often it is looked whether a process is gone.
-const LOOK: Duration = Duration::from_millis(20);
 /// A flow that is gone is known to be: nobody waits for a time-out (Timer B is 32 s).
 const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -93,11 +92,7 @@ async fn phone_whose_websocket_is_gone_is_not_waited_for() -> Result<()> {
 
     // The gateway dies, and each of its WebSockets with it: its next life knows that of itself.
     let gateway = house.cluster.processes()?.sip[0].serving.clone();
-    let killed = house.cluster.kill(&gateway)?;
-    while house.cluster.process(&gateway)?.alive {
-        ensure!(killed.elapsed() < WITHIN, "{gateway} is not missed");
-        tokio::time::sleep(LOOK).await;
-    }
+    house.cluster.bury(&gateway).await?;
     house.cluster.revive(&gateway)?;
     house.agent_is("1001", "not_ready").await?;
     house.cluster.stop()?;

@@ -90,14 +90,13 @@ async fn lamp_catches_up_when_its_gateway_is_back_and_ends_where_nobody_knows_it
     watcher.shows(&["terminated"]).await?;
     let processes = house.cluster.processes()?;
     let gateway = &processes.sip[0].serving;
-    house.cluster.kill(gateway)?;
+    house.cluster.bury(gateway).await?;
     let caller = house.caller("13800000001", 1).await?;
     let call = caller.dial("1001")?;
     let ringing = agent.called(WITHIN).await?;
     agent.answer(&ringing)?;
     caller.answered(&call, WITHIN).await?;
-    // It may be back by itself already.
-    let _ = house.cluster.revive(gateway);
+    house.cluster.revive(gateway)?;
     watcher.shows(&["confirmed recipient"]).await?;
     watcher.is_in_order()?;
 
