@@ -143,6 +143,10 @@ impl EarlyMedia {
             return Ok(());
         }
         let waits = call.caller().is_some_and(|leg| leg.state == LegState::Trying);
+        // Its answer may have waited for a PRACK while it was sent on already (seed 4604).
+        if let Some(heard) = self.heard.get_mut(&call.id) {
+            heard.waits = waits;
+        }
         let answered = call.answered_at.is_some() || call.recording.is_some();
         hold!(!(waits && answered), "call {} is answered before anybody answers", call.id);
         Ok(())
