@@ -14,16 +14,6 @@ const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const AGENT_HZ: u32 = 620;
 const CALLER_HZ: u32 = 440;
 
-async fn hears(phone: &Phone, call_id: &str, hz: u32) -> Result<()> {
-    let media = phone.with_calls(|calls| calls.get(call_id)?.media.clone()).context("media")?;
-    let deadline = Instant::now() + WITHIN;
-    while media.heard_hz(200) != Some(hz) {
-        ensure!(Instant::now() < deadline, "hears {:?} Hz instead of {hz}", media.heard_hz(200));
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(())
-}
-
 async fn hears_packets(phone: &Phone, call_id: &str, count: u64) -> Result<()> {
     let media = phone.with_calls(|calls| calls.get(call_id)?.media.clone()).context("media")?;
     media.mark();
@@ -72,17 +62,17 @@ async fn opus_goes_through_queue_recording_and_takeover_and_is_transcoded_where_
         "{offer}"
     );
     assert!(offer.contains("a=fmtp:111 maxaveragebitrate=20440\r\n"), "{offer}");
-    hears(&caller, &call, AGENT_HZ).await?;
-    hears(&agent, &offered, CALLER_HZ).await?;
+    caller.hears(&call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&offered, CALLER_HZ, WITHIN).await?;
 
     let leader = house.cluster.leader().await?;
     house.cluster.kill(&leader)?;
     // Spoken to by us alone: the next leader has answered.
     let echo = caller.dial("4003")?;
     caller.answered(&echo, WITHIN).await?;
-    hears(&caller, &echo, CALLER_HZ).await?;
-    hears(&caller, &call, AGENT_HZ).await?;
-    hears(&agent, &offered, CALLER_HZ).await?;
+    caller.hears(&echo, CALLER_HZ, WITHIN).await?;
+    caller.hears(&call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&offered, CALLER_HZ, WITHIN).await?;
     hears_packets(&caller, &call, 50).await?;
     assert_eq!(caller.hang_up(&echo).await?, 200);
     assert_eq!(caller.hang_up(&call).await?, 200);
@@ -106,8 +96,8 @@ async fn opus_goes_through_queue_recording_and_takeover_and_is_transcoded_where_
     agent.speak(&[Codec::Pcmu]);
     let call = house.call(&caller, "4001", "connected").await?;
     let offered = incoming(&agent).await?;
-    hears(&caller, &call, AGENT_HZ).await?;
-    hears(&agent, &offered, CALLER_HZ).await?;
+    caller.hears(&call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&offered, CALLER_HZ, WITHIN).await?;
     assert_eq!(caller.hang_up(&call).await?, 200);
     assert_eq!(codecs(&house, &call).await?, ["opus", "PCMU"]);
     for phone in [&agent, &caller] {
@@ -143,8 +133,8 @@ async fn caller_of_an_extension_gets_its_codec_and_g_729_is_passed_on_alone() ->
             hears_packets(&caller, &call, 25).await?;
             hears_packets(&callee, &offered, 25).await?;
         } else {
-            hears(&caller, &call, AGENT_HZ).await?;
-            hears(&callee, &offered, CALLER_HZ).await?;
+            caller.hears(&call, AGENT_HZ, WITHIN).await?;
+            callee.hears(&offered, CALLER_HZ, WITHIN).await?;
         }
         assert_eq!(caller.hang_up(&call).await?, 200);
         assert_eq!(codecs(&house, &call).await?, [expected, expected]);
@@ -155,7 +145,7 @@ async fn caller_of_an_extension_gets_its_codec_and_g_729_is_passed_on_alone() ->
     // What has to be spoken here is spoken in another, or not at all.
     let echo = caller.dial("4003")?;
     caller.answered(&echo, WITHIN).await?;
-    hears(&caller, &echo, CALLER_HZ).await?;
+    caller.hears(&echo, CALLER_HZ, WITHIN).await?;
     assert!(caller.with_calls(|calls| calls[&echo].answered()).contains("opus/48000/2"));
     assert_eq!(caller.hang_up(&echo).await?, 200);
     caller.speak(&[Codec::G729]);
@@ -190,7 +180,7 @@ async fn trunk_speaks_what_its_policy_allows() -> Result<()> {
     caller.speak(&[Codec::Pcmu, Codec::Opus, Codec::Pcma]);
     let call = caller.dial("4003")?;
     caller.answered(&call, WITHIN).await?;
-    hears(&caller, &call, CALLER_HZ).await?;
+    caller.hears(&call, CALLER_HZ, WITHIN).await?;
     assert_eq!(caller.hang_up(&call).await?, 200);
     assert_eq!(spoken(&house, &call).await?, "PCMA", "not what the caller likes best");
     caller.speak(&[Codec::Pcmu, Codec::G722]);

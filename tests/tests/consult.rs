@@ -21,18 +21,6 @@ fn tone(phone: &Phone, call_id: &str) -> Option<u32> {
     phone.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200))
 }
 
-/// The tone of who speaks; several that it may be for a while, one after the other.
-async fn hears(phone: &Phone, call_id: &str, hz: u32) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + WITHIN;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while tone(phone, call_id) != Some(hz) {
-        let now = tokio::time::Instant::now();
-        ensure!(now < deadline, "phone {} hears {:?}", phone.user, tone(phone, call_id));
-        look.tick().await;
-    }
-    Ok(())
-}
-
 /// Something, and for a while nobody of those who speak.
 async fn hears_music(phone: &Phone, call_id: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + WITHIN;
@@ -120,8 +108,8 @@ impl Scene {
 async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()> {
     let scene = Scene::open(80, 0, Incoming::Ring).await?;
     let Scene { house, agent, colleague, caller, call, talking, path } = &scene;
-    hears(caller, call, AGENT_HZ).await?;
-    hears(agent, talking, CALLER_HZ).await?;
+    caller.hears(call, AGENT_HZ, WITHIN).await?;
+    agent.hears(talking, CALLER_HZ, WITHIN).await?;
 
     let (to, consult) = (json!({"to": "1002"}), format!("{path}/consult"));
     let first = house.api.post_once(&consult, &to, "ask").await?;
@@ -134,8 +122,8 @@ async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()>
     assert_eq!(house.api.post_once(&consult, &to, "ask").await?, first, "and nobody rings twice");
     colleague.answer(&ringing)?;
     scene.consult_is("talking").await?;
-    hears(agent, talking, COLLEAGUE_HZ).await?;
-    hears(colleague, &ringing, AGENT_HZ).await?;
+    agent.hears(talking, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&ringing, AGENT_HZ, WITHIN).await?;
     hears_music(caller, call).await?;
     house.agent_is("1001", "talking").await?;
     house.agent_is("1002", "talking").await?;
@@ -144,8 +132,8 @@ async fn consultation_over_a_takeover_joins_caller_and_colleague() -> Result<()>
     let done = house.api.post_once(&complete, &json!({}), "done").await?;
     assert_eq!((done.0, &done.2["state"]), (200, &json!("connected")), "{done:?}");
     assert_eq!(agent.ended(talking, WITHIN).await?, Ended::ByPeer);
-    hears(caller, call, COLLEAGUE_HZ).await?;
-    hears(colleague, &ringing, CALLER_HZ).await?;
+    caller.hears(call, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&ringing, CALLER_HZ, WITHIN).await?;
     house.agent_is("1001", "ready").await?;
     assert_eq!(house.api.post_once(&complete, &json!({}), "done").await?, done);
     assert_eq!(colleague.with_calls(|calls| calls.len()), 1, "it rang once");
@@ -176,18 +164,18 @@ async fn colleague_who_is_busy_cancelled_or_hangs_up_leaves_the_agent_with_the_c
     assert_eq!(colleague.ended(&ringing, WITHIN).await?, Ended::Cancelled);
     scene.consult_is("cancelled").await?;
     house.agent_is("1002", "ready").await?;
-    hears(caller, call, AGENT_HZ).await?;
+    caller.hears(call, AGENT_HZ, WITHIN).await?;
 
     colleague.set_incoming(QUICK)?;
     assert_eq!(scene.consult("1002").await?.0, 200);
     scene.consult_is("talking").await?;
     let asked = colleague.called(WITHIN).await?;
-    hears(colleague, &asked, AGENT_HZ).await?;
+    colleague.hears(&asked, AGENT_HZ, WITHIN).await?;
     assert_eq!(colleague.hang_up(&asked).await?, 200);
     scene.consult_is("hung_up").await?;
     house.call_is(call, "connected").await?;
-    hears(caller, call, AGENT_HZ).await?;
-    hears(agent, talking, CALLER_HZ).await?;
+    caller.hears(call, AGENT_HZ, WITHIN).await?;
+    agent.hears(talking, CALLER_HZ, WITHIN).await?;
     house.agent_is("1002", "ready").await?;
     let (_, moves) = scene.end().await?;
     assert_eq!(moves, json!([]));
@@ -205,18 +193,18 @@ async fn agent_who_hangs_up_or_completes_while_it_rings_sends_the_caller_on() ->
     colleague.answer(&ringing)?;
     assert_eq!(agent.ended(talking, WITHIN).await?, Ended::ByPeer);
     house.call_is(call, "connected").await?;
-    hears(caller, call, COLLEAGUE_HZ).await?;
+    caller.hears(call, COLLEAGUE_HZ, WITHIN).await?;
     house.agent_is("1001", "ready").await?;
 
     // And the other way round: who asks hangs up.
     assert_eq!(scene.consult("1001").await?.0, 200);
     scene.consult_is("talking").await?;
     let asked = agent.called(WITHIN).await?;
-    hears(agent, &asked, COLLEAGUE_HZ).await?;
+    agent.hears(&asked, COLLEAGUE_HZ, WITHIN).await?;
     assert_eq!(colleague.hang_up(&ringing).await?, 200);
     house.call_is(call, "connected").await?;
-    hears(caller, call, AGENT_HZ).await?;
-    hears(agent, &asked, CALLER_HZ).await?;
+    caller.hears(call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&asked, CALLER_HZ, WITHIN).await?;
     house.agent_is("1002", "ready").await?;
     let (cdr, moves) = scene.end().await?;
     assert_eq!(cdr["agent"], "1001");
@@ -234,8 +222,8 @@ async fn refer_with_replaces_joins_the_held_call_and_the_second_over_a_takeover(
     house.agent_is("1001", "held").await?;
     let second = house.call(agent, "1002", "connected").await?;
     let asked = colleague.called(WITHIN).await?;
-    hears(agent, &second, COLLEAGUE_HZ).await?;
-    hears(colleague, &asked, AGENT_HZ).await?;
+    agent.hears(&second, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&asked, AGENT_HZ, WITHIN).await?;
     hears_music(caller, call).await?;
     let seen = house.api.get("/v1/agents/1001").await?;
     assert_eq!([&seen["state"], &seen["call"]], ["talking", path.rsplit('/').next().unwrap_or("")]);
@@ -250,8 +238,8 @@ async fn refer_with_replaces_joins_the_held_call_and_the_second_over_a_takeover(
     for call_id in [talking, &second] {
         assert_eq!(agent.ended(call_id, WITHIN).await?, Ended::ByPeer);
     }
-    hears(caller, call, COLLEAGUE_HZ).await?;
-    hears(colleague, &asked, CALLER_HZ).await?;
+    caller.hears(call, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&asked, CALLER_HZ, WITHIN).await?;
     house.agent_is("1001", "ready").await?;
     house.agent_is("1002", "talking").await?;
     let joined = house.cdr(&second).await?;
@@ -313,8 +301,8 @@ async fn conference_of_three_lives_through_a_takeover_and_goes_on_as_two() -> Re
 
     // The agent hangs up: two are left.
     assert_eq!(agent.hang_up(talking).await?, 200);
-    hears(caller, call, COLLEAGUE_HZ).await?;
-    hears(colleague, &asked, CALLER_HZ).await?;
+    caller.hears(call, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&asked, CALLER_HZ, WITHIN).await?;
     house.call_is(call, "connected").await?;
     house.agent_is("1001", "ready").await?;
     let (cdr, moves) = scene.end().await?;

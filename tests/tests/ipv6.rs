@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tandem_tests::house::House;
-use tandem_tests::phone::{Incoming, Phone};
+use tandem_tests::phone::Incoming;
 use tandem_tests::watcher::Watcher;
 
 const LOCALHOST: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -13,18 +13,6 @@ const WITHIN: Duration = Duration::from_secs(20);
 const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const AGENT_HZ: u32 = 500;
 const CALLER_HZ: u32 = 900;
-
-async fn hears(phone: &Phone, call_id: &str, hz: u32) -> Result<()> {
-    let tone = || phone.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200));
-    let deadline = tokio::time::Instant::now() + WITHIN;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while tone() != Some(hz) {
-        let now = tokio::time::Instant::now();
-        ensure!(now < deadline, "phone {} hears {:?}, not {hz} Hz", phone.user, tone());
-        look.tick().await;
-    }
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn call_over_ipv6_is_heard_both_ways_and_outlives_its_leader() -> Result<()> {
@@ -49,15 +37,15 @@ async fn call_over_ipv6_is_heard_both_ways_and_outlives_its_leader() -> Result<(
     ] {
         ensure!(text.contains(&part), "{part} is not in {text}");
     }
-    hears(&caller, &call, AGENT_HZ).await?;
-    hears(&agent, &taken, CALLER_HZ).await?;
+    caller.hears(&call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&taken, CALLER_HZ, WITHIN).await?;
     watcher.shows(&["confirmed recipient"]).await?;
 
     house.cluster.kill(&house.cluster.leader().await?)?;
     ensure!(caller.hold(&call, true).await? == 200, "the next leader holds it");
     ensure!(caller.hold(&call, false).await? == 200, "and takes it back");
-    hears(&caller, &call, AGENT_HZ).await?;
-    hears(&agent, &taken, CALLER_HZ).await?;
+    caller.hears(&call, AGENT_HZ, WITHIN).await?;
+    agent.hears(&taken, CALLER_HZ, WITHIN).await?;
     ensure!(agent.hang_up(&taken).await? == 200, "BYE");
     caller.ended(&call, WITHIN).await?;
     watcher.shows(&["terminated"]).await?;

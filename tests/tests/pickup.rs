@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tandem_sip::Method;
 use tandem_tests::house::House;
@@ -13,18 +13,6 @@ const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const CALLER_HZ: u32 = 900;
 const AGENT_HZ: u32 = 500;
 const COLLEAGUE_HZ: u32 = 700;
-
-async fn hears(phone: &Phone, call_id: &str, hz: u32) -> Result<()> {
-    let tone = || phone.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200));
-    let deadline = tokio::time::Instant::now() + WITHIN;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while tone() != Some(hz) {
-        let now = tokio::time::Instant::now();
-        ensure!(now < deadline, "phone {} hears {:?}, not {hz} Hz", phone.user, tone());
-        look.tick().await;
-    }
-    Ok(())
-}
 
 /// Its next INVITE shall take the place of the dialog; what became of it.
 async fn replaces(phone: &Phone, dialog: &str) -> Result<Result<String, Ended>> {
@@ -91,8 +79,8 @@ async fn colleague_picks_a_ringing_call_up_from_the_next_leader() -> Result<()> 
     let why = cancel.headers.other("Reason").map(str::to_owned);
     assert_eq!(why.as_deref(), Some("SIP;cause=200;text=\"Call completed elsewhere\""));
     house.call_is(&call, "connected").await?;
-    hears(&caller, &call, COLLEAGUE_HZ).await?;
-    hears(&colleague, &picked, CALLER_HZ).await?;
+    caller.hears(&call, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&picked, CALLER_HZ, WITHIN).await?;
     house.agent_is("1001", "ready").await?;
     house.agent_is("1002", "talking").await?;
 
@@ -129,8 +117,8 @@ async fn conversation_is_taken_over_by_agents_alone_and_lives_through_a_kill() -
     let taken = replaces(&colleague, &dialog).await?.expect("it is answered");
     house.cluster.kill(&house.cluster.leader().await?)?;
     assert_eq!(agent.ended(&talking, WITHIN).await?, Ended::ByPeer);
-    hears(&caller, &call, COLLEAGUE_HZ).await?;
-    hears(&colleague, &taken, CALLER_HZ).await?;
+    caller.hears(&call, COLLEAGUE_HZ, WITHIN).await?;
+    colleague.hears(&taken, CALLER_HZ, WITHIN).await?;
     house.agent_is("1001", "ready").await?;
     house.agent_is("1002", "talking").await?;
     assert_eq!(colleague.hang_up(&taken).await?, 200);

@@ -18,6 +18,8 @@ use super::call::{Call, CallEnd, Ended, Incoming, Options, Violation};
 use super::exchange::Exchanges;
 use super::line::{Line, Over};
 
+const HEARD_EVERY: Duration = Duration::from_millis(20);
+
 pub(super) struct Shared {
     pub calls: Mutex<BTreeMap<String, Call>>,
     pub violations: Mutex<Vec<Violation>>,
@@ -110,6 +112,23 @@ impl Phone {
             .ok()
             .context("phone is gone")?;
         answer.await?
+    }
+
+    /// Until it hears a tone of so many hertz.
+    pub async fn hears(&self, call_id: &str, hz: u32, within: Duration) -> Result<()> {
+        let tone = || self.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200));
+        let deadline = Instant::now() + within;
+        let mut look = tokio::time::interval(HEARD_EVERY);
+        while tone() != Some(hz) {
+            ensure!(
+                Instant::now() < deadline,
+                "phone {} hears {:?}, not {hz} Hz",
+                self.user,
+                tone()
+            );
+            look.tick().await;
+        }
+        Ok(())
     }
 
     /// From now on its INVITE, its answers and its BYE have these headers, too.

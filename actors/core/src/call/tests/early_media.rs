@@ -4,14 +4,14 @@ use tandem_sip::sdp::{Audio, Codec, Direction, Payload};
 use tandem_sip::srtp::{Crypto, Key, Suite};
 use tandem_sip::{Carrier, Method, Request, Response, reliable};
 
-use super::{connected, is_illegal, leg, plan, record, state, transaction};
+use super::{connected, dial_outside, is_illegal, leg, plan, record, state, transaction};
 use crate::call::leg::State;
 use crate::command::{Command, GatewayEvent, Inbound, OperatorCommand};
 use crate::config::{OfferSrtp, Secret, Srtp};
 use crate::effect::{Body, Effect, MediaLeg};
 use crate::ids::CallId;
 use crate::query;
-use crate::tests::shard::{OUT, Shard, audio, key, phone, request, response, with_carriers, words};
+use crate::tests::shard::{OUT, Shard, audio, key, phone, response, with_carriers, words};
 use crate::trunk::outward::{Credentials, Transport};
 
 fn with_phone() -> Shard {
@@ -26,28 +26,9 @@ fn of(port: u16, codecs: &[Codec]) -> Audio {
     Audio { payloads: codecs.iter().map(payload).collect(), ..audio(port) }
 }
 
-/// The phone of 1001 has dialled the number outside.
-fn dialing(shard: &mut Shard, more: &[(&str, &str)], offer: Option<Audio>) -> CallId {
-    let mut invite = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
-    invite.uri.user = Some(OUT.into());
-    for (name, value) in more {
-        invite.headers.push_other(name, value);
-    }
-    invite.headers.content_type = offer.is_some().then(|| "application/sdp".into());
-    shard.event(GatewayEvent::Invite(Inbound {
-        transaction: key(&invite),
-        source: phone(1001),
-        carrier: Carrier::Udp,
-        request: invite.into(),
-        offer,
-        names: Vec::new(),
-    }));
-    *shard.leader.calls.keys().next_back().expect("a call")
-}
-
 fn dialed() -> (Shard, CallId, Request) {
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[], Some(audio(4_000)));
+    let call = dial_outside(&mut shard, &[], Some(audio(4_000)));
     let invite = shard.ringing(call).expect("it goes out");
     (shard, call, invite)
 }
@@ -139,7 +120,7 @@ fn newest_branch_that_has_audio_is_heard_and_the_one_that_answers_in_the_end() {
 fn caller_speaks_what_the_carrier_has_chosen_of_its_offer() {
     let both = [Codec::Pcma, Codec::G729];
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[], Some(of(4_000, &both)));
+    let call = dial_outside(&mut shard, &[], Some(of(4_000, &both)));
     let invite = shard.ringing(call).unwrap();
     let effects = says_as(&mut shard, &invite, (183, "a"), Some(of(5_000, &[Codec::G729])));
     assert_eq!(told(&effects).1.unwrap().payloads[0].codec, Codec::G729);
@@ -154,7 +135,7 @@ fn caller_speaks_what_the_carrier_has_chosen_of_its_offer() {
 #[test]
 fn answer_that_can_not_be_talked_as_the_preview_had_it_changes_it() {
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[], Some(of(4_000, &[Codec::Pcma, Codec::G729])));
+    let call = dial_outside(&mut shard, &[], Some(of(4_000, &[Codec::Pcma, Codec::G729])));
     let invite = shard.ringing(call).unwrap();
     let effects = says_as(&mut shard, &invite, (183, "a"), Some(of(5_000, &[Codec::G729])));
     let before = told(&effects).1.unwrap();
@@ -169,7 +150,7 @@ fn answer_that_can_not_be_talked_as_the_preview_had_it_changes_it() {
 #[test]
 fn preview_is_transcoded_rather_than_told_otherwise() {
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[], Some(of(4_000, &[Codec::Pcma, Codec::Pcmu])));
+    let call = dial_outside(&mut shard, &[], Some(of(4_000, &[Codec::Pcma, Codec::Pcmu])));
     let invite = shard.ringing(call).unwrap();
     says_as(&mut shard, &invite, (183, "a"), Some(of(5_000, &[Codec::Pcma])));
     let effects = says_as(&mut shard, &invite, (200, "a"), Some(of(5_000, &[Codec::Pcmu])));
@@ -196,7 +177,7 @@ fn early_answer_that_is_of_no_use_is_ignored_and_the_call_rings_on() {
 #[test]
 fn caller_who_has_offered_nothing_hears_that_it_rings() {
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[], None);
+    let call = dial_outside(&mut shard, &[], None);
     let invite = shard.ringing(call).unwrap();
     let effects = says_as(&mut shard, &invite, (183, "a"), Some(audio(5_000)));
     assert_eq!(words(&effects), ["180"]);
@@ -208,7 +189,7 @@ fn caller_who_has_offered_nothing_hears_that_it_rings() {
 fn who_requires_100rel_is_told_so_and_the_200_says_no_more() {
     for offer in [Some(audio(4_000)), None] {
         let mut shard = with_phone();
-        let call = dialing(&mut shard, &[("Require", "100rel")], offer.clone());
+        let call = dial_outside(&mut shard, &[("Require", "100rel")], offer.clone());
         let invite = shard.ringing(call).unwrap();
         let effects = says_as(&mut shard, &invite, (183, "a"), Some(audio(5_000)));
         assert_eq!(words(&effects), ["183", "media [leg leg]"]);
@@ -230,7 +211,7 @@ fn who_requires_100rel_is_told_so_and_the_200_says_no_more() {
 #[test]
 fn who_was_told_reliably_that_it_rings_hears_the_announcement_without_a_word() {
     let mut shard = with_phone();
-    let call = dialing(&mut shard, &[("Require", "100rel")], Some(audio(4_000)));
+    let call = dial_outside(&mut shard, &[("Require", "100rel")], Some(audio(4_000)));
     let invite = shard.ringing(call).unwrap();
     let effects = says_as(&mut shard, &invite, (180, "a"), None);
     assert_eq!(words(&effects), ["180", "media [ringback silence]"]);
@@ -356,7 +337,7 @@ fn challenge_after_an_announcement_ends_it() {
         }
     });
     shard.register(1001);
-    let call = dialing(&mut shard, &[], Some(audio(4_000)));
+    let call = dial_outside(&mut shard, &[], Some(audio(4_000)));
     let invite = shard.ringing(call).unwrap();
     says_as(&mut shard, &invite, (183, "a"), Some(audio(5_000)));
     let mut wants = response(&invite, 407);
@@ -379,7 +360,7 @@ fn keys_of_both_legs_are_agreed_on_before_the_answer() {
         }
     });
     shard.register(1001);
-    let call = dialing(&mut shard, &[], Some(secured(4_000, b"caller")));
+    let call = dial_outside(&mut shard, &[], Some(secured(4_000, b"caller")));
     let invite = shard.ringing(call).unwrap();
     // In the clear it is not heard.
     let effects = says_as(&mut shard, &invite, (183, "clear"), Some(audio(5_000)));

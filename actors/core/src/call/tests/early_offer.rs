@@ -1,34 +1,21 @@
 //! UPDATE before the answer (RFC 3311 §5.2).
 
 use tandem_sip::sdp::{Audio, Codec, Payload};
-use tandem_sip::{Carrier, Method, Request, Response, reliable};
+use tandem_sip::{Method, Request, Response, reliable};
 
-use super::{leg, plan};
-use crate::command::{GatewayEvent, Inbound};
+use super::{dial_outside, leg, plan};
+use crate::command::GatewayEvent;
 use crate::effect::{Body, Effect};
 use crate::ids::CallId;
-use crate::tests::shard::{OUT, Shard, audio, key, phone, request, response, with_carriers, words};
+use crate::tests::shard::{Shard, audio, response, with_carriers, words};
 
 /// The phone of 1001 has dialled the number outside, and takes what is said reliably alone where
 /// `requires`.
 fn dialing(requires: bool, offer: Option<Audio>) -> (Shard, CallId, Request) {
     let mut shard = Shard::with(with_carriers);
     shard.register(1001);
-    let mut invite = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
-    invite.uri.user = Some(OUT.into());
-    if requires {
-        invite.headers.push_other("Require", "100rel");
-    }
-    invite.headers.content_type = offer.is_some().then(|| "application/sdp".into());
-    shard.event(GatewayEvent::Invite(Inbound {
-        transaction: key(&invite),
-        source: phone(1001),
-        carrier: Carrier::Udp,
-        request: invite.into(),
-        offer,
-        names: Vec::new(),
-    }));
-    let call = *shard.leader.calls.keys().next().expect("a call");
+    let more = [("Require", "100rel")];
+    let call = dial_outside(&mut shard, if requires { &more } else { &[] }, offer);
     let invite = shard.ringing(call).expect("it goes out");
     (shard, call, invite)
 }

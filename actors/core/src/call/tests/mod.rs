@@ -27,12 +27,15 @@ mod session_timer;
 mod transfer;
 mod transferee;
 
+use tandem_sip::sdp::Audio;
+use tandem_sip::{Carrier, Method};
+
 use super::leg::{Leg, State};
 use crate::cdr::Cdr;
-use crate::command::{GatewayEvent, TransactionKey};
+use crate::command::{GatewayEvent, Inbound, TransactionKey};
 use crate::effect::{Body, Effect, MediaPlan};
 use crate::ids::CallId;
-use crate::tests::shard::Shard;
+use crate::tests::shard::{OUT, Shard, key, phone, request};
 use crate::world::{Rejection, Reply};
 
 fn with_agent() -> Shard {
@@ -94,4 +97,23 @@ fn record(shard: &Shard) -> (&'static str, &'static str, &str) {
         panic!("one record, not {:?}", shard.cdrs);
     };
     (disposition.as_str(), hung_up_by.as_str(), cause)
+}
+
+/// The phone of 1001 has dialled the number outside.
+fn dial_outside(shard: &mut Shard, more: &[(&str, &str)], offer: Option<Audio>) -> CallId {
+    let mut invite = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
+    invite.uri.user = Some(OUT.into());
+    for (name, value) in more {
+        invite.headers.push_other(name, value);
+    }
+    invite.headers.content_type = offer.is_some().then(|| "application/sdp".into());
+    shard.event(GatewayEvent::Invite(Inbound {
+        transaction: key(&invite),
+        source: phone(1001),
+        carrier: Carrier::Udp,
+        request: invite.into(),
+        offer,
+        names: Vec::new(),
+    }));
+    *shard.leader.calls.keys().next_back().expect("a call")
 }
