@@ -1,10 +1,11 @@
 //! One group as the rest of the process uses it: propose, and know who leads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
@@ -18,6 +19,8 @@ pub const PROPOSALS_MAX: usize = 4_096;
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Without a majority a command is given up after this.
 pub const COMMIT_MS_MAX: u64 = 2_000;
+/// A witness that leads asks a node again to take the lead after this.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -187,6 +190,7 @@ async fn watch_leadership(
 ) {
     let mut metrics = raft.metrics();
     let shard = Arc::<str>::from(id.to_string());
+    let mut handing_over = HandOver::default();
     loop {
         let now = metrics.borrow_watched().clone();
         let leads = now.current_leader == Some(me);
@@ -209,28 +213,75 @@ async fn watch_leadership(
         if changed {
             tracing::info!(%shard, ?leadership, "leadership");
         }
-        if leads && own && role == Role::Witness {
-            hand_over(&raft, &nodes).await;
+        let hands_over = leads && own && role == Role::Witness;
+        if hands_over
+            && let Some(to) = caught_up(&now, &nodes)
+            && handing_over.is_due(now.current_term, Instant::now())
+            && let Err(error) = raft.trigger().transfer_leader(to).await
+        {
+            tracing::error!(%error, "TD0401 a group has stopped");
         }
-        if metrics.changed().await.is_err() {
-            return;
+        let again = async {
+            match hands_over {
+                true => tokio::time::sleep(HAND_OVER_AGAIN).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() {
+                return;
+            },
+            () = again => {}
         }
     }
 }
 
-/// A witness had the longest log; a node that has all of it leads from here on.
-async fn hand_over(raft: &Raft, nodes: &[NodeId]) {
-    let now = raft.metrics().borrow_watched().clone();
+/// When the witness gave the lead away last. That alone changes the group's metrics, so whoever
+/// gave it away at each change would have no time to vote for the node that is to lead.
+#[derive(Debug, Default)]
+struct HandOver {
+    last: Option<(u64, Instant)>,
+}
+
+impl HandOver {
+    fn is_due(&mut self, term: u64, now: Instant) -> bool {
+        let waits = self.last.is_some_and(|(asked_in, at)| {
+            asked_in == term && now.saturating_duration_since(at) < HAND_OVER_AGAIN
+        });
+        if !waits {
+            self.last = Some((term, now));
+        }
+        !waits
+    }
+}
+
+/// A witness had the longest log; a node that has all of it is to lead.
+fn caught_up(now: &RaftMetrics<TypeConfig>, nodes: &[NodeId]) -> Option<NodeId> {
     let last = now.last_log_index;
-    let caught_up = nodes.iter().find(|id| {
+    let has_all = |id: &NodeId| {
         now.replication
             .as_ref()
-            .and_then(|matched| matched.get(*id))
+            .and_then(|matched| matched.get(id))
             .is_some_and(|log_id| log_id.map(|log_id| log_id.index) >= last)
-    });
-    if let Some(to) = caught_up
-        && let Err(error) = raft.trigger().transfer_leader(*to).await
-    {
-        tracing::error!(%error, "TD0401 a group has stopped");
+    };
+    nodes.iter().copied().find(has_all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handing_over_waits_for_its_outcome() {
+        let mut handing_over = HandOver::default();
+        let begun = Instant::now();
+        assert!(handing_over.is_due(15, begun));
+        assert!(
+            !handing_over.is_due(15, begun),
+            "each change of the metrics would flood the peers"
+        );
+        assert!(!handing_over.is_due(15, begun + HAND_OVER_AGAIN - Duration::from_millis(1)));
+        assert!(handing_over.is_due(15, begun + HAND_OVER_AGAIN), "it was lost");
+        assert!(handing_over.is_due(17, begun + HAND_OVER_AGAIN), "another term");
     }
 }

@@ -4,15 +4,18 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use anyhow::{Context as _, Result};
 
 /// Above all that is not real time.
 const RR_PRIORITY: libc::c_int = 20;
 const NICE: libc::c_int = -15;
+/// Dead processes that wait to be reaped; beyond it whoever brings one reaps it.
+const DEAD_MAX: usize = 64;
 
 /// How a process is started.
 #[derive(Clone, Debug)]
@@ -112,21 +115,55 @@ impl Child {
         };
     }
 
-    /// How it died, once it has.
-    pub fn reaped(&mut self) -> Option<String> {
-        match self.process.try_wait() {
-            Ok(status) => status.map(in_words),
+    /// How it died, once it has. It is not reaped by that: see [`Reaper`].
+    pub fn death(&self) -> Option<String> {
+        // SAFETY: siginfo_t is plain numbers; zero is a valid value of each.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let id = libc::id_t::from(self.pid());
+        // SAFETY: waitid(2) with a valid pointer, for a child that nobody has reaped.
+        if unsafe { libc::waitid(libc::P_PID, id, &raw mut info, how) } != 0 {
             // Somebody else reaped it, which leaves it just as dead.
-            Err(error) => Some(format!("is gone: {error}")),
+            return Some(format!("is gone: {}", std::io::Error::last_os_error()));
         }
+        // SAFETY: waitid(2) fills these fields in for a child, and leaves zero where none is dead.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        (pid != 0).then(|| match info.si_code {
+            libc::CLD_EXITED => format!("ended with code {status}"),
+            _ => format!("was killed by signal {status}"),
+        })
     }
 }
 
-fn in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
+/// Reaps dead children, at ordinary priority. The kernel takes what it knows of a process apart
+/// when it is reaped, and waits in a busy loop for whoever looks at it in /proc. A real-time
+/// thread that reaps keeps that one from running: both then stand still, and with them all
+/// ordinary work of a processor, until the kernel takes the real-time thread off it after a second.
+pub struct Reaper(mpsc::SyncSender<std::process::Child>);
+
+impl Reaper {
+    /// # Errors
+    /// The thread can't be started.
+    pub fn spawn() -> std::io::Result<Self> {
+        let (dead, inbox) = mpsc::sync_channel::<std::process::Child>(DEAD_MAX);
+        std::thread::Builder::new().name("reaper".into()).spawn(move || {
+            for mut process in inbox {
+                if let Err(error) = process.wait() {
+                    tracing::debug!(pid = process.id(), %error, "a dead process was reaped already");
+                }
+            }
+        })?;
+        Ok(Self(dead))
+    }
+
+    pub fn take(&self, child: Child) {
+        if let Err(
+            mpsc::TrySendError::Full(mut process) | mpsc::TrySendError::Disconnected(mut process),
+        ) = self.0.try_send(child.process)
+        {
+            // Dead, so that this ends; who reads an error here would know of nothing to do.
+            let _ = process.wait();
+        }
     }
 }
 

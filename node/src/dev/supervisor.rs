@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::oneshot;
 
-use super::child::{self, Child, Spec};
+use super::child::{self, Child, Reaper, Spec};
 
 /// Between SIGTERM and SIGKILL.
 const STOP_MS_MAX: u64 = 5_000;
@@ -78,6 +78,7 @@ impl Supervisor {
             inbox,
             wake: Arc::clone(&wake),
             listeners,
+            reaper: Reaper::spawn().context("the thread that reaps can't be started")?,
         };
         std::thread::Builder::new()
             .name("supervisor".into())
@@ -92,7 +93,7 @@ impl Supervisor {
         done.await.context("the supervisor's thread is gone")?
     }
 
-    /// Returns when the process is reaped.
+    /// Returns when the process is dead.
     pub async fn stop(&self, name: &str) -> Result<()> {
         let (reply, done) = oneshot::channel();
         self.order(Order::Stop { name: name.to_owned(), reply })?;
@@ -183,6 +184,7 @@ struct Thread {
     inbox: mpsc::Receiver<Order>,
     wake: Arc<OwnedFd>,
     listeners: Listeners,
+    reaper: Reaper,
 }
 
 impl Thread {
@@ -191,7 +193,7 @@ impl Thread {
         let mut last: States = States::new();
         loop {
             self.sleep();
-            self.reap();
+            self.bury();
             if !self.obey() {
                 return;
             }
@@ -247,17 +249,19 @@ impl Thread {
         unsafe { libc::read(self.wake.as_raw_fd(), counter.as_mut_ptr().cast(), counter.len()) };
     }
 
-    fn reap(&mut self) {
+    fn bury(&mut self) {
         let restart = self.restart && self.stopping.is_none();
         for (name, process) in &mut self.processes {
-            let Some(how) = process.child.as_mut().and_then(Child::reaped) else { continue };
+            let Some(how) = process.child.as_ref().and_then(Child::death) else { continue };
             let expected = process.kill_at.is_some();
             let death =
                 Death { name: name.clone(), incarnation: process.incarnation, how, expected };
             if self.stopping.is_none() {
                 (self.listeners.on_death)(&death);
             }
-            process.child = None;
+            if let Some(dead) = process.child.take() {
+                self.reaper.take(dead);
+            }
             process.kill_at = None;
             if restart && !expected {
                 if process.started.elapsed() > Duration::from_millis(RECOVERED_MS) {
