@@ -24,6 +24,6 @@ pub mod trace;
 
 pub use options::{Error, Node, Options, Peer, Render, SipTls, Tls, WebSocket};
 /// The names of the prompts that a gateway with this folder can play.
-pub use tandem_media::prompts;
+pub use tandem_media::{music, prompts};
 
 pub use run::run;

@@ -7,10 +7,10 @@ use tandem_core::cdr::{Manifest, Side};
 use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
 use tandem_core::config::Country;
 use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
-use tandem_core::ids::{CallId, GatewayId, LegId, RecordingId};
+use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 use tandem_media::record::board::Board;
-use tandem_media::{Engine, Event, Held};
+use tandem_media::{Engine, Event, Held, MusicRef};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
 
@@ -115,7 +115,7 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
         ssrc: leg.ssrc,
         source: match &leg.source {
             Source::Silence => tandem_media::Source::Silence,
-            Source::Music => tandem_media::Source::Music,
+            Source::Music(list) => tandem_media::Source::Music(music_of(list.as_ref(), engine)),
             Source::Ringback(country) => tandem_media::Source::Ringback(country_of(*country)),
             Source::Echo => tandem_media::Source::Echo,
             Source::Leg(other) => tandem_media::Source::Leg(other.0),
@@ -141,6 +141,16 @@ fn country_of(country: Country) -> tandem_media::tones::Country {
         Country::Jp => To::Jp,
         Country::Us => To::Us,
     }
+}
+
+/// For a list that is not here there is the one without a name, and an operator hears of it.
+fn music_of(list: Option<&MusicId>, engine: &Engine) -> MusicRef {
+    let Some(name) = list else { return MusicRef::default() };
+    engine.music(&name.0).unwrap_or_else(|| {
+        metrics::counter!("tandem_media_music_missing_total").increment(1);
+        tracing::error!(list = %name, "TD0326 a list of music is missing: callers hear the one without a name");
+        MusicRef::default()
+    })
 }
 
 /// One that is not here ends at once: its flow goes on, and an operator hears of it.

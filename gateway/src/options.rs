@@ -52,7 +52,7 @@ pub struct Options {
     pub rtp_ports: RangeInclusive<u16>,
     /// Threads that carry RTP.
     pub media_workers: usize,
-    /// Music on hold: a WAV file, or a melody of our own.
+    /// A folder with lists of music; without it a melody of our own.
     pub music: Option<PathBuf>,
     /// A folder of prompts, NAME.wav, before those that are built in.
     pub prompts: Option<PathBuf>,

@@ -20,6 +20,7 @@ pub struct House {
     pub pool: Arc<EndpointPool>,
     /// Where phones live.
     bind: IpAddr,
+    options: Vec<String>,
     /// Removed with the house.
     _dir: tempfile::TempDir,
 }
@@ -53,7 +54,9 @@ impl House {
         let data = dir.path().join("cluster");
         std::fs::create_dir(&data)?;
         let config = ["--config", file.to_str().context("UTF-8 path")?];
-        let cluster = Cluster::start(&data, &[config.as_slice(), options].concat())?;
+        let options = [config.as_slice(), options].concat();
+        let cluster = Cluster::start(&data, &options)?;
+        let options = options.into_iter().map(str::to_owned).collect();
         let api = cluster.api()?;
         let vips = cluster
             .processes()?
@@ -63,7 +66,17 @@ impl House {
             .collect::<Result<Vec<SocketAddr>>>()?;
         let pool = Arc::new(EndpointPool::start()?);
         let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Ok(Self { cluster, api, vips, pool, bind, _dir: dir })
+        Ok(Self { cluster, api, vips, pool, bind, options, _dir: dir })
+    }
+
+    /// After [`Cluster::power_off`], on the same folders; how long it took until `ready`.
+    pub fn power_on(&mut self) -> Result<Duration> {
+        let on = std::time::Instant::now();
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        self.cluster = Cluster::start(&self.cluster.dir().to_owned(), &options)?;
+        let ready_after = on.elapsed();
+        self.api = self.cluster.api()?;
+        Ok(ready_after)
     }
 
     /// A phone that talks TLS to the `at`-th service address.

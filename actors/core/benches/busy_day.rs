@@ -325,6 +325,7 @@ fn config(queues: usize, agents: usize) -> Config {
                 ring_ms_max: 20_000,
                 record: true,
                 waiting_max: 1_000,
+                music: None,
             })
             .collect(),
         agents: (0..agents)

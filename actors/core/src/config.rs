@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tandem_sip::sdp::Codec;
 
-use crate::ids::{AgentId, FlowId, QueueId, TrunkId};
+use crate::ids::{AgentId, FlowId, MusicId, QueueId, TrunkId};
 use crate::ivr::flow::Flow;
 use crate::ivr::tones;
 use crate::limits;
@@ -138,6 +138,10 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Config {
+    pub fn queue(&self, id: &QueueId) -> Option<&Queue> {
+        self.queues.iter().find(|queue| queue.id == *id)
+    }
+
     pub fn trunk(&self, id: &TrunkId) -> Option<&Trunk> {
         self.trunks.iter().find(|trunk| trunk.id == *id)
     }
@@ -226,6 +230,8 @@ pub struct Queue {
     pub record: bool,
     /// Callers that may wait at once; the next one is refused.
     pub waiting_max: u32,
+    /// What its callers hear while they wait, and whenever they are on hold after that.
+    pub music: Option<MusicId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

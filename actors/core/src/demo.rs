@@ -20,6 +20,7 @@ pub fn demo_config() -> Config {
         ring_ms_max: 20_000,
         record: true,
         waiting_max: 1_000,
+        music: None,
     };
     let number = |digits: &str, target| Number { digits: digits.into(), target };
     Config {

@@ -10,7 +10,7 @@ use tandem_sip::{Carrier, Request, Response};
 use crate::cdr::Side;
 use crate::command::TransactionKey;
 use crate::config::Country;
-use crate::ids::{CallId, EntityId, GatewayId, LegId, PromptId, RecordingId};
+use crate::ids::{CallId, EntityId, GatewayId, LegId, MusicId, PromptId, RecordingId};
 
 /// Shard, log index and ordinal within the entry: the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +87,8 @@ pub struct MediaKeys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Silence,
-    Music,
+    /// Of a list; none: what callers hear whose queue names none.
+    Music(Option<MusicId>),
     /// The ringing tone of the country.
     Ringback(Country),
     /// The peer itself.

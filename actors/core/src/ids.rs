@@ -93,6 +93,10 @@ name!(
     PromptId
 );
 name!(
+    /// The name of a list of music: that of its folder.
+    MusicId
+);
+name!(
     /// The gateway process's name, for instance `gateway-a`.
     GatewayId
 );

@@ -137,7 +137,7 @@ pub fn queues(world: &World) -> Vec<view::Queue> {
 }
 
 pub fn queue(world: &World, id: &QueueId) -> Option<view::Queue> {
-    let known = world.config.as_ref()?.queues.iter().find(|known| known.id == *id)?;
+    let known = world.config.as_ref()?.queue(id)?;
     let queue = world.queues.get(id)?;
     Some(view::Queue {
         name: id.to_string(),

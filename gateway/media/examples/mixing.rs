@@ -7,15 +7,17 @@
 use std::time::Instant;
 
 use tandem_media::mix::{Frame, Playout, sum};
-use tandem_media::tones::{self, Piece as _};
+use tandem_media::tones::Piece as _;
 use tandem_media::transcoding::{SAMPLES_PER_PACKET, Voice};
+use tandem_media::{Music, MusicRef};
 use tandem_sip::sdp::Codec;
 
 const TURNS: u32 = 3000;
 const TURN_US: f64 = 20_000.0;
 
 fn main() {
-    let music = tones::music(None).expect("a melody of our own");
+    let music = Music::load(None).expect("a melody of our own");
+    let music = music.list(MusicRef::default());
     println!("{:<6} {:>8} {:>14} {:>16}", "codec", "parties", "a turn, us", "% of a core");
     for codec in [Codec::Pcmu, Codec::Opus] {
         for parties in [3, 8, 30] {

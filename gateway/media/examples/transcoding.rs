@@ -7,8 +7,9 @@
 
 use std::time::Instant;
 
-use tandem_media::tones::{self, Piece as _};
+use tandem_media::tones::Piece as _;
 use tandem_media::transcoding::{SAMPLES_PER_PACKET, Voice};
+use tandem_media::{Music, MusicRef};
 use tandem_sip::sdp::Codec;
 
 const PACKETS: usize = 3000;
@@ -16,7 +17,8 @@ const PACKET_US: f64 = 20_000.0;
 
 fn main() {
     // Music is harder than a voice.
-    let music = tones::music(None).expect("a melody of our own");
+    let music = Music::load(None).expect("a melody of our own");
+    let music = music.list(MusicRef::default());
     println!("{:<6} {:>14} {:>14} {:>22}", "codec", "made, us", "read, us", "both, % of a core");
     for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus] {
         let mut voice = Voice::new(codec);

@@ -391,7 +391,8 @@ mod tests {
         let noise: Vec<i16> = (0..8000 * 120).map(|_| (random.next() as i16) / 2).collect();
         assert_eq!(presses(&noise), []);
         // Music on hold and the tones of the network, too.
-        let music = crate::tones::music(None).unwrap();
+        let music = crate::Music::load(None).unwrap();
+        let music = music.list(crate::MusicRef::default());
         let mut samples = vec![0; 8000 * 60];
         music.fill_linear(0, &mut samples);
         assert_eq!(presses(&samples), []);

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::event::Event;
 use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
+use crate::music::{self, Music, MusicRef};
 use crate::plan::{self, Plan};
 use crate::ports::{self, Pair};
 use crate::prompts::{self, PromptRef, Prompts};
@@ -42,7 +43,7 @@ pub struct Options {
     /// Threads that carry packets; a call stays with one.
     pub workers: usize,
     pub recordings_dir: PathBuf,
-    /// WAV, 8000 Hz, mono, 16-bit; none: a melody of our own.
+    /// Where lists of music lie; none: a melody of our own.
     pub music: Option<PathBuf>,
     /// Where prompts lie as NAME.wav, before those that are built in.
     pub prompts: Option<PathBuf>,
@@ -86,7 +87,7 @@ pub enum Error {
     #[error(transparent)]
     Ports(#[from] ports::Error),
     #[error(transparent)]
-    Music(#[from] tones::Error),
+    Music(#[from] music::Error),
     #[error(transparent)]
     Prompts(#[from] prompts::Error),
     #[error(transparent)]
@@ -113,6 +114,7 @@ pub struct Engine {
     workers: Vec<Handle>,
     books: Mutex<Books>,
     address: IpAddr,
+    music: Arc<Music>,
     prompts: Arc<Prompts>,
     events: Receiver<Event>,
     recorder: Option<record::Threads>,
@@ -144,12 +146,12 @@ struct Entry {
 
 impl Engine {
     /// # Errors
-    /// What can't be had: ports, the folder, the music file, threads.
+    /// What can't be had: ports, folders, threads.
     pub fn start(options: Options) -> Result<Self, Error> {
         if options.workers == 0 || options.workers > WORKERS_MAX {
             return Err(Error::Workers(options.workers));
         }
-        let music = Arc::new(tones::music(options.music.as_deref())?);
+        let music = Arc::new(Music::load(options.music.as_deref())?);
         let ringback = Arc::new(tones::Ringback::new());
         let prompts = Arc::new(Prompts::load(options.prompts.as_deref())?);
         let bound = ports::bind(options.address, &options.ports, options.pairs)?;
@@ -167,6 +169,7 @@ impl Engine {
             workers: Vec::with_capacity(options.workers),
             books: Mutex::new(Books::new(bound)),
             address: options.address,
+            music: Arc::clone(&music),
             prompts: Arc::clone(&prompts),
             events,
             recorder: Some(threads),
@@ -208,6 +211,10 @@ impl Engine {
     /// What plans call the prompt of that name; none where there is none.
     pub fn prompt(&self, name: &str) -> Option<PromptRef> {
         self.prompts.find(name)
+    }
+
+    pub fn music(&self, list: &str) -> Option<MusicRef> {
+        self.music.find(list)
     }
 
     /// Makes the call's media what the plan says; returns before it is so, at most a turn of a

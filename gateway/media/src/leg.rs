@@ -228,7 +228,7 @@ impl Slot {
 
     pub fn is_generated(&self) -> bool {
         match self.leg.source {
-            Source::Silence | Source::Music | Source::Ringback(_) | Source::Prompt(_) => true,
+            Source::Silence | Source::Music(_) | Source::Ringback(_) | Source::Prompt(_) => true,
             Source::Echo | Source::Leg(_) | Source::Mix(_) => false,
         }
     }
@@ -243,7 +243,7 @@ impl Slot {
             Source::Prompt(prompt) if self.ended_play != Some(prompt.play) => Some(prompt),
             Source::Prompt(_)
             | Source::Silence
-            | Source::Music
+            | Source::Music(_)
             | Source::Ringback(_)
             | Source::Echo
             | Source::Leg(_)
@@ -382,7 +382,7 @@ fn detector_of(leg: &Leg) -> Option<Box<Detector>> {
 /// Music goes by the wall clock, so that after a takeover it goes on where it was.
 fn first_position(source: &Source) -> u64 {
     match source {
-        Source::Music => sys::realtime_ns() / NS_PER_MS * u64::from(SAMPLES_PER_MS),
+        Source::Music(_) => sys::realtime_ns() / NS_PER_MS * u64::from(SAMPLES_PER_MS),
         // Where a gateway of before has come, or 0.
         Source::Prompt(prompt) => prompt.offset_ms.saturating_mul(u64::from(SAMPLES_PER_MS)),
         Source::Silence | Source::Ringback(_) | Source::Echo | Source::Leg(_) | Source::Mix(_) => 0,

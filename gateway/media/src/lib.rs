@@ -22,6 +22,7 @@ mod g711;
 mod leg;
 pub mod limits;
 pub mod mix;
+pub mod music;
 mod noise;
 mod opus;
 pub mod plan;
@@ -38,6 +39,7 @@ pub mod stats;
 mod stream;
 mod sys;
 pub mod tones;
+mod wav;
 mod worker;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub mod transcoding {
 
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Held, Holding, Recorded};
+pub use music::{Music, MusicRef};
 pub use plan::{Keys, Leg, Plan, Prompt, Recording, Source};
 pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;

@@ -116,8 +116,14 @@ pub const HOLDINGS_EVERY_MS: u64 = 10_000;
 /// Of so many in one event.
 pub const HOLDINGS_MAX: usize = 512;
 
-/// A music file is read up to ten minutes.
-pub const MUSIC_SAMPLES_MAX: usize = 600 * 8000;
+/// Lists of music beside the one without a name.
+pub const MUSIC_LISTS_MAX: usize = 64;
+/// Files of a list.
+pub const MUSIC_FILES_MAX: usize = 256;
+/// Of a list: half an hour.
+pub const MUSIC_LIST_SAMPLES_MAX: usize = 1800 * 8000;
+/// Of all lists together: an hour, which is 115 MB.
+pub const MUSIC_SAMPLES_MAX: usize = 3600 * 8000;
 
 /// A prompt is ten minutes long at most.
 pub const PROMPT_SAMPLES_MAX: usize = 600 * 8000;

@@ -6,6 +6,7 @@ use tandem_sip::sdp::Codec;
 use tandem_sip::srtp::{Key, Suite};
 
 use crate::limits::LEGS_PER_PLAN_MAX;
+use crate::music::MusicRef;
 use crate::prompts::PromptRef;
 use crate::tones::Country;
 
@@ -54,7 +55,8 @@ pub struct Keys {
 pub enum Source {
     /// Silent packets, so that bindings of NAT stay and the peer sees a live stream.
     Silence,
-    Music,
+    /// By the wall clock, so that a gateway that takes over goes on where it was.
+    Music(MusicRef),
     /// The ringing tone of the country.
     Ringback(Country),
     /// The peer itself.
@@ -85,7 +87,9 @@ impl Source {
         match self {
             Self::Leg(leg) => std::slice::from_ref(leg),
             Self::Mix(legs) => legs,
-            Self::Silence | Self::Music | Self::Ringback(_) | Self::Echo | Self::Prompt(_) => &[],
+            Self::Silence | Self::Music(_) | Self::Ringback(_) | Self::Echo | Self::Prompt(_) => {
+                &[]
+            }
         }
     }
 

@@ -2,12 +2,13 @@
 //! that playing one copies bytes.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use crate::g711::{self, Law};
 use crate::limits::{PROMPT_SAMPLES_MAX, PROMPTS_MAX, PROMPTS_SAMPLES_MAX, SAMPLES_PER_MS};
 use crate::tones::{self, Piece};
+use crate::wav;
 
 /// What the demo tenant's flows play.
 const BUILT_IN: [(&str, &[u8]); 3] = [
@@ -20,15 +21,8 @@ const BUILT_IN: [(&str, &[u8]); 3] = [
 pub enum Error {
     #[error("the prompts' folder {path} can't be read: {error}", path = path.display())]
     Folder { path: PathBuf, error: std::io::Error },
-    #[error("the prompt {name} can't be read: {reason}")]
-    Read { name: String, reason: hound::Error },
-    #[error(
-        "the prompt {name} must be WAV, 8000 or 16000 Hz, mono, 16-bit PCM; it has {rate} Hz, \
-         {channels} channels, {bits} bits"
-    )]
-    Format { name: String, rate: u32, channels: u16, bits: u16 },
-    #[error("the prompt {name} is longer than {max} s", max = PROMPT_SAMPLES_MAX / 8000)]
-    TooLong { name: String },
+    #[error("the prompt {name} {error}")]
+    File { name: String, error: wav::Error },
     #[error(
         "there are more prompts than are kept: {PROMPTS_MAX}, {max} s together",
         max = PROMPTS_SAMPLES_MAX / 8000
@@ -73,7 +67,9 @@ impl Prompts {
     pub fn load(folder: Option<&Path>) -> Result<Self, Error> {
         let mut prompts = Self::default();
         for (name, bytes) in BUILT_IN {
-            prompts.add(name, read(name, Cursor::new(bytes))?)?;
+            let unreadable = |error| Error::File { name: name.to_owned(), error };
+            let samples = wav::read(Cursor::new(bytes), PROMPT_SAMPLES_MAX).map_err(unreadable)?;
+            prompts.add(name, samples)?;
         }
         for (name, samples) in tones::clips() {
             prompts.add(&name, samples)?;
@@ -81,9 +77,12 @@ impl Prompts {
         for (name, path) in files(folder)? {
             let unreadable = |error| Error::Folder { path: path.clone(), error };
             let file = std::fs::File::open(&path).map_err(unreadable)?;
-            match read(&name, std::io::BufReader::new(file)) {
+            match wav::read(std::io::BufReader::new(file), PROMPT_SAMPLES_MAX) {
                 Ok(samples) => prompts.add(&name, samples)?,
-                Err(error) => tracing::error!(%error, "TD0308 a prompt is left out"),
+                Err(error) => {
+                    let error = Error::File { name, error };
+                    tracing::error!(%error, "TD0308 a prompt is left out");
+                }
             }
         }
         Ok(prompts)
@@ -150,64 +149,8 @@ fn play_once<T: Copy>(piece: &[T], silence: T, at: u64, out: &mut [T]) {
 fn files(folder: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, Error> {
     let Some(folder) = folder else { return Ok(BTreeMap::new()) };
     let unreadable = |error| Error::Folder { path: folder.to_owned(), error };
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let is_wav = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("wav"));
-        if let (true, Some(name)) = (is_wav, path.file_stem().and_then(|name| name.to_str())) {
-            files.insert(name.to_owned(), path);
-        }
-        if files.len() > PROMPTS_MAX {
-            return Err(Error::TooMany);
-        }
-    }
-    Ok(files)
-}
-
-fn read(name: &str, file: impl Read) -> Result<Vec<i16>, Error> {
-    let unreadable = |reason| Error::Read { name: name.to_owned(), reason };
-    let mut reader = hound::WavReader::new(file).map_err(unreadable)?;
-    let spec = reader.spec();
-    let pcm = spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16;
-    if !matches!(spec.sample_rate, 8_000 | 16_000) || spec.channels != 1 || !pcm {
-        return Err(Error::Format {
-            name: name.to_owned(),
-            rate: spec.sample_rate,
-            channels: spec.channels,
-            bits: spec.bits_per_sample,
-        });
-    }
-    let times = (spec.sample_rate / 8_000) as usize;
-    let samples: Vec<i16> = reader
-        .samples::<i16>()
-        .take(PROMPT_SAMPLES_MAX * times + 1)
-        .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
-    if samples.len() > PROMPT_SAMPLES_MAX * times {
-        return Err(Error::TooLong { name: name.to_owned() });
-    }
-    Ok(if times == 2 { halved(&samples) } else { samples })
-}
-
-/// Every second sample, after a half-band filter: what lies above 4 kHz would fold back.
-fn halved(samples: &[i16]) -> Vec<i16> {
-    /// The taps at the odd distances from the middle (a sinc under a Blackman window); those at even ones are 0.
-    const TAPS: [f64; 6] = [0.309_5, -0.082_1, 0.030_6, -0.010_1, 0.002_3, -0.000_2];
-    let at = |place: isize| {
-        usize::try_from(place)
-            .ok()
-            .and_then(|place| samples.get(place))
-            .map_or(0.0, |s| f64::from(*s))
-    };
-    let filtered = (0..samples.len()).step_by(2).map(|middle| {
-        let middle = middle as isize;
-        let sides = (0_isize..).zip(TAPS).map(|(n, tap)| {
-            let far = 2 * n + 1;
-            tap * (at(middle - far) + at(middle + far))
-        });
-        0.5 * at(middle) + sides.sum::<f64>()
-    });
-    filtered.map(|s| s.clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16).collect()
+    let files = wav::files(folder, PROMPTS_MAX).map_err(unreadable)?;
+    files.ok_or(Error::TooMany)
 }
 
 #[cfg(test)]
@@ -264,14 +207,6 @@ mod tests {
         let names = names(Some(dir.path())).unwrap();
         assert!(["menu", "notice", "wide", "stereo"].iter().all(|n| names.contains(&(*n).into())));
         assert!(Prompts::load(Some(&dir.path().join("absent"))).is_err());
-    }
-
-    #[test]
-    fn nothing_of_above_four_kilohertz_folds_back() {
-        let high = halved(&sine(6_500.0, 16_000.0, 16_000));
-        let low = halved(&sine(1_000.0, 16_000.0, 16_000));
-        let power = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
-        assert!(power(&high) < power(&low) / 1_000.0);
     }
 
     #[test]

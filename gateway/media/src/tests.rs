@@ -491,37 +491,6 @@ fn tones_of_busy_and_congestion_are_those_of_each_country_and_as_long() {
     }
 }
 
-#[test]
-fn music_of_our_own_is_audible_and_never_clips() {
-    let music = tones::music(None).expect("no file is needed");
-    let mut codes = vec![0; music.samples()];
-    music.fill(Law::Mu, 0, &mut codes);
-    let peak = codes.iter().map(|c| g711::linear(Law::Mu)[usize::from(*c)].abs()).max();
-    assert!(peak.is_some_and(|peak| (1500..12_000).contains(&peak)), "{peak:?}");
-}
-
-#[test]
-fn music_file_of_another_rate_is_refused_and_named() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("music.wav");
-    let write = |rate| {
-        let spec = hound::WavSpec {
-            channels: 1,
-            sample_rate: rate,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let mut writer = hound::WavWriter::create(&path, spec).expect("a file");
-        (0..800).for_each(|n| writer.write_sample(n as i16).expect("a sample"));
-        writer.finalize().expect("a header");
-    };
-    write(8000);
-    assert_eq!(tones::music(Some(&path)).map(|music| music.samples()).ok(), Some(800));
-    write(44_100);
-    let refused = tones::music(Some(&path)).err().map(|error| error.to_string());
-    assert!(refused.is_some_and(|text| text.contains("music.wav") && text.contains("44100")));
-}
-
 // --- whatever comes -----------------------------------------------------------------------------
 
 proptest! {

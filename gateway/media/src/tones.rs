@@ -1,30 +1,13 @@
-//! Audio that is made here: music on hold, ringback tone, and the measure of a tone.
+//! Audio that is made here: the tones of the network, and the measure of a tone.
 
 use std::f64::consts::TAU;
-use std::path::{Path, PathBuf};
 
 use crate::g711::{self, Law};
-use crate::limits::MUSIC_SAMPLES_MAX;
 
-const SAMPLE_RATE_HZ: f64 = 8000.0;
+pub(crate) const SAMPLE_RATE_HZ: f64 = 8000.0;
 const RINGBACK_LEVEL: f64 = 6000.0;
-const MUSIC_LEVEL: f64 = 2600.0;
 /// Whoever can't be put through hears it that long.
 const TONE_MS: usize = 4_000;
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the music file {path} can't be read: {reason}", path = path.display())]
-    Read { path: PathBuf, reason: hound::Error },
-    #[error(
-        "the music file {path} must be WAV, 8000 Hz, mono, 16-bit PCM; it has {rate} Hz, \
-         {channels} channels, {bits} bits",
-        path = path.display()
-    )]
-    Format { path: PathBuf, rate: u32, channels: u16, bits: u16 },
-    #[error("the music file {path} has no samples", path = path.display())]
-    Empty { path: PathBuf },
-}
 
 /// A piece of audio that repeats, as samples and in both laws.
 pub struct Loop {
@@ -204,81 +187,12 @@ impl Default for Ringback {
     }
 }
 
-pub fn music(file: Option<&Path>) -> Result<Loop, Error> {
-    match file {
-        Some(path) => read_wav(path),
-        None => Ok(Loop::new(&melody())),
-    }
-}
-
 /// One second of a sine wave: whole periods, so it repeats without a click.
 pub fn sine(hz: u32, level: f64) -> Loop {
     let samples: Vec<i16> = (0..8000)
         .map(|at| ((TAU * f64::from(hz) * f64::from(at) / SAMPLE_RATE_HZ).sin() * level) as i16)
         .collect();
     Loop::new(&samples)
-}
-
-/// Eight bars of four slow chords under a plain tune: written for this project.
-fn melody() -> Vec<i16> {
-    // Frequencies stay above 250 Hz, where a telephone is heard well.
-    const CHORDS: [[f64; 3]; 4] = [
-        [261.63, 329.63, 392.00],
-        [293.66, 349.23, 440.00],
-        [261.63, 349.23, 440.00],
-        [293.66, 392.00, 493.88],
-    ];
-    const TUNE: [f64; 32] = [
-        659.26, 587.33, 523.25, 587.33, 698.46, 659.26, 587.33, 523.25, 523.25, 587.33, 698.46,
-        880.00, 783.99, 698.46, 587.33, 493.88, 523.25, 659.26, 783.99, 659.26, 698.46, 880.00,
-        698.46, 587.33, 698.46, 659.26, 587.33, 523.25, 493.88, 587.33, 493.88, 523.25,
-    ];
-    const NOTE_SAMPLES: usize = 4000;
-    const CHORD_SAMPLES: usize = 4 * NOTE_SAMPLES;
-    let mut samples = Vec::with_capacity(TUNE.len() * NOTE_SAMPLES);
-    for at in 0..TUNE.len() * NOTE_SAMPLES {
-        let chord = CHORDS[(at / CHORD_SAMPLES) % CHORDS.len()];
-        let pad: f64 =
-            chord.iter().map(|hz| (TAU * hz * at as f64 / SAMPLE_RATE_HZ).sin()).sum::<f64>() / 3.0
-                * swell(at % CHORD_SAMPLES, CHORD_SAMPLES);
-        let within = at % NOTE_SAMPLES;
-        let hz = TUNE[at / NOTE_SAMPLES];
-        let seconds = within as f64 / SAMPLE_RATE_HZ;
-        let tune =
-            (TAU * hz * seconds).sin() * (-4.0 * seconds).exp() * swell(within, NOTE_SAMPLES);
-        samples.push(((0.7 * pad + tune) * MUSIC_LEVEL) as i16);
-    }
-    samples
-}
-
-/// Fades in and out over 10 ms, so that no note clicks.
-fn swell(at: usize, of: usize) -> f64 {
-    let edge = at.min(of - 1 - at) as f64 / 80.0;
-    edge.min(1.0)
-}
-
-fn read_wav(path: &Path) -> Result<Loop, Error> {
-    let unreadable = |reason| Error::Read { path: path.to_owned(), reason };
-    let mut reader = hound::WavReader::open(path).map_err(unreadable)?;
-    let spec = reader.spec();
-    let pcm = spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16;
-    if spec.sample_rate != 8000 || spec.channels != 1 || !pcm {
-        return Err(Error::Format {
-            path: path.to_owned(),
-            rate: spec.sample_rate,
-            channels: spec.channels,
-            bits: spec.bits_per_sample,
-        });
-    }
-    let samples: Vec<i16> = reader
-        .samples::<i16>()
-        .take(MUSIC_SAMPLES_MAX)
-        .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
-    if samples.is_empty() {
-        return Err(Error::Empty { path: path.to_owned() });
-    }
-    Ok(Loop::new(&samples))
 }
 
 /// The share of the samples' power that lies at one frequency, 0 to 1 (Goertzel).

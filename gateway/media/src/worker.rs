@@ -21,6 +21,7 @@ use crate::leg::Slot;
 use crate::limits::{
     CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, PACKET_SAMPLES_MAX, PTIME_MS, SAMPLES_PER_PACKET,
 };
+use crate::music::Music;
 use crate::plan::{Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
 use crate::prompts::{Clip, Prompts};
@@ -29,7 +30,7 @@ use crate::record::Recorder;
 use crate::rtp::{HEADER_BYTES, Header};
 use crate::stats::{Counters, Dropped, LegState};
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
-use crate::tones::{Loop, Piece, Ringback};
+use crate::tones::{Piece, Ringback};
 
 const READY_MAX: usize = 256;
 const NS_PER_MS: u64 = 1_000_000;
@@ -62,7 +63,7 @@ pub struct Worker {
     pub events: Sender<Event>,
     pub counters: Arc<Counters>,
     pub recorder: Recorder,
-    pub music: Arc<Loop>,
+    pub music: Arc<Music>,
     pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
@@ -91,7 +92,7 @@ pub struct Parts {
     pub events: Sender<Event>,
     pub counters: Arc<Counters>,
     pub recorder: Recorder,
-    pub music: Arc<Loop>,
+    pub music: Arc<Music>,
     pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
     pub rtp_silence_ms_max: u64,
@@ -232,7 +233,7 @@ impl Worker {
         let body = &mut out[HEADER_BYTES..];
         let codes = SAMPLES_PER_PACKET as usize;
         let piece: Option<&dyn Piece> = match slot.leg.source {
-            Source::Music => Some(&*self.music),
+            Source::Music(list) => Some(self.music.list(list)),
             Source::Ringback(country) => Some(self.ringback.of(country)),
             Source::Prompt(Prompt { clip: Some(clip), .. }) => {
                 self.prompts.clip(clip).map(|clip| clip as &dyn Piece)

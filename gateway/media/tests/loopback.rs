@@ -11,7 +11,9 @@ use rtcp_types::{Compound, Packet, ReportBlock, SenderReport};
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
 use tandem_media::tones::{Country, dominant_hz, share_at};
-use tandem_media::{Applied, Engine, Event, Leg, Options, Plan, Quality, Recording, Source};
+use tandem_media::{
+    Applied, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording, Source,
+};
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -189,7 +191,7 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
             let heard = caller.stats();
             assert_eq!((heard.lost, heard.odd, heard.streams), (0, 0, 0), "{codec:?} {other:?}");
             version += 1;
-            bench.apply(version, vec![leg(Source::Music)], None);
+            bench.apply(version, vec![leg(Source::Music(MusicRef::default()))], None);
             let recorded = recorded(&bench.engine.events());
             let (left, right) = channels(&recorded.path);
             let last = |samples: &[i16]| dominant_hz(&samples[..samples.len() - 800]);
@@ -203,7 +205,7 @@ fn each_codec_is_echoed_and_hears_music_and_is_recorded_with_each_other() {
 fn stream_goes_on_when_music_gives_way_to_the_agent() {
     let bench = Bench::start();
     let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
-    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music)], None);
+    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music(MusicRef::default()))], None);
     hears_packets(&caller, 20);
     let music = caller.stats();
     let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
@@ -383,7 +385,7 @@ fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
         bench.leg(AGENT, &agent, Source::Silence),
     ];
     bench.apply(2, legs, with(AGENT));
-    bench.apply(3, vec![caller_hears(Source::Music)], with(CALLER));
+    bench.apply(3, vec![caller_hears(Source::Music(MusicRef::default()))], with(CALLER));
     let other = bench.phone(Codec::Pcmu, bench.ports[2], OTHER_HZ);
     let legs =
         vec![caller_hears(Source::Leg(OTHER)), bench.leg(OTHER, &other, Source::Leg(CALLER))];
@@ -462,7 +464,7 @@ fn key_is_relayed_and_told_once() {
 fn silent_peer_is_told_once() {
     let bench = Bench::start_with(|options| options.rtp_silence_ms_max = 200);
     let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
-    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music)], None);
+    bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music(MusicRef::default()))], None);
     hears_packets(&caller, 30);
     let events = bench.engine.events();
     caller.hush();
@@ -488,8 +490,8 @@ fn older_and_equal_plans_change_nothing() {
     let release = |version| Plan { call: CALL, version, legs: Vec::new(), recording: None };
     let apply = |plan| bench.engine.apply(plan).expect("a good plan");
     assert_eq!(apply(plan(5, Source::Echo)), Applied::Now);
-    assert_eq!(apply(plan(5, Source::Music)), Applied::Before);
-    assert_eq!(apply(plan(4, Source::Music)), Applied::Before);
+    assert_eq!(apply(plan(5, Source::Music(MusicRef::default()))), Applied::Before);
+    assert_eq!(apply(plan(4, Source::Music(MusicRef::default()))), Applied::Before);
     assert_eq!(apply(release(3)), Applied::Before);
     hears(&caller, CALLER_HZ);
     assert_eq!(apply(release(6)), Applied::Now);
@@ -549,7 +551,7 @@ fn busy_ports_are_left_out() {
 fn another_engine_takes_over_a_leg_and_its_stream_goes_on_ahead() {
     let first = Bench::start();
     let caller = first.phone(Codec::Pcmu, first.ports[0], CALLER_HZ);
-    let leg = first.leg(CALLER, &caller, Source::Music);
+    let leg = first.leg(CALLER, &caller, Source::Music(MusicRef::default()));
     first.apply(1, vec![leg.clone()], None);
     hears_packets(&caller, 50);
     let before = caller.stats();
@@ -637,7 +639,10 @@ fn leg_reports_by_rtcp_and_says_goodbye_and_its_quality_is_told() {
     let events = bench.engine.events();
     let peer = RawPeer::of(bench.ports[0]);
     let somebody = bench.pool.open(LOCAL).expect("an endpoint");
-    let leg = Leg { remote: Some(peer.address()), ..bench.leg(CALLER, &somebody, Source::Music) };
+    let leg = Leg {
+        remote: Some(peer.address()),
+        ..bench.leg(CALLER, &somebody, Source::Music(MusicRef::default()))
+    };
     bench.apply(1, vec![leg], None);
     until("the leg is served", || bench.engine.stats().legs.len() == 1);
     // Of ten packets the fourth is lost.
@@ -707,7 +712,7 @@ fn key_of_a_phone_without_telephone_event_is_heard_in_its_tones() {
     let leg = Leg {
         remote: Some(peer.address()),
         telephone_event: None,
-        ..bench.leg(CALLER, &somebody, Source::Music)
+        ..bench.leg(CALLER, &somebody, Source::Music(MusicRef::default()))
     };
     bench.apply(1, vec![leg], None);
     until("the leg is served", || bench.engine.stats().legs.len() == 1);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{Engine, Keys, Leg, Options, Plan, Source};
+use tandem_media::{Engine, Keys, Leg, MusicRef, Options, Plan, Source};
 use tandem_sip::sdp::Codec;
 use tandem_sip::srtp::{Key, Suite};
 
@@ -144,7 +144,13 @@ fn reports_are_protected_as_the_audio_is() {
     let keys = keys(SUITE, "ours", "theirs");
     let serve = |bench: &Bench, peer: &Bench, keys: Option<Keys>| {
         let remote = SocketAddr::new(LOCAL, peer.ports[0]);
-        bench.apply(1, vec![Leg { keys, ..leg(bench.ports[0], 0, remote, Source::Music) }]);
+        bench.apply(
+            1,
+            vec![Leg {
+                keys,
+                ..leg(bench.ports[0], 0, remote, Source::Music(MusicRef::default()))
+            }],
+        );
     };
     serve(&here, &there, Some(keys.clone()));
     serve(&there, &here, Some(other_side(&keys)));
@@ -158,9 +164,12 @@ fn reports_are_protected_as_the_audio_is() {
     let before = here.engine.stats().totals.dropped_unauthentic;
     let plain = SocketAddr::new(LOCAL, here.ports[0]);
     drop(there);
-    stranger.apply(1, vec![leg(stranger.ports[0], 0, plain, Source::Music)]);
+    stranger.apply(1, vec![leg(stranger.ports[0], 0, plain, Source::Music(MusicRef::default()))]);
     let remote = SocketAddr::new(LOCAL, stranger.ports[0]);
-    let protected = Leg { keys: Some(keys), ..leg(here.ports[0], 0, remote, Source::Music) };
+    let protected = Leg {
+        keys: Some(keys),
+        ..leg(here.ports[0], 0, remote, Source::Music(MusicRef::default()))
+    };
     here.apply(2, vec![protected]);
     let reports = here.engine.stats().totals.rtcp_in;
     until("what is not protected is dropped", || {

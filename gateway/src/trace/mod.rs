@@ -172,20 +172,21 @@ fn words_of(plan: &MediaPlan) -> String {
         return format!("media version {}: released", plan.version);
     }
     let hears = plan.legs.iter().map(|leg| {
-        let what = match leg.source {
+        let what = match &leg.source {
             Source::Silence => "silence".to_owned(),
-            Source::Music => "music".to_owned(),
+            Source::Music(None) => "music".to_owned(),
+            Source::Music(Some(list)) => format!("music {list}"),
             Source::Ringback(_) => "ringback".to_owned(),
             Source::Echo => "itself".to_owned(),
-            Source::Prompt(ref prompt) => {
+            Source::Prompt(prompt) => {
                 format!("prompt {} from {} ms", prompt.prompt, prompt.offset_ms)
             }
-            Source::Mix(ref legs) => {
+            Source::Mix(legs) => {
                 let of = |leg: &tandem_core::ids::LegId| port_of(plan, *leg).to_string();
                 let ports: Vec<String> = legs.iter().map(of).collect();
                 format!("the legs of ports {} together", ports.join(", "))
             }
-            Source::Leg(other) => format!("the leg of port {}", port_of(plan, other)),
+            Source::Leg(other) => format!("the leg of port {}", port_of(plan, *other)),
         };
         let to = leg.remote.map_or_else(|| "nobody yet".to_owned(), |remote| remote.to_string());
         format!("port {} to {to} hears {what}", leg.port)

@@ -5,10 +5,10 @@ mod cluster;
 mod dev;
 mod flow;
 mod outward;
-mod prompts;
 mod reader;
 pub mod render;
 mod sip;
+mod sounds;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,7 @@ pub use dev::Dev;
 pub use reader::Mistake;
 use reader::{Reader, Source};
 pub use sip::{Sip, SipTls, WebSocket};
+pub use sounds::Sounds;
 
 /// A file may be this long.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -32,8 +33,7 @@ pub struct File {
     pub dev: Dev,
     /// `None`: the demo tenant.
     pub tenant: Option<tandem_core::config::Config>,
-    /// Where gateways find prompts beside those that are built in.
-    pub prompts: Option<PathBuf>,
+    pub sounds: Sounds,
     pub cluster: Option<Cluster>,
     pub tls: Option<Tls>,
     pub sip: Option<Sip>,
@@ -100,11 +100,11 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
     let source = Source::new(text);
     let table = source.parse();
     let root = Reader::new(&source, table.get_ref(), 0..0, "");
-    let (prompts, names) = prompts::read(&root);
+    let (sounds, names) = sounds::read(&root);
     let file = File {
         dev: dev::read(&root),
-        tenant: tenant::read(&root, names.as_deref()),
-        prompts,
+        tenant: tenant::read(&root, &names),
+        sounds,
         cluster: cluster::read_cluster(&root),
         tls: cluster::read_tls(&root),
         sip: sip::read(&root),
@@ -124,7 +124,7 @@ pub struct Server {
     pub sip: Sip,
     pub process: Process,
     pub tenant: Option<tandem_core::config::Config>,
-    pub prompts: Option<PathBuf>,
+    pub sounds: Sounds,
 }
 
 pub fn load_server(path: &Path) -> Result<Server, Error> {
@@ -136,6 +136,6 @@ pub fn load_server(path: &Path) -> Result<Server, Error> {
         sip: file.sip.unwrap_or_default(),
         process: file.process.ok_or_else(|| missing("process"))?,
         tenant: file.tenant,
-        prompts: file.prompts,
+        sounds: file.sounds,
     })
 }

@@ -1,13 +1,11 @@
 //! The text of a server's file, as `tandem dev` writes it. Passwords are digests by now.
 
-use std::path::Path;
-
 use tandem_core::config::{Config, Strategy, Target};
 use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, StepId};
 use tandem_core::trunk::numbers::Rewrite;
 use toml::{Table, Value};
 
-use super::{Cluster, Process, Sip, Tls};
+use super::{Cluster, Process, Sip, Sounds, Tls};
 
 /// # Errors
 /// Never for what these types can hold; the serializer's signature says otherwise.
@@ -17,7 +15,7 @@ pub fn server(
     sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
-    prompts: Option<&Path>,
+    sounds: &Sounds,
 ) -> Result<String, toml::ser::Error> {
     let mut root = Table::new();
     root.insert("cluster".into(), Value::try_from(cluster)?);
@@ -29,21 +27,26 @@ pub fn server(
     if let Some(tenant) = tenant {
         root.extend(tables_of(tenant));
     }
-    root.extend(prompts.map(prompts_of));
+    root.extend(folders_of(sounds));
     toml::to_string(&root)
 }
 
 /// The tables of a tenant and its prompts, readable again.
-pub fn tenant(config: &Config, prompts: Option<&Path>) -> Result<String, toml::ser::Error> {
+pub fn tenant(config: &Config, sounds: &Sounds) -> Result<String, toml::ser::Error> {
     let mut root = tables_of(config);
-    root.extend(prompts.map(prompts_of));
+    root.extend(folders_of(sounds));
     toml::to_string(&root)
 }
 
-fn prompts_of(folder: &Path) -> (String, Value) {
-    let mut table = Table::new();
-    table.insert("folder".into(), folder.display().to_string().into());
-    ("prompts".into(), Value::Table(table))
+fn folders_of(sounds: &Sounds) -> impl Iterator<Item = (String, Value)> {
+    let folders = [("prompts", &sounds.prompts), ("music", &sounds.music)];
+    folders.into_iter().filter_map(|(name, folder)| {
+        let folder = folder.as_ref()?.display().to_string();
+        Some((
+            name.to_owned(),
+            Value::Table(Table::from_iter([("folder".to_owned(), folder.into())])),
+        ))
+    })
 }
 
 fn rewrites(row: &mut Table, key: &str, rules: &[Rewrite]) {
@@ -128,6 +131,9 @@ fn tables_of(config: &Config) -> Table {
         row.insert("ring_ms_max".into(), millis(queue.ring_ms_max));
         row.insert("record".into(), queue.record.into());
         row.insert("waiting_max".into(), i64::from(queue.waiting_max).into());
+        if let Some(list) = &queue.music {
+            row.insert("music".into(), list.to_string().into());
+        }
         row
     });
     let agents = config.agents.iter().map(|agent| {

@@ -15,6 +15,7 @@ use tandem_core::trunk::outward::Route;
 use super::flow::{self, Known};
 use super::outward;
 use super::reader::{Placed, Reader};
+use super::sounds;
 
 /// The tables that make a tenant; where none of them stands, the demo tenant is served.
 const TABLES: [&str; 7] = ["tenant", "trunk", "route", "queue", "agent", "number", "flow"];
@@ -39,9 +40,9 @@ pub const A_NAME: &str = "a name of 1 to 64 letters, digits, '-', '_' or '.'";
 const COUNTRY: &str = "\"cn\", \"de\", \"fr\", \"gb\", \"jp\" or \"us\"";
 const OFFER_SRTP: &str = "\"never\", \"welcome\" or \"required\"";
 
-/// `None` where the file says nothing of a tenant. Mistakes are noted by the reader. `prompts` are
-/// the names of those that can be played, where the file can know them.
-pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config> {
+/// `None` where the file says nothing of a tenant. Mistakes are noted by the reader. `sounds` are
+/// the names of what can be played, where the file can know them.
+pub fn read(root: &Reader<'_, '_>, sounds: &sounds::Names) -> Option<Config> {
     let mut given = false;
     for table in TABLES {
         given |= root.has(table);
@@ -50,7 +51,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
         return None;
     }
     let Some(tenant) = root.required("tenant", root.table("tenant"), "a table: [tenant]") else {
-        read_rows(root, "", prompts);
+        read_rows(root, "", sounds);
         return None;
     };
     let name = tenant.required("name", name(&tenant, "name"), A_NAME);
@@ -83,7 +84,7 @@ pub fn read(root: &Reader<'_, '_>, prompts: Option<&[String]>) -> Option<Config>
     let country = tenant.parsed("country", COUNTRY).map(|known| known.value).unwrap_or_default();
     tenant.finish();
     let realm = realm.map(|realm| realm.value).unwrap_or_default();
-    let rows = read_rows(root, &realm, prompts);
+    let rows = read_rows(root, &realm, sounds);
     Some(Config {
         version: 0,
         tenant: name?.value,
@@ -125,7 +126,7 @@ struct Rows {
     flows: Vec<Arc<Flow>>,
 }
 
-fn read_rows(root: &Reader<'_, '_>, realm: &str, prompts: Option<&[String]>) -> Rows {
+fn read_rows(root: &Reader<'_, '_>, realm: &str, sounds: &sounds::Names) -> Rows {
     let mut names = Names::default();
     let agents: Vec<_> = root
         .tables("agent")
@@ -135,9 +136,9 @@ fn read_rows(root: &Reader<'_, '_>, realm: &str, prompts: Option<&[String]>) -> 
     let queues: Vec<_> = root
         .tables("queue")
         .into_iter()
-        .filter_map(|reader| queue(reader, &agents, &mut names))
+        .filter_map(|reader| queue(reader, &agents, sounds.music.as_deref(), &mut names))
         .collect();
-    let known = Known { agents: &agents, queues: &queues, prompts };
+    let known = Known { agents: &agents, queues: &queues, prompts: sounds.prompts.as_deref() };
     let mut flows = Vec::new();
     // Flows that a mistake left out are there for the numbers that name them.
     let mut named = Vec::new();
@@ -229,7 +230,12 @@ fn agent(reader: Reader<'_, '_>, realm: &str, names: &mut Names) -> Option<Agent
     Some(Agent { id: id.into(), ha1 })
 }
 
-fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<Queue> {
+fn queue(
+    reader: Reader<'_, '_>,
+    agents: &[Agent],
+    lists: Option<&[String]>,
+    names: &mut Names,
+) -> Option<Queue> {
     let id = reader.required("name", name(&reader, "name"), A_NAME);
     let longest_idle = "\"longest_idle\"";
     if let Some(strategy) = reader.string("strategy", longest_idle)
@@ -261,6 +267,14 @@ fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<
     let waiting_max = reader
         .integer("waiting_max", 1..=WAITING_MAX, &format!("an integer from 1 to {WAITING_MAX}"))
         .unwrap_or(WAITING_DEFAULT);
+    let a_list = "the name of a folder in that of [music]";
+    let music = reader.string("music", a_list);
+    if let (Some(music), Some(lists)) = (&music, lists)
+        && !lists.contains(&music.value)
+    {
+        let problem = format!("names {:?}, which is not there", music.value);
+        reader.mistake("music", music.at.clone(), problem, a_list);
+    }
     if let Some(id) = &id {
         names.take(&reader, "queue", "name", id);
     }
@@ -272,6 +286,7 @@ fn queue(reader: Reader<'_, '_>, agents: &[Agent], names: &mut Names) -> Option<
         ring_ms_max,
         record,
         waiting_max: u32::try_from(waiting_max).ok()?,
+        music: music.map(|list| list.value.into()),
     })
 }
 

@@ -128,7 +128,7 @@ fn config_reads_a_flow_and_writes_it_so_that_it_is_read_again() {
     assert_eq!((&*steps[0].name, &*steps[1].name), ("ask", "end"));
     let demo = tandem_core::demo::demo_config();
     for config in [config, demo] {
-        let text = super::render::tenant(&config, None).unwrap();
+        let text = super::render::tenant(&config, &Sounds::default()).unwrap();
         let read = parse(&text).unwrap().tenant.unwrap();
         assert_eq!(read, tandem_core::config::Config { version: 0, ..config });
     }
@@ -176,9 +176,31 @@ fn config_takes_prompts_of_a_folder_and_refuses_one_that_is_not_there() {
     let step = MENU.replace("prompt = \"menu\"", "prompt = \"hello\"");
     let folder = |path: &std::path::Path| format!("[prompts]\nfolder = {:?}\n", path);
     let text = format!("{}{}", folder(dir.path()), with_flow(&step));
-    assert_eq!(parse(&text).unwrap().prompts.as_deref(), Some(dir.path()));
+    assert_eq!(parse(&text).unwrap().sounds.prompts.as_deref(), Some(dir.path()));
     let text = format!("{}{}", folder(&dir.path().join("absent")), with_flow(MENU));
     assert!(mistakes(&text)[0].starts_with("2: prompts.folder: is no use"));
+}
+
+#[test]
+fn queue_names_a_list_of_music_that_is_a_folder_in_that_of_the_music() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("brand")).unwrap();
+    let queue = |list: &str| {
+        format!(
+            "[music]\nfolder = {:?}\n{TENANT}[[queue]]\nname = \"vip\"\nagents = []\nmusic = {list:?}\n",
+            dir.path()
+        )
+    };
+    let file = parse(&queue("brand")).unwrap();
+    assert_eq!(file.sounds.music.as_deref(), Some(dir.path()));
+    let queues = file.tenant.unwrap().queues;
+    let lists: Vec<_> =
+        queues.iter().map(|queue| queue.music.as_ref().map(|list| &*list.0)).collect();
+    assert_eq!(lists, [None, Some("brand")]);
+    let found = mistakes(&queue("jazz"));
+    assert!(found[0].contains("queue.music: names \"jazz\", which is not there"), "{found:?}");
+    let without = mistakes(&queue("brand").replace("[music]", "[prompts]"));
+    assert!(without[0].contains("queue.music: names \"brand\""), "{without:?}");
 }
 
 #[test]
@@ -237,7 +259,7 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     let incoming = &tenant.trunks[0].incoming;
     assert_eq!((incoming.called[0].from.as_str(), incoming.called[0].to.as_str()), ("+4930", ""));
     assert_eq!((tenant.routes[0].prefix.as_str(), tenant.routes[0].trunks.len()), ("00", 1));
-    let text = super::render::tenant(&tenant, None).unwrap();
+    let text = super::render::tenant(&tenant, &Sounds::default()).unwrap();
     assert!(!text.contains("hush"), "{text}");
     let again = parse(&text).unwrap().tenant.unwrap();
     assert_eq!((again.trunks, again.routes), (tenant.trunks, tenant.routes));

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use tandem_core::config::Config;
 use super::folder::{self, Folder};
 use super::pki;
 use super::plan::{self, Shape};
-use crate::config::{self, Cluster, Dev, Process, Sip, Tls, WebSocket};
+use crate::config::{self, Cluster, Dev, Process, Sip, Sounds, Tls, WebSocket};
 
 /// What was decided on the first start, kept in the folder.
 #[derive(Serialize, Deserialize)]
@@ -73,7 +72,7 @@ pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Clust
 pub fn prepare(
     folder: &Folder,
     cluster: &Cluster,
-    (tenant, prompts): (Option<Config>, Option<PathBuf>),
+    (tenant, sounds): (Option<Config>, Sounds),
     sip: Option<Sip>,
     fault_injection: bool,
 ) -> Result<()> {
@@ -81,19 +80,19 @@ pub fn prepare(
     pki::ensure_sip(folder, cluster)?;
     let token_hash = tandem_http::TokenHash::of(&folder.ensure_token()?).to_hex();
     if let Some(tenant) = &tenant {
-        let text = config::render::tenant(tenant, prompts.as_deref());
+        let text = config::render::tenant(tenant, &sounds);
         let text = text.context("the tenant can't be written")?;
         folder::write_private(&folder.tenant(), text.as_bytes())?;
     }
-    let (tenant, prompts) = match tenant {
-        Some(tenant) => (Some(tenant), prompts),
+    let (tenant, sounds) = match tenant {
+        Some(tenant) => (Some(tenant), sounds),
         None if folder.tenant().exists() => {
             let file = config::load(&folder.tenant())?;
-            (file.tenant, prompts.or(file.prompts))
+            let prompts = sounds.prompts.or(file.sounds.prompts);
+            (file.tenant, Sounds { prompts, music: sounds.music.or(file.sounds.music) })
         }
-        None => (None, prompts),
+        None => (None, sounds),
     };
-    let prompts = prompts.as_deref();
     let process = |name: &str| Process {
         name: name.to_owned(),
         data: folder.data(name),
@@ -105,7 +104,7 @@ pub fn prepare(
         fault_injection,
     };
     for member in &cluster.members {
-        write(folder, cluster, None, &process(&member.name), tenant.as_ref(), prompts)?;
+        write(folder, cluster, None, &process(&member.name), tenant.as_ref(), &sounds)?;
     }
     for (at, gateway) in cluster.gateways.iter().enumerate() {
         let process = Process {
@@ -121,7 +120,7 @@ pub fn prepare(
             tls: given.tls.or_else(|| Some(pki::sip_files_of(folder, &gateway.name))),
             websocket: given.websocket.or(Some(all)),
         };
-        write(folder, cluster, Some(&sip), &process, None, prompts)?;
+        write(folder, cluster, Some(&sip), &process, None, &sounds)?;
     }
     Ok(())
 }
@@ -132,10 +131,10 @@ fn write(
     sip: Option<&Sip>,
     process: &Process,
     tenant: Option<&Config>,
-    prompts: Option<&Path>,
+    sounds: &Sounds,
 ) -> Result<()> {
     let tls: Tls = pki::files_of(folder, &process.name);
-    let text = config::render::server(cluster, &tls, sip, process, tenant, prompts)
+    let text = config::render::server(cluster, &tls, sip, process, tenant, sounds)
         .with_context(|| format!("the configuration of {} can't be written", process.name))?;
     folder::write_private(&folder.process_config(&process.name), text.as_bytes())
 }

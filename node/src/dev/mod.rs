@@ -90,7 +90,7 @@ async fn supervise(options: Options) -> Result<()> {
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
     let (tenant, sip) =
-        file.map_or(((None, None), None), |file| ((file.tenant, file.prompts), file.sip));
+        file.map_or_else(Default::default, |file| ((file.tenant, file.sounds), file.sip));
     files::prepare(&folder, &cluster, tenant, sip, options.fault_injection)?;
     let listener = control::listen(&folder)?;
 

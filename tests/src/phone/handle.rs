@@ -114,6 +114,20 @@ impl Phone {
         answer.await?
     }
 
+    /// Until so many more packets of audio have come.
+    pub async fn receives(&self, call_id: &str, packets: u64, within: Duration) -> Result<()> {
+        let received =
+            || self.with_calls(|calls| Some(calls.get(call_id)?.media.as_ref()?.stats().received));
+        let enough = received().context("a call with media")? + packets;
+        let deadline = Instant::now() + within;
+        let mut look = tokio::time::interval(HEARD_EVERY);
+        while received().is_some_and(|received| received < enough) {
+            ensure!(Instant::now() < deadline, "phone {} hears nothing more", self.user);
+            look.tick().await;
+        }
+        Ok(())
+    }
+
     /// Until it hears a tone of so many hertz.
     pub async fn hears(&self, call_id: &str, hz: u32, within: Duration) -> Result<()> {
         let tone = || self.with_calls(|calls| calls.get(call_id)?.media.as_ref()?.heard_hz(200));

@@ -99,7 +99,7 @@ pub fn connected(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     }
     let record = queue.as_ref().is_some_and(|queue| {
         let config = draft.config();
-        let known = config.and_then(|c| c.queues.iter().find(|known| known.id == *queue));
+        let known = config.and_then(|c| c.queue(queue));
         known.is_some_and(|known| known.record)
     });
     // A call that was transferred goes on with its recording.

@@ -289,10 +289,8 @@ pub fn reachable(draft: &Draft<'_>, callee: &AgentId) -> Result<(), Refusal> {
 }
 
 pub fn room(draft: &Draft<'_>, queue: &QueueId) -> Result<(), Refusal> {
-    let waiting_max = draft
-        .config()
-        .and_then(|config| config.queues.iter().find(|known| known.id == *queue))
-        .map(|known| known.waiting_max);
+    let waiting_max =
+        draft.config().and_then(|config| config.queue(queue)).map(|known| known.waiting_max);
     let waiting = draft.queue(queue).map(|queue| queue.entries.len());
     match (waiting, waiting_max) {
         (Some(waiting), Some(max)) if waiting < max as usize => Ok(()),

@@ -14,7 +14,11 @@ use crate::ivr::state::State as RunState;
 /// Puts the plan that follows from the call's state into effect.
 pub fn plan(draft: &mut Draft<'_>, id: CallId) {
     let now = draft.now;
-    let country = draft.config().map(|config| config.country).unwrap_or_default();
+    let config = draft.config();
+    let country = config.map(|config| config.country).unwrap_or_default();
+    let queue = draft.call(&id).and_then(|call| call.queue.as_ref());
+    let queue = queue.zip(config).and_then(|(queue, config)| config.queue(queue));
+    let music = queue.and_then(|queue| queue.music.clone());
     let Some(call) = draft.call_mut(&id) else { return };
     call.media_version += 1;
     let talks = match call.state {
@@ -33,11 +37,11 @@ pub fn plan(draft: &mut Draft<'_>, id: CallId) {
         let source = match (other(call, leg), &call.state) {
             (_, State::Conferenced { .. }) => Source::Mix(heard_in_conference(call, leg)),
             // Who is put on hold hears music.
-            (Some(other), _) if other.held => Source::Music,
+            (Some(other), _) if other.held => Source::Music(music.clone()),
             (Some(other), _) => Source::Leg(other.id),
             (None, State::InFlow) => in_flow(call, now),
             (None, State::Queued { .. } | State::Consulting { .. }) if leg.is_caller() => {
-                Source::Music
+                Source::Music(music.clone())
             }
             // The colleague's phone rings.
             (None, State::Consulting { leg: asks, .. }) if *asks == leg.id => {

@@ -30,10 +30,8 @@ use crate::world::Rejection;
 
 /// Offers a waiting call to an agent. False where no port is free: the caller keeps waiting.
 pub fn offer(draft: &mut Draft<'_>, id: CallId, to: &AgentId, queue: &QueueId) -> bool {
-    let ring_ms = draft
-        .config()
-        .and_then(|config| config.queues.iter().find(|known| known.id == *queue))
-        .map_or(0, |queue| queue.ring_ms_max);
+    let ring_ms =
+        draft.config().and_then(|config| config.queue(queue)).map_or(0, |queue| queue.ring_ms_max);
     let offer = OfferId(draft.rng.next());
     let role = Role::Agent { agent: to.clone(), offer, ring_until: draft.now.after(ring_ms) };
     let shown = draft.call(&id).map(|call| call.shown().to_owned()).unwrap_or_default();

@@ -23,7 +23,7 @@ fn next_match(draft: &Draft<'_>) -> Option<(CallId, QueueId, AgentId)> {
     let written = draft.writes.queues.iter().map(|(id, _)| id);
     let first = |id: &QueueId| {
         let head = draft.queue(id)?.head()?;
-        let known = draft.config()?.queues.iter().find(|known| known.id == *id)?;
+        let known = draft.config()?.queue(id)?;
         let agent = match known.strategy {
             Strategy::LongestIdle => longest_idle(draft, known)?,
         };

@@ -59,6 +59,20 @@ fn caller_who_joins_waits_with_music_at_a_fixed_time() {
     assert_eq!(query::call(&shard.leader, call).unwrap().position, Some(1));
 }
 
+/// While they wait, and whenever they are on hold after that.
+#[test]
+fn callers_hear_the_music_of_their_queue() {
+    let mut shard = Shard::with(|config| config.queues[0].music = Some("brand".into()));
+    shard.register(1001);
+    let call = shard.talk("c1");
+    let (_, effects) = shard.invite("c2", "4001");
+    assert_eq!(words(&effects), ["100", "200", "media [brand]"]);
+    let effects = shard.hold(call, 1, 1, true);
+    assert_eq!(words(&effects), ["200", "media [brand leg] recorded"]);
+    let effects = shard.hold(call, 1, 2, false);
+    assert_eq!(words(&effects), ["200", "media [leg leg] recorded"]);
+}
+
 #[test]
 fn full_queue_refuses_the_next_caller_and_keeps_the_others() {
     let mut shard = Shard::with(|config| config.queues[0].waiting_max = 1);

@@ -556,7 +556,8 @@ pub fn sources(plan: &MediaPlan) -> String {
     fn source(source: &Source) -> &str {
         match source {
             Source::Silence => "silence",
-            Source::Music => "music",
+            Source::Music(None) => "music",
+            Source::Music(Some(list)) => &list.0,
             Source::Ringback(_) => "ringback",
             Source::Echo => "echo",
             Source::Leg(_) => "leg",

@@ -83,6 +83,7 @@ impl Encode for Queue {
         to.uint(4, self.ring_ms_max);
         to.flag(5, self.record);
         to.uint(6, self.waiting_max);
+        to.some_text(150, self.music.as_ref().map(|list| &*list.0));
     }
 }
 
@@ -139,6 +140,7 @@ impl TryFrom<proto::Config> for Config {
                 ring_ms_max: queue.ring_ms_max,
                 record: queue.record,
                 waiting_max: queue.waiting_max,
+                music: queue.music.map(Into::into),
             })
         };
         let number = |number: proto::Number| -> Result<Number, Error> {

@@ -106,7 +106,7 @@ impl Encode for MediaLeg {
     fn encode(&self, to: &mut Writer) {
         let (source, source_leg) = match &self.source {
             Source::Silence => ("silence", 0),
-            Source::Music => ("music", 0),
+            Source::Music(_) => ("music", 0),
             Source::Ringback(_) => ("ringback", 0),
             Source::Echo => ("echo", 0),
             Source::Leg(other) => ("leg", other.0),
@@ -142,9 +142,10 @@ impl Encode for MediaLeg {
                 to.text(81, country.as_str());
             }
             Source::Mix(legs) => to.packed(120, legs.iter().map(|leg| leg.0)),
+            Source::Music(Some(list)) => to.some_text(150, Some(&list.0)),
             Source::Ringback(_)
             | Source::Silence
-            | Source::Music
+            | Source::Music(None)
             | Source::Echo
             | Source::Leg(_)
             | Source::Prompt(_) => {}
@@ -158,7 +159,7 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
     fn try_from(leg: proto::MediaLeg) -> Result<Self, Error> {
         let source = match leg.source.as_str() {
             "silence" => Source::Silence,
-            "music" => Source::Music,
+            "music" => Source::Music(leg.music.map(Into::into)),
             "ringback" => Source::Ringback(super::config::country_from(&leg.country)?),
             "echo" => Source::Echo,
             "leg" => Source::Leg(LegId(leg.source_leg)),

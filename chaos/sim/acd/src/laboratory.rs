@@ -470,6 +470,7 @@ fn config(scenario: &Scenario) -> Config {
         ring_ms_max,
         record: false,
         waiting_max: scenario.waiting_max,
+        music: None,
     };
     let number = |(number, queue): (usize, &Queue)| Number {
         digits: sip::queue_number(number),

@@ -99,7 +99,7 @@ fn caller_is_apart(world: &World, plan: &MediaPlan) -> Checked {
     let Some(caller) = call.caller().filter(|_| apart) else { return Ok(()) };
     for leg in &plan.legs {
         let apart = if leg.leg == caller.id {
-            leg.source == Source::Music
+            matches!(leg.source, Source::Music(_))
         } else {
             leg.source != Source::Leg(caller.id)
         };

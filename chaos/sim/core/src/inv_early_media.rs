@@ -119,7 +119,7 @@ impl EarlyMedia {
                     }
                 }
             }
-            Source::Music => {}
+            Source::Music(_) => {}
             Source::Ringback(_) => {
                 let silenced = heard.is_some_and(|heard| heard.is_heard);
                 hold!(!silenced, "the caller of {} hears its carrier no more", call.id);

@@ -396,6 +396,7 @@ pub fn house(settings: &Settings) -> Config {
         ring_ms_max: settings.ring_ms_max,
         record: name == "support",
         waiting_max: settings.waiting_max,
+        music: (name == "support").then(|| "brand".into()),
     };
     let (out, route) = switch::trunks(settings);
     let number = |digits: &str, target| config::Number { digits: digits.into(), target };

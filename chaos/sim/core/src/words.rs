@@ -126,7 +126,7 @@ pub fn effect(effect: &Effect) -> String {
 fn source(source: &Source) -> &str {
     match source {
         Source::Silence => "silence",
-        Source::Music => "music",
+        Source::Music(_) => "music",
         Source::Ringback(_) => "ringback",
         Source::Echo => "echo",
         Source::Leg(_) => "the other leg",

@@ -62,7 +62,7 @@ impl Worker {
             Some(Source::Mix(legs)) => legs.iter().filter_map(|leg| with(*leg)).collect(),
             Some(
                 Source::Silence
-                | Source::Music
+                | Source::Music(_)
                 | Source::Ringback(_)
                 | Source::Echo
                 | Source::Leg(_)

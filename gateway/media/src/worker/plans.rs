@@ -71,7 +71,7 @@ impl Worker {
                 Some(Source::Echo) => to == at,
                 Some(
                     Source::Silence
-                    | Source::Music
+                    | Source::Music(_)
                     | Source::Ringback(_)
                     | Source::Prompt(_)
                     | Source::Mix(_),

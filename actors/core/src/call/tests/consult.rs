@@ -102,7 +102,7 @@ fn agent_and_colleague_speak_once_it_is_answered_and_the_recording_is_of_the_cal
     let [caller, asks, asked] = [0, 1, 2].map(|at| shard.call(call).legs[at].id);
     let plan = super::plan(&effects);
     let hears = |of| plan.legs.iter().find(|leg| leg.leg == of).map(|leg| leg.source.clone());
-    assert_eq!(hears(caller), Some(Source::Music));
+    assert_eq!(hears(caller), Some(Source::Music(None)));
     assert_eq!(hears(asks), Some(Source::Leg(asked)));
     assert_eq!(hears(asked), Some(Source::Leg(asks)));
     let recording = plan.recording.expect("it goes on");

@@ -160,7 +160,7 @@ fn ack_that_never_comes_brings_the_caller_back_to_the_place_in_the_queue() {
         let (_, effects) = shard.event(GatewayEvent::AckTimeout { transaction: unheard.clone() });
         assert_eq!(words(&effects)[0], "BYE");
         let [caller] = &plan(&effects).legs[..] else { panic!("the caller's leg alone") };
-        assert_eq!(caller.source, Source::Music);
+        assert_eq!(caller.source, Source::Music(None));
         let queue = &shard.leader.queues[&"support".into()];
         assert_eq!((queue.position(call), queue.position(later)), (Some(1), Some(2)));
         assert_eq!(queue.entry(call).unwrap().enqueued_at, queued_at);

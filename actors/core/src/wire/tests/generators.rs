@@ -267,15 +267,18 @@ pub fn config() -> impl Strategy<Value = Config> {
         (rewrites(), rewrites()).prop_map(|(called, calling)| Incoming { called, calling });
     let trunk = (trunk, option::of(outward()), incoming, vec(codec(), 0..3))
         .prop_map(|(trunk, out, incoming, codecs)| Trunk { out, incoming, codecs, ..trunk });
-    let queue = (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>())
-        .prop_map(|(id, agents, ring_ms_max, record, waiting_max)| config::Queue {
-            id,
-            strategy: config::Strategy::LongestIdle,
-            agents,
-            ring_ms_max,
-            record,
-            waiting_max,
-        });
+    let music = option::of(text());
+    let queue =
+        (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>(), music)
+            .prop_map(|(id, agents, ring_ms_max, record, waiting_max, music)| config::Queue {
+                id,
+                strategy: config::Strategy::LongestIdle,
+                agents,
+                ring_ms_max,
+                record,
+                waiting_max,
+                music: music.map(Into::into),
+            });
     let agent = (agent_id(), text()).prop_map(|(id, ha1)| config::Agent { id, ha1 });
     let target = prop_oneof![
         queue_id().prop_map(Target::Queue),
@@ -569,7 +572,7 @@ pub fn envelope() -> impl Strategy<Value = Envelope> {
 pub fn effect() -> impl Strategy<Value = Effect> {
     let source = prop_oneof![
         Just(Source::Silence),
-        Just(Source::Music),
+        option::of(text()).prop_map(|list| Source::Music(list.map(Into::into))),
         country().prop_map(Source::Ringback),
         Just(Source::Echo),
         leg_id().prop_map(Source::Leg),

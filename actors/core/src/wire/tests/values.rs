@@ -187,6 +187,7 @@ pub fn configs() -> Cases<Config> {
             ring_ms_max: 20_000,
             record: true,
             waiting_max: 1_000,
+            music: Some("brand".into()),
         }],
         agents: vec![config::Agent { id: agent_id(), ha1: "0123abcd".into() }],
         numbers: vec![
@@ -585,7 +586,8 @@ pub fn effects() -> Cases<Effect> {
         version: 4,
         legs: vec![
             silent,
-            leg(2, Source::Music),
+            leg(2, Source::Music(None)),
+            leg(9, Source::Music(Some("brand".into()))),
             leg(3, Source::Ringback(Country::Cn)),
             leg(4, Source::Echo),
             leg(5, Source::Leg(LegId(4))),

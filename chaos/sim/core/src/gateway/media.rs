@@ -204,7 +204,7 @@ fn playing(plan: &MediaPlan, known: Option<Playing>, now: u64) -> Option<Playing
     let (leg, prompt) = plan.legs.iter().find_map(|leg| match &leg.source {
         Source::Prompt(prompt) => Some((leg.leg, prompt)),
         Source::Silence
-        | Source::Music
+        | Source::Music(_)
         | Source::Ringback(_)
         | Source::Echo
         | Source::Leg(_)
