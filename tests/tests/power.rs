@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tandem_tests::Api;
 use tandem_tests::house::House;
-use tandem_tests::phone::{CallEnd, Incoming, Phone};
+use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone};
 
 const WITHIN: Duration = Duration::from_secs(15);
 /// A generous bound; how long it takes is printed.
@@ -64,15 +64,22 @@ async fn keep_changing(api: &Api, id: &str, told: &Mutex<Told>) -> Result<()> {
     Ok(())
 }
 
-/// What the phone had begun when the power went comes to its end: an INVITE is answered, a BYE, too.
+/// What the phone had begun when the power went comes to its end: an INVITE is answered, or refused by a
+/// gateway that is back before its nodes lead; a BYE is answered.
 async fn end_all(phone: &Phone) -> Result<()> {
     let begun = phone.with_calls(|calls| calls.keys().cloned().collect::<Vec<_>>());
     for call in begun {
-        phone.answered(&call, WITHIN).await?;
-        if phone.with_calls(|calls| calls.get(&call).is_some_and(|call| call.end == CallEnd::Live))
-        {
-            let status = phone.hang_up(&call).await?;
-            ensure!(status == 200, "BYE of {} was answered {status}", phone.user);
+        let end = phone.until("an answer", WITHIN, |calls| {
+            let call = calls.get(&call)?;
+            (call.answered_at.is_some() || call.end != CallEnd::Live).then(|| call.end.clone())
+        });
+        match end.await? {
+            CallEnd::Live => {
+                let status = phone.hang_up(&call).await?;
+                ensure!(status == 200, "BYE of {} was answered {status}", phone.user);
+            }
+            CallEnd::Over(Ended::ByMe { status: 200 } | Ended::Refused { status: 503 }) => {}
+            CallEnd::Over(how) => bail!("the call of {} ended: {how:?}", phone.user),
         }
     }
     Ok(())
