@@ -14,12 +14,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tandem_tests::house::House;
 
 use baresip::Way;
 use report::Report;
 
+/// The first second of what a peer has heard is left out.
+const SECONDS_MIN: u64 = 3;
 const OPTIONS: &str = "tandem-interop [--asterisk ROOT | --without-asterisk WHY] [--seconds N]";
 
 enum Asterisk {
@@ -51,7 +53,9 @@ fn flags() -> Result<Flags> {
             }
             "--seconds" => {
                 let seconds = args.next().context("--seconds needs a number")?;
-                flags.talk = Duration::from_secs(seconds.parse().context("--seconds")?);
+                let seconds = seconds.parse().context("--seconds")?;
+                ensure!(seconds >= SECONDS_MIN, "--seconds: {SECONDS_MIN} at least");
+                flags.talk = Duration::from_secs(seconds);
             }
             "--help" => {
                 println!("{OPTIONS}");
