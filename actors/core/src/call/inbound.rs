@@ -18,7 +18,7 @@ use crate::agent::machine as agent;
 use crate::cdr::{Cdr, Disposition, Side};
 use crate::channel::machine as channel;
 use crate::command::Inbound;
-use crate::config::Target;
+use crate::config::{Target, Trunk};
 use crate::draft::{ALLOW, Draft};
 use crate::ids::{AgentId, CallId, EntityId, FlowId, LegId, QueueId, TrunkId};
 use crate::ivr::machine as ivr;
@@ -231,14 +231,23 @@ pub fn join(draft: &mut Draft<'_>, id: CallId, queue: &QueueId) {
     }
 }
 
+/// Whose call it is. From an address that a trunk names come the calls of a switch, unless they come under
+/// an agent's name: one phone behind it that has registered does not make them that agent's, who may
+/// call out.
 pub fn caller(draft: &Draft<'_>, invite: &Inbound) -> Option<Caller> {
     let user = invite.request.headers.from.uri.user.as_deref().unwrap_or_default();
     if let Some(agent) = draft.world.agent_at(invite.source, invite.carrier, user) {
         return Some(Caller::Agent(agent.clone()));
     }
-    let trunks = &draft.config()?.trunks;
-    let admits = |trunk: &&crate::config::Trunk| trunk.admits(invite.source.ip(), &invite.names);
-    trunks.iter().find(admits).map(|trunk| Caller::Trunk(trunk.id.clone()))
+    let trunks = draft.config().map_or(&[][..], |config| &config.trunks);
+    let admits = |trunk: &&Trunk| trunk.admits(invite.source.ip(), &invite.names);
+    let trunk = |it: &Trunk| Caller::Trunk(it.id.clone());
+    let named = trunks.iter().filter(admits).find(|trunk| !trunk.sources.is_empty());
+    let lone = || draft.world.lone_agent_at(invite.source, invite.carrier);
+    named
+        .map(trunk)
+        .or_else(|| lone().map(|agent| Caller::Agent(agent.clone())))
+        .or_else(|| trunks.iter().find(admits).map(trunk))
 }
 
 /// The trunk's codecs.

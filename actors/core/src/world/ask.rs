@@ -163,27 +163,31 @@ impl World {
         self.indices.flows.get(&source).into_iter().flatten()
     }
 
-    /// Whose registered phone sends from there, over the connection that it has registered over
-    /// where it has one. Of several behind one address (a branch's PBX) only the one that `user`
-    /// names: any other call from there is the PBX's own, a trunk's.
+    /// Whose registered phone sends from there under its own name.
     pub(crate) fn agent_at(
         &self,
         source: SocketAddr,
         carrier: Carrier,
         user: &str,
     ) -> Option<&AgentId> {
-        let there = self.indices.flows.get(&source)?;
-        let of_flow = |id: &&AgentId| {
+        self.agents_at(source, carrier).find(|id| *id.0 == *user)
+    }
+
+    /// Whose registered phone is the only one there. Of several behind one address (a branch's PBX) none
+    /// is: what comes from there under no agent's name is the PBX's own, a trunk's.
+    pub(crate) fn lone_agent_at(&self, source: SocketAddr, carrier: Carrier) -> Option<&AgentId> {
+        let mut there = self.agents_at(source, carrier);
+        there.next().filter(|_| there.next().is_none())
+    }
+
+    /// Whose registered phones send from there, over the connection that they have registered over where
+    /// they have one.
+    fn agents_at(&self, source: SocketAddr, carrier: Carrier) -> impl Iterator<Item = &AgentId> {
+        self.agents_from(source).filter(move |id| {
             let bindings = self.agents.get(*id).map_or(&[][..], |agent| &agent.bindings);
             bindings
                 .iter()
                 .any(|it| it.source == source && it.carrier.connection() == carrier.connection())
-        };
-        let there = || there.iter().filter(of_flow);
-        let only = || {
-            let mut there = there();
-            there.next().filter(|_| there.next().is_none())
-        };
-        there().find(|id| *id.0 == *user).or_else(only)
+        })
     }
 }

@@ -2,74 +2,66 @@
 //! what each can do with us; exits 0 only if all of it works.
 //!
 //! The peers are Debian's: baresip of this machine, and Asterisk of Debian 11 in a folder of its
-//! own, for Debian 12 has none.
+//! own, for Debian 12 has none. All are tried at the same time, each with agents of its own.
 
 mod asterisk;
 mod baresip;
+mod listen;
 mod report;
+mod tenant;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tandem_tests::house::House;
 
 use baresip::Way;
 use report::Report;
 
-/// Third octets of the clusters' addresses.
-const BLOCK: u8 = 71;
-const PROTECTED_BLOCK: u8 = 72;
+/// The first second of what a peer has heard is left out.
+const SECONDS_MIN: u64 = 3;
+const OPTIONS: &str = "tandem-interop [--asterisk ROOT | --without-asterisk WHY] [--seconds N]";
 
-/// Phones over TLS must talk over SRTP.
-const PROTECTED: &str = r#"
-[tenant]
-name = "demo"
-realm = "demo.tandem"
-srtp = "required"
-
-[[trunk]]
-name = "carrier"
-channels = 30
-
-[[agent]]
-id = "1001"
-password = "tandem-1001"
-
-[[agent]]
-id = "1002"
-password = "tandem-1002"
-
-[[number]]
-digits = "4003"
-echo = true
-"#;
+enum Asterisk {
+    /// The root of a Debian that has it.
+    Within(PathBuf),
+    /// It isn't tried, for this reason.
+    LeftOut(String),
+}
 
 struct Flags {
-    /// The root of a Debian with Asterisk; none: it is left out.
-    asterisk: Option<PathBuf>,
-    /// How long each conversation is listened to.
+    asterisk: Asterisk,
+    /// How long a conversation is listened to.
     talk: Duration,
 }
 
 fn flags() -> Result<Flags> {
-    let mut flags = Flags { asterisk: None, talk: Duration::from_secs(5) };
+    let left_out = Asterisk::LeftOut("no --asterisk ROOT".into());
+    let mut flags = Flags { asterisk: left_out, talk: Duration::from_secs(5) };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--asterisk" => {
-                flags.asterisk = Some(args.next().context("--asterisk needs a folder")?.into());
+                let root = args.next().context("--asterisk needs a folder")?;
+                flags.asterisk = Asterisk::Within(root.into());
+            }
+            "--without-asterisk" => {
+                let why = args.next().context("--without-asterisk needs a reason")?;
+                flags.asterisk = Asterisk::LeftOut(why);
             }
             "--seconds" => {
                 let seconds = args.next().context("--seconds needs a number")?;
-                flags.talk = Duration::from_secs(seconds.parse().context("--seconds")?);
+                let seconds = seconds.parse().context("--seconds")?;
+                ensure!(seconds >= SECONDS_MIN, "--seconds: {SECONDS_MIN} at least");
+                flags.talk = Duration::from_secs(seconds);
             }
             "--help" => {
-                println!("tandem-interop [--asterisk ROOT] [--seconds N]");
+                println!("{OPTIONS}");
                 std::process::exit(0);
             }
-            other => anyhow::bail!("unknown option {other}; there are --asterisk and --seconds"),
+            other => anyhow::bail!("unknown option {other}: {OPTIONS}"),
         }
     }
     Ok(flags)
@@ -95,21 +87,28 @@ fn main() -> ExitCode {
 }
 
 async fn interop(flags: &Flags) -> Result<bool> {
-    let house = House::open(BLOCK).await?;
-    let mut report = Report::default();
-    for way in [Way::Udp, Way::Tcp] {
-        baresip::try_all(&house, house.vips[0], &way, flags.talk, &mut report).await;
-    }
-    match &flags.asterisk {
-        Some(root) => asterisk::try_all(&house, root, flags.talk, &mut report).await,
-        None => println!("Asterisk is left out: no --asterisk ROOT"),
-    }
-    house.cluster.stop()?;
-    let house = House::open_with(PROTECTED_BLOCK, PROTECTED).await?;
+    let house = House::open_with(tenant::BLOCK, &tenant::config()).await?;
+    let report = Report::default();
     let processes = house.cluster.processes()?;
-    let way = Way::TlsSrtp { roots: processes.sip_ca_file };
-    let server = processes.sip[0].tls.parse()?;
-    baresip::try_all(&house, server, &way, flags.talk, &mut report).await;
+    let tls = processes.sip[0].tls.parse()?;
+    let by_tls = Way::TlsSrtp { roots: processes.sip_ca_file };
+    let phone = async |way: &Way, server| {
+        baresip::try_all(&house, server, way, flags.talk, &report).await;
+    };
+    let asterisk = async {
+        match &flags.asterisk {
+            Asterisk::Within(root) => {
+                asterisk::try_all(&house, root, flags.talk, &report).await;
+            }
+            Asterisk::LeftOut(why) => asterisk::leave_out(why, &report),
+        }
+    };
+    tokio::join!(
+        phone(&Way::Udp, house.vips[0]),
+        phone(&Way::Tcp, house.vips[0]),
+        phone(&by_tls, tls),
+        asterisk,
+    );
     house.cluster.stop()?;
     report.print();
     Ok(report.all_work())

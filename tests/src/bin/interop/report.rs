@@ -1,61 +1,135 @@
-//! The table at the end: a row a peer, a column a feature.
+//! The table at the end: a column a peer, a row a feature.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
 
+/// The rows, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    Registers,
+    /// A carrier's switch: our gateways register with it.
+    RegistersUs,
+    IsCalled,
+    CallsColleague,
+    CallsQueue,
+    CallsEcho,
+    Holds,
+    SendsKeys,
+    HearsKeys,
+    Transfers,
+    AsksAndTransfers,
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Registers => "registers",
+            Self::RegistersUs => "registers us",
+            Self::IsCalled => "is called",
+            Self::CallsColleague => "calls a colleague",
+            Self::CallsQueue => "calls a queue",
+            Self::CallsEcho => "calls the echo",
+            Self::Holds => "holds and retrieves",
+            Self::SendsKeys => "sends keys",
+            Self::HearsKeys => "hears keys",
+            Self::Transfers => "transfers",
+            Self::AsksAndTransfers => "asks and transfers",
+        })
+    }
+}
+
+enum Outcome {
+    Works,
+    Fails(String),
+}
+
+#[derive(Default)]
+struct Noted {
+    cells: Vec<(&'static str, Feature, Outcome)>,
+    /// Peers that were not tried, and why.
+    left_out: Vec<(&'static str, String)>,
+}
+
+/// What peers that are tried at the same time tell.
 #[derive(Default)]
 pub struct Report {
-    cells: Vec<(String, &'static str, Result<(), String>)>,
+    noted: Mutex<Noted>,
 }
 
 impl Report {
     /// Notes how a feature went, and says so at once.
-    pub fn note(&mut self, peer: &str, feature: &'static str, went: Result<()>) -> bool {
-        let went = went.map_err(|error| format!("{error:#}"));
-        match &went {
-            Ok(()) => println!("{peer}: {feature}: works"),
-            Err(why) => println!("{peer}: {feature}: FAILS: {why}"),
-        }
-        let works = went.is_ok();
-        self.cells.push((peer.to_owned(), feature, went));
+    pub fn note(&self, peer: &'static str, feature: Feature, went: Result<()>) -> bool {
+        let (outcome, works) = match went {
+            Ok(()) => {
+                println!("{peer}: {feature}: works");
+                (Outcome::Works, true)
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                println!("{peer}: {feature}: FAILS: {why}");
+                (Outcome::Fails(why), false)
+            }
+        };
+        self.lock().cells.push((peer, feature, outcome));
         works
     }
 
+    /// Nothing of this peer was tried: that fails nothing, but it is seen.
+    pub fn leave_out(&self, peer: &'static str, why: &str) {
+        println!("{peer}: NOT RUN: {why}");
+        self.lock().left_out.push((peer, why.to_owned()));
+    }
+
     pub fn all_work(&self) -> bool {
-        !self.cells.is_empty() && self.cells.iter().all(|(_, _, went)| went.is_ok())
+        let noted = self.lock();
+        let works = |outcome: &Outcome| match outcome {
+            Outcome::Works => true,
+            Outcome::Fails(_) => false,
+        };
+        !noted.cells.is_empty() && noted.cells.iter().all(|(_, _, outcome)| works(outcome))
     }
 
     pub fn print(&self) {
-        let mut peers: Vec<&str> = Vec::new();
-        let mut features: Vec<&str> = Vec::new();
-        for (peer, feature, _) in &self.cells {
-            if !peers.contains(&peer.as_str()) {
-                peers.push(peer);
-            }
-            if !features.contains(feature) {
-                features.push(feature);
-            }
-        }
+        let noted = self.lock();
+        let left_out = noted.left_out.iter().map(|(peer, _)| *peer);
+        let peers: BTreeSet<&str> =
+            noted.cells.iter().map(|(peer, _, _)| *peer).chain(left_out).collect();
+        let features: BTreeSet<Feature> = noted.cells.iter().map(|(_, it, _)| *it).collect();
         let mut table = Table::new();
-        let header = std::iter::once("").chain(features.iter().copied());
+        let header = std::iter::once("").chain(peers.iter().copied());
         table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
-        for peer in &peers {
-            let cell = |feature: &&str| {
-                let found = self.cells.iter().find(|(p, f, _)| p == peer && f == feature);
+        for feature in features {
+            let cell = |peer: &&str| {
+                let found = noted.cells.iter().find(|(p, f, _)| p == peer && *f == feature);
+                let left_out = noted.left_out.iter().any(|(p, _)| p == peer);
                 match found {
+                    None if left_out => "not run",
                     None => "–",
-                    Some((_, _, Ok(()))) => "works",
-                    Some((_, _, Err(_))) => "FAILS",
+                    Some((_, _, Outcome::Works)) => "works",
+                    Some((_, _, Outcome::Fails(_))) => "FAILS",
                 }
             };
-            let row = std::iter::once(*peer).chain(features.iter().map(cell));
-            table.add_row(row);
+            let row = std::iter::once(feature.to_string());
+            table.add_row(row.chain(peers.iter().map(|peer| cell(peer).to_owned())));
         }
         println!("{table}");
-        for (peer, feature, went) in &self.cells {
-            if let Err(why) = went {
-                println!("{peer}: {feature}: {why}");
+        for (peer, feature, outcome) in &noted.cells {
+            match outcome {
+                Outcome::Works => {}
+                Outcome::Fails(why) => println!("{peer}: {feature}: {why}"),
             }
         }
+        for (peer, why) in &noted.left_out {
+            println!("{peer}: NOT RUN: {why}");
+        }
+    }
+
+    /// Whoever panicked while noting has noted nothing by halves.
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,14 @@
 //! What a carrier says of who calls.
 
+use std::net::SocketAddr;
+
 use tandem_sip::{Carrier, Method};
 
 use crate::call::identity::{self, Identity};
 use crate::command::{GatewayEvent, Inbound, Register};
-use crate::ids::{AgentId, CallId};
+use crate::ids::{AgentId, CallId, TrunkId};
 use crate::query;
-use crate::tests::shard::{Shard, audio, key, phone, request};
+use crate::tests::shard::{Shard, audio, key, phone, request, with_carriers};
 
 const PAI: &str = "P-Asserted-Identity";
 
@@ -62,7 +64,7 @@ fn last_diversion_is_who_sent_the_call_on() {
     assert_eq!(diverted(&[]), None);
 }
 
-fn call(shard: &mut Shard, number: &str, from: std::net::SocketAddr) -> Option<CallId> {
+fn call(shard: &mut Shard, number: &str, from: SocketAddr) -> Option<CallId> {
     let mut invite = request(Method::Invite, "c1", "", "<sip:c@127.0.0.1:6000>");
     invite.uri.user = Some(number.into());
     invite.headers.push_other(PAI, "<sip:4930138@carrier>");
@@ -113,36 +115,59 @@ fn agents_phone_is_believed_nothing_of_others() {
     assert_eq!((call.from.as_str(), &call.asserted, &call.diverted_from), ("138", &None, &None));
 }
 
-/// A branch's PBX: agents register through it, and it sends calls of its own from there.
-#[test]
-fn call_from_where_several_agents_are_is_the_named_agents_or_the_trunks() {
-    let mut shard = Shard::new();
-    let pbx = "127.0.0.1:6500".parse().unwrap();
-    for agent in ["1001", "1002"] {
+/// A branch's PBX: these agents register through it.
+fn branch(shard: &mut Shard, pbx: SocketAddr, agents: &[&str]) {
+    for agent in agents {
         let request = request(Method::Register, agent, "", &format!("<sip:{agent}@{pbx}>"));
         shard.event(GatewayEvent::Register(Register {
             transaction: key(&request),
             source: pbx,
             carrier: Carrier::Udp,
             request: request.into(),
-            agent: AgentId::from(agent),
+            agent: AgentId::from(*agent),
         }));
     }
-    let mut calls = |from: &str| {
-        let mut invite = request(Method::Invite, from, "", "<sip:c@127.0.0.1:6000>");
-        invite.headers.from = format!("<sip:{from}@x>;tag=peer").parse().expect("a From");
-        shard.event(GatewayEvent::Invite(Inbound {
-            transaction: key(&invite),
-            source: pbx,
-            carrier: Carrier::Udp,
-            request: invite.into(),
-            offer: Some(audio(4_000)),
-            names: Vec::new(),
-        }));
-        let call = shard.leader.calls.values().find(|call| call.from == from).expect("a call");
-        (call.calling_agent.clone(), call.channel.is_some())
-    };
-    assert_eq!(calls("1001"), (Some(AgentId::from("1001")), false));
-    assert_eq!(calls("138"), (None, true));
-    assert_eq!(calls("1002"), (Some(AgentId::from("1002")), false));
+}
+
+/// It sends a call from there: the agent whose it is, or the trunk.
+fn caller(shard: &mut Shard, pbx: SocketAddr, from: &str) -> (Option<AgentId>, Option<TrunkId>) {
+    let mut invite = request(Method::Invite, from, "", "<sip:c@127.0.0.1:6000>");
+    invite.headers.from = format!("<sip:{from}@x>;tag=peer").parse().expect("a From");
+    shard.event(GatewayEvent::Invite(Inbound {
+        transaction: key(&invite),
+        source: pbx,
+        carrier: Carrier::Udp,
+        request: invite.into(),
+        offer: Some(audio(4_000)),
+        names: Vec::new(),
+    }));
+    let call = shard.leader.calls.values().find(|call| call.from == from).expect("a call");
+    (call.calling_agent.clone(), call.channel.as_ref().map(|channel| channel.trunk.clone()))
+}
+
+fn of_agent(id: &str) -> (Option<AgentId>, Option<TrunkId>) {
+    (Some(AgentId::from(id)), None)
+}
+
+#[test]
+fn call_from_where_several_agents_are_is_the_named_agents_or_the_trunks() {
+    let mut shard = Shard::new();
+    let pbx = "127.0.0.1:6500".parse().unwrap();
+    branch(&mut shard, pbx, &["1001", "1002"]);
+    assert_eq!(caller(&mut shard, pbx, "1001"), of_agent("1001"));
+    assert_eq!(caller(&mut shard, pbx, "138"), (None, Some("carrier".into())));
+    assert_eq!(caller(&mut shard, pbx, "1002"), of_agent("1002"));
+}
+
+#[test]
+fn call_from_where_one_agent_is_is_a_trunks_that_names_the_address_or_the_agents() {
+    let mut shard = Shard::with(with_carriers);
+    let elsewhere = "127.0.0.1:6500".parse().unwrap();
+    branch(&mut shard, elsewhere, &["1003"]);
+    assert_eq!(caller(&mut shard, elsewhere, "137"), of_agent("1003"));
+
+    let pbx = "192.0.2.99:6500".parse().unwrap();
+    branch(&mut shard, pbx, &["1001"]);
+    assert_eq!(caller(&mut shard, pbx, "138"), (None, Some("north".into())));
+    assert_eq!(caller(&mut shard, pbx, "1001"), of_agent("1001"));
 }
