@@ -23,6 +23,8 @@ SIM_SEEDS ?= 0..2500 2500..5000
 ASTERISK_ROOT ?= /var/tmp/tandem-peers/bullseye
 ASTERISK_S_MAX := 900
 INTEROP_CI_SECONDS ?= 60
+# etcd of this Debian, beside which commits are measured: unpacked there, not installed, so that none is started.
+ETCD_ROOT ?= /var/tmp/tandem-peers/etcd
 
 # Installs those of the Debian packages $(1) that this machine lacks.
 define install
@@ -38,7 +40,7 @@ define install
 	fi
 endef
 
-.PHONY: demo build test check fix ci bench interop interop-ci baresip asterisk clean tools
+.PHONY: demo build test check fix ci bench bench-peers interop interop-ci baresip asterisk clean tools
 
 demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
@@ -63,8 +65,18 @@ fix:
 
 ci: check test interop-ci
 
-bench: build ## measures, asserts nothing
-	@$(BIN)/tandem-bench $(BENCH_FLAGS)
+bench: build bench-peers ## measures, asserts nothing; BENCH_FLAGS="consensus --json FILE" is one of them, its figures in a file
+	@$(BIN)/tandem-bench --etcd $(ETCD_ROOT)/usr/bin/etcd $(BENCH_FLAGS)
+
+bench-peers:
+	@if [ ! -x $(ETCD_ROOT)/usr/bin/etcd ]; then \
+	  echo "== etcd of this Debian into $(ETCD_ROOT)"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  rm -rf --one-file-system $(ETCD_ROOT).new; mkdir -p $(ETCD_ROOT).new; cd $(ETCD_ROOT).new; \
+	  apt-get download -qq etcd-server 2>/dev/null || { $$as_root apt-get update -qq; apt-get download -qq etcd-server; }; \
+	  dpkg-deb -x etcd-server_*.deb .; rm etcd-server_*.deb; \
+	  rm -rf --one-file-system $(ETCD_ROOT); mv $(ETCD_ROOT).new $(ETCD_ROOT); \
+	fi
 
 interop: build baresip asterisk ## phones and a PBX that are not ours: a table of what works; INTEROP_FLAGS="--seconds 60" listens longer
 	@as_root=""; [ "$$(id -u)" = 0 ] || as_root="sudo -E"; \

@@ -77,7 +77,7 @@ async fn calls_come_and_go(processes: Processes) -> Result<()> {
 }
 
 /// The leader, once both nodes live and the other one has caught up.
-async fn settled_leader(cluster: &Cluster) -> Result<String> {
+pub async fn settled_leader(cluster: &Cluster) -> Result<String> {
     let api = cluster.api()?;
     let within = Duration::from_secs(WAIT_S_MAX);
     api.until("/v1/cluster", within, |status| {

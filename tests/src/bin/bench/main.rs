@@ -1,10 +1,12 @@
-//! `make bench`: failover, set-up time under load, queued calls, storms of registrations, recorded conversations, and
-//! what each process costs. Prints figures with the machine's load; asserts nothing.
+//! `make bench`: failover, set-up time under load, queued calls, storms of registrations, recorded conversations, commits
+//! beside etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|calls|queued|registers|relay|conversations|steady]…` measures only what is
-//! named; `steady` takes `TANDEM_STEADY_MINUTES`.
+//! `tandem-bench [failover|calls|queued|registers|relay|conversations|steady|consensus]…` measures only what is
+//! named; `steady` takes `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and
+//! `--json FILE`.
 
 mod calls;
+mod consensus;
 mod conversations;
 mod failover;
 mod load;
@@ -22,15 +24,39 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 7] =
-    ["failover", "calls", "queued", "registers", "relay", "conversations", "steady"];
+const ALL: [&str; 8] =
+    ["failover", "calls", "queued", "registers", "relay", "conversations", "steady", "consensus"];
+/// Where Debian puts it.
+const ETCD: &str = "/usr/bin/etcd";
+
+/// What is to be measured, and how.
+struct Asked {
+    named: Vec<String>,
+    consensus: consensus::Options,
+}
+
+impl Asked {
+    fn of(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let consensus = consensus::Options { etcd: ETCD.into(), json: None };
+        let mut asked = Self { named: Vec::new(), consensus };
+        while let Some(arg) = args.next() {
+            let mut file = || args.next().with_context(|| format!("{arg} lacks its file"));
+            match arg.as_str() {
+                "--etcd" => asked.consensus.etcd = file()?.into(),
+                "--json" => asked.consensus.json = Some(file()?.into()),
+                name if ALL.contains(&name) => asked.named.push(arg),
+                unknown => {
+                    bail!("there is no benchmark {unknown:?}; there are {}", ALL.join(", "))
+                }
+            }
+        }
+        Ok(asked)
+    }
+}
 
 fn main() -> ExitCode {
     let run = || -> Result<()> {
-        let named: Vec<String> = std::env::args().skip(1).collect();
-        if let Some(unknown) = named.iter().find(|name| !ALL.contains(&name.as_str())) {
-            bail!("there is no benchmark {unknown:?}; there are {}", ALL.join(", "));
-        }
+        let Asked { named, consensus } = Asked::of(std::env::args().skip(1))?;
         let wanted = |name: &str| named.is_empty() || named.iter().any(|n| n == name);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -63,6 +89,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;
+                }
+                if wanted("consensus") {
+                    consensus::run(&fresh("consensus")?, &consensus).await?;
                 }
                 println!("load average after: {}", load_average());
                 Ok(())

@@ -22,6 +22,16 @@ impl Usage {
         Ok(Self { at: Instant::now(), processes })
     }
 
+    /// What all of them took since `begin`, of one core.
+    pub fn percent(&self) -> Result<f64> {
+        let seconds = self.at.elapsed().as_secs_f64();
+        let mut spent = 0.0;
+        for (_, pid, before) in &self.processes {
+            spent += ticks(*pid)?.saturating_sub(*before) as f64 / TICKS_A_SECOND;
+        }
+        Ok(100.0 * spent / seconds)
+    }
+
     /// Prints what each process took since `begin`.
     pub fn print(&self, when: &str) -> Result<()> {
         let seconds = self.at.elapsed().as_secs_f64();
