@@ -73,7 +73,7 @@ impl House {
     pub fn power_on(&mut self) -> Result<Duration> {
         let on = std::time::Instant::now();
         let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
-        self.cluster = Cluster::start(&self.cluster.dir().to_owned(), &options)?;
+        self.cluster = Cluster::start(self.cluster.dir(), &options)?;
         let ready_after = on.elapsed();
         self.api = self.cluster.api()?;
         Ok(ready_after)

@@ -128,7 +128,7 @@ fn config_reads_a_flow_and_writes_it_so_that_it_is_read_again() {
     assert_eq!((&*steps[0].name, &*steps[1].name), ("ask", "end"));
     let demo = tandem_core::demo::demo_config();
     for config in [config, demo] {
-        let text = super::render::tenant(&config, &Sounds::default()).unwrap();
+        let text = super::render::tenant(&config, &super::Sounds::default()).unwrap();
         let read = parse(&text).unwrap().tenant.unwrap();
         assert_eq!(read, tandem_core::config::Config { version: 0, ..config });
     }
@@ -259,7 +259,7 @@ fn config_reads_trunk_outward_and_writes_it_as_it_was() {
     let incoming = &tenant.trunks[0].incoming;
     assert_eq!((incoming.called[0].from.as_str(), incoming.called[0].to.as_str()), ("+4930", ""));
     assert_eq!((tenant.routes[0].prefix.as_str(), tenant.routes[0].trunks.len()), ("00", 1));
-    let text = super::render::tenant(&tenant, &Sounds::default()).unwrap();
+    let text = super::render::tenant(&tenant, &super::Sounds::default()).unwrap();
     assert!(!text.contains("hush"), "{text}");
     let again = parse(&text).unwrap().tenant.unwrap();
     assert_eq!((again.trunks, again.routes), (tenant.trunks, tenant.routes));
