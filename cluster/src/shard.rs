@@ -221,17 +221,11 @@ async fn watch_leadership(
         {
             tracing::error!(%error, "TD0401 a group has stopped");
         }
-        let again = async {
-            match hands_over {
-                true => tokio::time::sleep(HAND_OVER_AGAIN).await,
-                false => std::future::pending().await,
-            }
-        };
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() {
                 return;
             },
-            () = again => {}
+            () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
         }
     }
 }

@@ -157,23 +157,7 @@ fn files(folder: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, Error> {
 mod tests {
     use super::*;
     use crate::tones;
-
-    fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
-        let spec = hound::WavSpec {
-            channels,
-            sample_rate: rate,
-            bits_per_sample: 16,
-            sample_format: hound::SampleFormat::Int,
-        };
-        let mut writer = hound::WavWriter::create(path, spec).unwrap();
-        samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
-        writer.finalize().unwrap();
-    }
-
-    fn sine(hz: f64, rate: f64, count: usize) -> Vec<i16> {
-        let wave = |at: usize| (std::f64::consts::TAU * hz * at as f64 / rate).sin() * 8_000.0;
-        (0..count).map(|at| wave(at) as i16).collect()
-    }
+    use crate::wav::made::{sine, write};
 
     fn decoded(clip: &Clip) -> Vec<i16> {
         clip.ulaw.iter().map(|code| g711::linear(Law::Mu)[usize::from(*code)]).collect()
@@ -192,8 +176,8 @@ mod tests {
     #[test]
     fn folders_prompts_go_before_those_built_in_and_what_is_none_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        write(&dir.path().join("menu.wav"), 8_000, 1, &sine(440.0, 8_000.0, 800));
-        write(&dir.path().join("wide.WAV"), 16_000, 1, &sine(1_000.0, 16_000.0, 16_000));
+        write(&dir.path().join("menu.wav"), 8_000, 1, &sine(440.0, 8_000, 800));
+        write(&dir.path().join("wide.WAV"), 16_000, 1, &sine(1_000.0, 16_000, 16_000));
         write(&dir.path().join("stereo.wav"), 8_000, 2, &[0; 1_600]);
         std::fs::write(dir.path().join("text.wav"), "no audio").unwrap();
         std::fs::write(dir.path().join("readme.txt"), "no prompt").unwrap();

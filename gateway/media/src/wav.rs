@@ -18,8 +18,6 @@ pub enum Error {
     Format { rate: u32, channels: u16, bits: u16 },
     #[error("is longer than {seconds} s")]
     TooLong { seconds: usize },
-    #[error("has no samples")]
-    Empty,
 }
 
 /// A folder's WAV files by their names without the ending; none where there are more than `max`.
@@ -60,7 +58,6 @@ pub fn read(file: impl Read, samples_max: usize) -> Result<Vec<i16>, Error> {
     let most = samples_max * times;
     let samples: Vec<i16> = reader.samples::<i16>().take(most + 1).collect::<Result<_, _>>()?;
     match samples.len() {
-        0 => Err(Error::Empty),
         count if count > most => Err(Error::TooLong { seconds: samples_max / RATE_HZ as usize }),
         _ => Ok(if times == 2 { halved(&samples) } else { samples }),
     }
@@ -87,17 +84,50 @@ fn halved(samples: &[i16]) -> Vec<i16> {
     filtered.map(|s| s.clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16).collect()
 }
 
+/// Files for tests.
+#[cfg(test)]
+pub mod made {
+    use std::path::Path;
+
+    pub fn sine(hz: f64, rate: u32, count: u32) -> Vec<i16> {
+        let wave = |at: u32| (std::f64::consts::TAU * hz * f64::from(at) / f64::from(rate)).sin();
+        (0..count).map(|at| (wave(at) * 8_000.0) as i16).collect()
+    }
+
+    pub fn write(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
+        let spec = hound::WavSpec {
+            channels,
+            sample_rate: rate,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::create(path, spec).unwrap();
+        samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+        writer.finalize().unwrap();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::made::{sine, write};
     use super::*;
 
     #[test]
+    fn file_of_another_rate_is_refused_with_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("music.wav");
+        let read = || read(std::fs::File::open(&path).unwrap(), 8_000).map(|it| it.len());
+        write(&path, 8_000, 1, &[0; 800]);
+        assert_eq!(read().ok(), Some(800));
+        write(&path, 44_100, 1, &[0; 800]);
+        assert!(read().is_err_and(|error| error.to_string().contains("44100")));
+    }
+
+    #[test]
     fn nothing_of_above_four_kilohertz_folds_back() {
-        let sine = |hz: f64| -> Vec<i16> {
-            let wave = |at: u32| (std::f64::consts::TAU * hz * f64::from(at) / 16_000.0).sin();
-            (0..16_000).map(|at| (wave(at) * 8_000.0) as i16).collect()
-        };
+        let high = halved(&sine(6_500.0, 16_000, 16_000));
+        let low = halved(&sine(1_000.0, 16_000, 16_000));
         let power = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
-        assert!(power(&halved(&sine(6_500.0))) < power(&halved(&sine(1_000.0))) / 1_000.0);
+        assert!(power(&high) < power(&low) / 1_000.0);
     }
 }

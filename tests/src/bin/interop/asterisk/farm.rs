@@ -12,7 +12,8 @@ use super::ari::Ari;
 use super::config::PHONES;
 use super::process::Asterisk;
 use crate::listen::{
-    COLLEAGUE_HZ, CUSTOMER_HZ, WITHIN, has_heard, hears, hears_music_instead_of, keeps_hearing,
+    COLLEAGUE_HZ, COMES_OF_ASTERISK, CUSTOMER_HZ, WITHIN, has_heard, hears, hears_music_instead_of,
+    keeps_hearing,
 };
 use crate::report::{Feature, Report};
 use crate::tenant::{FARM, FARM_COLLEAGUE};
@@ -61,7 +62,7 @@ async fn is_called(
         let call = house.call(customer, &agent, "connected").await?;
         let first = agent == FARM.start().to_string();
         if first {
-            keeps_hearing(customer, &call, TONE_HZ, talk).await?;
+            keeps_hearing(customer, &call, TONE_HZ, talk, COMES_OF_ASTERISK).await?;
         } else {
             hears(customer, &call, TONE_HZ).await?;
         }

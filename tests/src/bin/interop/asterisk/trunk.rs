@@ -10,7 +10,7 @@ use tandem_tests::phone::{Incoming, Phone};
 use super::TONE_HZ;
 use super::config::{TRUNK, TRUNK_TCP};
 use super::process::Asterisk;
-use crate::listen::{COLLEAGUE_HZ, WITHIN, has_heard, hears, keeps_hearing};
+use crate::listen::{COLLEAGUE_HZ, COMES_OF_ASTERISK, WITHIN, has_heard, hears, keeps_hearing};
 use crate::report::{Feature, Report};
 use crate::tenant::{ACCOUNT, ECHO, FLOW, KEYS, TRUNK_AGENT};
 
@@ -93,7 +93,7 @@ async fn calls_queue(
     asterisk.ask(&format!("channel originate PJSIP/{ACCOUNT} extension queue@calls")).await?;
     let call = agent.called(WITHIN).await?;
     house.agent_is(TRUNK_AGENT, "talking").await?;
-    keeps_hearing(agent, &call, TONE_HZ, talk).await?;
+    keeps_hearing(agent, &call, TONE_HZ, talk, COMES_OF_ASTERISK).await?;
     ensure!(agent.hang_up(&call).await? == 200, "our BYE is not answered 200");
     asterisk.is_free(ACCOUNT).await?;
     has_heard(&asterisk.heard("queue"), COLLEAGUE_HZ, talk).await?;
@@ -110,7 +110,7 @@ async fn is_called(
     let call = house.call(agent, OUTWARD, "connected").await?;
     let live = house.item(&format!("/v1/calls?sip_call_id={call}")).await?;
     ensure!(live["outward"]["trunk"] == "asterisk", "it goes by {}", live["outward"]);
-    keeps_hearing(agent, &call, TONE_HZ, talk).await?;
+    keeps_hearing(agent, &call, TONE_HZ, talk, COMES_OF_ASTERISK).await?;
     asterisk.hang_up(ACCOUNT).await?;
     agent.ended(&call, WITHIN).await?;
     has_heard(&asterisk.heard("outward"), COLLEAGUE_HZ, talk).await?;

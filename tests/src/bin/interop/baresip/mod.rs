@@ -12,7 +12,8 @@ use tandem_tests::house::House;
 use tandem_tests::phone::{Incoming, Phone};
 
 use crate::listen::{
-    COLLEAGUE_HZ, CUSTOMER_HZ, WITHIN, has_heard, hears, hears_music_instead_of, keeps_hearing,
+    COLLEAGUE_HZ, COMES, CUSTOMER_HZ, WITHIN, has_heard, hears, hears_music_instead_of,
+    keeps_hearing,
 };
 use crate::report::{Feature, Report};
 use crate::tenant::{ECHO, FLOW, KEYS, PHONES};
@@ -134,7 +135,7 @@ impl<'h> Desk<'h> {
 
     async fn is_called(&mut self, talk: Duration) -> Result<()> {
         let (call, _) = self.serves(self.agent).await?;
-        keeps_hearing(&self.customer, &call, TONE_HZ, talk).await?;
+        keeps_hearing(&self.customer, &call, TONE_HZ, talk, COMES).await?;
         ensure!(self.customer.hang_up(&call).await? == 200, "our BYE is not answered 200");
         self.baresip.until("CALL_CLOSED").await?;
         has_heard(&self.baresip.heard()?, CUSTOMER_HZ, talk).await?;
@@ -146,7 +147,7 @@ impl<'h> Desk<'h> {
         self.baresip.tell("dial", &self.colleague.user).await?;
         let call = self.colleague.called(WITHIN).await?;
         self.baresip.until("CALL_ESTABLISHED").await?;
-        keeps_hearing(&self.colleague, &call, TONE_HZ, talk).await?;
+        keeps_hearing(&self.colleague, &call, TONE_HZ, talk, COMES).await?;
         self.baresip.tell("hangup", "").await?;
         self.colleague.ended(&call, WITHIN).await?;
         has_heard(&self.baresip.heard()?, COLLEAGUE_HZ, talk).await?;
