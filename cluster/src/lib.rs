@@ -2,16 +2,21 @@
 //! Nothing here knows what a call is.
 //!
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
-//! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `snapshot` (to who is far
-//! behind), `upkeep` (of the log), [`meta`].
+//! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `detector`, `pulse` and
+//! `rest` (who lives and leads, and at what cost), `balance` (who should lead), `snapshot` (to who is
+//! far behind), `upkeep` (of the log), [`meta`].
 
+mod balance;
 pub mod control;
+mod detector;
 pub mod identity;
 pub mod link;
 mod machine;
 pub mod meta;
 pub mod network;
 mod priority;
+mod pulse;
+mod rest;
 pub mod service;
 pub mod shard;
 mod snapshot;
@@ -34,7 +39,9 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTls
 use link::{Channel, Me};
 pub use machine::AnyMachine;
 use network::{Factory, Hub};
+use pb::frame::Body;
 pub use priority::raise as raise_priority;
+use pulse::{Heart, Pulse};
 use service::{Groups, Service};
 pub use shard::{Leadership, Shard};
 use snapshot::Route;
@@ -55,6 +62,8 @@ const ENTRIES_PER_APPEND: u64 = 256;
 const RAFT_THREADS: usize = 2;
 /// A task that does not end within this is left behind.
 const SHUTDOWN_MS_MAX: u64 = 5_000;
+/// Of the answer of who leads a group to the wish that it be given away.
+const MOVE_MS_MAX: u64 = 2_000;
 /// Between two attempts to found the groups.
 const FOUND_AGAIN_MS: u64 = 50;
 
@@ -75,14 +84,18 @@ pub struct Member {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
+    /// Between two signs of life.
     pub heartbeat_ms: u64,
+    /// Without one for so long a peer is taken for dead. TCP's first retransmission, after 200 ms
+    /// (RFC 6298 §2.4 as Linux has it), must not look like a death.
     pub election_ms_min: u64,
+    /// The lease of a leader: so long a voter votes for nobody else.
     pub election_ms_max: u64,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { heartbeat_ms: 50, election_ms_min: 200, election_ms_max: 300 }
+        Self { heartbeat_ms: 50, election_ms_min: 250, election_ms_max: 350 }
     }
 }
 
@@ -141,6 +154,15 @@ pub enum Error {
     Start(String),
     #[error("a thread can't be started: {0}")]
     Thread(std::io::Error),
+}
+
+/// Why a lead stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("there is no {0}")]
+    Unknown(String),
+    #[error("{0}")]
+    Unsafe(String),
 }
 
 /// A voter of every shard. Its threads are its own, so that nothing else can starve them into an
@@ -217,6 +239,42 @@ impl Cluster {
         }
     }
 
+    /// Gives the lead of a group to a node, wherever it is now.
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub async fn move_leader(&self, shard: &str, node: &str) -> Result<(), Refused> {
+        let found = self.shards.values().find(|it| it.id.to_string() == shard);
+        let found = found.ok_or_else(|| Refused::Unknown(format!("shard {shard:?}")))?;
+        let to = self.members.iter().find(|it| it.name == node);
+        let to = to.ok_or_else(|| Refused::Unknown(format!("node {node:?}")))?;
+        if to.role == Role::Witness {
+            return Err(Refused::Unsafe(format!("{node} is a witness: it runs no calls")));
+        }
+        let leader = found.leadership().borrow().leader;
+        let leader = leader.ok_or_else(|| Refused::Unsafe(format!("nobody leads {shard} now")))?;
+        if leader == to.id {
+            return Ok(());
+        }
+        let Some(channel) = self.hub.urgent.get(&leader) else {
+            let shard = found.clone();
+            let (id, raft) = (to.id, self.runtime.as_ref().map(|it| it.handle().clone()));
+            let raft = raft.ok_or_else(|| Refused::Unsafe("the voter ends".to_owned()))?;
+            let moved = raft.spawn(async move { shard.move_leader(id).await }).await;
+            let moved = moved.map_err(|error| Refused::Unsafe(error.to_string()))?;
+            return moved.map_err(|error| Refused::Unsafe(error.to_string()));
+        };
+        let asked = channel.ask(found.id.0, Body::Move(pb::MoveRequest { to: to.id }));
+        let asked = asked.ok_or_else(|| Refused::Unsafe("its leader is away".to_owned()))?;
+        match tokio::time::timeout(Duration::from_millis(MOVE_MS_MAX), asked).await {
+            Ok(Ok(Body::MoveReply(reply))) if reply.refused.is_empty() => Ok(()),
+            Ok(Ok(Body::MoveReply(reply))) => Err(Refused::Unsafe(reply.refused)),
+            Ok(Ok(Body::Failure(why))) => Err(Refused::Unsafe(why)),
+            Ok(_) => Err(Refused::Unsafe("its leader went away".to_owned())),
+            Err(_) => Err(Refused::Unsafe("its leader said nothing".to_owned())),
+        }
+    }
+
     /// Whether this voter has a stream to the other one now.
     pub fn reaches(&self, id: NodeId) -> bool {
         self.hub.urgent.get(&id).is_some_and(|channel| channel.is_up())
@@ -253,9 +311,16 @@ async fn start_groups(
     }
     let nodes: Vec<NodeId> =
         options.members.iter().filter(|m| m.role == Role::Node).map(|m| m.id).collect();
+    let peers = options.members.iter().map(|member| member.id).filter(|id| *id != me.id);
+    let heart = Arc::new(Heart::new(me.id, peers, options.timers));
+    let start = |(id, raft): (&ShardId, &Raft)| {
+        (*id, Shard::start(*id, me.role, raft.clone(), &heart, &runtime, nodes.clone()))
+    };
+    let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
     let groups = Arc::new(Groups {
         me: me.id,
-        rafts: rafts.clone(),
+        shards: shards.clone(),
+        heart: Arc::clone(&heart),
         members: options.members.clone(),
         incarnations: Mutex::default(),
         state: state.clone(),
@@ -263,6 +328,15 @@ async fn start_groups(
         runtime: runtime.clone(),
     });
     serve(&options, Arc::clone(&groups), listener, &runtime)?;
+    let pulse = Pulse {
+        role: me.role,
+        heart,
+        hub: Arc::clone(&hub),
+        timers: options.timers,
+        shards: shards.clone(),
+        nodes: nodes.clone(),
+    };
+    runtime.spawn(pulse.run());
     let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits };
     match me.role {
         Role::Node => {
@@ -278,10 +352,6 @@ async fn start_groups(
             runtime.spawn(found(raft.clone(), options.members.clone(), Arc::clone(&hub)));
         }
     }
-    let start = |(id, raft): (&ShardId, &Raft)| {
-        (*id, Shard::start(*id, me.id, me.role, raft.clone(), &runtime, nodes.clone()))
-    };
-    let shards = rafts.iter().map(start).collect();
     Ok((rafts, shards, hub))
 }
 
@@ -352,8 +422,11 @@ fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
         election_timeout_min: options.timers.election_ms_min,
         election_timeout_max: options.timers.election_ms_max,
         max_payload_entries: ENTRIES_PER_APPEND,
-        // A witness stands only where no node can be elected: see `service`.
-        enable_elect: !witness,
+        // Who stands, and when, is decided for all groups at once: see `pulse`. A witness stands only
+        // where no node can be elected: see `service`.
+        enable_elect: false,
+        // Switched on while the group is used: see `rest`.
+        enable_tick: false,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         snapshot_policy: if witness {

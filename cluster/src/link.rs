@@ -69,11 +69,17 @@ pub async fn connect(
 }
 
 /// One stream to one peer, kept up for ever.
-#[derive(Default)]
 pub struct Channel {
     out: Mutex<Option<mpsc::Sender<pb::Frame>>>,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Body>>>,
     next_id: AtomicU64,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        // 0 is of what is told without an answer.
+        Self { out: Mutex::default(), waiting: Mutex::default(), next_id: AtomicU64::new(1) }
+    }
 }
 
 impl Channel {
@@ -90,6 +96,12 @@ impl Channel {
             return None;
         }
         Some(answered)
+    }
+
+    /// Without an answer. False where the peer is away, or does not keep up.
+    pub fn tell(&self, body: Body) -> bool {
+        let frame = pb::Frame { shard: 0, id: 0, body: Some(body) };
+        self.out.lock().as_ref().is_some_and(|sender| sender.try_send(frame).is_ok())
     }
 
     pub fn is_up(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
-use crate::{Member, Raft, Role, identity, pb, snapshot, wire};
+use crate::pulse::{self, Heart};
+use crate::{Member, Raft, Role, Shard, identity, pb, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
@@ -28,7 +29,8 @@ const LOOKS_MAX: u32 = 12;
 /// What the answers need; set once the groups run.
 pub struct Groups {
     pub me: NodeId,
-    pub rafts: BTreeMap<ShardId, Raft>,
+    pub shards: BTreeMap<ShardId, Shard>,
+    pub heart: Arc<Heart>,
     pub members: Vec<Member>,
     /// The latest life of each process that has spoken to us.
     pub incarnations: Mutex<BTreeMap<String, u64>>,
@@ -120,27 +122,37 @@ impl pb::peer_server::Peer for Service {
         }
         let mut parts = request.into_inner();
         let head = snapshot::head(&mut parts).await?;
-        let raft = groups.rafts.get(&head.shard);
-        let raft = raft.ok_or_else(|| Status::not_found(format!("no shard {}", head.shard)))?;
-        let own = snapshot::receive(raft, &groups.state, head, parts).await?;
+        let shard = groups.shards.get(&head.shard);
+        let shard = shard.ok_or_else(|| Status::not_found(format!("no shard {}", head.shard)))?;
+        let own = snapshot::receive(&shard.raft, &groups.state, head, parts).await?;
         Ok(Response::new(pb::SnapshotReply { vote: Some(vote(&own)) }))
     }
 }
 
 async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
-    let (shard, id) = (frame.shard, frame.id);
-    let of = u16::try_from(shard).ok().map(ShardId);
-    let raft = of.and_then(|of| Some((of, groups.rafts.get(&of)?.clone())));
-    let (Some((of, raft)), Some(body)) = (raft, frame.body) else { return };
+    if let Some(Body::Beat(beat)) = frame.body {
+        if groups.heart.detector.lock().hear(from, pulse::beat_from(beat), Instant::now()) {
+            // It may have missed what its groups have to say.
+            for shard in groups.shards.values() {
+                shard.rest.wake(&shard.raft, Instant::now());
+            }
+        }
+        return;
+    }
+    let (of, id) = (frame.shard, frame.id);
+    let shard = u16::try_from(of).ok().and_then(|of| groups.shards.get(&ShardId(of)).cloned());
+    let (Some(shard), Some(body)) = (shard, frame.body) else { return };
     if let Body::Flushed(flushed) = &body {
-        groups.flushed.lock().insert((of, from), flushed.index);
+        groups.flushed.lock().insert((shard.id, from), flushed.index);
     }
     let in_order = matches!(body, Body::Append(_));
     let witness = groups.role() == Some(Role::Witness);
+    let heart = Arc::clone(&groups.heart);
     let work = async move {
-        let body = handle(&raft, body, witness).await.unwrap_or_else(Body::Failure);
+        let body = handle(&shard, &heart, from, body, witness).await;
+        let body = Some(body.unwrap_or_else(Body::Failure));
         // The peer may have gone; it asks again on its next stream.
-        let _ = answers.send(pb::Frame { shard, id, body: Some(body) }).await;
+        let _ = answers.send(pb::Frame { shard: of, id, body }).await;
     };
     // An append enters the group in the order in which it came; it is waited for elsewhere. Were
     // its first poll put off by tokio's budget, the next one would overtake it.
@@ -151,13 +163,29 @@ async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::
     groups.runtime.spawn(work);
 }
 
-async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> {
+async fn handle(
+    shard: &Shard,
+    heart: &Heart,
+    from: NodeId,
+    body: Body,
+    witness: bool,
+) -> Result<Body, String> {
+    let raft = &shard.raft;
     let strange = |error: tandem_storage::wire::Error| error.to_string();
     match body {
         Body::Append(request) => {
             let request = wire::append_from(request).map_err(strange)?;
             let reply = raft.append_entries(request).await.map_err(|e| e.to_string())?;
             Ok(Body::AppendReply(wire::append_reply(&reply)))
+        }
+        Body::Vote(request) | Body::PreVote(request)
+            if !request.leadership_transfer && heart.knows_leader(shard, from) =>
+        {
+            tracing::debug!(shard = %shard.id, from, "no vote: a leader lives");
+            let own = raft.with_raft_state(|state| {
+                VoteResponse::new(*state.vote_ref(), state.log_ids.last().copied(), false)
+            });
+            Ok(Body::VoteReply(wire::vote_reply(&own.await.map_err(|e| e.to_string())?)))
         }
         Body::Vote(request) => {
             let request = wire::vote_request_from(request).map_err(strange)?;
@@ -175,6 +203,11 @@ async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> 
             }
             Ok(Body::VoteReply(wire::vote_reply(&reply)))
         }
+        Body::Move(request) => {
+            let moved = shard.move_leader(request.to).await;
+            let refused = moved.err().map_or_else(String::new, |error| error.to_string());
+            Ok(Body::MoveReply(pb::MoveReply { refused }))
+        }
         Body::Transfer(request) => {
             let request = wire::transfer_from(request).map_err(strange)?;
             let reply = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())?;
@@ -185,6 +218,8 @@ async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> 
         | Body::VoteReply(_)
         | Body::TransferReply(_)
         | Body::Noted(_)
+        | Body::Beat(_)
+        | Body::MoveReply(_)
         | Body::Failure(_) => Err("not a request".into()),
     }
 }
@@ -236,6 +271,7 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
     }
     let dead = groups.members.iter().find(|member| member.name == obituary.process);
     let Some(dead) = dead.map(|member| member.id) else { return };
+    groups.heart.detector.lock().bury(dead, Instant::now());
     let candidate = groups
         .members
         .iter()
@@ -243,7 +279,8 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
         .map(|member| member.id)
         .min();
     let Some(candidate) = candidate else { return };
-    let elections = groups.rafts.values().map(|raft| elect(raft, groups.me, dead, candidate));
+    let elections =
+        groups.shards.values().map(|shard| elect(&shard.raft, groups.me, dead, candidate));
     futures::future::join_all(elections).await;
 }
 

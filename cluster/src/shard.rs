@@ -3,22 +3,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::ClientWriteError;
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::pulse::Heart;
+use crate::rest::Rest;
 use crate::{Raft, Role};
 
 /// Commands under way in one group; beyond it a proposal is refused.
 pub const PROPOSALS_MAX: usize = 4_096;
+/// Batches of commands on their way to their commit, and the commands of one. What waits behind them
+/// counts to [`PROPOSALS_MAX`].
+const BATCHES_MAX: usize = 4;
+const BATCH_PROPOSALS_MAX: usize = 256;
 /// A longer command is refused: the log would not take it.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Without a majority a command is given up after this.
 pub const COMMIT_MS_MAX: u64 = 2_000;
+/// Before a planned move the next leader must have the whole log within this; proposals wait so long.
+const CATCH_UP: Duration = Duration::from_millis(200);
+/// From there until it leads.
+const MOVE: Duration = Duration::from_millis(500);
 /// A witness that leads asks a node again to take the lead after this.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(250);
 
@@ -41,6 +51,10 @@ pub enum Error {
     TooLong(usize),
     #[error("the group has stopped: {0}")]
     Stopped(String),
+    #[error("the lead is being given away already")]
+    Moving,
+    #[error("{0} lacks entries of the log")]
+    Behind(NodeId),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,8 +85,12 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct Shard {
     pub id: ShardId,
-    raft: Raft,
+    me: NodeId,
+    pub(crate) raft: Raft,
+    pub(crate) rest: Arc<Rest>,
     proposals: mpsc::Sender<Proposal>,
+    /// Proposals wait where they are.
+    held: Arc<watch::Sender<bool>>,
     leadership: watch::Receiver<Leadership>,
 }
 
@@ -80,17 +98,23 @@ impl Shard {
     /// Runs on the group's own runtime.
     pub(crate) fn start(
         id: ShardId,
-        me: NodeId,
         role: Role,
         raft: Raft,
+        heart: &Arc<Heart>,
         runtime: &tokio::runtime::Handle,
         nodes: Vec<NodeId>,
     ) -> Self {
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
         let (told, leadership) = watch::channel(Leadership::default());
-        runtime.spawn(propose_in_order(raft.clone(), queue));
-        runtime.spawn(watch_leadership(id, me, role, raft.clone(), told, nodes));
-        Self { id, raft, proposals, leadership }
+        let (held, holds) = watch::channel(false);
+        let rest = Arc::new(Rest::default());
+        let (me, held) = (heart.me, Arc::new(held));
+        let proposer =
+            Proposer { me, raft: raft.clone(), rest: Arc::clone(&rest), queue, held: holds };
+        runtime.spawn(proposer.run());
+        let shard = Self { id, me, raft, rest, proposals, held, leadership };
+        runtime.spawn(watch_leadership(shard.clone(), role, Arc::clone(heart), told, nodes));
+        shard
     }
 
     /// Enters the log in the order of calls; answered when it is committed and applied here.
@@ -114,6 +138,11 @@ impl Shard {
         }
     }
 
+    /// Who leads, as this voter knows it now.
+    pub(crate) fn known(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
@@ -129,67 +158,136 @@ impl Shard {
         }
     }
 
+    /// Gives the lead to another node: what is proposed meanwhile waits, and is then refused for the
+    /// new leader to take.
+    ///
     /// # Errors
-    /// Where this node does not lead, or the group has stopped.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
+    /// Where this node does not lead, `to` lacks entries, or does not come to lead.
+    pub async fn move_leader(&self, to: NodeId) -> Result<(), Error> {
+        if self.held.send_replace(true) {
+            return Err(Error::Moving);
+        }
+        let moved = self.try_move(to).await;
+        self.held.send_replace(false);
+        moved
+    }
+
+    async fn try_move(&self, to: NodeId) -> Result<(), Error> {
         let stopped = |error: String| Error::Stopped(error);
-        self.raft.trigger().transfer_leader(to).await.map_err(|e| stopped(e.to_string()))
+        let mut metrics = self.raft.metrics();
+        if metrics.borrow_watched().current_leader != Some(self.me) {
+            return Err(Error::NotLeader);
+        }
+        self.rest.wake(&self.raft, Instant::now());
+        let has_all = async {
+            while !has_all(&metrics.borrow_watched(), to) {
+                metrics.changed().await.map_err(|error| stopped(error.to_string()))?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(CATCH_UP, has_all).await.map_err(|_| Error::Behind(to))??;
+        // From here on openraft takes no proposals, whatever comes of it, until another leads.
+        self.rest.set_moving(true);
+        let asked = self.raft.trigger().transfer_leader(to).await;
+        asked.map_err(|error| stopped(error.to_string()))?;
+        let gone = async {
+            while metrics.borrow_watched().current_leader == Some(self.me) {
+                metrics.changed().await.map_err(|error| stopped(error.to_string()))?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(MOVE, gone).await.map_err(|_| Error::Unavailable)?
     }
 }
 
-async fn propose_in_order(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            proposal = queue.recv(), if under_way.len() < PROPOSALS_MAX => {
-                let Some(Proposal { command, done }) = proposal else { return };
-                let raft = raft.clone();
-                let write = async move {
-                    let within = Duration::from_millis(COMMIT_MS_MAX);
-                    let written = raft.client_write(Command(command));
-                    let result = match tokio::time::timeout(within, written).await {
-                        Ok(Ok(written)) => Ok(Committed {
-                            index: written.log_id.index,
-                            reply: written.data.bytes,
-                        }),
-                        Ok(Err(error)) => Err(refused(&error)),
-                        Err(_) => Err(Error::Unavailable),
-                    };
-                    // Whoever proposed may have gone.
-                    let _ = done.send(result);
-                };
-                // The first poll hands the command over: what is polled first is first in the
-                // log. Tokio's budget must not put it off.
-                let mut write = tokio::task::unconstrained(write).boxed();
-                if futures::poll!(&mut write).is_pending() {
-                    under_way.push(write);
+/// Hands commands over to the group, in the order in which they came. What comes while
+/// [`BATCHES_MAX`] batches are on their way waits and goes together: one round and one sync of the
+/// disks for all of it.
+struct Proposer {
+    me: NodeId,
+    raft: Raft,
+    rest: Arc<Rest>,
+    queue: mpsc::Receiver<Proposal>,
+    held: watch::Receiver<bool>,
+}
+
+impl Proposer {
+    async fn run(mut self) {
+        let mut under_way = FuturesUnordered::new();
+        let mut proposals = Vec::new();
+        loop {
+            let held = *self.held.borrow_and_update();
+            let may = !held && under_way.len() < BATCHES_MAX;
+            tokio::select! {
+                biased;
+                changed = self.held.changed() => if changed.is_err() { return },
+                count = self.queue.recv_many(&mut proposals, BATCH_PROPOSALS_MAX), if may => {
+                    if count == 0 {
+                        return;
+                    }
+                    let count = u64::try_from(count).unwrap_or(u64::MAX);
+                    self.rest.wake_to_propose(self.me, &self.raft, count).await;
+                    let written = self.write(std::mem::take(&mut proposals)).await;
+                    under_way.push(written);
                 }
+                Some(()) = under_way.next() => {}
             }
-            Some(()) = under_way.next() => {}
+        }
+    }
+
+    /// Submitted when this returns; what comes of it is told by the future in it.
+    async fn write(&self, proposals: Vec<Proposal>) -> impl Future<Output = ()> + use<> {
+        let (commands, waiting): (Vec<_>, Vec<_>) = proposals
+            .into_iter()
+            .map(|proposal| (Command(proposal.command), proposal.done))
+            .unzip();
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(COMMIT_MS_MAX);
+        let submitted = self.raft.client_write_many(commands).await;
+        async move {
+            let stopped = |error: &dyn std::fmt::Display| Err(Error::Stopped(error.to_string()));
+            let mut written = match submitted {
+                Ok(written) => written,
+                Err(error) => {
+                    for done in waiting {
+                        let _ = done.send(stopped(&error));
+                    }
+                    return;
+                }
+            };
+            for done in waiting {
+                let result = match tokio::time::timeout_at(deadline, written.next()).await {
+                    Ok(Some(Ok(Ok(written)))) => {
+                        Ok(Committed { index: written.log_id.index, reply: written.response.bytes })
+                    }
+                    Ok(Some(Ok(Err(error)))) => Err(refused(&error)),
+                    Ok(Some(Err(error))) => stopped(&error),
+                    Ok(None) | Err(_) => Err(Error::Unavailable),
+                };
+                // Whoever proposed may have gone.
+                let _ = done.send(result);
+            }
         }
     }
 }
 
 /// Only what was refused before it entered the log was surely not done.
-fn refused(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
-    match error.api_error() {
-        Some(ClientWriteError::ForwardToLeader(_)) => Error::NotLeader,
-        Some(_) => Error::Unavailable,
-        None => Error::Stopped(error.to_string()),
+fn refused(error: &ClientWriteError<TypeConfig>) -> Error {
+    match error {
+        ClientWriteError::ForwardToLeader(_) => Error::NotLeader,
+        _ => Error::Unavailable,
     }
 }
 
 async fn watch_leadership(
-    id: ShardId,
-    me: NodeId,
+    shard: Shard,
     role: Role,
-    raft: Raft,
+    heart: Arc<Heart>,
     told: watch::Sender<Leadership>,
     nodes: Vec<NodeId>,
 ) {
+    let Shard { id, me, raft, rest, .. } = shard;
     let mut metrics = raft.metrics();
-    let shard = Arc::<str>::from(id.to_string());
+    let name = Arc::<str>::from(id.to_string());
     let mut handing_over = HandOver::default();
     loop {
         let now = metrics.borrow_watched().clone();
@@ -201,25 +299,32 @@ async fn watch_leadership(
             leader: now.current_leader.filter(|_| now.vote.is_committed()),
             leading: leads && own && role == Role::Node,
         };
-        let changed = told.send_if_modified(|told| {
-            let changed = *told != leadership;
-            *told = leadership;
-            changed
-        });
-        metrics::gauge!("tandem_raft_term", "shard" => shard.to_string())
-            .set(now.current_term as f64);
-        metrics::gauge!("tandem_raft_leader", "shard" => shard.to_string())
-            .set(f64::from(u8::from(leads)));
-        if changed {
-            tracing::info!(%shard, ?leadership, "leadership");
+        let before = *told.borrow();
+        if before != leadership {
+            if leadership.leader != before.leader || leadership.term != before.term {
+                rest.set_moving(false);
+                if leads {
+                    // Its followers must hear of it though nobody proposes anything.
+                    rest.wake(&raft, Instant::now());
+                }
+                heart.nudge.notify_one();
+            }
+            told.send_replace(leadership);
+            metrics::gauge!("tandem_raft_term", "shard" => name.to_string())
+                .set(now.current_term as f64);
+            metrics::gauge!("tandem_raft_leader", "shard" => name.to_string())
+                .set(f64::from(u8::from(leads)));
+            tracing::info!(shard = %name, ?leadership, "leadership");
         }
         let hands_over = leads && own && role == Role::Witness;
         if hands_over
             && let Some(to) = caught_up(&now, &nodes)
             && handing_over.is_due(now.current_term, Instant::now())
-            && let Err(error) = raft.trigger().transfer_leader(to).await
         {
-            tracing::error!(%error, "TD0401 a group has stopped");
+            rest.set_moving(true);
+            if let Err(error) = raft.trigger().transfer_leader(to).await {
+                tracing::error!(%error, "TD0401 a group has stopped");
+            }
         }
         tokio::select! {
             changed = metrics.changed() => if changed.is_err() {
@@ -251,14 +356,13 @@ impl HandOver {
 
 /// A witness had the longest log; a node that has all of it is to lead.
 fn caught_up(now: &RaftMetrics<TypeConfig>, nodes: &[NodeId]) -> Option<NodeId> {
-    let last = now.last_log_index;
-    let has_all = |id: &NodeId| {
-        now.replication
-            .as_ref()
-            .and_then(|matched| matched.get(id))
-            .is_some_and(|log_id| log_id.map(|log_id| log_id.index) >= last)
-    };
-    nodes.iter().copied().find(has_all)
+    nodes.iter().copied().find(|id| has_all(now, *id))
+}
+
+/// As the leader knows of a follower.
+fn has_all(now: &RaftMetrics<TypeConfig>, id: NodeId) -> bool {
+    let matched = now.replication.as_ref().and_then(|matched| matched.get(&id));
+    matched.is_some_and(|log_id| log_id.map(|log_id| log_id.index) >= now.last_log_index)
 }
 
 #[cfg(test)]

@@ -255,6 +255,9 @@ impl Backend for ClusterBackend {
             Command::CancelConsult { call } => {
                 pb::execute_request::Command::CancelConsult(pb::OfCall { call })
             }
+            Command::MoveLeader { shard, node } => {
+                pb::execute_request::Command::MoveLeader(pb::MoveLeader { shard, node })
+            }
             Command::Originate { from, to } => {
                 pb::execute_request::Command::Originate(pb::Originate { from, to })
             }

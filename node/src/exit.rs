@@ -5,12 +5,18 @@ use std::process::ExitCode;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const UNSAFE: u8 = 3;
 const TIMED_OUT: u8 = 4;
 
 /// The command line asks for something that there is not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// The cluster refuses: it would not be safe, or not now.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsafe(pub String);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -19,6 +25,8 @@ pub struct TimedOut(pub String);
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
     let code = if error.is::<Usage>() {
         USAGE
+    } else if error.is::<Unsafe>() {
+        UNSAFE
     } else if error.is::<TimedOut>() {
         TIMED_OUT
     } else {

@@ -55,11 +55,13 @@ fn cli_exits_2_when_usage_is_wrong() {
 }
 
 #[test]
-fn dev_exits_2_with_a_sentence_when_shards_are_many() {
-    let dir = tempfile::tempdir().unwrap();
-    let output = tandem(&["dev", "--dir", dir.path().to_str().unwrap(), "--shards", "4"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("this version serves one shard"), "{}", stderr(&output));
+fn dev_exits_2_when_shards_are_none_or_too_many() {
+    for shards in ["0", "257", "four"] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = tandem(&["dev", "--dir", dir.path().to_str().unwrap(), "--shards", shards]);
+        assert_eq!(output.status.code(), Some(2), "{shards}");
+        assert!(stderr(&output).contains("--shards"), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tandem_core::rows::RowChange;
 use tandem_core::wire;
 use tandem_core::{Meta, Rejection, Reply, World};
 use tandem_sip::Millis;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What one entry came to, released when its rows are stored.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Replica {
     /// Applied, not stored yet.
     unstored: Mutex<Vec<Released>>,
     released: mpsc::UnboundedSender<Released>,
+    /// Told of each batch of entries that was stored.
+    stored: Notify,
 }
 
 pub struct Outcome {
@@ -44,6 +46,7 @@ impl Replica {
             world: RwLock::new(World::new(shard)),
             unstored: Mutex::default(),
             released,
+            stored: Notify::new(),
         };
         (Arc::new(replica), releases)
     }
@@ -109,6 +112,13 @@ impl Replica {
             // Without a runtime nobody listens: a replica that only follows.
             let _ = self.released.send(released);
         }
+        drop(unstored);
+        self.stored.notify_waiters();
+    }
+
+    /// Returns once something is stored that was not when this was called.
+    pub fn next_stored(&self) -> impl Future<Output = ()> + '_ {
+        self.stored.notified()
     }
 
     pub fn read<R>(&self, look: impl FnOnce(&World) -> R) -> R {

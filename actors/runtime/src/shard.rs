@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use ractor::{Actor as _, ActorRef};
-use tandem_core::Reply;
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
+use tandem_core::{Reply, World};
 use tandem_sip::Millis;
 use tokio::sync::{mpsc, watch};
 
@@ -288,12 +288,26 @@ impl ShardRuntime {
         let mut handed: BTreeMap<Deadline, Millis> = BTreeMap::new();
         let mut tick = tokio::time::interval(Duration::from_millis(limits::DEADLINE_TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut serving = self.serving();
         loop {
             tick.tick().await;
             let Some(tree) = self.tree() else {
                 handed.clear();
+                if serving.wait_for(|now| now.leading).await.is_err() {
+                    return;
+                }
                 continue;
             };
+            // A shard without deadlines has none before something is committed.
+            let stored = self.shared.replica.next_stored();
+            if self.shared.replica.read(World::next_deadline).is_none() {
+                let no_more = serving.wait_for(|now| !now.leading);
+                tokio::select! {
+                    () = stored => {}
+                    ended = no_more => if ended.is_err() { return },
+                }
+                continue;
+            }
             let now = self.shared.proposer.clock().now();
             let due = self.shared.replica.due(now);
             handed.retain(|deadline, _| due.contains(deadline));
@@ -314,8 +328,12 @@ impl ShardRuntime {
     async fn trim(self) {
         let mut tick = tokio::time::interval(Duration::from_millis(limits::DONE_MS_MAX));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut serving = self.serving();
         loop {
             tick.tick().await;
+            if serving.wait_for(|now| now.leading).await.is_err() {
+                return;
+            }
             let outbox = self.shared.replica.read(|world| world.outbox.len());
             metrics::gauge!("tandem_outbox_effects").set(outbox as f64);
             if self.tree().is_some() && self.shared.proposer.has_done() {

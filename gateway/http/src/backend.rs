@@ -53,6 +53,11 @@ pub enum Command {
     ReleaseCall {
         call: String,
     },
+    /// The lead of a shard to a node.
+    MoveLeader {
+        shard: String,
+        node: String,
+    },
     /// Click-to-dial: rings the extension `from`, then dials `to` for it.
     Originate {
         from: String,

@@ -157,6 +157,15 @@ const OPERATIONS: &[Operation] = &[
     read("/v1/recordings/{id}/verify", "Read every copy again", "Verdict", ONE, &[]),
     post("/v1/recordings/{id}/repair", "Make damaged copies right from a good one", "Verdict"),
     read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &[]),
+    Operation {
+        method: "post",
+        path: "/v1/cluster/shards/{shard}/leader",
+        summary: "Give the lead of a shard to a node; its calls go on",
+        schema: "",
+        statuses: &[204, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "LeaderRequest",
+    },
     read("/livez", "The process runs", "text", &[200], &[]),
     read("/readyz", "May it take new calls", "text", &[200, 503], &["verbose"]),
     read("/startupz", "Has it started", "text", &[200, 503], &[]),
@@ -413,6 +422,10 @@ fn schemas() -> Value {
             ("peer", maybe()), ("sip_call_id", maybe()), ("summary", text()), ("text", maybe()),
         ]),
         "Cluster": {"type": "object"},
+        "LeaderRequest": {
+            "type": "object", "additionalProperties": false, "required": ["node"],
+            "properties": {"node": {"type": "string", "maxLength": limits::NAME_BYTES_MAX}},
+        },
         "AgentStateRequest": {
             "type": "object", "required": ["state"], "additionalProperties": false,
             "properties": {

@@ -47,6 +47,7 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/recordings/{id}/verify", get(recordings::verify))
         .route("/v1/recordings/{id}/repair", post(recordings::repair))
         .route("/v1/cluster", get(v1::cluster))
+        .route("/v1/cluster/shards/{shard}/leader", post(v1::move_leader))
         .route_layer(middleware::from_fn_with_state(api.clone(), require_token));
     Router::new()
         .merge(guarded)

@@ -314,3 +314,23 @@ pub(crate) async fn cluster(State(api): State<Api>) -> Answer {
         )),
     }
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeaderRequest {
+    node: String,
+}
+
+/// Done when another leads, or the one who is wished for does.
+pub(crate) async fn move_leader(
+    State(api): State<Api>,
+    Path(shard): Path<String>,
+    body: Result<Json<LeaderRequest>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(LeaderRequest { node }) = body.map_err(unreadable)?;
+    short("shard", &shard)?;
+    short("node", &node)?;
+    let command = Command::MoveLeader { shard: shard.clone(), node };
+    executed(&api, command, None, ("shard", &shard)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::Which;
 use crate::dev::folder::Folder;
 use crate::dev::processes::Processes;
-use crate::exit::TimedOut;
+use crate::exit::{TimedOut, Unsafe};
 
 const ANSWER_MS_MAX: u64 = 5_000;
 /// A recording may be long, and is read whole to be verified.
@@ -49,27 +49,41 @@ impl Client {
     }
 
     pub async fn get(&self, path: &str) -> Result<Value> {
-        let answer = self.first_good(Method::GET, path, ANSWER_MS_MAX).await?;
+        let answer = self.first_good(Method::GET, path, None, ANSWER_MS_MAX).await?;
         Ok(answer.json().await.unwrap_or_default())
+    }
+
+    /// Asks for something to be done, of which there is nothing to tell.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<()> {
+        self.first_good(Method::POST, path, Some(body), ANSWER_MS_MAX).await?;
+        Ok(())
     }
 
     /// What makes a gateway read much before it answers.
     pub async fn ask_patiently(&self, method: Method, path: &str) -> Result<Value> {
-        let answer = self.first_good(method, path, PATIENCE_MS_MAX).await?;
+        let answer = self.first_good(method, path, None, PATIENCE_MS_MAX).await?;
         Ok(answer.json().await.unwrap_or_default())
     }
 
     /// What is no JSON.
     pub async fn bytes(&self, path: &str) -> Result<Vec<u8>> {
-        let answer = self.first_good(Method::GET, path, PATIENCE_MS_MAX).await?;
+        let answer = self.first_good(Method::GET, path, None, PATIENCE_MS_MAX).await?;
         Ok(answer.bytes().await.context("the answer broke off")?.to_vec())
     }
 
-    async fn first_good(&self, method: Method, path: &str, within_ms: u64) -> Result<Response> {
+    async fn first_good(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        within_ms: u64,
+    ) -> Result<Response> {
         let mut failed: Option<anyhow::Error> = None;
         for base in &self.bases {
-            match self.ask_one(method.clone(), base, path, within_ms).await {
+            match self.ask_one(method.clone(), base, path, body, within_ms).await {
                 Ok(answer) => return Ok(answer),
+                // Another gateway asks the same cluster.
+                Err(error) if error.is::<Unsafe>() => return Err(error),
                 Err(error) => failed = Some(error),
             }
         }
@@ -81,10 +95,14 @@ impl Client {
         method: Method,
         base: &str,
         path: &str,
+        body: Option<&Value>,
         within_ms: u64,
     ) -> Result<Response> {
         let url = format!("{base}{path}");
-        let request = self.http.request(method, &url).bearer_auth(&self.token);
+        let mut request = self.http.request(method, &url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
         let answer = match request.timeout(Duration::from_millis(within_ms)).send().await {
             Ok(answer) => answer,
             Err(error) if error.is_timeout() => {
@@ -95,6 +113,10 @@ impl Client {
         let status = answer.status();
         if !status.is_success() {
             let body: Value = answer.json().await.unwrap_or_default();
+            if status == StatusCode::CONFLICT {
+                let why = body["detail"].as_str().unwrap_or("no reason was given");
+                return Err(Unsafe(why.to_owned()).into());
+            }
             bail!("{url}: {status}: {}", body["detail"].as_str().unwrap_or("no reason was given"));
         }
         Ok(answer)

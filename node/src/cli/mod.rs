@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod leaders;
 mod recordings;
 mod status;
 mod trace;
@@ -63,9 +64,9 @@ struct Dev {
     /// Witnesses: voters without state
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(plan::WITNESSES_MAX)))]
     witnesses: u16,
-    /// Tenant shards; this version serves one
-    #[arg(long, default_value_t = 1)]
-    shards: u16,
+    /// Tenant shards: 4 unless said; set when the cluster is made
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(config::SHARDS_MAX)))]
+    shards: Option<u16>,
     /// Put the service addresses on this address of a real interface
     #[arg(long)]
     bind: Option<IpAddr>,
@@ -101,6 +102,18 @@ struct Named {
 enum Cluster {
     /// Roles, leaders, lag, and what may be lost right now
     Status(Status),
+    /// Give the lead of one shard to a node; its calls go on
+    MoveLeader(MoveLeader),
+}
+
+#[derive(Debug, Args)]
+struct MoveLeader {
+    /// As `tandem cluster status` names it, for instance s0 or meta
+    shard: String,
+    /// For instance node-b
+    node: String,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +243,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Dev(dev) => run_dev(dev),
         Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
+        Command::Cluster(Cluster::MoveLeader(asked)) => leaders::run(&asked),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Recordings(command) => recordings::run(&command),
         Command::Config(ConfigCommand::Check { file }) => {

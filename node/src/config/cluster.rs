@@ -14,12 +14,17 @@ pub const ID_HEX_DIGITS: usize = 32;
 /// Voters of one cluster.
 const MEMBERS_MAX: usize = 9;
 const GATEWAYS_MAX: usize = 64;
+pub const SHARDS_MAX: u16 = 256;
+/// Of a file that does not say: those of earlier versions had one.
+const SHARDS_UNSAID: u16 = 1;
 
 /// `[cluster]`: the same text for every process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cluster {
     /// Drawn when the cluster is made; a data folder carries it, too.
     pub id: String,
+    /// Tenant shards, beside the meta shard; set when the cluster is made.
+    pub shards: u16,
     #[serde(rename = "member")]
     pub members: Vec<Member>,
     #[serde(rename = "gateway")]
@@ -117,6 +122,9 @@ pub fn read_cluster(root: &Reader<'_, '_>) -> Option<Cluster> {
     {
         reader.mistake("id", id.at.clone(), format!("is {:?}", id.value), id_expected);
     }
+    let expected = "tenant shards, 1 to 256; they can't be changed later";
+    let shards = reader.integer("shards", 1..=u64::from(SHARDS_MAX), expected);
+    let shards = shards.and_then(|it| u16::try_from(it).ok()).unwrap_or(SHARDS_UNSAID);
     let mut members = Vec::new();
     for (at, row) in reader.tables("member").into_iter().enumerate() {
         if at == MEMBERS_MAX {
@@ -131,7 +139,7 @@ pub fn read_cluster(root: &Reader<'_, '_>) -> Option<Cluster> {
     let gateways: Vec<_> =
         reader.tables("gateway").into_iter().take(GATEWAYS_MAX).filter_map(gateway).collect();
     reader.finish();
-    Some(Cluster { id: id?.value, members, gateways })
+    Some(Cluster { id: id?.value, shards, members, gateways })
 }
 
 fn member(reader: Reader<'_, '_>) -> Option<Member> {

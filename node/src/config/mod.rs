@@ -16,7 +16,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use cluster::{Cluster, Gateway, Member, Process, Role, Tls};
+pub use cluster::{Cluster, Gateway, Member, Process, Role, SHARDS_MAX, Tls};
 pub use dev::Dev;
 pub use reader::Mistake;
 use reader::{Reader, Source};

@@ -19,14 +19,26 @@ struct Saved {
     id: String,
     boxes: u16,
     witnesses: u16,
+    /// Clusters of earlier versions had one.
+    #[serde(default = "one")]
+    shards: u16,
     bind: Option<IpAddr>,
     address_base: std::net::Ipv4Addr,
     port_offset: u16,
 }
 
+fn one() -> u16 {
+    1
+}
+
 /// The cluster of this folder, made on the first start. A later one keeps its shape; its
 /// addresses may be changed by a configuration file.
-pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Cluster> {
+pub fn cluster(
+    folder: &Folder,
+    asked: &Shape,
+    shards: Option<u16>,
+    file_given: bool,
+) -> Result<Cluster> {
     let path = folder.root().join("cluster.toml");
     let saved: Option<Saved> = match fs::read_to_string(&path) {
         Ok(text) => Some(
@@ -48,6 +60,14 @@ pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Clust
                     saved.witnesses
                 );
             }
+            if shards.is_some_and(|shards| shards != saved.shards) {
+                bail!(
+                    "the cluster in {} has --shards {}, which can't be changed",
+                    folder.root().display(),
+                    saved.shards
+                );
+            }
+            shape.shards = saved.shards;
             shape.bind = asked.bind.or(saved.bind);
             if !file_given {
                 shape.dev =
@@ -60,6 +80,7 @@ pub fn cluster(folder: &Folder, asked: &Shape, file_given: bool) -> Result<Clust
         id: id.clone(),
         boxes: shape.boxes,
         witnesses: shape.witnesses,
+        shards: shape.shards,
         bind: shape.bind,
         address_base: shape.dev.address_base,
         port_offset: shape.dev.port_offset,

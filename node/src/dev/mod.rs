@@ -25,7 +25,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config;
-use crate::exit::Usage;
 use child::Spec;
 use control::Action;
 use folder::Folder;
@@ -46,7 +45,8 @@ pub struct Options {
     pub dir: PathBuf,
     pub boxes: u16,
     pub witnesses: u16,
-    pub shards: u16,
+    /// What the folder has, or the default, where nothing is asked.
+    pub shards: Option<u16>,
     pub bind: Option<IpAddr>,
     pub config: Option<PathBuf>,
     pub restart: bool,
@@ -54,13 +54,6 @@ pub struct Options {
 }
 
 pub fn run(options: Options) -> Result<()> {
-    if options.shards != 1 {
-        return Err(Usage(format!(
-            "--shards {}: this version serves one shard, so the only value is 1",
-            options.shards
-        ))
-        .into());
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("dev")
@@ -83,10 +76,11 @@ async fn supervise(options: Options) -> Result<()> {
     let asked = Shape {
         boxes: options.boxes,
         witnesses: options.witnesses,
+        shards: options.shards.unwrap_or(plan::SHARDS_DEFAULT),
         bind: options.bind,
         dev: file.as_ref().map(|file| file.dev).unwrap_or_default(),
     };
-    let cluster = files::cluster(&folder, &asked, file.is_some())?;
+    let cluster = files::cluster(&folder, &asked, options.shards, file.is_some())?;
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
     let (tenant, sip) =

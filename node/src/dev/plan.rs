@@ -6,6 +6,7 @@ use crate::config::{Cluster, Dev, Gateway, Member, Role};
 
 pub const BOXES_MAX: u16 = 8;
 pub const WITNESSES_MAX: u16 = 1;
+pub const SHARDS_DEFAULT: u16 = 4;
 
 const SIP_PORT: u16 = 5060;
 /// Of one service address: SIP, TLS, and WebSockets without and with it.
@@ -27,6 +28,7 @@ pub const RTP_PORTS: u16 = 5_000;
 pub struct Shape {
     pub boxes: u16,
     pub witnesses: u16,
+    pub shards: u16,
     pub bind: Option<IpAddr>,
     pub dev: Dev,
 }
@@ -66,7 +68,7 @@ impl Shape {
                 http: self.here(1, HTTP_PORT_FIRST + witness + at),
             });
         }
-        Cluster { id: id.to_owned(), members, gateways }
+        Cluster { id: id.to_owned(), shards: self.shards, members, gateways }
     }
 
     fn here(&self, octet: u8, port: u16) -> SocketAddr {
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     fn shape() -> Shape {
-        Shape { boxes: 2, witnesses: 1, bind: None, dev: Dev::default() }
+        Shape { boxes: 2, witnesses: 1, shards: 4, bind: None, dev: Dev::default() }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use serde_json::Value;
 use tandem_core::answered::Outcome;
 use tandem_core::command::{Command, Keyed, OperatorCommand, Origin, RequestedState};
@@ -29,12 +30,25 @@ const RETRY_AFTER_S: u32 = 1;
 /// The cluster's state as the leader of the meta shard sees it; `None` where another leads it.
 pub type ClusterStatus = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
 
+/// Gives the lead of a shard to a node, both by name.
+pub type MoveLeader = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + Send + Sync>;
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moved {
+    Done,
+    /// There is none such.
+    Unknown(String),
+    Refused(String),
+}
+
 pub struct Desk {
     pub name: String,
     pub shard: Arc<dyn Shard>,
     pub leading: watch::Receiver<Vec<pb::Leading>>,
     pub routing: watch::Receiver<Vec<pb::Routing>>,
     pub cluster: ClusterStatus,
+    pub move_leader: MoveLeader,
 }
 
 impl Desk {
@@ -167,9 +181,17 @@ impl Node for Desk {
     }
 
     async fn execute(&self, request: pb::ExecuteRequest) -> Result<pb::ExecuteReply, Status> {
-        self.leads()?;
         let pb::ExecuteRequest { idempotency_key: key, command, keep_ms } = request;
         let command = command.ok_or_else(|| Status::invalid_argument("a command is missing"))?;
+        // Any node knows who leads what.
+        if let pb::execute_request::Command::MoveLeader(asked) = command {
+            return Ok(match (self.move_leader)(asked.shard, asked.node).await {
+                Moved::Done => pb::ExecuteReply { found: true, ..Default::default() },
+                Moved::Unknown(what) => not_found(what),
+                Moved::Refused(why) => refused(why),
+            });
+        }
+        self.leads()?;
         let Some(command) = command_of(command)? else {
             return Ok(pb::ExecuteReply::default());
         };
@@ -291,6 +313,8 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::CancelConsult(asked) => {
             asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CancelConsult { call })
         }
+        // Of no tenant: see `execute`.
+        pb::execute_request::Command::MoveLeader(_) => None,
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })
         }

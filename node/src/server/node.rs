@@ -48,7 +48,7 @@ pub async fn serve(
 
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
-    let Parts { shard, meta, cluster } = parts;
+    let Parts { shard, meta, cluster, move_leader } = parts;
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
     tokio::spawn(meta::keep(Arc::clone(&meta), given));
     tokio::spawn(tasks::tell_leading(Arc::clone(&shard), told_leading));
@@ -61,6 +61,7 @@ pub async fn serve(
         leading,
         routing,
         cluster,
+        move_leader,
     });
     let mut router = http::router(health(Arc::clone(&shard), meta), started.metrics.clone());
     if process.fault_injection {

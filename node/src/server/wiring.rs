@@ -1,13 +1,15 @@
 //! The composition root: which consensus, which actors, which gateway.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_cluster::meta::{self, MetaState};
-use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Stores, Timers};
+use tandem_cluster::shard::Progress;
+use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Refused, Stores, Timers};
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::{Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
@@ -27,7 +29,7 @@ use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
-use super::desk::ClusterStatus;
+use super::desk::{ClusterStatus, MoveLeader, Moved};
 use super::http::Health;
 use super::meta::Meta;
 use super::process::{Shutdown, Started};
@@ -40,9 +42,13 @@ use crate::config::{self, Role};
 use crate::dev::pki::{self, Identity};
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
-/// The one tenant shard of this version.
+/// Where the tenant is: the first shard.
 const TENANT: ShardId = ShardId(0);
+/// Of the meta shard: how many tenant shards the cluster was made with.
+const SHARDS: &str = "cluster/shards";
 
+/// Between two attempts to write it.
+const NOTE_AGAIN: Duration = Duration::from_millis(100);
 /// Of the pairs of RTP ports in a gateway's range, one in so many may be taken by other programs.
 const RTP_PAIRS_SPARE: u16 = 16;
 /// What calls said in a day, or some 40,000 calls.
@@ -77,30 +83,45 @@ pub struct Parts {
     pub shard: Arc<dyn Shard>,
     pub meta: Arc<dyn Meta>,
     pub cluster: ClusterStatus,
+    pub move_leader: MoveLeader,
+}
+
+/// The tenant shards of a cluster.
+fn tenant_shards(started: &Started) -> impl Iterator<Item = ShardId> {
+    (0..started.config.cluster.shards).map(ShardId)
 }
 
 pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
     let (log, state) = open(started)?;
-    let (replica, releases) = Replica::new(TENANT.0);
     let meta_state = MetaState::default();
-    let tenant = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
-    let machines = vec![
-        (ShardId::META, StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?),
-        (TENANT, StateMachine::open(TENANT, state.clone(), tenant)?),
-    ];
+    let meta_machine = StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?;
+    same_shards(started, &meta_state)?;
+    let mut machines = vec![(ShardId::META, meta_machine)];
+    let mut replicas = Vec::new();
+    for id in tenant_shards(started) {
+        let (replica, releases) = Replica::new(id.0);
+        let machine = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
+        machines.push((id, StateMachine::open(id, state.clone(), machine)?));
+        replicas.push((id, replica, releases));
+    }
     let cluster =
         Arc::new(start_cluster(started, Stores { log, state: state.clone(), machines }).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
-    let (meta_group, tenant_group) = (group(ShardId::META)?, group(TENANT)?);
-    let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
-        node: process.name.clone(),
-        replica,
-        releases,
-        consensus: Arc::new(TenantConsensus::new(tenant_group)),
-        link: Arc::new(SessionLink(Arc::clone(&sessions))),
-        clock: Arc::new(SystemClock),
-    });
+    let meta_group = group(ShardId::META)?;
+    let mut runtimes = BTreeMap::new();
+    for (id, replica, releases) in replicas {
+        let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
+            node: process.name.clone(),
+            replica,
+            releases,
+            consensus: Arc::new(TenantConsensus::new(group(id)?)),
+            link: Arc::new(SessionLink(Arc::clone(&sessions))),
+            clock: Arc::new(SystemClock),
+        });
+        runtimes.insert(id, runtime);
+    }
+    let runtime = runtimes.get(&TENANT).cloned().context("a cluster has a shard")?;
     let (led, lead) = watch::channel(Lead::default());
     let mut serving = runtime.serving();
     tokio::spawn(async move {
@@ -112,6 +133,11 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             }
         }
     });
+    tokio::spawn(note_shards(
+        meta_group.clone(),
+        meta_state.clone(),
+        started.config.cluster.shards,
+    ));
     let (meta_leads, leads) = watch::channel(false);
     let mut leadership = meta_group.leadership();
     tokio::spawn(async move {
@@ -140,7 +166,44 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         shard: Arc::new(TenantShard { runtime, lead, state }),
         meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
         cluster: Arc::new(move || view.show()),
+        move_leader: Arc::new(move |shard, node| {
+            let cluster = Arc::clone(&cluster);
+            Box::pin(async move {
+                match cluster.move_leader(&shard, &node).await {
+                    Ok(()) => Moved::Done,
+                    Err(Refused::Unknown(what)) => Moved::Unknown(what),
+                    Err(Refused::Unsafe(why)) => Moved::Refused(why),
+                }
+            })
+        }),
     })
+}
+
+/// A tenant is where the number of shards put it.
+fn same_shards(started: &Started, meta: &MetaState) -> Result<()> {
+    let Some(known) = meta.get(SHARDS) else { return Ok(()) };
+    let known = u16::from_be_bytes(known.try_into().unwrap_or_default());
+    let asked = started.config.cluster.shards;
+    anyhow::ensure!(
+        known == asked,
+        "cluster.shards is {asked}, but this cluster was made with {known}, which can't be changed"
+    );
+    Ok(())
+}
+
+/// Whoever leads the meta shard first writes down how many shards there are.
+async fn note_shards(group: tandem_cluster::Shard, meta: MetaState, shards: u16) {
+    let mut leadership = group.leadership();
+    while meta.get(SHARDS).is_none() {
+        if leadership.wait_for(|now| now.leading).await.is_err() {
+            return;
+        }
+        if let Err(error) = group.propose(meta::put(SHARDS, shards.to_be_bytes().to_vec())).await {
+            // Another leads by now, and does the same.
+            tracing::debug!(%error, "the number of shards was not written");
+            tokio::time::sleep(NOTE_AGAIN).await;
+        }
+    }
 }
 
 pub async fn witness(started: &Started) -> Result<Health> {
@@ -148,7 +211,8 @@ pub async fn witness(started: &Started) -> Result<Health> {
     let machine = |id| -> Result<_> {
         Ok((id, StateMachine::open(id, state.clone(), AnyMachine::new(NullMachine))?))
     };
-    let machines = vec![machine(ShardId::META)?, machine(TENANT)?];
+    let all = std::iter::once(ShardId::META).chain(tenant_shards(started));
+    let machines = all.map(machine).collect::<Result<_>>()?;
     let cluster = start_cluster(started, Stores { log, state: state.clone(), machines }).await?;
     Ok(Arc::new(move || {
         let led = cluster.shards().all(|shard| shard.leadership().borrow().leader.is_some());
@@ -402,7 +466,7 @@ struct ClusterView {
     cluster: Arc<Cluster>,
     sessions: Arc<Sessions>,
     runtime: ShardRuntime,
-    boxes: std::collections::BTreeMap<String, String>,
+    boxes: BTreeMap<String, String>,
     gateways: Vec<crate::config::Gateway>,
 }
 
@@ -414,20 +478,26 @@ impl ClusterView {
             return None;
         }
         let me = tenant.leadership().borrow().leader?;
-        let progress = tenant.progress();
+        let led =
+            self.cluster.shards().filter(|shard| shard.leadership().borrow().leader == Some(me));
+        let progress: Vec<Progress> = led.map(tandem_cluster::Shard::progress).collect();
         let voters: Vec<Voter> = self
             .cluster
             .members
             .iter()
             .map(|member| {
-                let matched = progress.matched.iter().find(|(id, _)| *id == member.id);
-                let matched = matched.and_then(|(_, index)| *index);
+                // Of the groups that are led from here; others' leaders know of theirs.
+                let behind = |progress: &Progress| {
+                    let matched = progress.matched.iter().find(|(id, _)| *id == member.id)?.1?;
+                    Some(progress.last.saturating_sub(matched))
+                };
                 let here = member.id == me;
                 let healthy = here || self.cluster.reaches(member.id);
                 let lag = if here {
                     Some(0)
                 } else {
-                    matched.map(|matched| progress.last.saturating_sub(matched))
+                    let behind: Option<Vec<u64>> = progress.iter().map(behind).collect();
+                    behind.and_then(|behind| behind.into_iter().max())
                 };
                 Voter {
                     name: member.name.clone(),

@@ -18,6 +18,7 @@ async fn configured() -> (Desk, Arc<Solo>) {
     meta.take_lead();
     routing.wait_for(|routing| !routing.is_empty()).await.unwrap();
     let desk = Desk {
+        move_leader: Arc::new(|_, _| Box::pin(async { Moved::Refused("alone".to_owned()) })),
         name: "node-a".into(),
         shard: shard.clone(),
         leading,

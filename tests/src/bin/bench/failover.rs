@@ -1,9 +1,11 @@
-//! `kill -9` of the leading node, twenty times, while calls come and go: kill → first command
-//! committed by the new leader.
+//! `kill -9` of the node that leads the tenant's shard, fifty times at fifty live calls, while others come
+//! and go: kill → first command committed by a new leader, of the tenant's shard, and of the last of all shards
+//! that the dead node led.
 //!
 //! The new leader's first commit is its own gauge, in wall-clock time; the kill is timed here on
 //! the same machine's clock.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,31 +21,59 @@ use tokio::time::Instant;
 
 use crate::print_histogram;
 
-const KILLS: u32 = 20;
-const METRIC: &str = "tandem_shard_first_commit_timestamp_seconds{shard=\"s0\"}";
+const KILLS: u32 = 50;
+const SHARDS: &str = "16";
+const METRIC: &str = "tandem_shard_first_commit_timestamp_seconds{shard=\"";
+const TENANT: &str = "s0";
 const WAIT_S_MAX: u64 = 20;
 const CALLS_A_SECOND: u32 = 25;
-const HOLD_MS: u64 = 500;
+/// So fifty are live at any time.
+const HOLD_MS: u64 = 2_000;
 
 pub async fn run(dir: &Path) -> Result<()> {
-    let cluster = Cluster::start(dir, &[])?;
+    let cluster = Cluster::start(dir, &["--shards", SHARDS])?;
     // An idle log is the same everywhere; one that is written to is where an election is hard.
     let traffic = tokio::spawn(calls_come_and_go(cluster.processes()?));
-    let mut failover_us = Histogram::<u64>::new(3)?;
+    let mut tenants_us = Histogram::<u64>::new(3)?;
+    let mut all_us = Histogram::<u64>::new(3)?;
     for _ in 0..KILLS {
         let leader = settled_leader(&cluster).await?;
+        let led = led_by(&cluster, &leader).await?;
         let killed_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         cluster.kill(&leader)?;
-        let committed_s = first_commit_after(&cluster, &leader, killed_s).await?;
-        let us = ((committed_s - killed_s) * 1e6).max(0.0) as u64;
-        println!("  {leader} killed, first commit after {:.1} ms", us as f64 / 1e3);
-        failover_us.record(us)?;
+        let committed_s = first_commits_after(&cluster, &leader, &led, killed_s).await?;
+        let us = |at_s: f64| ((at_s - killed_s) * 1e6).max(0.0) as u64;
+        let last = us(committed_s.values().copied().fold(killed_s, f64::max));
+        let tenants =
+            us(*committed_s.get(TENANT).context("the leader leads the tenant's shard")?);
+        println!(
+            "  {leader} killed, {TENANT} commits after {:.1} ms, all of its {} shards after {:.1} ms",
+            tenants as f64 / 1e3,
+            led.len(),
+            last as f64 / 1e3
+        );
+        tenants_us.record(tenants)?;
+        all_us.record(last)?;
         cluster.revive(&leader)?;
     }
     traffic.abort();
-    print_histogram("kill -9 of the leader → first commit", "µs", &failover_us);
+    print_histogram(
+        "kill -9 of the leader → first commit of the tenant's shard",
+        "µs",
+        &tenants_us,
+    );
+    print_histogram("kill -9 of the leader → first commit of its last shard", "µs", &all_us);
     cluster.stop()?;
     Ok(())
+}
+
+/// The tenant shards that a node leads.
+async fn led_by(cluster: &Cluster, node: &str) -> Result<Vec<String>> {
+    let status = cluster.api()?.get("/v1/cluster").await?;
+    let nodes = status["nodes"].as_array().context("nodes")?;
+    let of = nodes.iter().find(|it| it["name"] == node).context("the node")?;
+    let led = of["leads"].as_array().context("leads")?.iter().filter_map(|it| it.as_str());
+    Ok(led.filter(|shard| *shard != "meta").map(str::to_owned).collect())
 }
 
 /// Short calls to the echo; how they fare is another benchmark's matter.
@@ -91,7 +121,13 @@ pub async fn settled_leader(cluster: &Cluster) -> Result<String> {
     cluster.leader().await
 }
 
-async fn first_commit_after(cluster: &Cluster, dead: &str, after_s: f64) -> Result<f64> {
+/// When each of the shards committed first after that.
+async fn first_commits_after(
+    cluster: &Cluster,
+    dead: &str,
+    shards: &[String],
+    after_s: f64,
+) -> Result<BTreeMap<String, f64>> {
     let api = cluster.api()?;
     let processes = cluster.processes()?.processes;
     let survivor = processes
@@ -101,18 +137,22 @@ async fn first_commit_after(cluster: &Cluster, dead: &str, after_s: f64) -> Resu
     let base = format!("http://{}", survivor.http);
     let deadline = Instant::now() + Duration::from_secs(WAIT_S_MAX);
     while Instant::now() < deadline {
-        if let Ok((200, text)) = api.probe(&base, "/metrics").await
-            && let Some(at) = gauge(&text)
-            && at >= after_s
-        {
-            return Ok(at);
+        if let Ok((200, text)) = api.probe(&base, "/metrics").await {
+            let mut known = gauges(&text);
+            known.retain(|shard, at_s| *at_s >= after_s && shards.contains(shard));
+            if known.len() == shards.len() {
+                return Ok(known);
+            }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("no commit of a new leader within {WAIT_S_MAX} s")
+    bail!("not every shard has committed within {WAIT_S_MAX} s")
 }
 
-fn gauge(text: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.starts_with(METRIC))?;
-    line.split_whitespace().last()?.parse().ok()
+fn gauges(text: &str) -> BTreeMap<String, f64> {
+    let of = |line: &str| {
+        let (shard, rest) = line.strip_prefix(METRIC)?.split_once('"')?;
+        Some((shard.to_owned(), rest.split_whitespace().last()?.parse().ok()?))
+    };
+    text.lines().filter_map(of).collect()
 }

@@ -1,0 +1,91 @@
+//! Leaders spread over the nodes by load. Pure.
+
+use std::collections::BTreeMap;
+
+use tandem_storage::raft::{NodeId, ShardId};
+
+/// A group that nothing is proposed to weighs as much as so many proposals a second: its leader
+/// still costs something, and will get its share of what comes.
+pub const IDLE_WEIGHT: u64 = 10;
+/// A move must mend at least this part of the difference, or the lead would wander with the load.
+const GAIN_SHARE: u64 = 4;
+
+fn weight(load: u32) -> u64 {
+    IDLE_WEIGHT + u64::from(load)
+}
+
+/// The group to give away, and to whom, where that mends a difference. `mine` are groups by their
+/// proposals a second; `theirs`, of nodes that may take one.
+pub fn next_move(
+    mine: &BTreeMap<ShardId, u32>,
+    theirs: &BTreeMap<NodeId, Vec<u32>>,
+) -> Option<(ShardId, NodeId)> {
+    let sum = |loads: &[u32]| loads.iter().map(|load| weight(*load)).sum::<u64>();
+    let (to, loads) = theirs.iter().min_by_key(|(_, loads)| sum(loads))?;
+    let own: u64 = mine.values().map(|load| weight(*load)).sum();
+    let difference = own.checked_sub(sum(loads))?;
+    let gain = |load: u32| difference.saturating_sub(difference.abs_diff(2 * weight(load)));
+    // Of equals a tenant's before the meta shard, and the one with the highest number.
+    let among_equals = |shard: ShardId| (shard != ShardId::META, shard);
+    let by_load = mine
+        .iter()
+        .filter(|(_, load)| gain(**load) >= weight(**load).max(difference / GAIN_SHARE))
+        .max_by_key(|(shard, load)| (gain(**load), among_equals(**shard)));
+    // Quiet ones may be busy tomorrow.
+    let by_count = || {
+        let many = mine.len() >= loads.len() + 2;
+        let quietest = mine
+            .iter()
+            .max_by_key(|(shard, load)| (std::cmp::Reverse(**load), among_equals(**shard)));
+        quietest.filter(|(_, load)| many && difference >= 2 * weight(**load))
+    };
+    let (shard, _) = by_load.or_else(by_count)?;
+    Some((*shard, *to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups(count: u16) -> BTreeMap<ShardId, u32> {
+        (0..count).map(|at| (ShardId(at), 0)).chain([(ShardId::META, 0)]).collect()
+    }
+
+    #[test]
+    fn balance_shares_quiet_groups_evenly_and_then_rests() {
+        for count in [0, 1, 4, 16, 64] {
+            let mut mine = groups(count);
+            let mut theirs = BTreeMap::from([(2, Vec::new())]);
+            let mut moves = 0;
+            while let Some((shard, to)) = next_move(&mine, &theirs) {
+                assert_ne!(shard, ShardId::META);
+                theirs.get_mut(&to).unwrap().push(mine.remove(&shard).unwrap());
+                moves += 1;
+            }
+            assert_eq!(moves, (count + 1) / 2, "of {count} and meta");
+            let back = theirs[&2].iter().map(|load| (ShardId(0), *load)).collect();
+            assert_eq!(next_move(&back, &BTreeMap::from([(1, vec![0; mine.len()])])), None);
+        }
+    }
+
+    #[test]
+    fn balance_leaves_a_busy_group_and_moves_quiet_ones_only_where_that_mends_something() {
+        let mut mine = groups(2);
+        mine.insert(ShardId(0), 1_000);
+        assert_eq!(next_move(&mine, &BTreeMap::from([(2, vec![0, 0])])), None);
+        assert_eq!(next_move(&mine, &BTreeMap::from([(2, vec![0])])), Some((ShardId(1), 2)));
+        mine.insert(ShardId(1), 900);
+        let moved = next_move(&mine, &BTreeMap::from([(2, vec![0, 0])]));
+        assert_eq!(moved, Some((ShardId(1), 2)));
+        // More groups, but less to do: nothing comes back.
+        let many = (5..20).map(|at| (ShardId(at), 0)).collect();
+        assert_eq!(next_move(&many, &BTreeMap::from([(1, vec![1_000])])), None);
+    }
+
+    #[test]
+    fn balance_takes_the_node_with_the_least() {
+        let theirs = BTreeMap::from([(2, vec![0, 0]), (3, vec![0])]);
+        assert_eq!(next_move(&groups(5), &theirs).map(|it| it.1), Some(3));
+        assert_eq!(next_move(&groups(5), &BTreeMap::new()), None);
+    }
+}

@@ -1,0 +1,231 @@
+//! The pulse of a voter: it says that it lives and what it leads, hears the same of its peers,
+//! stands for election where nobody leads, lets quiet groups rest and spreads leaders over the
+//! nodes. Groups have no timers of their own.
+//!
+//! A leader claims to lead only while it hears a majority itself, so that one that is cut off on
+//! its incoming side alone is replaced, too. A voter that hears of a living leader refuses whoever
+//! stands against it: the leases of openraft lapse while a group rests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tandem_storage::raft::{NodeId, ShardId};
+use tokio::sync::Notify;
+
+use crate::detector::{Beat, Candidacy, Detector, Led};
+use crate::network::Hub;
+use crate::pb::frame::Body;
+use crate::{Role, Shard, Timers, balance, pb};
+
+/// Between two looks at whether a lead should go to another node.
+const BALANCE_EVERY: Duration = Duration::from_secs(1);
+/// A node must have been there for so long before it is given a lead.
+const SETTLED: Duration = Duration::from_secs(5);
+/// Leads that are given away at one look.
+const MOVES_MAX: usize = 4;
+/// The load of a group is told as a mean over about so many looks.
+const LOAD_LOOKS: u32 = 5;
+/// Who finds nobody leading waits before it stands: from an eighth of the silence that makes a peer
+/// dead, so that an election that an obituary began comes first, to half of it.
+const PAUSE_SHARE_MIN: u64 = 8;
+const PAUSE_SHARE_MAX: u64 = 2;
+
+/// What the answers to peers need of it.
+pub struct Heart {
+    pub me: NodeId,
+    pub detector: Mutex<Detector>,
+    /// Something has changed that peers should know at once.
+    pub nudge: Notify,
+}
+
+impl Heart {
+    pub fn new(me: NodeId, peers: impl IntoIterator<Item = NodeId>, timers: Timers) -> Self {
+        let silence = Duration::from_millis(timers.election_ms_min);
+        let detector = Mutex::new(Detector::new(peers, silence, Instant::now()));
+        Self { me, detector, nudge: Notify::new() }
+    }
+
+    /// Whether a living leader is known, so that `candidate` has no reason to stand.
+    pub fn knows_leader(&self, shard: &Shard, candidate: NodeId) -> bool {
+        let (detector, now) = (self.detector.lock(), Instant::now());
+        let leading = leads(self.me, shard);
+        if leading.is_some() {
+            // One that has voted in a later term obeys us no more, and must be heard of now.
+            shard.rest.wake(&shard.raft, now);
+            return !shard.rest.is_moving() && detector.majority_lives(now);
+        }
+        detector.leader(shard.id, shard.known().term, now).is_some_and(|leader| leader != candidate)
+    }
+}
+
+/// The term in which this voter leads.
+fn leads(me: NodeId, shard: &Shard) -> Option<u64> {
+    let now = shard.known();
+    (now.leader == Some(me)).then_some(now.term)
+}
+
+pub fn beat_from(beat: pb::Beat) -> Beat {
+    let led = beat.leads.into_iter().filter_map(|led| {
+        let shard = ShardId(u16::try_from(led.shard).ok()?);
+        Some((shard, Led { term: led.term, load: led.load }))
+    });
+    led.collect()
+}
+
+fn beat_to(beat: &Beat) -> pb::Beat {
+    let leads = beat.iter().map(|(shard, led)| pb::Led {
+        shard: u32::from(shard.0),
+        term: led.term,
+        load: led.load,
+    });
+    pb::Beat { leads: leads.collect() }
+}
+
+pub struct Pulse {
+    pub role: Role,
+    pub heart: Arc<Heart>,
+    pub hub: Arc<Hub>,
+    pub timers: Timers,
+    pub shards: BTreeMap<ShardId, Shard>,
+    /// Those that may lead.
+    pub nodes: Vec<NodeId>,
+}
+
+impl Pulse {
+    /// Until the runtime ends.
+    pub async fn run(self) {
+        let every = Duration::from_millis(self.timers.heartbeat_ms);
+        let mut candidacies: BTreeMap<ShardId, Candidacy> = BTreeMap::new();
+        let mut loads = Loads::default();
+        let mut looked = Instant::now();
+        let mut balanced = looked;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.heart.nudge.notified() => {}
+            }
+            let now = Instant::now();
+            let late = now.saturating_duration_since(looked).saturating_sub(2 * every);
+            if !late.is_zero() {
+                self.heart.detector.lock().excuse(late);
+            }
+            looked = now;
+            let beat = self.beat(&loads, now);
+            for peer in self.hub.urgent.values() {
+                // A peer that is away finds out when it is back.
+                peer.tell(Body::Beat(beat_to(&beat)));
+            }
+            for shard in self.shards.values() {
+                shard.rest.settle(&shard.raft, leads(self.heart.me, shard).is_some(), now);
+            }
+            if self.role == Role::Node {
+                self.stand(&mut candidacies, now).await;
+                if now >= balanced + BALANCE_EVERY {
+                    loads.look(&self.shards, now.saturating_duration_since(balanced));
+                    balanced = now;
+                    self.balance(&loads, now);
+                }
+            }
+        }
+    }
+
+    fn beat(&self, loads: &Loads, now: Instant) -> Beat {
+        if !self.heart.detector.lock().majority_lives(now) {
+            return Beat::new();
+        }
+        let led = self.shards.iter().filter_map(|(id, shard)| {
+            let term = leads(self.heart.me, shard).filter(|_| !shard.rest.is_moving())?;
+            Some((*id, Led { term, load: loads.of(*id) }))
+        });
+        led.collect()
+    }
+
+    /// Stands for election in the groups that nobody leads.
+    async fn stand(&self, candidacies: &mut BTreeMap<ShardId, Candidacy>, now: Instant) {
+        let silence = self.timers.election_ms_min;
+        for (id, shard) in &self.shards {
+            let term = shard.known().term;
+            let led = {
+                let detector = self.heart.detector.lock();
+                // In the first term of all the group is not founded yet.
+                term == 0
+                    || leads(self.heart.me, shard).is_some()
+                    || detector.is_early(now)
+                    || detector.leader(*id, term, now).is_some()
+            };
+            let pause = rand::random_range(silence / PAUSE_SHARE_MIN..=silence / PAUSE_SHARE_MAX);
+            let candidacy = candidacies.entry(*id).or_default();
+            if !candidacy.step(led, now, Duration::from_millis(pause)) {
+                continue;
+            }
+            metrics::counter!("tandem_raft_candidacies_total", "shard" => id.to_string())
+                .increment(1);
+            if candidacy.attempts() == 1 {
+                tracing::info!(shard = %id, term, "nobody leads: standing for election");
+            }
+            // Whoever is alone has nobody to ask first.
+            let pre_vote = !self.hub.urgent.is_empty();
+            if let Err(error) = shard.raft.trigger().elect(pre_vote).await {
+                tracing::error!(shard = %id, %error, "TD0401 a group has stopped");
+            }
+        }
+    }
+
+    /// Gives leads to nodes that have less to do.
+    fn balance(&self, loads: &Loads, now: Instant) {
+        let mut theirs: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+        {
+            let detector = self.heart.detector.lock();
+            for (peer, beat) in detector.alive(now).filter(|(peer, _)| self.nodes.contains(peer)) {
+                if detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED) {
+                    theirs.insert(peer, beat.values().map(|led| led.load).collect());
+                }
+            }
+        }
+        let mut mine: BTreeMap<ShardId, u32> = BTreeMap::new();
+        for (id, shard) in &self.shards {
+            if leads(self.heart.me, shard).is_some() && !shard.rest.is_moving() {
+                mine.insert(*id, loads.of(*id));
+            }
+        }
+        for _ in 0..MOVES_MAX {
+            let Some((id, to)) = balance::next_move(&mine, &theirs) else { return };
+            let Some(load) = mine.remove(&id) else { return };
+            theirs.entry(to).or_default().push(load);
+            let Some(shard) = self.shards.get(&id).cloned() else { return };
+            tokio::spawn(async move {
+                if let Err(error) = shard.move_leader(to).await {
+                    tracing::info!(shard = %shard.id, to, %error, "the lead was not given away");
+                }
+            });
+        }
+    }
+}
+
+/// Proposals a second of each group.
+#[derive(Default)]
+struct Loads {
+    known: BTreeMap<ShardId, (u64, u32)>,
+}
+
+impl Loads {
+    fn look(&mut self, shards: &BTreeMap<ShardId, Shard>, over: Duration) {
+        for (id, shard) in shards {
+            let count = shard.rest.proposed();
+            let (before, mean) = self.known.entry(*id).or_insert((count, 0));
+            let rate =
+                (count - *before) * 1_000 / u64::try_from(over.as_millis()).unwrap_or(1).max(1);
+            let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+            // Rounded to the new value, so that a mean reaches it, and 0, too.
+            let step = rate.abs_diff(*mean).div_ceil(LOAD_LOOKS);
+            *mean = if rate > *mean { *mean + step } else { *mean - step };
+            *before = count;
+        }
+    }
+
+    fn of(&self, shard: ShardId) -> u32 {
+        self.known.get(&shard).map_or(0, |(_, mean)| *mean)
+    }
+}
