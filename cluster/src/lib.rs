@@ -318,6 +318,7 @@ async fn start_groups(
     };
     let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
     let groups = Arc::new(Groups {
+        cluster: options.cluster.clone(),
         me: me.id,
         shards: shards.clone(),
         heart: Arc::clone(&heart),
@@ -385,18 +386,24 @@ fn serve(
     Ok(())
 }
 
+fn speaker(options: &Options, me: &Member) -> Me {
+    Me { cluster: options.cluster.clone(), name: me.name.clone(), incarnation: options.incarnation }
+}
+
 fn channels(
     options: &Options,
     me: &Member,
     runtime: &tokio::runtime::Handle,
 ) -> BTreeMap<NodeId, Arc<Channel>> {
-    let speaker = Me { name: me.name.clone(), incarnation: options.incarnation };
+    let speaker = speaker(options, me);
     let others = options.members.iter().filter(|member| member.id != me.id);
     others
         .map(|member| {
             let channel = Arc::new(Channel::default());
             let address = member.address.to_string();
-            let kept = Arc::clone(&channel).keep(address, options.tls.client(), speaker.clone());
+            let kept = Arc::clone(&channel);
+            let kept =
+                kept.keep(member.name.clone(), address, options.tls.client(), speaker.clone());
             runtime.spawn(kept);
             (member.id, channel)
         })
@@ -408,7 +415,7 @@ fn routes(options: &Options, me: &Member) -> BTreeMap<NodeId, Arc<Route>> {
     let route = |member: &Member| Route {
         address: member.address.to_string(),
         tls: options.tls.client(),
-        me: Me { name: me.name.clone(), incarnation: options.incarnation },
+        me: speaker(options, me),
         keeps_rows: member.role == Role::Node,
     };
     others.map(|member| (member.id, Arc::new(route(member)))).collect()

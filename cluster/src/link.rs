@@ -26,10 +26,12 @@ const PING_EVERY_MS: u64 = 500;
 const PING_MS_MAX: u64 = 1_500;
 pub const NAME_HEADER: &str = "tandem-name";
 pub const INCARNATION_HEADER: &str = "tandem-incarnation";
+pub const CLUSTER_HEADER: &str = "tandem-cluster";
 
 /// Who speaks, told at the head of each stream.
 #[derive(Clone, Debug)]
 pub struct Me {
+    pub cluster: String,
     pub name: String,
     pub incarnation: u64,
 }
@@ -41,6 +43,7 @@ impl Me {
         &self,
         head: &mut tonic::metadata::MetadataMap,
     ) -> Result<(), tonic::metadata::errors::InvalidMetadataValue> {
+        head.insert(CLUSTER_HEADER, self.cluster.parse()?);
         head.insert(NAME_HEADER, self.name.parse()?);
         head.insert(INCARNATION_HEADER, self.incarnation.to_string().parse()?);
         Ok(())
@@ -108,11 +111,30 @@ impl Channel {
         self.out.lock().is_some()
     }
 
-    /// Keeps the stream up until the runtime ends.
-    pub async fn keep(self: Arc<Self>, address: String, tls: ClientTlsConfig, me: Me) {
+    /// Keeps the stream up until the runtime ends. `peer` is told where it can't be.
+    pub async fn keep(
+        self: Arc<Self>,
+        peer: String,
+        address: String,
+        tls: ClientTlsConfig,
+        me: Me,
+    ) {
+        let mut told = String::new();
         loop {
-            if let Err(error) = self.session(&address, &tls, &me).await {
-                tracing::debug!(%address, %error, "link to a voter");
+            match self.session(&address, &tls, &me).await {
+                Ok(()) => told.clear(),
+                Err(error) => {
+                    let why = why(error.as_ref());
+                    // A voter that is not there is nothing to mend; one that refuses us, or that we
+                    // refuse, is, and says so until somebody does.
+                    let away = is_away(error.as_ref());
+                    if !away && why != told {
+                        tracing::warn!(peer, %address, why, "TD0440 a voter can't be talked to");
+                        told = why;
+                    } else {
+                        tracing::debug!(peer, %address, why, "link to a voter");
+                    }
+                }
             }
             *self.out.lock() = None;
             self.waiting.lock().clear();
@@ -146,6 +168,33 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// What really went wrong, without the wrapping.
+fn why(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(status) = error.downcast_ref::<tonic::Status>() {
+        return status.message().to_owned();
+    }
+    chain(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+/// Nobody listens, or who did is gone: as when a process has died or a cable was pulled.
+fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(status) = error.downcast_ref::<tonic::Status>() {
+        return !matches!(
+            status.code(),
+            tonic::Code::PermissionDenied | tonic::Code::InvalidArgument
+        );
+    }
+    // TLS speaks by errors of kind `InvalidData`.
+    let refusal = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    !chain(error).filter_map(|error| error.downcast_ref::<std::io::Error>()).any(refusal)
 }
 
 /// What waits, gathered into messages.

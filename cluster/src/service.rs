@@ -14,7 +14,7 @@ use tandem_storage::wire::vote;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
+use crate::link::{self, CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
 use crate::{Member, Raft, Role, Shard, identity, pb, snapshot, wire};
@@ -28,6 +28,7 @@ const LOOKS_MAX: u32 = 12;
 
 /// What the answers need; set once the groups run.
 pub struct Groups {
+    pub cluster: String,
     pub me: NodeId,
     pub shards: BTreeMap<ShardId, Shard>,
     pub heart: Arc<Heart>,
@@ -64,6 +65,15 @@ impl Groups {
         let incarnation: u64 = text(INCARNATION_HEADER)?
             .parse()
             .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
+        // An authority may have signed for two clusters. Voters of earlier builds don't say.
+        if let Some(theirs) = request.metadata().get(CLUSTER_HEADER)
+            && theirs.as_bytes() != self.cluster.as_bytes()
+        {
+            let theirs = theirs.to_str().unwrap_or("another one");
+            let ours = &self.cluster;
+            let why = format!("{name} is of cluster {theirs}, this voter of {ours}");
+            return Err(Status::permission_denied(why));
+        }
         identity::require(request, &name)?;
         let member = self.members.iter().find(|member| member.name == name);
         let member =

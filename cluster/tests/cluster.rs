@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Bench, Pki, SLOW, WITHIN};
 use tandem_cluster::control::Line;
-use tandem_cluster::link::{INCARNATION_HEADER, NAME_HEADER};
+use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER};
 use tandem_cluster::shard::{COMMAND_BYTES_MAX, Error};
 use tandem_cluster::{Timers, Tls, pb};
 use tonic::Code;
@@ -176,6 +176,19 @@ async fn only_a_supervisor_is_believed_and_only_a_voter_may_speak_as_itself() {
         let channel = connect(at, &bench.pki.tls(certificate)).await.unwrap();
         assert_eq!(link_refused(channel, name).await, code, "{certificate} as {name}");
     }
+
+    // The same authority has signed, for another cluster.
+    let channel = connect(at, &bench.pki.tls("node-b")).await.unwrap();
+    let mut client = pb::peer_client::PeerClient::new(channel);
+    let mut request = tonic::Request::new(futures::stream::pending());
+    for (header, value) in
+        [(NAME_HEADER, "node-b"), (INCARNATION_HEADER, "1"), (CLUSTER_HEADER, "another")]
+    {
+        request.metadata_mut().insert(header, value.parse().unwrap());
+    }
+    let refused = client.link(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.message(), "node-b is of cluster another, this voter of test");
 
     // A certificate of another authority gets no answer at all.
     let stranger = Pki::new();

@@ -104,7 +104,8 @@ async fn a_move_is_asked_of_any_voter_and_refused_with_a_sentence() {
     let bench = Bench::running(SLOW).await;
     let leader = bench.leader().await;
     let (next, name) = (other_node(leader), bench.name(other_node(leader)).to_owned());
-    // The witness asks, the leader does.
+    // The witness asks, once it knows whom; the leader does.
+    bench.voter(3).until(|now| now.leader == Some(leader)).await;
     bench.voter(3).cluster.move_leader("meta", &name).await.unwrap();
     bench.voter(next).until(|now| now.leading).await;
     bench.voter(next).cluster.move_leader("meta", &name).await.unwrap();

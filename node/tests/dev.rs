@@ -134,5 +134,26 @@ fn dev_refuses_another_shape_when_the_cluster_exists() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("has --boxes 2 --witnesses 1"), "{said}");
+    let output = tandem(&["dev", "--dir", &dir, "--config", &config, "--shards", "8"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("has --shards 4, which can't be changed"), "{said}");
     drop(folder);
+}
+
+#[test]
+fn node_ends_with_a_sentence_when_its_file_has_another_number_of_shards() {
+    let cluster = Cluster::start(46, &["--shards", "2"]);
+    let file = cluster.path("conf/node-b.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(tandem(&["dev", "stop", "node-b", "--dir", cluster.dir()]).status.code(), Some(0));
+    std::fs::write(&file, text.replace("shards = 2", "shards = 3")).unwrap();
+    // Whether it ends before or after its first answer is a matter of luck.
+    tandem(&["dev", "start", "node-b", "--dir", cluster.dir()]);
+    cluster.until("node-b has ended", |cluster| !cluster.alive("node-b"));
+    let said = std::fs::read_to_string(cluster.path("logs/node-b.stderr")).unwrap();
+    assert!(said.contains("cluster.shards is 3, but this cluster was made with 2"), "{said}");
+    std::fs::write(&file, text).unwrap();
+    let started = tandem(&["dev", "start", "node-b", "--dir", cluster.dir()]);
+    assert_eq!(started.status.code(), Some(0), "{started:?}");
 }

@@ -65,7 +65,7 @@ async fn a_lead_is_given_away_under_live_calls() -> Result<()> {
     let waiter = house.caller("13800000002", 1).await?;
     let talk = house.call(&talker, "4001", "connected").await?;
     let wait = house.call(&waiter, "4001", "queued").await?;
-    let queue = house.item("/v1/queues/support").await?;
+    let queue = house.api.get("/v1/queues/support").await?;
     for phone in [&agent, &talker, &waiter] {
         mark(phone);
     }
@@ -83,11 +83,10 @@ async fn a_lead_is_given_away_under_live_calls() -> Result<()> {
         house.call_is(&talk, "connected").await?;
         house.call_is(&wait, "queued").await?;
     }
-    assert_eq!(house.item("/v1/queues/support").await?, queue, "order and times of the queue");
+    assert_eq!(house.api.get("/v1/queues/support").await?, queue, "order and times of the queue");
     for (phone, call_id) in [(&talker, &talk), (&waiter, &wait)] {
-        let spacing = phone.with_calls(|calls| {
-            Some(calls.get(call_id)?.media.as_ref()?.stats().spacing_ms_max)
-        });
+        let spacing = phone
+            .with_calls(|calls| Some(calls.get(call_id)?.media.as_ref()?.stats().spacing_ms_max));
         let spacing = spacing.context("audio")?;
         assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
     }

@@ -1,5 +1,6 @@
 //! Who belongs to the cluster, and which of its processes a file is for.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -138,8 +139,35 @@ pub fn read_cluster(root: &Reader<'_, '_>) -> Option<Cluster> {
     }
     let gateways: Vec<_> =
         reader.tables("gateway").into_iter().take(GATEWAYS_MAX).filter_map(gateway).collect();
+    unique(&reader, &members, &gateways);
     reader.finish();
     Some(Cluster { id: id?.value, shards, members, gateways })
+}
+
+/// Each process has a name and addresses of its own.
+fn unique(reader: &Reader<'_, '_>, members: &[Member], gateways: &[Gateway]) {
+    let names = members.iter().map(|it| &it.name).chain(gateways.iter().map(|it| &it.name));
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            let problem = format!("{name:?} names two processes");
+            reader.mistake("name", reader.at(), problem, "a name of its own for each process");
+        }
+    }
+    let of_members = members.iter().flat_map(|it| [Some(it.raft), it.link, Some(it.http)]);
+    let of_gateways = gateways.iter().flat_map(|it| [Some(it.api), it.copies]);
+    let mut seen = BTreeSet::new();
+    for address in of_members.chain(of_gateways).flatten() {
+        if !seen.insert(address) {
+            let problem = format!("{address} is given twice");
+            reader.mistake(
+                "address",
+                reader.at(),
+                problem,
+                "an address of its own for each listener",
+            );
+        }
+    }
 }
 
 fn member(reader: Reader<'_, '_>) -> Option<Member> {

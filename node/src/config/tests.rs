@@ -343,3 +343,22 @@ fn websockets_are_served_where_the_file_says_so_and_with_tls_where_there_is_a_ce
         ]
     );
 }
+
+#[test]
+fn cluster_with_a_name_or_an_address_twice_is_a_mistake() {
+    let member = |name: &str, port: u16| {
+        format!(
+            "[[cluster.member]]\nname = \"{name}\"\nbox = \"a\"\nrole = \"node\"\n\
+             raft = \"127.0.0.1:{port}\"\nlink = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n",
+            port + 1,
+            port + 2
+        )
+    };
+    let cluster = "[cluster]\nid = \"0123456789abcdef0123456789abcdef\"\n";
+    let right = format!("{cluster}{}{}", member("node-a", 7_100), member("node-b", 7_200));
+    assert_eq!(parse(&right).unwrap().cluster.unwrap().shards, 1, "of an earlier version");
+    let names = format!("{cluster}{}{}", member("node-a", 7_100), member("node-a", 7_200));
+    assert!(mistakes(&names)[0].contains("\"node-a\" names two processes"), "{names}");
+    let addresses = format!("{cluster}{}{}", member("node-a", 7_100), member("node-b", 7_101));
+    assert!(mistakes(&addresses)[0].contains("127.0.0.1:7101 is given twice"), "{addresses}");
+}

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 pub const CONFIG: &str = "tenant/config";
 /// 32 random bytes. Never logged.
 pub const NONCE_KEY: &str = "nonce_key";
+/// How many tenant shards the cluster was made with: a tenant is where that puts it.
+pub const SHARDS: &str = "cluster/shards";
 const SECRET_BYTES: usize = 32;
 
 /// The meta shard's keys and values.
@@ -30,10 +32,10 @@ pub trait Meta: Send + Sync + 'static {
 }
 
 /// Writes what is missing or has been changed in the file, each time this node comes to lead.
-pub async fn keep(meta: Arc<dyn Meta>, given: Config) {
+pub async fn keep(meta: Arc<dyn Meta>, given: Config, shards: u16) {
     let mut leads = meta.leads();
     while leads.wait_for(|leads| *leads).await.is_ok() {
-        if let Err(error) = write(meta.as_ref(), &given).await {
+        if let Err(error) = write(meta.as_ref(), &given, shards).await {
             // Another leads by now, or nobody can; the next leader does the same.
             tracing::warn!(%error, "the meta shard was not written");
         }
@@ -43,7 +45,11 @@ pub async fn keep(meta: Arc<dyn Meta>, given: Config) {
     }
 }
 
-async fn write(meta: &dyn Meta, given: &Config) -> Result<()> {
+async fn write(meta: &dyn Meta, given: &Config, shards: u16) -> Result<()> {
+    if meta.get(SHARDS).is_none() {
+        let shards = shards.to_be_bytes().to_vec();
+        meta.put(SHARDS, shards).await.context("the number of shards")?;
+    }
     if meta.get(NONCE_KEY).is_none() {
         let key: [u8; SECRET_BYTES] = rand::random();
         meta.put(NONCE_KEY, key.to_vec()).await.context("the nonce key")?;
@@ -54,6 +60,29 @@ async fn write(meta: &dyn Meta, given: &Config) -> Result<()> {
         meta.put(CONFIG, wire::encode_config(&wanted)).await.context("the configuration")?;
     }
     Ok(())
+}
+
+/// Once this node knows that the cluster has another number of shards than its file says: that one.
+pub async fn other_shards(meta: Arc<dyn Meta>, shards: u16) -> u16 {
+    let mut applied = meta.applied();
+    loop {
+        applied.mark_unchanged();
+        let known = meta.get(SHARDS).and_then(|known| known.try_into().ok());
+        if let Some(known) = known.map(u16::from_be_bytes)
+            && known != shards
+        {
+            return known;
+        }
+        if applied.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+pub fn wrong_shards(known: u16, asked: u16) -> anyhow::Error {
+    anyhow::anyhow!(
+        "cluster.shards is {asked}, but this cluster was made with {known}, which can't be changed"
+    )
 }
 
 fn fresh_secret() -> Secret {

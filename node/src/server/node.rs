@@ -49,8 +49,10 @@ pub async fn serve(
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
     let Parts { shard, meta, cluster, move_leader } = parts;
+    let shards = started.config.cluster.shards;
+    let other_shards = meta::other_shards(Arc::clone(&meta), shards);
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
-    tokio::spawn(meta::keep(Arc::clone(&meta), given));
+    tokio::spawn(meta::keep(Arc::clone(&meta), given, shards));
     tokio::spawn(tasks::tell_leading(Arc::clone(&shard), told_leading));
     tokio::spawn(tasks::tell_routing(Arc::clone(&meta), shard.id(), told_routing));
     tokio::spawn(tasks::configure(Arc::clone(&shard), Arc::clone(&meta)));
@@ -72,6 +74,7 @@ pub async fn serve(
     tokio::select! {
         ended = link::listen(link, LinkServer { node: desk, sessions }, &identity) => ended,
         ended = http::serve(health_listener, router, shutdown.clone()) => ended,
+        known = other_shards => Err(meta::wrong_shards(known, shards)),
         () = shutdown.wait() => Ok(()),
     }
 }

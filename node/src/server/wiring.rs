@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -44,11 +44,7 @@ use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
 /// Where the tenant is: the first shard.
 const TENANT: ShardId = ShardId(0);
-/// Of the meta shard: how many tenant shards the cluster was made with.
-const SHARDS: &str = "cluster/shards";
 
-/// Between two attempts to write it.
-const NOTE_AGAIN: Duration = Duration::from_millis(100);
 /// Of the pairs of RTP ports in a gateway's range, one in so many may be taken by other programs.
 const RTP_PAIRS_SPARE: u16 = 16;
 /// What calls said in a day, or some 40,000 calls.
@@ -96,7 +92,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let (log, state) = open(started)?;
     let meta_state = MetaState::default();
     let meta_machine = StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?;
-    same_shards(started, &meta_state)?;
     let mut machines = vec![(ShardId::META, meta_machine)];
     let mut replicas = Vec::new();
     for id in tenant_shards(started) {
@@ -133,11 +128,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             }
         }
     });
-    tokio::spawn(note_shards(
-        meta_group.clone(),
-        meta_state.clone(),
-        started.config.cluster.shards,
-    ));
     let (meta_leads, leads) = watch::channel(false);
     let mut leadership = meta_group.leadership();
     tokio::spawn(async move {
@@ -177,33 +167,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             })
         }),
     })
-}
-
-/// A tenant is where the number of shards put it.
-fn same_shards(started: &Started, meta: &MetaState) -> Result<()> {
-    let Some(known) = meta.get(SHARDS) else { return Ok(()) };
-    let known = u16::from_be_bytes(known.try_into().unwrap_or_default());
-    let asked = started.config.cluster.shards;
-    anyhow::ensure!(
-        known == asked,
-        "cluster.shards is {asked}, but this cluster was made with {known}, which can't be changed"
-    );
-    Ok(())
-}
-
-/// Whoever leads the meta shard first writes down how many shards there are.
-async fn note_shards(group: tandem_cluster::Shard, meta: MetaState, shards: u16) {
-    let mut leadership = group.leadership();
-    while meta.get(SHARDS).is_none() {
-        if leadership.wait_for(|now| now.leading).await.is_err() {
-            return;
-        }
-        if let Err(error) = group.propose(meta::put(SHARDS, shards.to_be_bytes().to_vec())).await {
-            // Another leads by now, and does the same.
-            tracing::debug!(%error, "the number of shards was not written");
-            tokio::time::sleep(NOTE_AGAIN).await;
-        }
-    }
 }
 
 pub async fn witness(started: &Started) -> Result<Health> {

@@ -11,7 +11,7 @@ async fn configured() -> (Desk, Arc<Solo>) {
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, mut routing) = watch::channel(Vec::new());
     let given = tandem_core::demo::demo_config();
-    tokio::spawn(meta::keep(meta.clone(), given));
+    tokio::spawn(meta::keep(meta.clone(), given, 4));
     tokio::spawn(tasks::tell_leading(shard.clone(), told_leading));
     tokio::spawn(tasks::tell_routing(meta.clone(), 0, told_routing));
     tokio::spawn(tasks::configure(shard.clone(), meta.clone()));
