@@ -11,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
+use serde_json::json;
 use tandem_media::endpoint::EndpointPool;
 use tandem_tests::Cluster;
 use tandem_tests::cluster::Processes;
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 use crate::print_histogram;
 
 const KILLS: u32 = 50;
+const MOVES: u32 = 50;
+const BETWEEN_MOVES: Duration = Duration::from_millis(300);
 const SHARDS: &str = "16";
 const METRIC: &str = "tandem_shard_first_commit_timestamp_seconds{shard=\"";
 const TENANT: &str = "s0";
@@ -56,15 +59,35 @@ pub async fn run(dir: &Path) -> Result<()> {
         all_us.record(last)?;
         cluster.revive(&leader)?;
     }
-    traffic.abort();
     print_histogram(
         "kill -9 of the leader → first commit of the tenant's shard",
         "µs",
         &tenants_us,
     );
     print_histogram("kill -9 of the leader → first commit of its last shard", "µs", &all_us);
+    let mut moves_us = Histogram::<u64>::new(3)?;
+    for _ in 0..MOVES {
+        moves_us.record(moved(&cluster).await?)?;
+        tokio::time::sleep(BETWEEN_MOVES).await;
+    }
+    traffic.abort();
+    print_histogram("the lead is asked to move → first commit of the new leader", "µs", &moves_us);
     cluster.stop()?;
     Ok(())
+}
+
+/// Gives the lead of the tenant's shard away, and says how many µs nobody led at most.
+async fn moved(cluster: &Cluster) -> Result<u64> {
+    let leader = settled_leader(cluster).await?;
+    let to = if leader == "node-a" { "node-b" } else { "node-a" };
+    let asked_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let path = format!("/v1/cluster/shards/{TENANT}/leader");
+    let (status, answer) = cluster.api()?.post(&path, &json!({"node": to})).await?;
+    ensure!(status == 204, "{answer}");
+    let led = [TENANT.to_owned()];
+    let committed_s = first_commits_after(cluster, &leader, &led, asked_s).await?;
+    let at_s = committed_s.get(TENANT).copied().unwrap_or(asked_s);
+    Ok(((at_s - asked_s) * 1e6).max(0.0) as u64)
 }
 
 /// The tenant shards that a node leads.
