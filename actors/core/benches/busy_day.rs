@@ -1,5 +1,6 @@
 //! The pure machine under a busy day: calls are queued, offered, answered, talked and hung up, phones
-//! register, effects are acknowledged. Only `World::apply` is timed. It measures and asserts nothing.
+//! register, effects are acknowledged. Only `World::apply` is timed, and at last how long a replica needs to
+//! read the world's rows again. It measures and asserts nothing.
 //!
 //! ```text
 //! cargo bench --locked -p tandem-core --bench busy_day                  # the table of sizes
@@ -19,7 +20,7 @@ use tandem_core::config::{Agent, Config, Number, Queue, Strategy, Target, Trunk}
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::{Body, Effect, EffectId};
 use tandem_core::ids::{AgentId, GatewayId, QueueId, TrunkId};
-use tandem_core::{Meta, Reply, World};
+use tandem_core::{Meta, Reply, World, rows};
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::{Carrier, Message, Method, Millis, Request, Response, parse};
 
@@ -30,6 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SIZES: [(usize, usize); 6] =
     [(50, 50), (50, 32_256), (1_000, 50), (1_000, 32_256), (10_000, 50), (10_000, 32_256)];
 const COMMANDS: usize = 50_000;
+const HISTORY: [&str; 3] = [rows::CDRS, rows::RECORDINGS, rows::QUALITIES];
 /// One in so many is left out of the mean.
 const SLOWEST: usize = 500;
 /// Agents of one queue.
@@ -64,6 +66,22 @@ fn measure(live: usize, ports: usize, by_kind: bool) {
     show("all", &mut all);
     let (count, rows) = (all.len() as f64, day.rows as f64);
     println!("    {:.1} rows, {:.0} bytes a command", rows / count, day.row_bytes as f64 / count);
+    let agents = day.agents;
+    let (rows, bytes) = day.stored.iter().fold((0, 0), |(rows, bytes), ((_, key), value)| {
+        (rows + 1, bytes + key.len() + value.len())
+    });
+    let begin = Instant::now();
+    let mut world = World::new(0);
+    for ((family, _), value) in &day.stored {
+        world.restore(family, value).expect("a row that was written");
+    }
+    world.restored().expect("the rows of a world");
+    let took = begin.elapsed();
+    assert_eq!(world.calls.len(), day.world.calls.len());
+    println!(
+        "    restored {} calls, {agents} agents from {rows} rows, {bytes} bytes in {took:.1?}",
+        world.calls.len()
+    );
     if by_kind {
         for (kind, mut times) in day.times {
             show(kind, &mut times);
@@ -103,6 +121,8 @@ struct Day {
     times: BTreeMap<&'static str, Vec<u64>>,
     rows: usize,
     row_bytes: usize,
+    /// As a replica has them on its disk, but for history, which is never read back.
+    stored: BTreeMap<(&'static str, Vec<u8>), Vec<u8>>,
 }
 
 struct Talk {
@@ -133,6 +153,7 @@ impl Day {
             times: BTreeMap::new(),
             rows: 0,
             row_bytes: 0,
+            stored: BTreeMap::new(),
         };
         let config = config(queues, agents);
         day.apply("configure", None, Command::Configure(Box::new(config)));
@@ -168,6 +189,12 @@ impl Day {
         self.rows += applied.rows.len();
         let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         self.row_bytes += applied.rows.iter().map(|r| r.key.len() + bytes(&r.value)).sum::<usize>();
+        for row in applied.rows.into_iter().filter(|row| !HISTORY.contains(&row.family)) {
+            match row.value {
+                Some(value) => self.stored.insert((row.family, row.key), value),
+                None => self.stored.remove(&(row.family, row.key)),
+            };
+        }
         self.done.extend(applied.effects.iter().map(|effect| effect.id));
         applied.effects
     }
