@@ -101,9 +101,10 @@ impl Channel {
         Some(answered)
     }
 
-    /// Without an answer. False where the peer is away, or does not keep up.
-    pub fn tell(&self, body: Body) -> bool {
-        let frame = pb::Frame { shard: 0, id: 0, body: Some(body) };
+    /// Without an answer. False where the peer is away, or does not keep up: where too many frames
+    /// wait, the next one of its kind says the same.
+    pub fn tell(&self, shard: u16, body: Body) -> bool {
+        let frame = pb::Frame { shard: u32::from(shard), id: 0, body: Some(body) };
         self.out.lock().as_ref().is_some_and(|sender| sender.try_send(frame).is_ok())
     }
 

@@ -115,7 +115,7 @@ impl Pulse {
             let beat = self.beat(&loads, now);
             for peer in self.hub.urgent.values() {
                 // A peer that is away finds out when it is back.
-                peer.tell(Body::Beat(beat_to(&beat)));
+                peer.tell(ShardId::META.0, Body::Beat(beat_to(&beat)));
             }
             for shard in self.shards.values() {
                 shard.rest.settle(&shard.raft, leads(self.heart.me, shard).is_some(), now);

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
 use tandem_storage::raft::{NodeId, ShardId, TypeConfig};
@@ -14,10 +15,11 @@ use tandem_storage::wire::vote;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::disk::{Disk, Disks};
 use crate::link::{self, CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
-use crate::{Member, Raft, Role, Shard, identity, pb, snapshot, wire};
+use crate::{Member, Raft, Role, Shard, identity, pb, pull, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
@@ -38,6 +40,7 @@ pub struct Groups {
     pub state: State,
     /// What nodes last said that they have flushed.
     pub flushed: Mutex<BTreeMap<(ShardId, NodeId), u64>>,
+    pub disks: Arc<Disks>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -137,6 +140,26 @@ impl pb::peer_server::Peer for Service {
         let own = snapshot::receive(&shard.raft, &groups.state, head, parts).await?;
         Ok(Response::new(pb::SnapshotReply { vote: Some(vote(&own)) }))
     }
+
+    type PullStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<pb::SnapshotPart, Status>> + Send>>;
+
+    async fn pull(
+        &self,
+        request: Request<pb::PullRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let groups = self.groups()?;
+        let to = groups.speaker(&request)?.role;
+        if groups.role() != Some(Role::Node) {
+            return Err(Status::failed_precondition("a witness has no rows"));
+        }
+        let pb::PullRequest { shard, index } = request.into_inner();
+        let of = u16::try_from(shard).ok().and_then(|of| groups.shards.get(&ShardId(of)));
+        let of = of.ok_or_else(|| Status::not_found(format!("no shard {shard}")))?;
+        let vote = of.raft.metrics().borrow_watched().vote;
+        let parts = pull::answer(&groups.state, of.id, vote, index, to)?;
+        Ok(Response::new(Box::pin(parts.map(Ok))))
+    }
 }
 
 async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
@@ -147,6 +170,10 @@ async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::
                 shard.rest.wake(&shard.raft, Instant::now());
             }
         }
+        return;
+    }
+    if let Some(Body::Disk(told)) = frame.body {
+        groups.disks.told(from, Disk::from(told));
         return;
     }
     let (of, id) = (frame.shard, frame.id);
@@ -230,6 +257,7 @@ async fn handle(
         | Body::Noted(_)
         | Body::Beat(_)
         | Body::MoveReply(_)
+        | Body::Disk(_)
         | Body::Failure(_) => Err("not a request".into()),
     }
 }

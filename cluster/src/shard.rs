@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, Fatal};
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -92,6 +92,8 @@ pub struct Shard {
     /// Proposals wait where they are.
     held: Arc<watch::Sender<bool>>,
     leadership: watch::Receiver<Leadership>,
+    /// The last term in which this node gave the lead away.
+    given_away: watch::Sender<u64>,
 }
 
 impl Shard {
@@ -108,12 +110,14 @@ impl Shard {
         let (told, leadership) = watch::channel(Leadership::default());
         let (held, holds) = watch::channel(false);
         let rest = Arc::new(Rest::default());
+        let given_away = watch::Sender::new(0);
         let (me, held) = (heart.me, Arc::new(held));
         let proposer =
             Proposer { me, raft: raft.clone(), rest: Arc::clone(&rest), queue, held: holds };
         runtime.spawn(proposer.run());
-        let shard = Self { id, me, raft, rest, proposals, held, leadership };
-        runtime.spawn(watch_leadership(shard.clone(), role, Arc::clone(heart), told, nodes));
+        let shard = Self { id, me, raft, rest, proposals, held, leadership, given_away };
+        let watcher = Watcher { shard: shard.clone(), role, heart: Arc::clone(heart), nodes };
+        runtime.spawn(watcher.watch(told));
         shard
     }
 
@@ -198,6 +202,16 @@ impl Shard {
         };
         tokio::time::timeout(MOVE, gone).await.map_err(|_| Error::Unavailable)?
     }
+
+    /// Leads no more in this term, as far as this process is concerned. Who gives the lead away can't
+    /// propose any more, and while its disk is stalled it can't say either who leads instead.
+    pub(crate) fn give_away(&self, term: u64) {
+        self.given_away.send_if_modified(|last| {
+            let later = term > *last;
+            *last = term.max(*last);
+            later
+        });
+    }
 }
 
 /// Hands commands over to the group, in the order in which they came. What comes while
@@ -278,61 +292,91 @@ fn refused(error: &ClientWriteError<TypeConfig>) -> Error {
     }
 }
 
-async fn watch_leadership(
+struct Watcher {
     shard: Shard,
     role: Role,
     heart: Arc<Heart>,
-    told: watch::Sender<Leadership>,
     nodes: Vec<NodeId>,
-) {
-    let Shard { id, me, raft, rest, .. } = shard;
-    let mut metrics = raft.metrics();
-    let name = Arc::<str>::from(id.to_string());
-    let mut handing_over = HandOver::default();
-    loop {
-        let now = metrics.borrow_watched().clone();
-        let leads = now.current_leader == Some(me);
-        let own =
-            now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term);
-        let leadership = Leadership {
-            term: now.current_term,
-            leader: now.current_leader.filter(|_| now.vote.is_committed()),
-            leading: leads && own && role == Role::Node,
-        };
-        let before = *told.borrow();
-        if before != leadership {
-            if leadership.leader != before.leader || leadership.term != before.term {
-                rest.set_moving(false);
-                if leads {
-                    // Its followers must hear of it though nobody proposes anything.
-                    rest.wake(&raft, Instant::now());
+}
+
+impl Watcher {
+    async fn watch(self, told: watch::Sender<Leadership>) {
+        let Shard { id, me, raft, rest, given_away, .. } = &self.shard;
+        let mut given_away = given_away.subscribe();
+        let mut metrics = raft.metrics();
+        let mut handing_over = HandOver::default();
+        loop {
+            let now = metrics.borrow_watched().clone();
+            let leadership = self.leadership(&now, *given_away.borrow_and_update());
+            let leads = leads(&now, *me);
+            let before = *told.borrow();
+            if before != leadership {
+                told.send_replace(leadership);
+                self.changed(before, leadership, leads);
+            }
+            if let Err(error) = &now.running_state {
+                if !matches!(error, Fatal::Stopped) {
+                    tracing::error!(shard = %id, %error, "TD0401 a group has stopped");
                 }
-                heart.nudge.notify_one();
-            }
-            told.send_replace(leadership);
-            metrics::gauge!("tandem_raft_term", "shard" => name.to_string())
-                .set(now.current_term as f64);
-            metrics::gauge!("tandem_raft_leader", "shard" => name.to_string())
-                .set(f64::from(u8::from(leads)));
-            tracing::info!(shard = %name, ?leadership, "leadership");
-        }
-        let hands_over = leads && own && role == Role::Witness;
-        if hands_over
-            && let Some(to) = caught_up(&now, &nodes)
-            && handing_over.is_due(now.current_term, Instant::now())
-        {
-            rest.set_moving(true);
-            if let Err(error) = raft.trigger().transfer_leader(to).await {
-                tracing::error!(%error, "TD0401 a group has stopped");
-            }
-        }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() {
                 return;
-            },
-            () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
+            }
+            let hands_over = leads && has_own(&now) && self.role == Role::Witness;
+            if hands_over
+                && let Some(to) = caught_up(&now, &self.nodes)
+                && handing_over.is_due(now.current_term, Instant::now())
+            {
+                rest.set_moving(true);
+                if let Err(error) = raft.trigger().transfer_leader(to).await {
+                    tracing::error!(%error, "TD0401 a group has stopped");
+                }
+            }
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    told.send_modify(|told| *told = Leadership { term: told.term, ..Default::default() });
+                    return;
+                },
+                // An error means that nobody uses the group any more.
+                Ok(()) = given_away.changed() => {}
+                () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
+            }
         }
     }
+
+    fn changed(&self, before: Leadership, now: Leadership, leads: bool) {
+        let Shard { id, raft, rest, .. } = &self.shard;
+        if now.leader != before.leader || now.term != before.term {
+            rest.set_moving(false);
+            if leads {
+                // Its followers must hear of it though nobody proposes anything.
+                rest.wake(raft, Instant::now());
+            }
+            self.heart.nudge.notify_one();
+        }
+        let shard = id.to_string();
+        metrics::gauge!("tandem_raft_term", "shard" => shard.clone()).set(now.term as f64);
+        metrics::gauge!("tandem_raft_leader", "shard" => shard).set(f64::from(u8::from(leads)));
+        tracing::info!(shard = %id, leadership = ?now, "leadership");
+    }
+
+    fn leadership(&self, now: &RaftMetrics<TypeConfig>, given_away: u64) -> Leadership {
+        let me = self.shard.me;
+        let has_given = |leader: &NodeId| *leader == me && given_away >= now.current_term;
+        let runs = now.running_state.is_ok();
+        let leader = now
+            .current_leader
+            .filter(|leader| runs && now.vote.is_committed() && !has_given(leader));
+        let leading = leader == Some(me) && has_own(now) && self.role == Role::Node;
+        Leadership { term: now.current_term, leader, leading }
+    }
+}
+
+fn leads(now: &RaftMetrics<TypeConfig>, me: NodeId) -> bool {
+    now.current_leader == Some(me) && now.running_state.is_ok()
+}
+
+/// It has applied an entry of the term.
+fn has_own(now: &RaftMetrics<TypeConfig>) -> bool {
+    now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term)
 }
 
 /// When the witness gave the lead away last. That alone changes the group's metrics, so whoever
