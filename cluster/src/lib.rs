@@ -12,6 +12,7 @@ mod machine;
 pub mod meta;
 pub mod network;
 mod priority;
+mod reads;
 pub mod service;
 pub mod shard;
 mod snapshot;
@@ -36,6 +37,7 @@ pub use machine::AnyMachine;
 use network::{Factory, Hub};
 pub use priority::raise as raise_priority;
 use service::{Groups, Service};
+use shard::Voter;
 pub use shard::{Leadership, Shard};
 use snapshot::Route;
 pub use upkeep::Limits;
@@ -279,7 +281,8 @@ async fn start_groups(
         }
     }
     let start = |(id, raft): (&ShardId, &Raft)| {
-        (*id, Shard::start(*id, me.id, me.role, raft.clone(), &runtime, nodes.clone()))
+        let voter = Voter::new(me.id, me.role, nodes.clone(), options.timers.election_ms_max);
+        (*id, Shard::start(*id, raft.clone(), &runtime, voter))
     };
     let shards = rafts.iter().map(start).collect();
     Ok((rafts, shards, hub))

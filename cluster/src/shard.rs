@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use openraft::Instant as _;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::reads::{self, READS_MAX, Read};
 use crate::{Raft, Role};
 
 /// Commands under way in one group; beyond it a proposal is refused.
@@ -19,6 +21,9 @@ pub const PROPOSALS_MAX: usize = 4_096;
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Without a majority a command is given up after this.
 pub const COMMIT_MS_MAX: u64 = 2_000;
+/// A leader that no majority has answered for so many times the longest election timer leads in name
+/// only: long enough for another to lead by then, and for disks that stand still for a moment.
+const UNANSWERED_TIMEOUTS_MAX: u32 = 5;
 /// A witness that leads asks a node again to take the lead after this.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(250);
 
@@ -50,6 +55,9 @@ pub struct Leadership {
     /// This node leads and has applied an entry of its own term: all that was acknowledged
     /// before is here.
     pub leading: bool,
+    /// This node would lead, but no majority has answered it for long: it may have been deposed and
+    /// not know. It is not `leading` then.
+    pub unanswered: bool,
 }
 
 struct Proposal {
@@ -66,6 +74,8 @@ pub struct Progress {
     pub purged: u64,
     /// Of each voter, where this node leads.
     pub matched: Vec<(NodeId, Option<u64>)>,
+    /// Since a majority last answered to this node, where it leads and is not alone.
+    pub silence: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -73,24 +83,41 @@ pub struct Shard {
     pub id: ShardId,
     raft: Raft,
     proposals: mpsc::Sender<Proposal>,
+    reads: mpsc::Sender<Read>,
     leadership: watch::Receiver<Leadership>,
+}
+
+/// Whose group it is, and who may lead it.
+pub(crate) struct Voter {
+    pub me: NodeId,
+    pub role: Role,
+    pub nodes: Vec<NodeId>,
+    /// From here on a leader that no majority answers leads in name only.
+    pub unanswered_max: Duration,
+}
+
+impl Voter {
+    pub fn new(me: NodeId, role: Role, nodes: Vec<NodeId>, election_ms_max: u64) -> Self {
+        let unanswered_max = UNANSWERED_TIMEOUTS_MAX * Duration::from_millis(election_ms_max);
+        Self { me, role, nodes, unanswered_max }
+    }
 }
 
 impl Shard {
     /// Runs on the group's own runtime.
     pub(crate) fn start(
         id: ShardId,
-        me: NodeId,
-        role: Role,
         raft: Raft,
         runtime: &tokio::runtime::Handle,
-        nodes: Vec<NodeId>,
+        voter: Voter,
     ) -> Self {
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
+        let (reads, asked) = mpsc::channel(READS_MAX);
         let (told, leadership) = watch::channel(Leadership::default());
         runtime.spawn(propose_in_order(raft.clone(), queue));
-        runtime.spawn(watch_leadership(id, me, role, raft.clone(), told, nodes));
-        Self { id, raft, proposals, leadership }
+        runtime.spawn(reads::confirm_in_rounds(raft.clone(), asked));
+        runtime.spawn(watch_leadership(id, raft.clone(), told, voter));
+        Self { id, raft, proposals, reads, leadership }
     }
 
     /// Enters the log in the order of calls; answered when it is committed and applied here.
@@ -114,6 +141,20 @@ impl Shard {
         }
     }
 
+    /// Where it succeeds, this node led after the call began, and all that was committed by then is
+    /// applied here: what is read now is not stale.
+    ///
+    /// # Errors
+    /// Where this node does not lead, or no majority confirms it in time.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        let (read, confirmed) = oneshot::channel();
+        self.reads.try_send(read).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopped("the process ends".into()),
+        })?;
+        confirmed.await.unwrap_or(Err(Error::Unavailable))
+    }
+
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
@@ -126,6 +167,7 @@ impl Shard {
             applied: metrics.last_applied.map_or(0, |applied| applied.index),
             purged: metrics.purged.map_or(0, |purged| purged.index),
             matched: matched.map(|(id, log_id)| (*id, log_id.map(|log_id| log_id.index))).collect(),
+            silence: silence(&metrics),
         }
     }
 
@@ -180,42 +222,47 @@ fn refused(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error
     }
 }
 
-async fn watch_leadership(
-    id: ShardId,
-    me: NodeId,
-    role: Role,
-    raft: Raft,
-    told: watch::Sender<Leadership>,
-    nodes: Vec<NodeId>,
-) {
+/// Of the majority, to a leader; whoever is the only voter has none.
+fn silence(now: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    now.last_quorum_acked.as_ref().map(|at| at.elapsed())
+}
+
+async fn watch_leadership(id: ShardId, raft: Raft, told: watch::Sender<Leadership>, voter: Voter) {
     let mut metrics = raft.metrics();
     let shard = Arc::<str>::from(id.to_string());
     let mut handing_over = HandOver::default();
     loop {
         let now = metrics.borrow_watched().clone();
-        let leads = now.current_leader == Some(me);
+        let leads = now.current_leader == Some(voter.me);
         let own =
             now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term);
+        let node_leads = leads && own && voter.role == Role::Node;
+        // Nothing where it can't grow too long.
+        let bearable = silence(&now).map(|silence| voter.unanswered_max.saturating_sub(silence));
+        let unanswered = node_leads && bearable.is_some_and(|left| left.is_zero());
         let leadership = Leadership {
             term: now.current_term,
             leader: now.current_leader.filter(|_| now.vote.is_committed()),
-            leading: leads && own && role == Role::Node,
+            leading: node_leads && !unanswered,
+            unanswered,
         };
-        let changed = told.send_if_modified(|told| {
-            let changed = *told != leadership;
-            *told = leadership;
-            changed
-        });
+        let before = *told.borrow();
+        let changed = before != leadership;
+        if changed {
+            told.send_replace(leadership);
+            tracing::info!(%shard, ?leadership, "leadership");
+        }
+        if unanswered && !before.unanswered {
+            let ms = voter.unanswered_max.as_millis();
+            tracing::warn!(%shard, ms, "TD0430 no majority answers: this node leads no longer");
+        }
         metrics::gauge!("tandem_raft_term", "shard" => shard.to_string())
             .set(now.current_term as f64);
         metrics::gauge!("tandem_raft_leader", "shard" => shard.to_string())
-            .set(f64::from(u8::from(leads)));
-        if changed {
-            tracing::info!(%shard, ?leadership, "leadership");
-        }
-        let hands_over = leads && own && role == Role::Witness;
+            .set(f64::from(u8::from(leads && !unanswered)));
+        let hands_over = leads && own && voter.role == Role::Witness;
         if hands_over
-            && let Some(to) = caught_up(&now, &nodes)
+            && let Some(to) = caught_up(&now, &voter.nodes)
             && handing_over.is_due(now.current_term, Instant::now())
             && let Err(error) = raft.trigger().transfer_leader(to).await
         {
@@ -226,6 +273,8 @@ async fn watch_leadership(
                 return;
             },
             () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
+            () = tokio::time::sleep(bearable.unwrap_or_default()),
+                if leadership.leading && bearable.is_some() => {}
         }
     }
 }

@@ -93,6 +93,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         Arc::new(start_cluster(started, Stores { log, state: state.clone(), machines }).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let (meta_group, tenant_group) = (group(ShardId::META)?, group(TENANT)?);
+    let confirming = tenant_group.clone();
     let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
         node: process.name.clone(),
         replica,
@@ -137,7 +138,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
-        shard: Arc::new(TenantShard { runtime, lead, state }),
+        shard: Arc::new(TenantShard { runtime, group: confirming, lead, state }),
         meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
         cluster: Arc::new(move || view.show()),
     })
@@ -317,6 +318,7 @@ impl Clock for SystemClock {
 
 struct TenantShard {
     runtime: ShardRuntime,
+    group: tandem_cluster::Shard,
     lead: watch::Receiver<Lead>,
     state: State,
 }
@@ -329,6 +331,15 @@ impl Shard for TenantShard {
 
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.clone()
+    }
+
+    async fn confirm(&self) -> Result<(), Error> {
+        use tandem_cluster::shard::Error as Refused;
+        self.group.confirm().await.map_err(|error| match error {
+            Refused::NotLeader => Error::NotLeading,
+            Refused::Overloaded => Error::Overloaded,
+            Refused::Unavailable | Refused::TooLong(_) | Refused::Stopped(_) => Error::Unconfirmed,
+        })
     }
 
     fn look(&self, at: &mut dyn FnMut(&World)) {
@@ -410,11 +421,14 @@ impl ClusterView {
     /// As the leader of the tenant shard sees it; another node does not tell.
     fn show(&self) -> Option<serde_json::Value> {
         let tenant = self.cluster.shard(TENANT)?;
-        if !self.runtime.serving().borrow().leading {
+        let leadership = *tenant.leadership().borrow();
+        // Who hears no majority tells what it sees, for whoever has to find out why, and how old it is.
+        if !self.runtime.serving().borrow().leading && !leadership.unanswered {
             return None;
         }
-        let me = tenant.leadership().borrow().leader?;
+        let me = leadership.leader?;
         let progress = tenant.progress();
+        let age = progress.silence.unwrap_or_default();
         let voters: Vec<Voter> = self
             .cluster
             .members
@@ -457,7 +471,8 @@ impl ClusterView {
                 logged_in: open.iter().any(|session| *session.gateway.0 == *gateway.name),
             })
             .collect();
-        Some(status::cluster(&voters, &gateways, tandem_runtime::proposer::FEATURE_VERSION))
+        let version = tandem_runtime::proposer::FEATURE_VERSION;
+        Some(status::cluster(&voters, &gateways, version, age))
     }
 
     fn leads(&self, id: u64) -> Vec<String> {
