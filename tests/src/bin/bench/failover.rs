@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_media::endpoint::EndpointPool;
 use tandem_tests::Cluster;
-use tandem_tests::cluster::Processes;
+use tandem_tests::cluster::{Processes, metric};
 use tandem_tests::phone::{Incoming, Options, Phone};
 use tokio::time::Instant;
 
@@ -102,7 +102,7 @@ async fn first_commit_after(cluster: &Cluster, dead: &str, after_s: f64) -> Resu
     let deadline = Instant::now() + Duration::from_secs(WAIT_S_MAX);
     while Instant::now() < deadline {
         if let Ok((200, text)) = api.probe(&base, "/metrics").await
-            && let Some(at) = gauge(&text)
+            && let Some(at) = metric(&text, METRIC)
             && at >= after_s
         {
             return Ok(at);
@@ -110,9 +110,4 @@ async fn first_commit_after(cluster: &Cluster, dead: &str, after_s: f64) -> Resu
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bail!("no commit of a new leader within {WAIT_S_MAX} s")
-}
-
-fn gauge(text: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.starts_with(METRIC))?;
-    line.split_whitespace().last()?.parse().ok()
 }
