@@ -21,9 +21,10 @@ pub const PROPOSALS_MAX: usize = 4_096;
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Without a majority a command is given up after this.
 pub const COMMIT_MS_MAX: u64 = 2_000;
-/// A leader that no majority has answered for so many times the longest election timer leads in name
-/// only: long enough for another to lead by then, and for disks that stand still for a moment.
-const UNANSWERED_TIMEOUTS_MAX: u32 = 5;
+/// A leader that no majority has answered for so long leads in name only: longer than disks stand still
+/// for a moment, and by then another may well lead. At least so many times the longest election timer.
+const UNANSWERED: Duration = Duration::from_secs(3);
+const UNANSWERED_TIMEOUTS: u32 = 5;
 /// A witness that leads asks a node again to take the lead after this.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(250);
 
@@ -98,7 +99,8 @@ pub(crate) struct Voter {
 
 impl Voter {
     pub fn new(me: NodeId, role: Role, nodes: Vec<NodeId>, election_ms_max: u64) -> Self {
-        let unanswered_max = UNANSWERED_TIMEOUTS_MAX * Duration::from_millis(election_ms_max);
+        let timeouts = UNANSWERED_TIMEOUTS * Duration::from_millis(election_ms_max);
+        let unanswered_max = UNANSWERED.max(timeouts);
         Self { me, role, nodes, unanswered_max }
     }
 }
