@@ -19,6 +19,7 @@ pub mod network;
 mod priority;
 pub mod pull;
 mod pulse;
+mod reads;
 mod rest;
 pub mod service;
 pub mod shard;
@@ -47,6 +48,7 @@ use pb::frame::Body;
 pub use priority::raise as raise_priority;
 use pulse::{Heart, Pulse};
 use service::{Groups, Service};
+use shard::Voter;
 pub use shard::{Leadership, Shard};
 use snapshot::Route;
 pub use upkeep::Limits;
@@ -332,7 +334,9 @@ async fn start_groups(
     let peers = options.members.iter().map(|member| member.id).filter(|id| *id != me.id);
     let heart = Arc::new(Heart::new(me.id, peers, options.timers));
     let start = |(id, raft): (&ShardId, &Raft)| {
-        (*id, Shard::start(*id, me.role, raft.clone(), &heart, &runtime, nodes.clone()))
+        let heart = Arc::clone(&heart);
+        let voter = Voter::new(heart, me.role, nodes.clone(), options.timers.election_ms_max);
+        (*id, Shard::start(*id, raft.clone(), &runtime, voter))
     };
     let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
     let groups = Arc::new(Groups {

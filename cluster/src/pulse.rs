@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tandem_storage::raft::{NodeId, ShardId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::detector::{Beat, Candidacy, Detector, Led};
 use crate::network::Hub;
@@ -38,13 +38,32 @@ pub struct Heart {
     pub detector: Mutex<Detector>,
     /// Something has changed that peers should know at once.
     pub nudge: Notify,
+    /// Since when no majority has been heard; nothing where one is.
+    pub alone: watch::Sender<Option<Instant>>,
 }
 
 impl Heart {
     pub fn new(me: NodeId, peers: impl IntoIterator<Item = NodeId>, timers: Timers) -> Self {
         let silence = Duration::from_millis(timers.election_ms_min);
         let detector = Mutex::new(Detector::new(peers, silence, Instant::now()));
-        Self { me, detector, nudge: Notify::new() }
+        Self { me, detector, nudge: Notify::new(), alone: watch::Sender::new(None) }
+    }
+
+    /// Takes note of whether a majority is heard.
+    fn look_around(&self, now: Instant) {
+        let alone = !self.detector.lock().majority_lives(now);
+        self.alone.send_if_modified(|since| {
+            let changed = since.is_some() != alone;
+            if changed {
+                *since = alone.then_some(now);
+            }
+            changed
+        });
+    }
+
+    /// For how long no majority has been heard.
+    pub fn alone_for(&self) -> Duration {
+        self.alone.borrow().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Whether a living leader is known, so that `candidate` has no reason to stand.
@@ -112,7 +131,8 @@ impl Pulse {
                 self.heart.detector.lock().excuse(late);
             }
             looked = now;
-            let beat = self.beat(&loads, now);
+            self.heart.look_around(now);
+            let beat = self.beat(&loads);
             for peer in self.hub.urgent.values() {
                 // A peer that is away finds out when it is back.
                 peer.tell(ShardId::META.0, Body::Beat(beat_to(&beat)));
@@ -131,8 +151,8 @@ impl Pulse {
         }
     }
 
-    fn beat(&self, loads: &Loads, now: Instant) -> Beat {
-        if !self.heart.detector.lock().majority_lives(now) {
+    fn beat(&self, loads: &Loads) -> Beat {
+        if self.heart.alone.borrow().is_some() {
             return Beat::new();
         }
         let led = self.shards.iter().filter_map(|(id, shard)| {

@@ -51,6 +51,12 @@ impl Groups {
         *known = incarnation.max(*known);
     }
 
+    /// Whether a life of the process has spoken that began after the one that ended.
+    fn has_met_later(&self, obituary: &pb::Obituary) -> bool {
+        let seen = self.incarnations.lock().get(&obituary.process).copied();
+        seen.is_some_and(|seen| seen > obituary.incarnation)
+    }
+
     /// Nothing where one of them has not said yet.
     pub fn flushed_by_all(&self, shard: ShardId, nodes: &[NodeId]) -> Option<u64> {
         let flushed = self.flushed.lock();
@@ -302,8 +308,7 @@ async fn stand_instead(
 
 /// A process is dead, proven: no timer needs to say so. The groups that it led elect at once.
 pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
-    let seen = groups.incarnations.lock().get(&obituary.process).copied();
-    if seen.is_some_and(|seen| seen > obituary.incarnation) {
+    if groups.has_met_later(obituary) {
         tracing::info!(process = obituary.process, "an obituary of an earlier life is ignored");
         return;
     }
@@ -318,17 +323,33 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
         .min();
     let Some(candidate) = candidate else { return };
     let elections =
-        groups.shards.values().map(|shard| elect(&shard.raft, groups.me, dead, candidate));
+        groups.shards.values().map(|it| elect(groups, &it.raft, obituary, dead, candidate));
     futures::future::join_all(elections).await;
 }
 
 /// `handle_transfer_leader` ends the dead leader's lease here and lets the candidate stand now.
-/// Whoever survives looks after it until there is a leader.
-async fn elect(raft: &Raft, me: NodeId, dead: NodeId, candidate: NodeId) {
-    let mut last_seen = None;
+/// Whoever survives looks after it until there is a leader. That may be a later life of the dead one,
+/// whose lease is its own: the only vote that it mourns is the one that was here at first.
+async fn elect(
+    groups: &Groups,
+    raft: &Raft,
+    obituary: &pb::Obituary,
+    dead: NodeId,
+    candidate: NodeId,
+) {
+    let me = groups.me;
+    let (mut mourned, mut last_seen) = (None, None);
     for look in 0..LOOKS_MAX {
         let Ok(vote) = raft.with_raft_state(|state| *state.vote_ref()).await else { return };
-        if vote.is_committed() && vote.leader_id.node_id != dead {
+        let of_dead = vote.is_committed() && vote.leader_id.node_id == dead;
+        if look == 0 {
+            // A life speaks before its vote can be here.
+            if groups.has_met_later(obituary) {
+                return;
+            }
+            mourned = Some(vote).filter(|_| of_dead);
+        }
+        if vote.is_committed() && Some(vote) != mourned {
             return;
         }
         // Where another vote came in between, somebody else's election is under way.

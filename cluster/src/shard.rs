@@ -12,6 +12,7 @@ use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::pulse::Heart;
+use crate::reads::{self, READS_MAX, Read};
 use crate::rest::Rest;
 use crate::{Raft, Role};
 
@@ -29,6 +30,10 @@ pub const COMMIT_MS_MAX: u64 = 2_000;
 const CATCH_UP: Duration = Duration::from_millis(200);
 /// From there until it leads.
 const MOVE: Duration = Duration::from_millis(500);
+/// A leader that has heard no majority for so long leads in name only: longer than disks stand still
+/// for a moment, and by then another may well lead. At least so many times the longest election timer.
+const UNANSWERED: Duration = Duration::from_secs(3);
+const UNANSWERED_TIMEOUTS: u32 = 5;
 /// A witness that leads asks a node again to take the lead after this.
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(250);
 
@@ -64,6 +69,9 @@ pub struct Leadership {
     /// This node leads and has applied an entry of its own term: all that was acknowledged
     /// before is here.
     pub leading: bool,
+    /// This node would lead, but has heard no majority for long: it may have been deposed and
+    /// not know. It is not `leading` then.
+    pub unanswered: bool,
 }
 
 struct Proposal {
@@ -88,36 +96,56 @@ pub struct Shard {
     me: NodeId,
     pub(crate) raft: Raft,
     pub(crate) rest: Arc<Rest>,
+    heart: Arc<Heart>,
     proposals: mpsc::Sender<Proposal>,
     /// Proposals wait where they are.
     held: Arc<watch::Sender<bool>>,
+    reads: mpsc::Sender<Read>,
     leadership: watch::Receiver<Leadership>,
     /// The last term in which this node gave the lead away.
     given_away: watch::Sender<u64>,
+}
+
+/// Whose group it is, and who may lead it.
+pub(crate) struct Voter {
+    pub heart: Arc<Heart>,
+    pub role: Role,
+    pub nodes: Vec<NodeId>,
+    /// From here on a leader that hears no majority leads in name only.
+    pub unanswered_max: Duration,
+}
+
+impl Voter {
+    pub fn new(heart: Arc<Heart>, role: Role, nodes: Vec<NodeId>, election_ms_max: u64) -> Self {
+        let timeouts = UNANSWERED_TIMEOUTS * Duration::from_millis(election_ms_max);
+        let unanswered_max = UNANSWERED.max(timeouts);
+        Self { heart, role, nodes, unanswered_max }
+    }
 }
 
 impl Shard {
     /// Runs on the group's own runtime.
     pub(crate) fn start(
         id: ShardId,
-        role: Role,
         raft: Raft,
-        heart: &Arc<Heart>,
         runtime: &tokio::runtime::Handle,
-        nodes: Vec<NodeId>,
+        voter: Voter,
     ) -> Self {
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
+        let (reads, asked) = mpsc::channel(READS_MAX);
         let (told, leadership) = watch::channel(Leadership::default());
         let (held, holds) = watch::channel(false);
         let rest = Arc::new(Rest::default());
         let given_away = watch::Sender::new(0);
-        let (me, held) = (heart.me, Arc::new(held));
+        let (me, held) = (voter.heart.me, Arc::new(held));
+        let heart = Arc::clone(&voter.heart);
         let proposer =
             Proposer { me, raft: raft.clone(), rest: Arc::clone(&rest), queue, held: holds };
         runtime.spawn(proposer.run());
-        let shard = Self { id, me, raft, rest, proposals, held, leadership, given_away };
-        let watcher = Watcher { shard: shard.clone(), role, heart: Arc::clone(heart), nodes };
-        runtime.spawn(watcher.watch(told));
+        runtime.spawn(reads::confirm_in_rounds(raft.clone(), Arc::clone(&rest), asked));
+        let shard =
+            Self { id, me, raft, rest, heart, proposals, reads, held, leadership, given_away };
+        runtime.spawn(Watcher { shard: shard.clone(), voter }.watch(told));
         shard
     }
 
@@ -145,6 +173,25 @@ impl Shard {
     /// Who leads, as this voter knows it now.
     pub(crate) fn known(&self) -> Leadership {
         *self.leadership.borrow()
+    }
+
+    /// For how long this voter has heard no majority.
+    pub fn alone_for(&self) -> Duration {
+        self.heart.alone_for()
+    }
+
+    /// Where it succeeds, this node led after the call began, and all that was committed by then is
+    /// applied here: what is read now is not stale.
+    ///
+    /// # Errors
+    /// Where this node does not lead, or no majority confirms it in time.
+    pub async fn confirm(&self) -> Result<(), Error> {
+        let (read, confirmed) = oneshot::channel();
+        self.reads.try_send(read).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopped("the process ends".into()),
+        })?;
+        confirmed.await.unwrap_or(Err(Error::Unavailable))
     }
 
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -294,19 +341,19 @@ fn refused(error: &ClientWriteError<TypeConfig>) -> Error {
 
 struct Watcher {
     shard: Shard,
-    role: Role,
-    heart: Arc<Heart>,
-    nodes: Vec<NodeId>,
+    voter: Voter,
 }
 
 impl Watcher {
     async fn watch(self, told: watch::Sender<Leadership>) {
         let Shard { id, me, raft, rest, given_away, .. } = &self.shard;
         let mut given_away = given_away.subscribe();
+        let mut alone = self.voter.heart.alone.subscribe();
         let mut metrics = raft.metrics();
         let mut handing_over = HandOver::default();
         loop {
             let now = metrics.borrow_watched().clone();
+            alone.mark_unchanged();
             let leadership = self.leadership(&now, *given_away.borrow_and_update());
             let leads = leads(&now, *me);
             let before = *told.borrow();
@@ -320,9 +367,9 @@ impl Watcher {
                 }
                 return;
             }
-            let hands_over = leads && has_own(&now) && self.role == Role::Witness;
+            let hands_over = leads && has_own(&now) && self.voter.role == Role::Witness;
             if hands_over
-                && let Some(to) = caught_up(&now, &self.nodes)
+                && let Some(to) = caught_up(&now, &self.voter.nodes)
                 && handing_over.is_due(now.current_term, Instant::now())
             {
                 rest.set_moving(true);
@@ -330,6 +377,8 @@ impl Watcher {
                     tracing::error!(%error, "TD0401 a group has stopped");
                 }
             }
+            let is_alone = alone.borrow().is_some();
+            let bearable = self.voter.unanswered_max.saturating_sub(self.voter.heart.alone_for());
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() {
                     told.send_modify(|told| *told = Leadership { term: told.term, ..Default::default() });
@@ -337,6 +386,8 @@ impl Watcher {
                 },
                 // An error means that nobody uses the group any more.
                 Ok(()) = given_away.changed() => {}
+                Ok(()) = alone.changed() => {}
+                () = tokio::time::sleep(bearable), if is_alone && leadership.leading => {}
                 () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
             }
         }

@@ -59,13 +59,12 @@ impl ClusterBackend {
         })
     }
 
-    /// The leader's client first, then the others'.
-    fn in_order(&self) -> Vec<Client> {
-        let leader = self.status.borrow().leader;
+    /// The leader first, then the others.
+    fn in_order(&self, leader: Option<usize>) -> Vec<(usize, Client)> {
         let mut order: Vec<usize> = leader.into_iter().collect();
         order.extend((0..self.clients.len()).filter(|node| Some(*node) != leader));
-        let client = |node: usize| self.clients.get(node)?.load_full();
-        order.into_iter().filter_map(client).map(|client| (*client).clone()).collect()
+        let client = |node: usize| Some((node, (*self.clients.get(node)?.load_full()?).clone()));
+        order.into_iter().filter_map(client).collect()
     }
 
     /// Asks until one can answer, over a change of leader.
@@ -75,9 +74,15 @@ impl ClusterBackend {
     {
         let give_up = Instant::now() + Duration::from_millis(limits::API_RETRY_MS_MAX);
         loop {
-            for client in self.in_order() {
+            let leader = self.status.borrow().leader;
+            for (node, client) in self.in_order(leader) {
                 let left = give_up.saturating_duration_since(Instant::now());
-                match timeout(left, ask(client)).await {
+                let answered = tokio::select! {
+                    answered = timeout(left, ask(client)) => answered,
+                    // A host that is cut off says nothing, not even that it is gone.
+                    () = self.another_leads(leader, node) => break,
+                };
+                match answered {
                     Ok(Ok(reply)) => return Ok(reply.into_inner()),
                     Ok(Err(status)) => {
                         if let Some(error) = final_error(&status) {
@@ -92,6 +97,16 @@ impl ClusterBackend {
                 return Err(Error::NoLeader);
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Completes when a leader comes about, after `before`, that is not this node.
+    async fn another_leads(&self, before: Option<usize>, node: usize) {
+        let mut status = self.status.clone();
+        let is_new = |now: &Status| now.leader != before && now.leader.is_some_and(|n| n != node);
+        if status.wait_for(is_new).await.is_err() {
+            // The gateway ends.
+            std::future::pending().await
         }
     }
 }

@@ -36,6 +36,19 @@ impl Api {
         Self { bases, ..self.clone() }
     }
 
+    /// The same with connections of its own, for a client that waits no longer than this for an answer.
+    pub fn patient_for(&self, within: Duration) -> Result<Self> {
+        Ok(Self { client: reqwest::Client::builder().timeout(within).build()?, ..self.clone() })
+    }
+
+    /// Status and body of one look at the first gateway, whatever it answers.
+    pub async fn look(&self, path: &str) -> Result<(u16, Value)> {
+        let base = self.bases.first().context("the cluster has no API")?;
+        let answer = self.client.get(format!("{base}{path}")).bearer_auth(&self.token).send();
+        let answer = answer.await?;
+        Ok((answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)))
+    }
+
     /// One look at one path, at the first gateway that answers 200.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let mut last = String::from("the cluster has no API");

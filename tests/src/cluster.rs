@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::api::Api;
 
@@ -60,6 +61,20 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     let found = me.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built; run `make build`"))
+}
+
+/// The node that leads the tenant's shard, by what `/v1/cluster` says.
+pub fn leader_of(status: &Value) -> Option<&str> {
+    let leads = |node: &&Value| {
+        node["leads"].as_array().is_some_and(|shards| shards.iter().any(|shard| shard == "s0"))
+    };
+    status["nodes"].as_array()?.iter().find(leads)?["name"].as_str()
+}
+
+/// The number of one line of a process's metrics, by the name and labels with which it begins.
+pub fn metric(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().last()?.parse().ok()
 }
 
 impl Cluster {
@@ -161,12 +176,7 @@ impl Cluster {
     /// The name of the node that leads the tenant's shard, by the API.
     pub async fn leader(&self) -> Result<String> {
         let status = self.api()?.get("/v1/cluster").await?;
-        let nodes = status["nodes"].as_array().context("nodes")?;
-        let leads = |node: &&serde_json::Value| {
-            node["leads"].as_array().is_some_and(|shards| shards.iter().any(|shard| shard == "s0"))
-        };
-        let leader = nodes.iter().find(leads).context("no node leads s0")?;
-        Ok(leader["name"].as_str().context("name")?.to_owned())
+        Ok(leader_of(&status).context("no node leads s0")?.to_owned())
     }
 
     /// SIGKILL to the supervisor, with whom all of its processes die: as if the power went.

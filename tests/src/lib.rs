@@ -2,9 +2,12 @@
 //! a client of its API, SIP phones with RTP.
 
 pub mod api;
+pub mod boxes;
 pub mod carrier;
+pub mod clients;
 pub mod cluster;
 pub mod house;
+pub mod linear;
 pub mod phone;
 pub mod raw;
 pub mod sipp;

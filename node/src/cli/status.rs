@@ -19,6 +19,9 @@ pub fn run(which: &Which, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// A younger status is as good as new.
+const AGE_MS_TOLD: u64 = 1_000;
+
 /// For people.
 fn tables(status: &Value) -> String {
     let mut text = format!(
@@ -26,6 +29,10 @@ fn tables(status: &Value) -> String {
         plain(&status["failure_tolerance"]),
         plain(&status["feature_version"])
     );
+    if let Some(age_ms) = status["age_ms"].as_u64().filter(|age_ms| *age_ms > AGE_MS_TOLD) {
+        let s = age_ms / 1_000;
+        text += &format!("no majority has answered the node that tells this for {s} s\n\n");
+    }
     let mut nodes = table(["node", "role", "healthy", "version", "leads", "lag", "can be lost"]);
     for node in rows(&status["nodes"]) {
         nodes.add_row([

@@ -142,6 +142,8 @@ impl Node for Desk {
             return Ok(Some(bytes(&status)));
         }
         self.leads()?;
+        // Another may lead by now, and not have told.
+        self.shard.confirm().await.map_err(status_of)?;
         let found = match kind {
             "cdrs" | "recordings" => {
                 let asked = Asked::of(|name| params.get(name)).map_err(Status::invalid_argument)?;
@@ -217,10 +219,7 @@ impl Node for Desk {
 
 impl Desk {
     async fn propose(&self, command: Command) -> Result<Reply, Status> {
-        self.shard.propose(command).await.map_err(|error| match error {
-            Error::NotLeading => Status::failed_precondition(error.to_string()),
-            Error::Overloaded => Status::resource_exhausted(format!("{RETRY_AFTER_S}")),
-        })
+        self.shard.propose(command).await.map_err(status_of)
     }
 
     /// A gateway of an earlier build names no command; what it asks for may be done twice.
@@ -319,6 +318,14 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })
         }
     })
+}
+
+fn status_of(error: Error) -> Status {
+    match error {
+        Error::NotLeading => Status::failed_precondition(error.to_string()),
+        Error::Unconfirmed => Status::unavailable(error.to_string()),
+        Error::Overloaded => full(),
+    }
 }
 
 fn refused(refusal: String) -> pb::ExecuteReply {

@@ -24,6 +24,8 @@ pub enum Error {
     NotLeading,
     #[error("too many commands are under way")]
     Overloaded,
+    #[error("no majority confirms that this node leads the shard")]
+    Unconfirmed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub trait Shard: Send + Sync + 'static {
     fn id(&self) -> u16;
 
     fn lead(&self) -> watch::Receiver<Lead>;
+
+    /// Where it succeeds, what this replica has now is no older than the call.
+    async fn confirm(&self) -> Result<(), Error>;
 
     /// Looks at this replica's world between two entries; keep it short.
     fn look(&self, at: &mut dyn FnMut(&World));

@@ -1,6 +1,8 @@
 //! A shard and a meta shard without consensus, in memory: the twin that tests of the node use.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -20,6 +22,7 @@ use super::shard::{Error, Lead, Records, Shard};
 pub struct Solo {
     state: Mutex<State>,
     lead: watch::Sender<Lead>,
+    cut_off: AtomicBool,
 }
 
 struct State {
@@ -32,6 +35,7 @@ impl Default for Solo {
         Self {
             state: Mutex::new(State { world: World::new(0), rows: BTreeMap::new() }),
             lead: watch::Sender::new(Lead::default()),
+            cut_off: AtomicBool::new(false),
         }
     }
 }
@@ -39,6 +43,11 @@ impl Default for Solo {
 impl Solo {
     pub fn take_lead(&self, here: bool) {
         self.lead.send_modify(|lead| *lead = Lead { term: lead.term + 1, here });
+    }
+
+    /// It goes on to take itself for the leader.
+    pub fn cut_off(&self) {
+        self.cut_off.store(true, Relaxed);
     }
 
     fn apply(&self, origin: Option<Origin>, command: Command) -> Reply {
@@ -73,6 +82,10 @@ impl Shard for Solo {
 
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.subscribe()
+    }
+
+    async fn confirm(&self) -> Result<(), Error> {
+        if self.cut_off.load(Relaxed) { Err(Error::Unconfirmed) } else { Ok(()) }
     }
 
     fn look(&self, at: &mut dyn FnMut(&World)) {

@@ -1,5 +1,7 @@
 //! The cluster's state as `GET /v1/cluster` and `tandem cluster status --json` give it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 /// A voter as its peers see it.
@@ -36,7 +38,13 @@ pub fn failure_tolerance(voters: &[Voter]) -> usize {
     healthy.saturating_sub(majority).min(nodes.saturating_sub(1))
 }
 
-pub fn cluster(voters: &[Voter], gateways: &[Gateway], feature_version: u32) -> Value {
+/// `age`: since a majority last answered to who tells this, so that it led then.
+pub fn cluster(
+    voters: &[Voter],
+    gateways: &[Gateway],
+    feature_version: u32,
+    age: Duration,
+) -> Value {
     let nodes = voters.iter().map(|voter| {
         json!({
             "name": voter.name,
@@ -56,6 +64,7 @@ pub fn cluster(voters: &[Voter], gateways: &[Gateway], feature_version: u32) -> 
         "gateways": rows.collect::<Vec<_>>(),
         "can_lose": can_lose(voters, gateways),
         "feature_version": feature_version,
+        "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
@@ -150,7 +159,7 @@ mod tests {
     }
 
     fn verdict(voters: &[Voter], gateways: &[Gateway], name: &str) -> (bool, String) {
-        let status = cluster(voters, gateways, 1);
+        let status = cluster(voters, gateways, 1, Duration::ZERO);
         let verdict = &status["can_lose"][name];
         (verdict["ok"].as_bool().unwrap(), verdict["why"].as_str().unwrap().to_owned())
     }

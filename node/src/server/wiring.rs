@@ -116,7 +116,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let stores = Stores { log, state: state.clone(), machines };
     let cluster = Arc::new(Cluster::start(options, stores).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
-    let meta_group = group(ShardId::META)?;
+    let (meta_group, confirming) = (group(ShardId::META)?, group(TENANT)?);
     let mut runtimes = BTreeMap::new();
     for (id, replica, releases) in replicas {
         let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
@@ -166,7 +166,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
-        shard: Arc::new(TenantShard { runtime, lead, state }),
+        shard: Arc::new(TenantShard { runtime, group: confirming, lead, state }),
         meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
         cluster: Arc::new(move || view.show()),
         disk: {
@@ -375,6 +375,7 @@ impl Clock for SystemClock {
 
 struct TenantShard {
     runtime: ShardRuntime,
+    group: tandem_cluster::Shard,
     lead: watch::Receiver<Lead>,
     state: State,
 }
@@ -387,6 +388,19 @@ impl Shard for TenantShard {
 
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.clone()
+    }
+
+    async fn confirm(&self) -> Result<(), Error> {
+        use tandem_cluster::shard::Error as Refused;
+        self.group.confirm().await.map_err(|error| match error {
+            Refused::NotLeader => Error::NotLeading,
+            Refused::Overloaded => Error::Overloaded,
+            Refused::Unavailable
+            | Refused::TooLong(_)
+            | Refused::Stopped(_)
+            | Refused::Moving
+            | Refused::Behind(_) => Error::Unconfirmed,
+        })
     }
 
     fn look(&self, at: &mut dyn FnMut(&World)) {
@@ -468,13 +482,16 @@ impl ClusterView {
     /// As the leader of the tenant shard sees it; another node does not tell.
     fn show(&self) -> Option<serde_json::Value> {
         let tenant = self.cluster.shard(TENANT)?;
-        if !self.runtime.serving().borrow().leading {
+        let leadership = *tenant.leadership().borrow();
+        // Who hears no majority tells what it sees, for whoever has to find out why, and how old it is.
+        if !self.runtime.serving().borrow().leading && !leadership.unanswered {
             return None;
         }
-        let me = tenant.leadership().borrow().leader?;
+        let me = leadership.leader?;
         let led =
             self.cluster.shards().filter(|shard| shard.leadership().borrow().leader == Some(me));
         let progress: Vec<Progress> = led.map(tandem_cluster::Shard::progress).collect();
+        let age = tenant.alone_for();
         let voters: Vec<Voter> = self
             .cluster
             .members
@@ -524,7 +541,8 @@ impl ClusterView {
                 logged_in: open.iter().any(|session| *session.gateway.0 == *gateway.name),
             })
             .collect();
-        Some(status::cluster(&voters, &gateways, tandem_runtime::proposer::FEATURE_VERSION))
+        let version = tandem_runtime::proposer::FEATURE_VERSION;
+        Some(status::cluster(&voters, &gateways, version, age))
     }
 
     fn leads(&self, id: u64) -> Vec<String> {

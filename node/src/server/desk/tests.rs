@@ -30,6 +30,10 @@ async fn configured() -> (Desk, Arc<Solo>) {
 }
 
 async fn leading() -> Desk {
+    leading_with_shard().await.0
+}
+
+async fn leading_with_shard() -> (Desk, Arc<Solo>) {
     let (desk, shard) = configured().await;
     shard.take_lead(true);
     let mut told = desk.leading.clone();
@@ -37,7 +41,7 @@ async fn leading() -> Desk {
     while desk.read(|world| world.config.is_none()) == Some(true) {
         tokio::task::yield_now().await;
     }
-    desk
+    (desk, shard)
 }
 
 async fn ask(desk: &Desk, kind: &str, params: &[(&str, &str)]) -> Result<Option<Value>, Status> {
@@ -65,6 +69,17 @@ async fn desk_refuses_reads_and_commands_when_another_leads() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     let refused = desk.execute(once("", set_state("1001", "ready"))).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn desk_tells_nothing_when_no_majority_confirms_that_it_leads() {
+    let (desk, shard) = leading_with_shard().await;
+    assert!(ask(&desk, "agent", &[("name", "1001")]).await.unwrap().is_some());
+    shard.cut_off();
+    for kind in ["agent", "agents", "queues", "calls", "cdrs", "recordings"] {
+        let refused = ask(&desk, kind, &[("name", "1001")]).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{kind}");
+    }
 }
 
 #[tokio::test]

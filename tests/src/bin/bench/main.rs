@@ -1,16 +1,19 @@
-//! `make bench`: failover, set-up time under load, queued calls, storms of registrations, recorded conversations, commits
-//! beside etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
+//! `make bench`: failover, partitions, set-up time under load, queued calls, storms of registrations, recorded
+//! conversations, reads, commits beside etcd's, and what each process costs. Prints figures with the machine's
+//! load; asserts nothing.
 //!
-//! `tandem-bench [failover|calls|queued|registers|relay|conversations|steady|consensus]…` measures only what is
-//! named; `steady` takes `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and
-//! `--json FILE`.
+//! `tandem-bench [failover|partition|calls|queued|registers|relay|conversations|steady|reads|consensus]…`
+//! measures only what is named; `partition` needs root (it lays networks), `steady` takes
+//! `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`.
 
 mod calls;
 mod consensus;
 mod conversations;
 mod failover;
 mod load;
+mod partition;
 mod queued;
+mod reads;
 mod registers;
 mod relay;
 mod steady;
@@ -24,8 +27,18 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 8] =
-    ["failover", "calls", "queued", "registers", "relay", "conversations", "steady", "consensus"];
+const ALL: [&str; 10] = [
+    "failover",
+    "partition",
+    "calls",
+    "queued",
+    "registers",
+    "relay",
+    "conversations",
+    "steady",
+    "reads",
+    "consensus",
+];
 /// Where Debian puts it.
 const ETCD: &str = "/usr/bin/etcd";
 
@@ -89,6 +102,12 @@ fn main() -> ExitCode {
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;
+                }
+                if wanted("partition") {
+                    partition::run().await?;
+                }
+                if wanted("reads") {
+                    reads::run().await?;
                 }
                 if wanted("consensus") {
                     consensus::run(&fresh("consensus")?, &consensus).await?;
