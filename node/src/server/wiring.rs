@@ -1,7 +1,6 @@
 //! The composition root: which consensus, which actors, which gateway.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -16,9 +15,8 @@ use tandem_core::{rows, wire};
 use tandem_gateway::link::pb;
 use tandem_http::backend::{Check, Readiness};
 use tandem_runtime::{
-    Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
+    Committed, Consensus, Leadership, Link, LogClock, ProposeError, Replica, ShardRuntime, Verdict,
 };
-use tandem_sip::Millis;
 use tandem_storage::format::DataDir;
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::{Applied, Machine, Outcome, StateMachine};
@@ -27,6 +25,7 @@ use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
+use super::clock::SystemClock;
 use super::desk::ClusterStatus;
 use super::http::Health;
 use super::meta::Meta;
@@ -82,7 +81,9 @@ pub struct Parts {
 pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
     let (log, state) = open(started)?;
-    let (replica, releases) = Replica::new(TENANT.0);
+    let log_end = log.shard(TENANT).last_index();
+    let clock = Arc::new(LogClock::new(TENANT.0, Arc::new(SystemClock), log_end));
+    let (replica, releases) = Replica::new(TENANT.0, clock);
     let meta_state = MetaState::default();
     let tenant = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
     let machines = vec![
@@ -99,7 +100,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         releases,
         consensus: Arc::new(TenantConsensus::new(tenant_group)),
         link: Arc::new(SessionLink(Arc::clone(&sessions))),
-        clock: Arc::new(SystemClock),
     });
     let (led, lead) = watch::channel(Lead::default());
     let mut serving = runtime.serving();
@@ -299,19 +299,6 @@ impl Link for SessionLink {
         let accepted = pb::Accepted { shard, sequence, overloaded, retry_after_s };
         let body = pb::down::Body::Accepted(accepted);
         self.0.send_to_life(&origin.gateway, origin.incarnation, body);
-    }
-}
-
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    fn seed(&self) -> u64 {
-        rand::random()
     }
 }
 
