@@ -12,6 +12,8 @@
 //!   at UTC. It never jumps there.
 //! - Where nobody's time was heard, nobody has been running: a cluster that starts goes on by the
 //!   wall clock, for true time has passed meanwhile. The time never goes back, though.
+//! - Who has only begun to hear it may have heard old entries alone. They are no older than
+//!   [`TOLD_NS_MAX`], and within that the wall clock is believed.
 //!
 //! A wall clock that is far off was set, rightly or not. It is not followed before it has stayed
 //! there for [`STEPOUT_NS`], and an operator is told at once.
@@ -33,6 +35,8 @@ pub const STEP_NS: u64 = NS_PER_S;
 /// So long a clock that was set must stay where it is before it is followed: 900 s, as the stepout
 /// threshold of RFC 5905 (appendix A.1.1, `WATCH`). What somebody puts right within that time has moved nothing.
 pub const STEPOUT_NS: u64 = 900 * NS_PER_S;
+/// A leader lets no more time go by without an entry.
+pub const TOLD_NS_MAX: u64 = 6 * NS_PER_S;
 /// How often the wall clock is looked at.
 const LOOK_NS: u64 = 10 * NS_PER_MS;
 
@@ -76,6 +80,17 @@ pub enum Wall {
     Followed { ahead_ns: i64 },
 }
 
+/// How well this process knows the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    /// A lower bound: where the log was once.
+    Nothing,
+    /// A living leader's entries have come since then, perhaps old ones alone.
+    Heard { since_ns: u64 },
+    /// One came that was new, or this process has led.
+    Known,
+}
+
 #[derive(Clone, Debug)]
 pub struct LogTime {
     /// Entries up to here are from before this process's life.
@@ -83,8 +98,7 @@ pub struct LogTime {
     /// The newest term that was heard of.
     term: u64,
     leads: bool,
-    /// A living leader's time was heard, or this process has led. Before, the time is a lower bound.
-    known: bool,
+    knowledge: Knowledge,
     /// The log's time when the boot clock showed `boot_ns`.
     at_ns: u64,
     boot_ns: u64,
@@ -102,7 +116,7 @@ impl LogTime {
             log_end,
             term: 0,
             leads: false,
-            known: false,
+            knowledge: Knowledge::Nothing,
             at_ns: 0,
             boot_ns: 0,
             slew_ns: 0,
@@ -120,11 +134,15 @@ impl LogTime {
     /// How far the wall clock is ahead of the log's time; none before that is known.
     pub fn wall_ahead_ns(&mut self, reading: Reading) -> Option<i64> {
         self.look(reading);
-        self.known.then(|| difference(reading.wall_ns, self.at(reading.boot_ns)))
+        self.is_known().then(|| difference(reading.wall_ns, self.at(reading.boot_ns)))
     }
 
     pub fn wall(&self) -> Wall {
         self.wall
+    }
+
+    fn is_known(&self) -> bool {
+        self.knowledge == Knowledge::Known
     }
 
     /// No earlier than this can the time be `at`, by the boot clock.
@@ -160,13 +178,20 @@ impl LogTime {
         if told.index <= self.log_end || told.term != self.term {
             return;
         }
-        if self.known {
+        match self.knowledge {
+            Knowledge::Nothing => self.knowledge = Knowledge::Heard { since_ns: boot_ns },
+            // By now the leader has made a new one, if it lives.
+            Knowledge::Heard { since_ns } if boot_ns.saturating_sub(since_ns) >= TOLD_NS_MAX => {
+                self.knowledge = Knowledge::Known;
+            }
+            Knowledge::Heard { .. } => {}
             // It may have been slow, or this clock goes ahead of the leader's. A leader's time
             // is never slower by more than this.
-            let since_ns = boot_ns.saturating_sub(self.told_ns);
-            self.at_ns -= late_ns.min(part(since_ns, SLEW_PPM_MAX));
+            Knowledge::Known => {
+                let since_ns = boot_ns.saturating_sub(self.told_ns);
+                self.at_ns -= late_ns.min(part(since_ns, SLEW_PPM_MAX));
+            }
         }
-        self.known = true;
         self.told_ns = boot_ns;
     }
 
@@ -174,11 +199,13 @@ impl LogTime {
     pub fn on_elected(&mut self, reading: Reading) -> Source {
         self.advance(reading.boot_ns);
         self.leads = true;
-        let source = if self.known { Source::Log } else { Source::WallClock };
-        if source == Source::WallClock {
-            self.at_ns = self.at_ns.max(reading.wall_ns);
-        }
-        self.known = true;
+        let (latest_ns, source) = match self.knowledge {
+            Knowledge::Nothing => (u64::MAX, Source::WallClock),
+            Knowledge::Heard { .. } => (self.at_ns.saturating_add(TOLD_NS_MAX), Source::Log),
+            Knowledge::Known => (self.at_ns, Source::Log),
+        };
+        self.at_ns = reading.wall_ns.clamp(self.at_ns, latest_ns);
+        self.knowledge = Knowledge::Known;
         source
     }
 
@@ -212,7 +239,7 @@ impl LogTime {
     }
 
     fn look(&mut self, reading: Reading) {
-        if !self.known || reading.boot_ns < self.boot_ns.saturating_add(LOOK_NS) {
+        if !self.is_known() || reading.boot_ns < self.boot_ns.saturating_add(LOOK_NS) {
             return;
         }
         self.advance(reading.boot_ns);

@@ -26,3 +26,6 @@ pub const DEADLINE_AGAIN_MS: u64 = 500;
 pub const RETRY_AFTER_S: u32 = 5;
 
 const _: () = assert!(RESTART_MS_MIN <= RESTART_MS_MAX);
+// It is looked at this often.
+const _: () =
+    assert!((TIME_TOLD_MS_MAX + DONE_MS_MAX) * 1_000_000 <= tandem_core::log_time::TOLD_NS_MAX);
