@@ -5,6 +5,7 @@ pub mod api;
 pub mod carrier;
 pub mod cluster;
 pub mod house;
+pub mod own_clock;
 pub mod phone;
 pub mod raw;
 pub mod sipp;
