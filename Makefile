@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
 
 # What a build and the tests need of Debian: package names, and how each is recognised.
-PACKAGES := libclang-dev clang g++ cmake pkg-config libssl-dev sip-tester nftables iproute2
+PACKAGES := libclang-dev clang g++ cmake pkg-config libssl-dev sip-tester nftables iproute2 faketime
 
 # Simulated runs of the core: two halves, for two cores.
 SIM_SEEDS ?= 0..2500 2500..5000

@@ -62,7 +62,7 @@ pub async fn serve_within(
             .map(|tls| (at(tandem_sip::wss_port(vip.port())), tls)),
         origins: websocket.origins.into(),
     };
-    let (streams, connections) = stream::bind_all(ports, bounds)?;
+    let (streams, connections) = stream::bind_all(ports, bounds, options.incarnation)?;
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();
     copies::start(&options, plane.board, plane.report, &mut tasks).await?;

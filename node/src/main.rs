@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod dev;
 mod exit;
+mod incarnation;
 mod replay;
 mod server;
 mod telemetry;

@@ -161,6 +161,16 @@ impl Cluster {
         Ok(at)
     }
 
+    /// `tandem dev stop NAME`: ends one process in order.
+    pub fn stop_one(&self, name: &str) -> Result<()> {
+        let status = Command::new(binary("tandem")?)
+            .args(["dev", "stop", name, "--dir"])
+            .arg(&self.dir)
+            .status()?;
+        ensure!(status.success(), "tandem dev stop {name}: {status}");
+        Ok(())
+    }
+
     /// `tandem dev start NAME`: brings a dead process back.
     pub fn revive(&self, name: &str) -> Result<()> {
         let status = Command::new(binary("tandem")?)

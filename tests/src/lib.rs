@@ -8,6 +8,7 @@ pub mod clients;
 pub mod cluster;
 pub mod house;
 pub mod linear;
+pub mod own_clock;
 pub mod phone;
 pub mod raw;
 pub mod sipp;

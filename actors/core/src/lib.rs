@@ -3,7 +3,8 @@
 //! Read in this order: [`ids`], [`config`], [`command`] (what may happen), [`effect`] (what the
 //! outside sees), [`deadline`]; then the entities [`channel`], [`call`], [`agent`], [`queue`],
 //! [`ivr`], [`gateway`], [`trunk`], [`subscription`],
-//! [`message`]; then [`world`], which dispatches, and [`invariants`], which hold.
+//! [`message`]; then [`world`], which dispatches, and [`invariants`], which hold; [`log_time`] is where a
+//! command has its time from.
 
 pub mod agent;
 pub mod answered;
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod invariants;
 pub mod ivr;
 pub mod limits;
+pub mod log_time;
 pub mod message;
 pub mod query;
 pub mod queue;

@@ -1,8 +1,8 @@
 //! The actors: on the leader of a shard, one for each live entity, supervised.
 //!
 //! Read in this order: [`replica`] (the world and what is released), [`ports`] (consensus, link and
-//! clock as traits), [`actor`] (one entity), [`supervisor`] (start, restart, quarantine),
-//! [`shard`] (leadership, routing, deadlines).
+//! clock as traits), [`time`] (the log's), [`actor`] (one entity), [`supervisor`] (start, restart,
+//! quarantine), [`shard`] (leadership, routing, deadlines).
 
 pub mod actor;
 pub mod limits;
@@ -13,7 +13,9 @@ pub mod shard;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod time;
 
 pub use ports::{Clock, Committed, Consensus, Leadership, Link, ProposeError, Verdict};
 pub use replica::Replica;
 pub use shard::ShardRuntime;
+pub use time::LogClock;

@@ -9,6 +9,9 @@ pub const ADMISSIONS_MAX: usize = 512;
 pub const DONE_MAX: usize = 256;
 /// So long may they wait.
 pub const DONE_MS_MAX: u64 = 1_000;
+/// A leader that has proposed nothing for so long makes an entry all the same: it tells the log's
+/// time to a replica that has just been started, and may have to go on with it.
+pub const TIME_TOLD_MS_MAX: u64 = 5_000;
 /// Crashes of one actor within the window before it is quarantined.
 pub const CRASHES_MAX: usize = 5;
 pub const CRASH_WINDOW_MS: u64 = 10_000;
@@ -23,3 +26,6 @@ pub const DEADLINE_AGAIN_MS: u64 = 500;
 pub const RETRY_AFTER_S: u32 = 5;
 
 const _: () = assert!(RESTART_MS_MIN <= RESTART_MS_MAX);
+// It is looked at this often.
+const _: () =
+    assert!((TIME_TOLD_MS_MAX + DONE_MS_MAX) * 1_000_000 <= tandem_core::log_time::TOLD_NS_MAX);

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use tandem_core::command::Origin;
 use tandem_core::effect::Effect;
-use tandem_sip::Millis;
+use tandem_core::log_time::Reading;
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,8 +55,9 @@ pub enum Verdict {
     Overloaded { retry_after_s: u32 },
 }
 
+/// What only this process has: commands carry the log's time, see [`LogClock`](crate::LogClock).
 pub trait Clock: Send + Sync + 'static {
-    fn now(&self) -> Millis;
+    fn read(&self) -> Reading;
 
     /// Fresh randomness for one command.
     fn seed(&self) -> u64;

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tandem_core::effect::Effect;
 use tandem_core::ids::EntityId;
+use tandem_core::log_time::Told;
 use tandem_core::rows::RowChange;
 use tandem_core::wire;
 use tandem_core::{Meta, Rejection, Reply, World};
 use tandem_sip::Millis;
 use tokio::sync::{Notify, mpsc};
+
+use crate::time::LogClock;
 
 /// What one entry came to, released when its rows are stored.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub struct Released {
 
 pub struct Replica {
     shard: u16,
+    clock: Arc<LogClock>,
     world: RwLock<World>,
     /// Applied, not stored yet.
     unstored: Mutex<Vec<Released>>,
@@ -39,10 +43,11 @@ pub struct Outcome {
 impl Replica {
     /// The receiver gets what is released, in log order. It is drained at once by the runtime, so
     /// it holds no more than consensus has under way.
-    pub fn new(shard: u16) -> (Arc<Self>, mpsc::UnboundedReceiver<Released>) {
+    pub fn new(shard: u16, clock: Arc<LogClock>) -> (Arc<Self>, mpsc::UnboundedReceiver<Released>) {
         let (released, releases) = mpsc::unbounded_channel();
         let replica = Self {
             shard,
+            clock,
             world: RwLock::new(World::new(shard)),
             unstored: Mutex::default(),
             released,
@@ -55,6 +60,10 @@ impl Replica {
         self.shard
     }
 
+    pub fn clock(&self) -> &Arc<LogClock> {
+        &self.clock
+    }
+
     /// Puts stored rows in the place of what was.
     ///
     /// # Errors
@@ -65,6 +74,7 @@ impl Replica {
             world.restore(&family, &value).map_err(|error| format!("family {family}: {error}"))?;
         }
         world.restored().map_err(|error| error.to_string())?;
+        self.clock.on_restored(world.at);
         *self.world.write() = world;
         self.unstored.lock().clear();
         Ok(())
@@ -81,6 +91,7 @@ impl Replica {
                 return Outcome { rows: Vec::new(), reply: encode_reply(&reply) };
             }
         };
+        self.clock.on_applied(Told { index, term, at: envelope.at });
         let meta = Meta {
             at: envelope.at,
             seed: envelope.seed,

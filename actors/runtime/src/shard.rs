@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::actor::{self, Place};
 use crate::limits;
-use crate::ports::{Clock, Consensus, Leadership, Link, ProposeError, Verdict};
+use crate::ports::{Consensus, Leadership, Link, ProposeError, Verdict};
 use crate::proposer::Proposer;
 use crate::replica::{Released, Replica};
 use crate::supervisor::{Kind, Order, Supervisor};
@@ -29,7 +29,6 @@ pub struct Options {
     pub releases: mpsc::UnboundedReceiver<Released>,
     pub consensus: Arc<dyn Consensus>,
     pub link: Arc<dyn Link>,
-    pub clock: Arc<dyn Clock>,
 }
 
 /// The tree of one term.
@@ -56,12 +55,13 @@ pub struct ShardRuntime {
 
 impl ShardRuntime {
     pub fn start(options: Options) -> Self {
-        let Options { node, replica, releases, consensus, link, clock } = options;
+        let Options { node, replica, releases, consensus, link } = options;
         let leadership = consensus.leadership();
+        let proposer = Proposer::new(consensus, Arc::clone(replica.clock()));
         let shared = Arc::new(Shared {
             node,
             replica,
-            proposer: Proposer::new(consensus, clock),
+            proposer,
             link,
             tree: Mutex::new(None),
             admissions: Arc::default(),
@@ -182,6 +182,7 @@ impl ShardRuntime {
     async fn follow_leadership(self, mut leadership: watch::Receiver<Leadership>) {
         loop {
             let now = *leadership.borrow_and_update();
+            self.shared.proposer.clock().on_leadership(now);
             let term = self.tree().map(|tree| tree.place.term);
             if term.is_some() && term != Some(now.term) || !now.leading {
                 self.tear_down();
@@ -201,6 +202,7 @@ impl ShardRuntime {
 
     /// Elected is the first command of the term; then every live entity gets its actor.
     async fn build(&self, now: Leadership) {
+        self.shared.proposer.clock().on_elected();
         let elected = Command::Elected { node: self.shared.node.clone() };
         if let Err(error) = self.shared.proposer.propose(None, elected).await {
             tracing::warn!(term = now.term, %error, "led too shortly to begin");
@@ -324,19 +326,22 @@ impl ShardRuntime {
         }
     }
 
-    /// Acknowledgements don't wait for ever for an entry to ride on.
+    /// Acknowledgements don't wait for ever for an entry to ride on, nor a replica for the time.
     async fn trim(self) {
         let mut tick = tokio::time::interval(Duration::from_millis(limits::DONE_MS_MAX));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut serving = self.serving();
         loop {
             tick.tick().await;
-            if serving.wait_for(|now| now.leading).await.is_err() {
-                return;
+            // A shard without a tenant has nothing that time could do to it.
+            let (used, outbox) =
+                self.shared.replica.read(|world| (world.config.is_some(), world.outbox.len()));
+            if !used {
+                continue;
             }
-            let outbox = self.shared.replica.read(|world| world.outbox.len());
             metrics::gauge!("tandem_outbox_effects").set(outbox as f64);
-            if self.tree().is_some() && self.shared.proposer.has_done() {
+            self.shared.proposer.clock().watch();
+            let untold = self.shared.proposer.idle_ms() >= limits::TIME_TOLD_MS_MAX;
+            if self.tree().is_some() && (untold || self.shared.proposer.has_done()) {
                 tokio::spawn(self.shared.proposer.propose(None, Command::Trim));
             }
         }

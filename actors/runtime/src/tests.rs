@@ -11,12 +11,14 @@ use tandem_core::command::{Command, GatewayEvent, Inbound, Login, Origin, Transa
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect};
 use tandem_core::ids::{AgentId, EntityId, GatewayId};
-use tandem_sip::{Carrier, Message, Millis, parse};
+use tandem_core::log_time::Reading;
+use tandem_sip::{Carrier, Message, parse};
 use tokio::sync::watch;
 
 use crate::shard::Options;
 use crate::{
-    Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
+    Clock, Committed, Consensus, Leadership, Link, LogClock, ProposeError, Replica, ShardRuntime,
+    Verdict,
 };
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -62,15 +64,20 @@ impl Link for Written {
     }
 }
 
-struct TestClock(AtomicU64);
+/// Both in milliseconds.
+struct TestClock {
+    boot: AtomicU64,
+    wall: AtomicU64,
+}
 
 impl Clock for TestClock {
-    fn now(&self) -> Millis {
-        Millis(self.0.load(Ordering::SeqCst))
+    fn read(&self) -> Reading {
+        let ns = |clock: &AtomicU64| clock.load(Ordering::SeqCst) * 1_000_000;
+        Reading { boot_ns: ns(&self.boot), wall_ns: ns(&self.wall) }
     }
 
     fn seed(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst)
+        self.boot.fetch_add(1, Ordering::SeqCst)
     }
 }
 
@@ -83,7 +90,10 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
-        let (replica, releases) = Replica::new(0);
+        let clock =
+            Arc::new(TestClock { boot: AtomicU64::new(1_000), wall: AtomicU64::new(1_000_000) });
+        let log_clock = LogClock::new(0, Arc::clone(&clock) as Arc<dyn Clock>, 0);
+        let (replica, releases) = Replica::new(0, Arc::new(log_clock));
         let log = Arc::new(Log {
             replica: Arc::clone(&replica),
             index: AtomicU64::new(0),
@@ -91,14 +101,12 @@ impl Rig {
             leadership: watch::channel(Leadership { term: 1, leading: true }).0,
         });
         let link = Arc::new(Written::default());
-        let clock = Arc::new(TestClock(AtomicU64::new(1_000_000)));
         let runtime = ShardRuntime::start(Options {
             node: "node-a".into(),
             replica,
             releases,
             consensus: Arc::clone(&log) as Arc<dyn Consensus>,
             link: Arc::clone(&link) as Arc<dyn Link>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
         });
         let rig = Self { runtime, log, link, clock };
         rig.serving().await;
@@ -232,9 +240,26 @@ async fn deadline_is_proposed_when_the_clock_has_passed_it() {
     let rig = Rig::start().await;
     rig.event(2, invite("a"));
     rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
-    rig.clock.0.fetch_add(5 * 3_600_000, Ordering::SeqCst);
+    // Whatever the wall clock does meanwhile.
+    rig.clock.wall.fetch_add(5 * 3_600_000, Ordering::SeqCst);
+    let log_clock = Arc::clone(rig.runtime.replica().clock());
+    assert!(log_clock.now().0 < 1_060_000, "{:?}", log_clock.now());
+    let live = |world: &tandem_core::World| world.calls.values().all(|call| call.is_live());
+    assert!(rig.runtime.replica().read(live));
+    rig.clock.boot.fetch_add(5 * 3_600_000, Ordering::SeqCst);
     rig.until("too long: ended", |rig| {
         rig.runtime.replica().read(|world| world.calls.values().all(|call| !call.is_live()))
     })
     .await;
+}
+
+#[tokio::test]
+async fn idle_leader_makes_an_entry_that_tells_the_time() {
+    let rig = Rig::start().await;
+    rig.until("login", |rig| rig.link.accepted.lock().len() == 1).await;
+    let before = rig.log.index.load(Ordering::SeqCst);
+    rig.clock.boot.fetch_add(crate::limits::TIME_TOLD_MS_MAX, Ordering::SeqCst);
+    rig.until("an entry", |rig| rig.log.index.load(Ordering::SeqCst) > before).await;
+    let told = rig.runtime.replica().read(|world| world.at.0);
+    assert!(told >= 1_000_000 + crate::limits::TIME_TOLD_MS_MAX, "{told}");
 }

@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config;
+use crate::incarnation::{self, Incarnations};
 use child::Spec;
 use control::Action;
 use folder::Folder;
@@ -109,7 +110,8 @@ async fn supervise(options: Options) -> Result<()> {
     };
     let specs = specs(&folder, &cluster)?;
     let names: Vec<_> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let supervisor = Supervisor::spawn(specs, options.restart, listeners)?;
+    let incarnations = Incarnations::open(folder.root().join(incarnation::FILE));
+    let supervisor = Supervisor::spawn(specs, incarnations, options.restart, listeners)?;
     let served = tokio::select! {
         served = serve(&supervisor, &folder, &cluster, &names, &mut deaths, listener) => served,
         _ = interrupt.recv() => Ok(()),

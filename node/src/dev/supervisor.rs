@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::oneshot;
 
 use super::child::{self, Child, Reaper, Spec};
+use crate::incarnation::Incarnations;
 
 /// Between SIGTERM and SIGKILL.
 const STOP_MS_MAX: u64 = 5_000;
@@ -66,12 +67,18 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts the thread; no process yet.
-    pub fn spawn(specs: Vec<Spec>, restart: bool, listeners: Listeners) -> Result<Self> {
+    pub fn spawn(
+        specs: Vec<Spec>,
+        incarnations: Incarnations,
+        restart: bool,
+        listeners: Listeners,
+    ) -> Result<Self> {
         let (orders, inbox) = mpsc::sync_channel(ORDERS_MAX);
         let wake = Arc::new(eventfd()?);
         let processes = specs.into_iter().map(|spec| (spec.name.clone(), Process::new(spec)));
         let thread = Thread {
             processes: processes.collect(),
+            incarnations,
             restart,
             stopping: None,
             started: Vec::new(),
@@ -142,14 +149,14 @@ impl Process {
         }
     }
 
-    fn start(&mut self) -> Result<()> {
+    fn start(&mut self, incarnations: &mut Incarnations) -> Result<()> {
         if self.child.is_some() {
             bail!("{} already runs", self.spec.name);
         }
         self.restart_at = None;
         self.kill_at = None;
         // Grows over restarts of the supervisor, too: an older obituary is never believed.
-        self.incarnation = (self.incarnation + 1).max(unix_ms());
+        self.incarnation = incarnations.next();
         self.child = Some(child::spawn(&self.spec, self.incarnation)?);
         self.started = Instant::now();
         Ok(())
@@ -177,6 +184,7 @@ impl Process {
 
 struct Thread {
     processes: BTreeMap<String, Process>,
+    incarnations: Incarnations,
     restart: bool,
     stopping: Option<oneshot::Sender<()>>,
     /// Answered when whoever asks can see what was done.
@@ -287,7 +295,7 @@ impl Thread {
                         Some(_) if self.stopping.is_some() => {
                             Err(anyhow::anyhow!("the cluster is stopping"))
                         }
-                        Some(process) => process.start(),
+                        Some(process) => process.start(&mut self.incarnations),
                         None => Err(unknown(&name)),
                     };
                     self.started.push((reply, started));
@@ -325,7 +333,7 @@ impl Thread {
                 process.kill_at = Some(now + Duration::from_millis(STOP_MS_MAX));
             }
             if process.restart_at.is_some_and(|at| at <= now)
-                && let Err(error) = process.start()
+                && let Err(error) = process.start(&mut self.incarnations)
             {
                 tracing::error!(process = %name, %error, "could not be brought back");
                 process.restart_at = Some(now + Duration::from_millis(BACK_OFF_MS_MAX));
@@ -336,11 +344,6 @@ impl Thread {
 
 fn unknown(name: &str) -> anyhow::Error {
     anyhow::anyhow!("this cluster has no process {name:?}")
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn eventfd() -> Result<OwnedFd> {

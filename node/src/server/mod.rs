@@ -1,5 +1,6 @@
 //! The servers: each a process of its own.
 
+mod clock;
 mod desk;
 mod disk;
 pub mod gateway;

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -12,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tracing_appender::non_blocking::WorkerGuard;
 
 use crate::config;
+use crate::incarnation::{self, Incarnations};
 use crate::telemetry::{logs, metrics};
 
 /// Threads of the application's runtime; consensus and media have their own.
@@ -33,7 +33,8 @@ pub fn start(path: &Path, incarnation: Option<u64>, role: &'static str) -> Resul
     let log = logs::start(&config.process.logs, name)?;
     let metrics = metrics::start(name, role)?;
     raise_open_files();
-    let incarnation = incarnation.unwrap_or_else(unix_ms);
+    let kept = || Incarnations::open(config.process.data.join(incarnation::FILE)).next();
+    let incarnation = incarnation.unwrap_or_else(kept);
     tracing::info!(process = %name, role, incarnation, version = crate::VERSION, "starts");
     Ok(Started { config, incarnation, metrics, _log: log })
 }
@@ -119,9 +120,4 @@ fn raise_open_files() {
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

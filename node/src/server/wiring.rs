@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -18,9 +17,8 @@ use tandem_core::{rows, wire};
 use tandem_gateway::link::pb;
 use tandem_http::backend::{Check, Readiness};
 use tandem_runtime::{
-    Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
+    Committed, Consensus, Leadership, Link, LogClock, ProposeError, Replica, ShardRuntime, Verdict,
 };
-use tandem_sip::Millis;
 use tandem_storage::faults::Faults;
 use tandem_storage::format::DataDir;
 use tandem_storage::log::{self, Log};
@@ -30,6 +28,7 @@ use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
+use super::clock::SystemClock;
 use super::desk::{ClusterStatus, MoveLeader, Moved};
 use super::disk::{self, DiskCheck};
 use super::http::Health;
@@ -108,7 +107,9 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let mut machines = vec![(ShardId::META, meta_machine)];
     let mut replicas = Vec::new();
     for id in tenant_shards(started) {
-        let (replica, releases) = Replica::new(id.0);
+        let log_end = log.shard(id).last_index();
+        let clock = Arc::new(LogClock::new(id.0, Arc::new(SystemClock), log_end));
+        let (replica, releases) = Replica::new(id.0, clock);
         let machine = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
         machines.push((id, StateMachine::open(id, state.clone(), machine)?));
         replicas.push((id, replica, releases));
@@ -125,7 +126,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             releases,
             consensus: Arc::new(TenantConsensus::new(group(id)?)),
             link: Arc::new(SessionLink(Arc::clone(&sessions))),
-            clock: Arc::new(SystemClock),
         });
         runtimes.insert(id, runtime);
     }
@@ -357,19 +357,6 @@ impl Link for SessionLink {
         let accepted = pb::Accepted { shard, sequence, overloaded, retry_after_s };
         let body = pb::down::Body::Accepted(accepted);
         self.0.send_to_life(&origin.gateway, origin.incarnation, body);
-    }
-}
-
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    fn seed(&self) -> u64 {
-        rand::random()
     }
 }
 

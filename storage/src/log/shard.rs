@@ -46,6 +46,11 @@ impl ShardLog {
         self.tail.lock().purged()
     }
 
+    /// 0 where it has no entry yet.
+    pub fn last_index(&self) -> u64 {
+        self.tail.lock().last().map_or(0, |last| last.index)
+    }
+
     fn record(&self, kind: Kind, index: u64, payload: Vec<u8>) -> Record {
         Record { shard: self.shard.0, kind, index, payload, serial: 0 }
     }

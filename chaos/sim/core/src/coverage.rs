@@ -25,7 +25,7 @@ pub const STATES: [&str; 16] = [
     "conference",
 ];
 
-pub const MARKS: [&str; 51] = [
+pub const MARKS: [&str; 53] = [
     "a CANCEL comes after the answer",
     "a caller is refused",
     "a peer without RTP is reported",
@@ -77,6 +77,8 @@ pub const MARKS: [&str; 51] = [
     "a lamp shows a call",
     "a subscription is refreshed",
     "a subscription is taken back",
+    "who takes over has a wall clock that was set",
+    "a leader begins by its wall clock",
 ];
 
 #[derive(Clone, Debug, Default)]

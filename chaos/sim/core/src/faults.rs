@@ -69,7 +69,7 @@ impl Simulation {
                 Damage::GatewayPaused { gateway }
             }),
             Fault::JumpClock { node, ms } => {
-                self.nodes[node].clock_ms += ms;
+                self.nodes[node].wall_ahead_ms += ms;
                 self.wake_deadlines(node);
                 None
             }
@@ -241,6 +241,7 @@ impl Simulation {
         if let Err(what) = self.nodes[n].replica.restore() {
             self.fail("replicas", what);
         }
+        self.begin_time(n);
         self.nodes[n].alive = true;
         self.compared = 0;
         let life = self.nodes[n].life;

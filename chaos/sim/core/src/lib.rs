@@ -20,6 +20,7 @@ pub mod event;
 pub mod faults;
 pub mod gateway;
 mod inv_acknowledged;
+mod inv_clock;
 mod inv_consult;
 mod inv_core;
 mod inv_deadlines;

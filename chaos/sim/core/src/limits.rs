@@ -49,8 +49,11 @@ pub const EPOCH_MS: u64 = 1_795_000_000_000;
 /// the longest chain of deadlines of a call: the longest call, the wait for its release, twice,
 /// and the largest jump of a clock.
 pub const QUIET_MS_MAX: u64 = 200_000;
-/// No clock is further from the true time.
+/// The log's time is no further from the true time.
 pub const CLOCK_MS_MAX: u64 = 12_000;
+/// Nor further than that and the drift of a boot clock: takeovers cost it what an entry was late, or
+/// what a leader may have been silent where another has just been started.
+pub const LOG_TIME_MS_MAX: u64 = 8_000;
 /// Of the part of a run in which callers call and faults strike. So long, that the poorest of
 /// 100,000 seeds has [`COMMANDS_MIN`] commands.
 pub const VIRTUAL_MS_DEFAULT: u64 = 90_000;

@@ -437,7 +437,12 @@ fn fault(random: &mut Random, kind: u64, settings: &Settings) -> Fault {
         6 => Fault::CutLink { gateway, node },
         7 => Fault::KillGateway { gateway },
         8 => Fault::PauseGateway { gateway },
-        9 => Fault::JumpClock { node, ms: random.between(0, 6_000) as i64 - 3_000 },
+        9 => {
+            let ms = random.between(0, 6_000) as i64 - 3_000;
+            // Some seconds or up to an hour.
+            let times = if ms % 2 == 0 { 1 } else { 1_200 };
+            Fault::JumpClock { node, ms: ms * times }
+        }
         10 => Fault::PanicActor { pick, times: random.between(1, 6) as u32 },
         11 => Fault::PanicCommand,
         12 => Fault::SlowCommits { ms: random.between(50, 1_500) },

@@ -54,7 +54,9 @@ plants! {
     IgnoreLateCancel "ignore-late-cancel"
         "a 200 that crosses its CANCEL is dropped: no ACK, no BYE",
     TrustLocalClock "trust-local-clock"
-        "a command's time is its proposer's clock, even where that goes back",
+        "a command's time is its proposer's wall clock, even where that goes back",
+    BelieveWallClock "believe-wall-clock"
+        "the log's time follows the leader's wall clock at once, wherever that is set",
     TwoServers "two-servers-of-a-vip"
         "a stopped gateway is replaced without being killed",
     IgnoreLease "ignore-lease"

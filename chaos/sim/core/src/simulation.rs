@@ -78,6 +78,8 @@ pub struct Simulation {
     pub struck: usize,
     /// When something was broken or mended last.
     pub trouble_at: u64,
+    /// How far the wall clock was off by which a leader began: nobody else had been running.
+    pub misled_ms: u64,
     /// When a command panicked last: what it brought is lost.
     pub panic_at: u64,
     /// The index at which whole worlds were compared last.
@@ -134,6 +136,7 @@ impl Simulation {
             placed: 0,
             struck: 0,
             trouble_at: 0,
+            misled_ms: 0,
             panic_at: 0,
             compared: 0,
             healed: false,
@@ -152,7 +155,8 @@ impl Simulation {
         let first = self.draws.at(For::FirstLeader, 0).index(NODES);
         self.elect(first, 0);
         for n in 0..NODES {
-            self.nodes[n].clock_ms = self.draws.at(For::Clock, n as u64).between(0, 60) as i64 - 30;
+            self.nodes[n].wall_ahead_ms =
+                self.draws.at(For::Clock, n as u64).between(0, 60) as i64 - 30;
             self.node_ppm[n] = self.drift(n);
             self.schedule.put(limits::DONE_MS_MAX, Event::Trim { node: n, life: 1 });
             for g in 0..GATEWAYS {

@@ -7,7 +7,7 @@ use tandem_sim_core::{Options, Plant};
 /// Seeds that a plant may need.
 const SEEDS_MAX: u64 = 150;
 /// Seeds without a plant that must leave no cell of the coverage table empty.
-const COVERAGE_SEEDS: u64 = 400;
+const COVERAGE_SEEDS: u64 = 480;
 
 #[test]
 fn every_planted_bug_is_found_within_the_bound() {

@@ -16,7 +16,7 @@ mod websocket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -128,14 +128,15 @@ pub struct Streams {
 /// Why the address can't be bound, in one sentence.
 pub fn bind(address: SocketAddr, bounds: Bounds) -> Result<(Streams, Listener), Error> {
     let origins = Arc::default();
-    bind_all(Ports { tcp: address, tls: None, ws: None, wss: None, origins }, bounds)
+    bind_all(Ports { tcp: address, tls: None, ws: None, wss: None, origins }, bounds, 0)
 }
 
-/// Listens on all ports. Must be called within a tokio runtime.
+/// Listens on all ports. `life` is the process's incarnation: no connection has the number of one of an
+/// earlier life. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// Why an address can't be bound, in one sentence.
-pub fn bind_all(ports: Ports, bounds: Bounds) -> Result<(Streams, Listener), Error> {
+pub fn bind_all(ports: Ports, bounds: Bounds, life: u64) -> Result<(Streams, Listener), Error> {
     let (tcp, local) = listen(ports.tcp)?;
     let mut listening = vec![doors::Port { listener: tcp, local, kind: doors::Kind::Tcp }];
     let mut secure = None;
@@ -158,7 +159,7 @@ pub fn bind_all(ports: Ports, bounds: Bounds) -> Result<(Streams, Listener), Err
         local,
         bounds,
         tls: secure,
-        table: Mutex::new(Table::new(first_number())),
+        table: Mutex::new(Table::new(first_number(life))),
         sources: Mutex::new(Sources::new(Instant::now())),
         handshakes: Mutex::default(),
     });
@@ -183,10 +184,10 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     open().map_err(|source| Error::of_bind(address, source))
 }
 
-/// Behind every number of an earlier life: none has opened a million connections a millisecond.
-fn first_number() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or_default() << 20
+/// Behind every number of an earlier life: lives are numbered by the milliseconds in which they begin,
+/// and none has opened a million connections a millisecond.
+fn first_number(life: u64) -> u64 {
+    life << 20
 }
 
 impl Streams {

@@ -33,6 +33,7 @@ async fn rig_of(restart: bool, script: &str) -> Rig {
     };
     let supervisor = Supervisor::spawn(
         vec![spec("a", script), spec("b", "exec sleep 1000")],
+        Incarnations::open(dir.path().join("incarnation")),
         restart,
         listeners,
     )

@@ -114,6 +114,7 @@ impl Simulation {
         for waiting in pending.into_values() {
             node.done.extend(waiting.done);
         }
+        self.cease_to_lead(n);
         self.tell(|sim| (sim.nodes[n].name.clone(), format!("leads no more in term {term}")));
         self.tell_leading(n);
     }
@@ -125,6 +126,7 @@ impl Simulation {
         }
         self.step_down(n);
         self.nodes[n].believes = Some(term);
+        self.begin_to_lead(n);
         let elected = Command::Elected { node: self.nodes[n].name.clone() };
         self.propose(n, None, elected, Proposed::Elected);
     }

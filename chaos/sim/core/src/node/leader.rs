@@ -46,12 +46,13 @@ impl Simulation {
             self.nodes[n].done = done;
             return;
         }
+        let at = self.log_now(n);
         let node = &mut self.nodes[n];
         node.last_proposal += 1;
         let number = node.last_proposal;
         let proposal = Proposal { node: n, life: node.life, number };
         let envelope = Envelope {
-            at: node.clock(self.now),
+            at,
             seed: random.draw(),
             version: VERSION,
             origin,
@@ -71,6 +72,7 @@ impl Simulation {
         if self.consensus.leader != Some(n) || self.consensus.term != term {
             return;
         }
+        self.check_time(at);
         let index = self.consensus.append(name, Some(Rc::new(envelope)), Some(proposal));
         let ms_max = self.settings.commit_ms_max;
         let at = self.consensus.commit_at(self.now, ms_max, &mut random);
@@ -311,7 +313,7 @@ impl Simulation {
             return;
         }
         let Some(next) = self.nodes[n].replica.world.next_deadline() else { return };
-        let at = self.true_time(n, next).next_multiple_of(limits::DEADLINE_TICK_MS);
+        let at = self.look_at(n, next).next_multiple_of(limits::DEADLINE_TICK_MS);
         self.wake_node_at(n, at);
     }
 
@@ -333,7 +335,7 @@ impl Simulation {
         }
         let early = self.options.has(Plant::DeadlineEarly);
         let early_ms = if early { DEADLINE_EARLY_MS } else { 0 };
-        let clock = self.nodes[n].clock(self.now);
+        let clock = self.log_now(n);
         let due = self.nodes[n].replica.world.due(clock.after(early_ms));
         let node = &mut self.nodes[n];
         node.handed.retain(|deadline, _| due.contains(deadline));

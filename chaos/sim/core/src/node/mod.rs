@@ -1,9 +1,10 @@
 //! A node: its replica of the shard and, while it leads, the rules of `actors/runtime`.
 //!
 //! [`replica`] applies and stores, [`leader`] proposes and performs, [`election`] says who leads,
-//! [`actors`] crash and are restarted.
+//! [`actors`] crash and are restarted, [`clock`] tells the log's time.
 
 pub mod actors;
+pub mod clock;
 pub mod election;
 pub mod leader;
 pub mod replica;
@@ -13,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
+use tandem_core::log_time::LogTime;
 use tandem_sip::Millis;
 
 use crate::event::Event;
-use crate::limits;
 use actors::Child;
 use replica::Replica;
 
@@ -28,8 +29,9 @@ pub struct Node {
     /// The other voters can't be reached.
     pub cut: bool,
     pub life: u32,
-    /// What its clock shows beyond the true time.
-    pub clock_ms: i64,
+    /// What its wall clock shows beyond the true time.
+    pub wall_ahead_ms: i64,
+    pub log_time: LogTime,
     pub replica: Replica,
     /// The term that it believes to lead.
     pub believes: Option<u64>,
@@ -84,7 +86,8 @@ impl Node {
             paused: false,
             cut: false,
             life: 1,
-            clock_ms: 0,
+            wall_ahead_ms: 0,
+            log_time: LogTime::new(0),
             replica: Replica::default(),
             believes: None,
             tree: None,
@@ -110,11 +113,6 @@ impl Node {
     /// It runs and reaches the majority.
     pub fn is_voter(&self) -> bool {
         self.is_up() && !self.cut
-    }
-
-    /// What its clock shows.
-    pub fn clock(&self, now: u64) -> Millis {
-        Millis((limits::EPOCH_MS + now).saturating_add_signed(self.clock_ms))
     }
 
     /// The actors are gone, with all that they knew.

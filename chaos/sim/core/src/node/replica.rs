@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tandem_core::command::Command;
 use tandem_core::effect::Effect;
+use tandem_core::log_time::Told;
 use tandem_core::rows::RowChange;
 use tandem_core::{Applied, Meta, Reply, World, wire};
-use tandem_sip::Millis;
 
 use crate::consensus::Proposal;
 use crate::digest::Digest;
@@ -235,6 +235,7 @@ impl Simulation {
             index,
             term,
         };
+        self.hear_time(n, Told { index, term, at: envelope.at });
         let was_due = match &envelope.command {
             Command::Due(deadline) if known.is_none() => {
                 let world = &self.nodes[n].replica.world;
@@ -340,12 +341,5 @@ impl Simulation {
     pub fn front(&self) -> &World {
         let furthest = self.nodes.iter().max_by_key(|node| node.replica.applied);
         furthest.map_or(&self.nodes[0].replica.world, |node| &node.replica.world)
-    }
-
-    /// When `deadline` comes by the clock of a node.
-    pub fn true_time(&self, n: usize, deadline: Millis) -> u64 {
-        let clock = self.nodes[n].clock_ms;
-        let at = deadline.0.saturating_add_signed(-clock);
-        at.saturating_sub(limits::EPOCH_MS).max(self.now)
     }
 }

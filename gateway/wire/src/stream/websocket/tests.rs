@@ -34,7 +34,7 @@ fn serve(bounds: Bounds, origins: &[&str]) -> Server {
     let at = std::net::TcpListener::bind(any).unwrap().local_addr().unwrap();
     let origins: Arc<[String]> = origins.iter().map(|origin| (*origin).to_owned()).collect();
     let ports = Ports { tcp: any, tls: None, ws: Some(at), wss: None, origins };
-    let (streams, listener) = bind_all(ports, bounds).unwrap();
+    let (streams, listener) = bind_all(ports, bounds, 0).unwrap();
     let (handler, received) = mpsc::channel(limits::IN_FLIGHT_MAX);
     let (to_us, reports) = mpsc::channel(limits::REPORTS_MAX);
     tokio::spawn(listener.run(handler, to_us));
