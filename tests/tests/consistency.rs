@@ -120,7 +120,7 @@ async fn what_clients_are_told_is_linearizable_over_cuts_and_silent_deaths() -> 
         let (writes, reads, unknown) = told.counts();
         println!("{writes} writes and {reads} reads, {unknown} writes of unknown end");
         told.judge().with_context(|| again(seed, rounds))?;
-        ensure!(writes > 500 && reads > 500, "the clients did not get far");
+        ensure!(writes > 100 && reads > 100, "the clients did not get far");
     }
     boxes.settled().await?;
     let logs = boxes.compare_logs()?;
@@ -158,7 +158,7 @@ async fn what_clients_are_told_is_linearizable_over_deaths_of_leaders() -> Resul
         let (writes, reads, unknown) = told.counts();
         println!("{writes} writes and {reads} reads, {unknown} writes of unknown end");
         told.judge().with_context(|| again(seed, rounds))?;
-        ensure!(writes > 500 && reads > 500, "the clients did not get far");
+        ensure!(writes > 100 && reads > 100, "the clients did not get far");
     }
     house.cluster.stop()?;
     Ok(())
