@@ -28,9 +28,9 @@ const MOVES_MAX: usize = 4;
 /// The load of a group is told as a mean over about so many looks.
 const LOAD_LOOKS: u32 = 5;
 /// Who finds nobody leading waits before it stands: from an eighth of the silence that makes a peer
-/// dead, so that an election that an obituary began comes first, to half of it.
+/// dead, so that an election that an obituary began comes first, to a quarter of it.
 const PAUSE_SHARE_MIN: u64 = 8;
-const PAUSE_SHARE_MAX: u64 = 2;
+const PAUSE_SHARE_MAX: u64 = 4;
 
 /// What the answers to peers need of it.
 pub struct Heart {
