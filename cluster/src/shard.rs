@@ -395,13 +395,17 @@ impl Watcher {
 
     fn changed(&self, before: Leadership, now: Leadership, leads: bool) {
         let Shard { id, raft, rest, .. } = &self.shard;
+        if now.unanswered && !before.unanswered {
+            let ms = self.voter.unanswered_max.as_millis();
+            tracing::warn!(shard = %id, ms, "TD0430 no majority answers: this node leads no longer");
+        }
         if now.leader != before.leader || now.term != before.term {
             rest.set_moving(false);
             if leads {
                 // Its followers must hear of it though nobody proposes anything.
                 rest.wake(raft, Instant::now());
             }
-            self.heart.nudge.notify_one();
+            self.voter.heart.nudge.notify_one();
         }
         let shard = id.to_string();
         metrics::gauge!("tandem_raft_term", "shard" => shard.clone()).set(now.term as f64);
@@ -416,8 +420,9 @@ impl Watcher {
         let leader = now
             .current_leader
             .filter(|leader| runs && now.vote.is_committed() && !has_given(leader));
-        let leading = leader == Some(me) && has_own(now) && self.role == Role::Node;
-        Leadership { term: now.current_term, leader, leading }
+        let leads = leader == Some(me) && has_own(now) && self.voter.role == Role::Node;
+        let unanswered = leads && self.voter.heart.alone_for() >= self.voter.unanswered_max;
+        Leadership { term: now.current_term, leader, leading: leads && !unanswered, unanswered }
     }
 }
 
