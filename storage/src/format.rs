@@ -5,12 +5,16 @@ use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use crate::log::{self, AMNESIA, Log};
+
 /// Raised when what lies in the folder changes in a way that older builds can't read.
 ///
 /// 2: INVITEs and the counts of gateways are rows of their own, free ports are none.
 pub const FORMAT_VERSION: u32 = 2;
 const FORMAT_FILE: &str = "DATA_FORMAT";
 const LOCK_FILE: &str = "LOCK";
+/// Says that there was a log: a folder that lost it must not pass for a new one.
+const LOG_FILE: &str = "LOG_BEGUN";
 pub const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,11 @@ pub enum Error {
         "data folder {dir} belongs to {what} {found}, not {expected}", dir = dir.display()
     )]
     Foreign { dir: PathBuf, what: &'static str, found: String, expected: String },
+    #[error(
+        "TD0424 data folder {dir} had a log, which is gone: what this voter has acknowledged and \
+         whom it voted for is forgotten; {AMNESIA}", dir = dir.display()
+    )]
+    LogGone { dir: PathBuf },
     #[error("{what} {name:?} can't be a name: one line of 1 to {NAME_BYTES_MAX} bytes")]
     Name { what: &'static str, name: String },
 }
@@ -73,6 +82,36 @@ impl DataDir {
         }
         Ok(Self { path: dir.to_owned(), _lock: lock })
     }
+
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Opens the log in it.
+    ///
+    /// # Errors
+    /// What is wrong with the log; or there was one, and nothing is left of it.
+    pub fn open_log(&self, options: log::Options) -> Result<Log, OpenLog> {
+        let (dir, path) = (&self.path, self.path.join(LOG_FILE));
+        let io = |error| Error::Io { dir: dir.clone(), error };
+        let begun = path.try_exists().map_err(io)?;
+        if begun && !log::exists(&self.log()).map_err(io)? {
+            return Err(Error::LogGone { dir: dir.clone() }.into());
+        }
+        let log = Log::open(&self.log(), options)?;
+        if !begun {
+            write_once(dir, &path, "").map_err(io)?;
+        }
+        Ok(log)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenLog {
+    #[error(transparent)]
+    Folder(#[from] Error),
+    #[error(transparent)]
+    Log(#[from] log::Error),
 }
 
 /// Whose folder it is: cluster and node. Nothing is made or locked.

@@ -1,9 +1,11 @@
 //! Where a node keeps what it must not forget: the Raft log, the state, the format of its folder.
 //!
 //! Read in this order: [`raft`] (what consensus is about), [`log`] (segments, one writer),
-//! [`state`] and [`machine`] (rows), [`snapshot`] (their way to another node), [`witness`],
-//! [`format`](mod@format), [`memory`] (the twin), [`wire`] (encodings).
+//! [`state`] and [`machine`] (rows), `damage` (to them), [`snapshot`] (their way to another node), [`witness`],
+//! [`format`](mod@format), [`memory`] (the twin), [`faults`] (for tests), [`wire`] (encodings).
 
+mod damage;
+pub mod faults;
 pub mod format;
 pub mod log;
 pub mod machine;

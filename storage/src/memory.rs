@@ -54,10 +54,8 @@ impl MemoryLog {
     /// What is wrong with the disk or the options.
     pub fn open(disk: Arc<MemoryDisk>, options: Options, sync: Sync) -> Result<Self, Error> {
         let (log, writer) = Log::open_on(Arc::clone(&disk) as Arc<dyn Disk>, options.clone())?;
-        let inner = Inner { writer, waiting: Vec::new(), sync };
-        let twin = Arc::new(Twin { inner: Mutex::new(inner) });
-        let queue = log.queue().twin(Arc::clone(&twin));
-        Ok(Self { log: log.with_queue(queue), disk, twin, options })
+        let (log, twin) = Twin::drive(log, writer, sync);
+        Ok(Self { log, disk, twin, options })
     }
 
     pub fn shard(&self, shard: ShardId) -> ShardLog {
@@ -83,7 +81,7 @@ impl MemoryLog {
 
     /// Writes, syncs and acknowledges what waits, in one batch.
     pub fn sync(&self) {
-        self.twin.inner.lock().commit();
+        self.twin.sync();
     }
 
     /// The machine loses its power: what was not synced is gone, and what comes back up is read
@@ -131,6 +129,17 @@ impl Inner {
 }
 
 impl Twin {
+    pub fn drive(log: Log, writer: Writer, sync: Sync) -> (Log, Arc<Self>) {
+        let inner = Inner { writer, waiting: Vec::new(), sync };
+        let twin = Arc::new(Self { inner: Mutex::new(inner) });
+        let queue = log.queue().twin(Arc::clone(&twin));
+        (log.with_queue(queue), twin)
+    }
+
+    pub fn sync(&self) {
+        self.inner.lock().commit();
+    }
+
     pub fn submit(&self, operation: Operation) {
         let mut inner = self.inner.lock();
         inner.waiting.push(operation);

@@ -17,8 +17,8 @@ use rocksdb::{
 };
 
 use crate::raft::{LogId, ShardId, SnapshotMeta, StoredMembership};
-use crate::snapshot::{Incoming, Received};
-use crate::{proto, wire};
+use crate::snapshot::{Here, Incoming, Received};
+use crate::{damage, proto, wire};
 
 /// Raft's own: what a shard has applied, by its number; and the snapshot that it is taking in.
 const RAFT: &str = "raft";
@@ -42,6 +42,11 @@ pub enum Error {
     Row(ShardId, wire::Error),
     #[error("the state store has no family {0:?}: it was written by a newer build")]
     Family(String),
+    #[error(
+        "the state store's folder {path} has tables and no CURRENT to say which count",
+        path = path.display()
+    )]
+    Headless { path: PathBuf },
     #[error("the state of {0} can't be read: {1}")]
     Machine(ShardId, String),
     #[error("the state store's folder {path}: {error}", path = path.display())]
@@ -168,6 +173,9 @@ impl State {
         rocks.set_keep_log_file_num(INFO_LOGS_MAX);
         rocks.set_compression_type(rocksdb::DBCompressionType::Lz4);
         rocks.set_max_background_jobs(2);
+        if env.is_none() {
+            damage::check_head(dir)?;
+        }
         let cache = Cache::new_lru_cache(CACHE_BYTES_MAX);
         let mut tables = BlockBasedOptions::default();
         tables.set_block_cache(&cache);
@@ -199,6 +207,16 @@ impl State {
         }
         *state.seen.lock() = seen;
         Ok(state)
+    }
+
+    /// The shards that have applied anything.
+    pub(crate) fn shards(&self) -> Vec<ShardId> {
+        self.seen.lock().written.keys().copied().collect()
+    }
+
+    /// A shard's rows, to be sent.
+    pub fn here(&self, shard: ShardId) -> Here {
+        Here { state: self.clone(), shard }
     }
 
     fn family(&self, name: &str) -> Result<&ColumnFamily, Error> {
@@ -377,7 +395,10 @@ impl State {
 
     /// A snapshot's rows, which can be read to their end, in the place of the shard's own, flushed.
     /// The file is gone after it; a node that dies meanwhile does it again when it starts.
-    pub(crate) fn replace(
+    ///
+    /// # Errors
+    /// What RocksDB or the file says.
+    pub fn replace(
         &self,
         shard: ShardId,
         mut received: Received,
@@ -444,7 +465,10 @@ impl State {
     }
 
     /// Without a row, but as far as `of`.
-    pub(crate) fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(RAFT)?, taking_in(shard));
         self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership)?;

@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::faults::Faults;
 use crate::raft::ShardId;
 use disk::{Disk, Folder};
 pub use queue::{Health, Pin, Stats};
@@ -56,6 +57,11 @@ pub const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Entries that one limited read returns.
 pub const READ_BYTES_MAX: usize = 4 << 20;
 
+/// What to do about a voter that has lost a part of its log.
+pub const AMNESIA: &str = "this voter must not go on without them, nor begin anew with an empty \
+     folder: with what it has forgotten a leader could be elected who lacks what was acknowledged. \
+     The others go on; bring its files back as they were";
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the log at {path} can't be used: {error}", path = path.display())]
@@ -63,11 +69,14 @@ pub enum Error {
     #[error("log file {path} {what}", path = path.display())]
     Header { path: PathBuf, what: String },
     #[error(
-        "log file {path} is corrupt at byte {offset}: acknowledged records are damaged or lost; \
-         restore this node from another", path = path.display()
+        "TD0423 log file {path} is corrupt at byte {offset}: acknowledged records are damaged or \
+         lost; {AMNESIA}", path = path.display()
     )]
     Corrupt { path: PathBuf, offset: u64 },
-    #[error("log file {path} is missing: {before:x} and {after:x} are there", path = path.display())]
+    #[error(
+        "TD0423 log file {path} is missing: {before:x} and {after:x} are there; {AMNESIA}",
+        path = path.display()
+    )]
     Gap { path: PathBuf, before: u64, after: u64 },
     #[error("log file {path} can't be read: {error}", path = path.display())]
     Record { path: PathBuf, error: crate::wire::Error },
@@ -101,6 +110,8 @@ pub struct Options {
     pub cluster: String,
     /// Run first on the writer's thread: its priority is the caller's to set.
     pub on_thread_start: fn(),
+    /// For tests of processes.
+    pub faults: Option<Faults>,
 }
 
 impl Default for Options {
@@ -110,6 +121,7 @@ impl Default for Options {
             durability: Durability::Fsync,
             cluster: String::new(),
             on_thread_start: || {},
+            faults: None,
         }
     }
 }
@@ -134,6 +146,18 @@ impl Options {
     }
 }
 
+/// Whether the folder has a segment of a log; nothing of it is changed.
+///
+/// # Errors
+/// What the disk says.
+pub fn exists(dir: &Path) -> std::io::Result<bool> {
+    if !dir.try_exists()? {
+        return Ok(false);
+    }
+    let live = |name: &String| name.ends_with(&format!(".{}", recovery::LIVE));
+    Ok(Folder::open(dir)?.list()?.iter().any(live))
+}
+
 type Tails = BTreeMap<ShardId, Arc<Mutex<Tail>>>;
 
 /// The log of a node; cloning it is cheap. Its writer ends with the last handle.
@@ -153,7 +177,10 @@ impl Log {
     /// A corrupt or foreign file, or what the disk says.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         let io = |error| Error::Io { path: dir.to_owned(), error };
-        let disk = Arc::new(Folder::open(dir).map_err(io)?);
+        let mut disk: Arc<dyn Disk> = Arc::new(Folder::open(dir).map_err(io)?);
+        if let Some(faults) = &options.faults {
+            disk = faults.over(disk);
+        }
         let on_thread_start = options.on_thread_start;
         let (log, writer) = Self::open_on(disk, options)?;
         let (queue, operations) = log.queue.threaded();

@@ -20,7 +20,7 @@ use crate::raft::{LogId, ShardId, TypeConfig};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     Well,
-    /// No write succeeds any more; the sentence says why.
+    /// No write succeeds any more, or what was written can't be read; the sentence says why.
     Failed(String),
 }
 
@@ -97,6 +97,17 @@ impl Shared {
 
     pub fn end(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    /// The first failure is told, and stays.
+    pub fn fail(&self, why: String) {
+        self.health.send_if_modified(|health| {
+            let first = *health == Health::Well;
+            if first {
+                *health = Health::Failed(why);
+            }
+            first
+        });
     }
 
     pub fn stalled_ms(&self) -> u64 {

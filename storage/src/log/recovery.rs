@@ -59,13 +59,23 @@ pub fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered, Err
     let mut segments = Vec::new();
     for name in names {
         match name.rsplit_once('.') {
-            Some((_, LIVE)) => segments.push(Segment::open(disk.as_ref(), &name, options)?),
+            Some((_, LIVE)) => {
+                let segment = Segment::open(disk.as_ref(), &name, options)?;
+                // The header of an earlier life: that of this one never reached the disk.
+                if name != name_of(segment.sequence) {
+                    return Err(Error::Corrupt { path: segment.path, offset: 0 });
+                }
+                segments.push(segment);
+            }
             Some((_, SPARE)) => recovered.spare.extend(spare(disk.as_ref(), &name, options)),
             // A file that was being filled when the process died.
             Some((_, "new")) => disk.remove(&name).map_err(folder)?,
             Some(_) | None => {}
         }
     }
+    // Whoever died may have renamed a file and not seen it done: what is written to it from here on
+    // counts, so its name must stay.
+    disk.sync_names().map_err(folder)?;
     for pair in segments.windows(2) {
         let (before, after) = (pair[0].sequence, pair[1].sequence);
         if after != before + 1 {

@@ -153,7 +153,7 @@ pub fn encode(into: &mut Vec<u8>, sequence: u64, batch: Batch, record: &Record) 
     into.resize(start + padded(into.len() - start), 0);
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
@@ -270,7 +270,7 @@ impl Segment {
             )));
         }
         if crc32fast::hash(&header[8..]) != u32_at(&header, 4) {
-            return Err(broken("has a damaged header".to_owned()));
+            return Err(Error::Corrupt { path, offset: 0 });
         }
         let len = usize::from(u16::from_le_bytes([header[CLUSTER_AT], header[CLUSTER_AT + 1]]));
         let text = header.get(CLUSTER_AT + 2..CLUSTER_AT + 2 + len).unwrap_or_default();

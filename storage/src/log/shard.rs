@@ -41,6 +41,11 @@ impl ShardLog {
         self.shard
     }
 
+    /// The log begins behind it.
+    pub fn purged(&self) -> Option<LogId> {
+        self.tail.lock().purged()
+    }
+
     fn record(&self, kind: Kind, index: u64, payload: Vec<u8>) -> Record {
         Record { shard: self.shard.0, kind, index, payload, serial: 0 }
     }
@@ -65,6 +70,8 @@ impl ShardLog {
                 None => {
                     let shard = self.shard;
                     let why = format!("entry {index} of {shard} can't be read again");
+                    tracing::error!("TD0428 {why}");
+                    self.queue.shared().fail(format!("the log is damaged: {why}"));
                     return Err(io::Error::new(io::ErrorKind::InvalidData, why));
                 }
             }

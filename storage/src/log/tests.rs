@@ -1,6 +1,8 @@
 //! What a disk may do to the log, on the twin where chance must be repeatable.
 
 mod faults;
+mod liar;
+mod lies;
 mod model;
 mod segments;
 

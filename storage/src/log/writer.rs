@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 
 use super::disk::Disk;
-use super::queue::{Health, Operation, Pin, Shared};
+use super::queue::{Operation, Pin, Shared};
 use super::recovery::{End, LIVE, Live, Recovered, SPARE, name_of};
 use super::segment::{Batch, Birth, HEADER_BYTES, Kind, Record, Segment, encode};
 use super::{BATCH_BYTES_MAX, BATCH_OPS_MAX, Durability, Options, SPARE_SEGMENTS_MAX};
@@ -94,7 +94,7 @@ impl Writer {
             tracing::error!(code = "TD0206", "{why}");
             metrics::counter!("tandem_log_failures_total").increment(1);
             self.failed = Some((error.kind(), why.clone()));
-            self.shared.health.send_replace(Health::Failed(why));
+            self.shared.fail(why);
         }
         for operation in batch {
             operation.done.complete(match (&result, &self.failed) {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use crate::format::{DataDir, Error};
+use crate::log::{self, Log, SEGMENT_BYTES_MIN};
 
 fn sentence(dir: &Path, cluster: &str, node: &str) -> String {
     let text = DataDir::open(dir, cluster, node).unwrap_err().to_string();
@@ -64,4 +65,29 @@ fn folder_that_is_a_file_says_so_in_one_sentence() {
     let text = sentence(&path, "blue", "a");
     assert!(text.starts_with("data folder DIR can't be used: "), "{text}");
     assert!(!text.contains('\n'));
+}
+
+#[test]
+fn folder_that_lost_its_log_is_no_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |dir: &DataDir| {
+        let options = log::Options { segment_bytes: SEGMENT_BYTES_MIN, ..Default::default() };
+        dir.open_log(options).map(Log::close)
+    };
+    let folder = DataDir::open(dir.path(), "blue", "a").unwrap();
+    open(&folder).unwrap();
+    open(&folder).unwrap();
+    for leaves_folder in [true, false] {
+        std::fs::remove_dir_all(folder.log()).unwrap();
+        if leaves_folder {
+            std::fs::create_dir(folder.log()).unwrap();
+        }
+        let text = open(&folder).unwrap_err().to_string();
+        assert!(text.starts_with("TD0424 data folder "), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+    // A folder of an earlier build has no mark, and a log.
+    std::fs::remove_file(dir.path().join("LOG_BEGUN")).unwrap();
+    open(&folder).unwrap();
+    assert!(dir.path().join("LOG_BEGUN").exists());
 }

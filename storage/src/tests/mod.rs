@@ -1,3 +1,4 @@
+mod damage;
 mod format;
 mod golden;
 mod machine;

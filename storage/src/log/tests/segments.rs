@@ -2,7 +2,7 @@ use futures::executor::block_on;
 use openraft::RaftLogReader as _;
 use openraft::storage::RaftLogStorage as _;
 
-use super::super::{CACHE_BYTES_MAX, Log, Pin, SPARE_SEGMENTS_MAX};
+use super::super::{CACHE_BYTES_MAX, Health, Log, Pin, SPARE_SEGMENTS_MAX};
 use super::*;
 
 #[test]
@@ -62,6 +62,20 @@ fn entries_that_left_the_cache_are_read_from_their_segments() {
         assert!((1..count - 3).contains(&some.len()), "a limited read is limited");
         assert_eq!(some[0].log_id.index, 3);
     }
+}
+
+#[test]
+fn entry_that_is_damaged_after_it_left_the_cache_is_refused_and_says_so() {
+    let log = MemoryLog::default();
+    let mut shard = log.shard(SHARD);
+    let bytes = 200 << 10;
+    append_each(&mut shard, 0..2 * (CACHE_BYTES_MAX / bytes) as u64, bytes);
+    let at = records(&log, &first_segment(), 1)[1].offset as usize;
+    log.disk().flip(&first_segment(), at + 1_000);
+    let error = block_on(shard.limited_get_log_entries(1, 2)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    let why = "the log is damaged: entry 1 of s0 can't be read again";
+    assert_eq!(*log.log().health().borrow(), Health::Failed(why.to_owned()));
 }
 
 #[test]
