@@ -3,15 +3,17 @@
 //!
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
 //! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `snapshot` (to who is far
-//! behind), `upkeep` (of the log), [`meta`].
+//! behind), [`pull`] (by who lost its rows), `upkeep` (of the log), [`disk`] (who steps away from one), [`meta`].
 
 pub mod control;
+pub mod disk;
 pub mod identity;
 pub mod link;
 mod machine;
 pub mod meta;
 pub mod network;
 mod priority;
+pub mod pull;
 pub mod service;
 pub mod shard;
 mod snapshot;
@@ -31,6 +33,7 @@ use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
 use tandem_storage::state::State;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 
+use disk::{Disk, Disks};
 use link::{Channel, Me};
 pub use machine::AnyMachine;
 use network::{Factory, Hub};
@@ -150,6 +153,8 @@ pub struct Cluster {
     shards: BTreeMap<ShardId, Shard>,
     rafts: BTreeMap<ShardId, Raft>,
     hub: Arc<Hub>,
+    log: Log,
+    disks: Arc<Disks>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -176,10 +181,11 @@ impl Cluster {
             .map_err(Error::Thread)?;
         let handle = runtime.handle().clone();
         let members = options.members.clone();
-        let started = handle.spawn(start_groups(options, stores, handle.clone()));
-        match started.await {
+        let (log, disks) = (stores.log.clone(), Arc::<Disks>::default());
+        let starting = start_groups(options, stores, Arc::clone(&disks), handle.clone());
+        match handle.spawn(starting).await {
             Ok(Ok((rafts, shards, hub))) => {
-                Ok(Self { members, shards, rafts, hub, runtime: Some(runtime) })
+                Ok(Self { members, shards, rafts, hub, log, disks, runtime: Some(runtime) })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -217,6 +223,16 @@ impl Cluster {
         }
     }
 
+    /// How this voter's own disk does.
+    pub fn disk(&self) -> Disk {
+        Disk::of(&self.log)
+    }
+
+    /// What another voter has said of its disk within the last two seconds.
+    pub fn disk_of(&self, id: NodeId) -> Option<Disk> {
+        self.disks.of(id)
+    }
+
     /// Whether this voter has a stream to the other one now.
     pub fn reaches(&self, id: NodeId) -> bool {
         self.hub.urgent.get(&id).is_some_and(|channel| channel.is_up())
@@ -228,6 +244,7 @@ type Started = (BTreeMap<ShardId, Raft>, BTreeMap<ShardId, Shard>, Arc<Hub>);
 async fn start_groups(
     options: Options,
     stores: Stores,
+    disks: Arc<Disks>,
     runtime: tokio::runtime::Handle,
 ) -> Result<Started, Error> {
     let Stores { log, state, machines } = stores;
@@ -260,6 +277,7 @@ async fn start_groups(
         incarnations: Mutex::default(),
         state: state.clone(),
         flushed: Mutex::default(),
+        disks: Arc::clone(&disks),
         runtime: runtime.clone(),
     });
     serve(&options, Arc::clone(&groups), listener, &runtime)?;
@@ -281,7 +299,17 @@ async fn start_groups(
     let start = |(id, raft): (&ShardId, &Raft)| {
         (*id, Shard::start(*id, me.id, me.role, raft.clone(), &runtime, nodes.clone()))
     };
-    let shards = rafts.iter().map(start).collect();
+    let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
+    let both = |(id, raft): (&ShardId, &Raft)| Some((*id, (raft.clone(), shards.get(id)?.clone())));
+    let watch = disk::Watch {
+        log,
+        me: me.id,
+        members: options.members,
+        disks,
+        hub: Arc::clone(&hub),
+        groups: rafts.iter().filter_map(both).collect(),
+    };
+    runtime.spawn(watch.run());
     Ok((rafts, shards, hub))
 }
 

@@ -92,6 +92,16 @@ impl Channel {
         Some(answered)
     }
 
+    /// Without an answer; lost where the peer is away.
+    pub fn tell(&self, shard: u16, body: Body) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let frame = pb::Frame { shard: u32::from(shard), id, body: Some(body) };
+        if let Some(sender) = self.out.lock().as_ref() {
+            // Where too many frames wait, the next one of its kind says the same.
+            let _ = sender.try_send(frame);
+        }
+    }
+
     pub fn is_up(&self) -> bool {
         self.out.lock().is_some()
     }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
 use tandem_storage::raft::{NodeId, ShardId, TypeConfig};
@@ -14,9 +15,10 @@ use tandem_storage::wire::vote;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::disk::{Disk, Disks};
 use crate::link::{self, INCARNATION_HEADER, NAME_HEADER};
 use crate::pb::frame::Body;
-use crate::{Member, Raft, Role, identity, pb, snapshot, wire};
+use crate::{Member, Raft, Role, identity, pb, pull, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
@@ -35,6 +37,7 @@ pub struct Groups {
     pub state: State,
     /// What nodes last said that they have flushed.
     pub flushed: Mutex<BTreeMap<(ShardId, NodeId), u64>>,
+    pub disks: Arc<Disks>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -125,10 +128,35 @@ impl pb::peer_server::Peer for Service {
         let own = snapshot::receive(raft, &groups.state, head, parts).await?;
         Ok(Response::new(pb::SnapshotReply { vote: Some(vote(&own)) }))
     }
+
+    type PullStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<pb::SnapshotPart, Status>> + Send>>;
+
+    async fn pull(
+        &self,
+        request: Request<pb::PullRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let groups = self.groups()?;
+        let to = groups.speaker(&request)?.role;
+        if groups.role() != Some(Role::Node) {
+            return Err(Status::failed_precondition("a witness has no rows"));
+        }
+        let pb::PullRequest { shard, index } = request.into_inner();
+        let of = u16::try_from(shard).ok().map(ShardId);
+        let raft = of.and_then(|of| Some((of, groups.rafts.get(&of)?)));
+        let (of, raft) = raft.ok_or_else(|| Status::not_found(format!("no shard {shard}")))?;
+        let vote = raft.metrics().borrow_watched().vote;
+        let parts = pull::answer(&groups.state, of, vote, index, to)?;
+        Ok(Response::new(Box::pin(parts.map(Ok))))
+    }
 }
 
 async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
     let (shard, id) = (frame.shard, frame.id);
+    if let Some(Body::Disk(told)) = frame.body {
+        groups.disks.told(from, Disk::from(told));
+        return;
+    }
     let of = u16::try_from(shard).ok().map(ShardId);
     let raft = of.and_then(|of| Some((of, groups.rafts.get(&of)?.clone())));
     let (Some((of, raft)), Some(body)) = (raft, frame.body) else { return };
@@ -185,6 +213,7 @@ async fn handle(raft: &Raft, body: Body, witness: bool) -> Result<Body, String> 
         | Body::VoteReply(_)
         | Body::TransferReply(_)
         | Body::Noted(_)
+        | Body::Disk(_)
         | Body::Failure(_) => Err("not a request".into()),
     }
 }

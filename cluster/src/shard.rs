@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -74,6 +74,8 @@ pub struct Shard {
     raft: Raft,
     proposals: mpsc::Sender<Proposal>,
     leadership: watch::Receiver<Leadership>,
+    /// The last term in which this node gave the lead away.
+    given_away: watch::Sender<u64>,
 }
 
 impl Shard {
@@ -89,8 +91,10 @@ impl Shard {
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
         let (told, leadership) = watch::channel(Leadership::default());
         runtime.spawn(propose_in_order(raft.clone(), queue));
-        runtime.spawn(watch_leadership(id, me, role, raft.clone(), told, nodes));
-        Self { id, raft, proposals, leadership }
+        let given_away = watch::Sender::new(0);
+        let watcher = Watcher { id, me, role, raft: raft.clone(), nodes };
+        runtime.spawn(watcher.watch(told, given_away.subscribe()));
+        Self { id, raft, proposals, leadership, given_away }
     }
 
     /// Enters the log in the order of calls; answered when it is committed and applied here.
@@ -129,11 +133,14 @@ impl Shard {
         }
     }
 
-    /// # Errors
-    /// Where this node does not lead, or the group has stopped.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
-        let stopped = |error: String| Error::Stopped(error);
-        self.raft.trigger().transfer_leader(to).await.map_err(|e| stopped(e.to_string()))
+    /// Leads no more in this term, as far as this process is concerned. Who gives the lead away can't
+    /// propose any more, and while its disk is stalled it can't say either who leads instead.
+    pub(crate) fn give_away(&self, term: u64) {
+        self.given_away.send_if_modified(|last| {
+            let later = term > *last;
+            *last = term.max(*last);
+            later
+        });
     }
 }
 
@@ -180,54 +187,79 @@ fn refused(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error
     }
 }
 
-async fn watch_leadership(
+struct Watcher {
     id: ShardId,
     me: NodeId,
     role: Role,
     raft: Raft,
-    told: watch::Sender<Leadership>,
     nodes: Vec<NodeId>,
-) {
-    let mut metrics = raft.metrics();
-    let shard = Arc::<str>::from(id.to_string());
-    let mut handing_over = HandOver::default();
-    loop {
-        let now = metrics.borrow_watched().clone();
-        let leads = now.current_leader == Some(me);
-        let own =
-            now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term);
-        let leadership = Leadership {
-            term: now.current_term,
-            leader: now.current_leader.filter(|_| now.vote.is_committed()),
-            leading: leads && own && role == Role::Node,
-        };
-        let changed = told.send_if_modified(|told| {
-            let changed = *told != leadership;
-            *told = leadership;
-            changed
-        });
-        metrics::gauge!("tandem_raft_term", "shard" => shard.to_string())
-            .set(now.current_term as f64);
-        metrics::gauge!("tandem_raft_leader", "shard" => shard.to_string())
-            .set(f64::from(u8::from(leads)));
-        if changed {
-            tracing::info!(%shard, ?leadership, "leadership");
-        }
-        let hands_over = leads && own && role == Role::Witness;
-        if hands_over
-            && let Some(to) = caught_up(&now, &nodes)
-            && handing_over.is_due(now.current_term, Instant::now())
-            && let Err(error) = raft.trigger().transfer_leader(to).await
-        {
-            tracing::error!(%error, "TD0401 a group has stopped");
-        }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() {
+}
+
+impl Watcher {
+    async fn watch(self, told: watch::Sender<Leadership>, mut given_away: watch::Receiver<u64>) {
+        let mut metrics = self.raft.metrics();
+        let shard = Arc::<str>::from(self.id.to_string());
+        let mut handing_over = HandOver::default();
+        loop {
+            let now = metrics.borrow_watched().clone();
+            let leadership = self.leadership(&now, *given_away.borrow_and_update());
+            let leads = leads(&now, self.me);
+            let changed = told.send_if_modified(|told| {
+                let changed = *told != leadership;
+                *told = leadership;
+                changed
+            });
+            metrics::gauge!("tandem_raft_term", "shard" => shard.to_string())
+                .set(now.current_term as f64);
+            metrics::gauge!("tandem_raft_leader", "shard" => shard.to_string())
+                .set(f64::from(u8::from(leads)));
+            if changed {
+                tracing::info!(%shard, ?leadership, "leadership");
+            }
+            if let Err(error) = &now.running_state {
+                if !matches!(error, Fatal::Stopped) {
+                    tracing::error!(%shard, %error, "TD0401 a group has stopped");
+                }
                 return;
-            },
-            () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
+            }
+            let hands_over = leads && has_own(&now) && self.role == Role::Witness;
+            if hands_over
+                && let Some(to) = caught_up(&now, &self.nodes)
+                && handing_over.is_due(now.current_term, Instant::now())
+                && let Err(error) = self.raft.trigger().transfer_leader(to).await
+            {
+                tracing::error!(%error, "TD0401 a group has stopped");
+            }
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    told.send_modify(|told| *told = Leadership { term: told.term, ..Default::default() });
+                    return;
+                },
+                // An error means that nobody uses the group any more.
+                Ok(()) = given_away.changed() => {}
+                () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
+            }
         }
     }
+
+    fn leadership(&self, now: &RaftMetrics<TypeConfig>, given_away: u64) -> Leadership {
+        let has_given = |leader: &NodeId| *leader == self.me && given_away >= now.current_term;
+        let runs = now.running_state.is_ok();
+        let leader = now
+            .current_leader
+            .filter(|leader| runs && now.vote.is_committed() && !has_given(leader));
+        let leading = leader == Some(self.me) && has_own(now) && self.role == Role::Node;
+        Leadership { term: now.current_term, leader, leading }
+    }
+}
+
+fn leads(now: &RaftMetrics<TypeConfig>, me: NodeId) -> bool {
+    now.current_leader == Some(me) && now.running_state.is_ok()
+}
+
+/// It has applied an entry of the term.
+fn has_own(now: &RaftMetrics<TypeConfig>) -> bool {
+    now.last_applied.is_some_and(|applied| applied.leader_id.term == now.current_term)
 }
 
 /// When the witness gave the lead away last. That alone changes the group's metrics, so whoever

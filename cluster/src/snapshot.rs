@@ -22,7 +22,7 @@ use crate::{Raft, pb};
 /// Disks and links have calls to serve.
 pub const BYTES_PER_S_MAX: u64 = 64 << 20;
 /// Parts that are read ahead of the connection, and that wait for the disk of who receives.
-const PARTS_MAX: usize = 4;
+pub const PARTS_MAX: usize = 4;
 /// Of a whole snapshot: 38 GB at the rate above.
 const SNAPSHOT_S_MAX: u64 = 600;
 /// Between two parts.
@@ -68,7 +68,7 @@ impl Route {
     }
 }
 
-fn encoded(shard: ShardId, of: &Vote, part: Part) -> pb::SnapshotPart {
+pub fn encoded(shard: ShardId, of: &Vote, part: Part) -> pb::SnapshotPart {
     let body = match part {
         Part::Moment(meta) => Body::Head(pb::SnapshotHead {
             shard: u32::from(shard.0),
@@ -83,7 +83,7 @@ fn encoded(shard: ShardId, of: &Vote, part: Part) -> pb::SnapshotPart {
 }
 
 /// Each part no earlier than those before it allow.
-fn paced(parts: mpsc::Receiver<pb::SnapshotPart>) -> impl Stream<Item = pb::SnapshotPart> {
+pub fn paced(parts: mpsc::Receiver<pb::SnapshotPart>) -> impl Stream<Item = pb::SnapshotPart> {
     let begun = Instant::now();
     futures::stream::unfold((parts, 0_u64), move |(mut parts, sent)| async move {
         let part = parts.recv().await?;
@@ -102,7 +102,7 @@ const RATE: f64 = BYTES_PER_S_MAX as f64;
 pub struct Head {
     pub shard: ShardId,
     of: Vote,
-    meta: SnapshotMeta,
+    pub meta: SnapshotMeta,
 }
 
 async fn next(parts: &mut Streaming<pb::SnapshotPart>) -> Result<Body, Status> {
@@ -139,9 +139,8 @@ pub async fn receive(
     raft: &Raft,
     state: &State,
     head: Head,
-    mut parts: Streaming<pb::SnapshotPart>,
+    parts: Streaming<pb::SnapshotPart>,
 ) -> Result<Vote, Status> {
-    let internal = |error: String| Status::internal(error);
     let stopped = |error: String| Status::unavailable(error);
     let own = raft.with_raft_state(|state| *state.vote_ref()).await;
     let own = own.map_err(|e| stopped(e.to_string()))?;
@@ -149,8 +148,29 @@ pub async fn receive(
         return Ok(own);
     }
     let begun = Instant::now();
+    let shard = head.shard;
+    let received = receive_rows(state, shard, parts).await?;
+    let last = head.meta.last_log_id;
+    let snapshot = RaftSnapshot { meta: head.meta, snapshot: Snapshot::Received(received) };
+    let reply = raft.install_full_snapshot(head.of, snapshot).await;
+    let reply = reply.map_err(|e| stopped(e.to_string()))?;
+    metrics::counter!("tandem_raft_snapshots_received_total").increment(1);
+    tracing::info!(%shard, ?last, took = ?begun.elapsed(), "caught up by a snapshot");
+    Ok(reply.vote)
+}
+
+/// What follows a head, in a file.
+///
+/// # Errors
+/// What is wrong with the stream or the disk.
+pub async fn receive_rows(
+    state: &State,
+    shard: ShardId,
+    mut parts: Streaming<pb::SnapshotPart>,
+) -> Result<Received, Status> {
+    let internal = |error: String| Status::internal(error);
     let (to_disk, incoming) = mpsc::channel(PARTS_MAX);
-    let (state, shard) = (state.clone(), head.shard);
+    let state = state.clone();
     let writing = tokio::task::spawn_blocking(move || write(&state, shard, incoming));
     loop {
         let body = next(&mut parts).await?;
@@ -161,14 +181,7 @@ pub async fn receive(
         }
     }
     drop(to_disk);
-    let received = writing.await.map_err(|e| internal(e.to_string()))?.map_err(internal)?;
-    let last = head.meta.last_log_id;
-    let snapshot = RaftSnapshot { meta: head.meta, snapshot: Snapshot::Received(received) };
-    let reply = raft.install_full_snapshot(head.of, snapshot).await;
-    let reply = reply.map_err(|e| stopped(e.to_string()))?;
-    metrics::counter!("tandem_raft_snapshots_received_total").increment(1);
-    tracing::info!(%shard, ?last, took = ?begun.elapsed(), "caught up by a snapshot");
-    Ok(reply.vote)
+    writing.await.map_err(|e| internal(e.to_string()))?.map_err(internal)
 }
 
 fn write(

@@ -168,3 +168,28 @@ async fn a_witness_that_was_away_too_long_goes_on_from_a_snapshot_without_rows()
     bench.stop(other_node(leader)).await;
     bench.voter(leader).put("n", "with the witness").await.unwrap();
 }
+
+/// The rows of a node are gone, and its log no longer has what they came from. It gets them from the
+/// other node, and is the voter that it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_lost_its_state_gets_it_from_a_node() {
+    let mut bench = Bench::with_limits(SHORT, SEGMENT_BYTES).run().await;
+    let leader = bench.leader().await;
+    let away = other_node(leader);
+    put_long(bench.voter(leader)).await;
+    count(bench.voter(leader), 300).await;
+    for id in [away, WITNESS] {
+        bench.voter(id).reaches("purged", |now| now.purged > VALUES as u64).await;
+        bench.stop(id).await;
+        bench.lose_state(id);
+        bench.start(id).await;
+        bench.voter(leader).put("back", &id.to_string()).await.unwrap();
+        bench.voter(away).has("back", &id.to_string()).await;
+    }
+    has_long(bench.voter(away)).await;
+    // With the witness's vote it leads.
+    bench.stop(leader).await;
+    bench.voter(away).until(|now| now.leading).await;
+    has_long(bench.voter(away)).await;
+    bench.voter(away).put("n", "led").await.unwrap();
+}

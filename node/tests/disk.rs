@@ -1,5 +1,5 @@
 //! Data folders that a node must not work on: each is refused in one sentence that says which and
-//! why, and nothing in it is changed.
+//! why, and nothing in it is changed. What can be made again from the log is.
 
 mod common;
 
@@ -91,4 +91,29 @@ fn node_stops_when_its_log_is_corrupt_in_the_middle_and_cuts_a_torn_end() {
     let end = (last + 48 + u64::from(len)).next_multiple_of(8);
     segment.write_all_at(&torn, end).unwrap();
     assert_eq!(cluster.start().stop(), Some(0));
+}
+
+#[test]
+fn node_refuses_a_folder_that_lost_its_log_and_makes_a_damaged_state_again() {
+    let cluster = Cluster::start(193, &[]).into_folder();
+    let (log, kept) = (cluster.path("data/node-a/log"), cluster.path("log-of-node-a"));
+    fs::rename(&log, &kept).unwrap();
+    refused(&cluster, "", &["TD0424", "data/node-a", "had a log, which is gone"]);
+    fs::rename(&kept, &log).unwrap();
+
+    let state = cluster.path("data/node-a/state");
+    let full = format!("mount -t tmpfs -o size=16k none {}; ", state.display());
+    refused(&cluster, &full, &["data/node-a/state", "No space left on device"]);
+
+    let files = fs::read_dir(&state).unwrap().map(|file| file.unwrap().path());
+    let is_manifest = |path: &PathBuf| path.to_string_lossy().contains("MANIFEST");
+    for manifest in files.filter(is_manifest) {
+        fs::remove_file(manifest).unwrap();
+    }
+    let cluster = cluster.start();
+    assert!(cluster.path("data/node-a/state.damaged").is_dir(), "it is put aside");
+    cluster.until("either node may be lost again", |cluster| {
+        cluster.status().is_some_and(|status| status["failure_tolerance"] == 1)
+    });
+    assert_eq!(cluster.stop(), Some(0));
 }

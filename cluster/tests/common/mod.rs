@@ -12,8 +12,9 @@ use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::{Error, Progress};
 use tandem_cluster::{
-    AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls,
+    AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls, pull,
 };
+use tandem_storage::faults::Faults;
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, ShardId};
@@ -63,6 +64,8 @@ pub struct Voter {
     pub cluster: Cluster,
     pub values: MetaState,
     pub log: Log,
+    /// What happens to its disk.
+    pub faults: Faults,
 }
 
 impl Voter {
@@ -172,16 +175,10 @@ impl Bench {
         let folder = self.dir.path().join(&member.name);
         let values = MetaState::default();
         let state = open_state(&folder.join("state")).await;
-        let machine = |shard, values: &MetaState| {
-            let machine = match member.role {
-                Role::Node => values.machine(),
-                Role::Witness => AnyMachine::new(NullMachine),
-            };
-            (shard, StateMachine::open(shard, state.clone(), machine).unwrap())
-        };
-        let machines = vec![machine(ShardId::META, &values), machine(QUIET, &MetaState::default())];
         let segment_bytes = self.segment_bytes;
-        let small = log::Options { segment_bytes, ..log::Options::default() };
+        let faults = Faults::default();
+        let small =
+            log::Options { segment_bytes, faults: Some(faults.clone()), ..log::Options::default() };
         let log = Log::open(&folder.join("log"), small).unwrap();
         let options = Options {
             cluster: "test".to_owned(),
@@ -192,14 +189,28 @@ impl Bench {
             timers: self.timers,
             limits: self.limits,
         };
+        pull::what_is_gone(&options, &log, &state).await.unwrap();
+        let machine = |shard, values: &MetaState| {
+            let machine = match member.role {
+                Role::Node => values.machine(),
+                Role::Witness => AnyMachine::new(NullMachine),
+            };
+            (shard, StateMachine::open(shard, state.clone(), machine).unwrap())
+        };
+        let machines = vec![machine(ShardId::META, &values), machine(QUIET, &MetaState::default())];
         let stores = Stores { log: log.clone(), state: state.clone(), machines };
         let cluster = Cluster::start(options, stores).await.unwrap();
-        self.voters.insert(id, Voter { cluster, values, log });
+        self.voters.insert(id, Voter { cluster, values, log, faults });
     }
 
     /// Ends without a word to the others; returns the life that ended.
     pub async fn stop(&mut self, id: NodeId) {
         self.voters.remove(&id).unwrap().end().await;
+    }
+
+    /// What it has applied is gone, as if its disk had lost it. Log and votes are whole.
+    pub fn lose_state(&self, id: NodeId) {
+        std::fs::remove_dir_all(self.dir.path().join(self.name(id)).join("state")).unwrap();
     }
 
     pub fn voter(&self, id: NodeId) -> &Voter {

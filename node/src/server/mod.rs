@@ -1,6 +1,7 @@
 //! The servers: each a process of its own.
 
 mod desk;
+mod disk;
 pub mod gateway;
 mod http;
 mod link;

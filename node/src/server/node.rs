@@ -11,6 +11,7 @@ use tandem_http::backend::{Check, Readiness};
 use tokio::sync::watch;
 
 use super::desk::Desk;
+use super::disk::{self, DiskCheck};
 use super::http::{self, Health};
 use super::link::{self, LinkServer};
 use super::meta::{self, Meta};
@@ -48,7 +49,7 @@ pub async fn serve(
 
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
-    let Parts { shard, meta, cluster } = parts;
+    let Parts { shard, meta, cluster, disk, faults } = parts;
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
     tokio::spawn(meta::keep(Arc::clone(&meta), given));
     tokio::spawn(tasks::tell_leading(Arc::clone(&shard), told_leading));
@@ -62,9 +63,9 @@ pub async fn serve(
         routing,
         cluster,
     });
-    let mut router = http::router(health(Arc::clone(&shard), meta), started.metrics.clone());
+    let health = health(Arc::clone(&shard), meta, disk);
+    let mut router = disk::with_faults(http::router(health, started.metrics.clone()), faults);
     if process.fault_injection {
-        tracing::warn!("fault injection is on: never do this in production");
         let faults = post(panic_actor).with_state(shard);
         router = router.route("/fault/panic/{kind}/{*id}", faults);
     }
@@ -75,8 +76,8 @@ pub async fn serve(
     }
 }
 
-/// A node is ready when somebody leads both shards and the tenant is configured.
-fn health(shard: Arc<dyn Shard>, meta: Arc<dyn Meta>) -> Health {
+/// A node is ready when somebody leads both shards, the tenant is configured and its disk writes.
+fn health(shard: Arc<dyn Shard>, meta: Arc<dyn Meta>, disk: DiskCheck) -> Health {
     Arc::new(move || {
         let lead = *shard.lead().borrow();
         let mut configured = false;
@@ -87,6 +88,8 @@ fn health(shard: Arc<dyn Shard>, meta: Arc<dyn Meta>) -> Health {
             ok,
             why: if ok { why } else { why_not }.to_owned(),
         };
+        let disk = disk::check(&disk);
+        let writes = disk.ok;
         let checks = vec![
             check("meta shard", stored, "holds the tenant", "does not hold the tenant yet"),
             check(
@@ -95,9 +98,10 @@ fn health(shard: Arc<dyn Shard>, meta: Arc<dyn Meta>) -> Health {
                 if lead.here { "is led from here" } else { "follows" },
                 "has no configuration yet",
             ),
+            disk,
         ];
         Readiness {
-            may_take_calls: stored && configured,
+            may_take_calls: stored && configured && writes,
             may_hold_calls: configured,
             started: true,
             checks,

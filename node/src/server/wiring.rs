@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_cluster::meta::{self, MetaState};
-use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Stores, Timers};
+use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Stores, Timers, pull};
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::{Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
@@ -19,6 +19,7 @@ use tandem_runtime::{
     Clock, Committed, Consensus, Leadership, Link, ProposeError, Replica, ShardRuntime, Verdict,
 };
 use tandem_sip::Millis;
+use tandem_storage::faults::Faults;
 use tandem_storage::format::DataDir;
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::{Applied, Machine, Outcome, StateMachine};
@@ -28,6 +29,7 @@ use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
 use super::desk::ClusterStatus;
+use super::disk::{self, DiskCheck};
 use super::http::Health;
 use super::meta::Meta;
 use super::process::{Shutdown, Started};
@@ -77,11 +79,22 @@ pub struct Parts {
     pub shard: Arc<dyn Shard>,
     pub meta: Arc<dyn Meta>,
     pub cluster: ClusterStatus,
+    pub disk: DiskCheck,
+    /// Where tests may trouble the disk.
+    pub faults: Option<Faults>,
+}
+
+/// What consensus gives to the rest of a witness.
+pub struct WitnessParts {
+    pub health: Health,
+    pub faults: Option<Faults>,
 }
 
 pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
-    let (log, state) = open(started)?;
+    let (log, state, faults) = open(started)?;
+    let options = voter(started)?;
+    pull::what_is_gone(&options, &log, &state).await?;
     let (replica, releases) = Replica::new(TENANT.0);
     let meta_state = MetaState::default();
     let tenant = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
@@ -89,8 +102,8 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         (ShardId::META, StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?),
         (TENANT, StateMachine::open(TENANT, state.clone(), tenant)?),
     ];
-    let cluster =
-        Arc::new(start_cluster(started, Stores { log, state: state.clone(), machines }).await?);
+    let stores = Stores { log, state: state.clone(), machines };
+    let cluster = Arc::new(Cluster::start(options, stores).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let (meta_group, tenant_group) = (group(ShardId::META)?, group(TENANT)?);
     let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
@@ -140,41 +153,57 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         shard: Arc::new(TenantShard { runtime, lead, state }),
         meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
         cluster: Arc::new(move || view.show()),
+        disk: Arc::new(move || cluster.disk().check()),
+        faults,
     })
 }
 
-pub async fn witness(started: &Started) -> Result<Health> {
-    let (log, state) = open(started)?;
+pub async fn witness(started: &Started) -> Result<WitnessParts> {
+    let (log, state, faults) = open(started)?;
+    let options = voter(started)?;
+    pull::what_is_gone(&options, &log, &state).await?;
     let machine = |id| -> Result<_> {
         Ok((id, StateMachine::open(id, state.clone(), AnyMachine::new(NullMachine))?))
     };
     let machines = vec![machine(ShardId::META)?, machine(TENANT)?];
-    let cluster = start_cluster(started, Stores { log, state: state.clone(), machines }).await?;
-    Ok(Arc::new(move || {
+    let stores = Stores { log, state: state.clone(), machines };
+    let cluster = Arc::new(Cluster::start(options, stores).await?);
+    let voter = Arc::clone(&cluster);
+    let disk: DiskCheck = Arc::new(move || voter.disk().check());
+    let health: Health = Arc::new(move || {
         let led = cluster.shards().all(|shard| shard.leadership().borrow().leader.is_some());
         let why = if led { "every group has a leader" } else { "a group has no leader" };
-        let check = Check { name: "groups".into(), ok: led, why: why.into() };
-        Readiness { may_take_calls: led, may_hold_calls: true, started: true, checks: vec![check] }
-    }))
+        let groups = Check { name: "groups".into(), ok: led, why: why.into() };
+        let disk = disk::check(&disk);
+        Readiness {
+            may_take_calls: led && disk.ok,
+            may_hold_calls: true,
+            started: true,
+            checks: vec![groups, disk],
+        }
+    });
+    Ok(WitnessParts { health, faults })
 }
 
-fn open(started: &Started) -> Result<(Log, State)> {
+fn open(started: &Started) -> Result<(Log, State, Option<Faults>)> {
     let process = &started.config.process;
     let cluster = &started.config.cluster.id;
     let dir = DataDir::open(&process.data, cluster, &process.name)?;
     let options = log::Options {
         cluster: cluster.clone(),
         on_thread_start: tandem_cluster::raise_priority,
+        faults: process.fault_injection.then(Faults::default),
         ..log::Options::default()
     };
-    let log = Log::open(&dir.path.join("log"), options)?;
-    let state = State::open(&dir.path.join("state"), FAMILIES)?;
+    let faults = options.faults.clone();
+    let log = dir.open_log(options)?;
+    let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, HISTORY)?;
     // The folder stays locked for as long as the process lives.
     std::mem::forget(dir);
-    Ok((log, state))
+    Ok((log, state, faults))
 }
 
-async fn start_cluster(started: &Started, stores: Stores) -> Result<Cluster> {
+fn voter(started: &Started) -> Result<tandem_cluster::Options> {
     let config = &started.config;
     let members: Vec<Member> = (1..)
         .zip(&config.cluster.members)
@@ -191,7 +220,7 @@ async fn start_cluster(started: &Started, stores: Stores) -> Result<Cluster> {
     let me = members.iter().find(|member| member.name == config.process.name);
     let me = me.with_context(|| format!("{} is no [[cluster.member]]", config.process.name))?.id;
     let identity = Identity::load(&config.tls)?;
-    let options = tandem_cluster::Options {
+    Ok(tandem_cluster::Options {
         cluster: config.cluster.id.clone(),
         me,
         members,
@@ -204,8 +233,7 @@ async fn start_cluster(started: &Started, stores: Stores) -> Result<Cluster> {
         },
         timers: Timers::default(),
         limits: Limits::default(),
-    };
-    Ok(Cluster::start(options, stores).await?)
+    })
 }
 
 // --- the tenant shard ------------------------------------------------------------------------
@@ -423,7 +451,10 @@ impl ClusterView {
                 let matched = progress.matched.iter().find(|(id, _)| *id == member.id);
                 let matched = matched.and_then(|(_, index)| *index);
                 let here = member.id == me;
-                let healthy = here || self.cluster.reaches(member.id);
+                let disk =
+                    if here { Some(self.cluster.disk()) } else { self.cluster.disk_of(member.id) };
+                let writes = disk.is_none_or(|disk| disk.check().is_ok());
+                let healthy = writes && (here || self.cluster.reaches(member.id));
                 let lag = if here {
                     Some(0)
                 } else {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{http, process, wiring};
+use super::{disk, http, process, wiring};
 
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "witness")?;
@@ -14,8 +14,8 @@ pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
         let me = members.iter().find(|member| member.name == *name);
         let me = me.with_context(|| format!("{name} is no [[cluster.member]]"))?;
         let listener = http::bind(me.http).await?;
-        let health = wiring::witness(&started).await?;
-        let router = http::router(health, started.metrics.clone());
+        let wiring::WitnessParts { health, faults } = wiring::witness(&started).await?;
+        let router = disk::with_faults(http::router(health, started.metrics.clone()), faults);
         tokio::select! {
             ended = http::serve(listener, router, shutdown.clone()) => ended,
             () = shutdown.wait() => Ok(()),
