@@ -42,7 +42,7 @@ impl House {
         Ok(Self { bind, ..house })
     }
 
-    /// The same with actors that can be made to panic.
+    /// The same with actors that can be made to panic, and disks to fail.
     pub async fn open_for_faults(block: u8) -> Result<Self> {
         Self::start(block, "", &["--fault-injection"])
     }
@@ -258,6 +258,14 @@ impl House {
     pub async fn panic_actor(&self, kind: &str, id: &str) -> Result<()> {
         let leader = self.cluster.process(&self.cluster.leader().await?)?;
         let url = format!("http://{}/fault/panic/{kind}/{id}", leader.http);
+        let status = self.api.post_to(&url).await?;
+        ensure!(status == 204, "{url} was answered {status}");
+        Ok(())
+    }
+
+    /// What happens to a node's disk: `stall?ms=N`, or `fail`.
+    pub async fn trouble_disk(&self, node: &str, what: &str) -> Result<()> {
+        let url = format!("http://{}/fault/disk/{what}", self.cluster.process(node)?.http);
         let status = self.api.post_to(&url).await?;
         ensure!(status == 204, "{url} was answered {status}");
         Ok(())
