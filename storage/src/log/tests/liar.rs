@@ -3,6 +3,7 @@
 //! Whatever it does follows from a seed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ impl Liar {
         }
     }
 
-    /// Damages one bit of a file, at about `part` of 1,000 of what its batches have.
+    /// Damages one bit that is on the disk.
     pub fn flip(&self, name: &str, at: u64, bit: u8) {
         let names = self.names.lock();
         let Some(file) = names.now.get(name).and_then(|blob| names.open.get(blob)) else { return };
@@ -286,12 +287,14 @@ impl LiarFile {
             let at = offset as usize + done;
             let (sector, within) = (at / SECTOR_BYTES, at % SECTOR_BYTES);
             let len = (SECTOR_BYTES - within).min(bytes.len() - done);
-            if !cache.contains_key(&sector) {
-                let mut old = vec![0; SECTOR_BYTES];
-                self.below.read_at(&mut old, Self::at(sector))?;
-                cache.insert(sector, Sector { bytes: old, dirty: true });
-            }
-            let Some(cached) = cache.get_mut(&sector) else { continue };
+            let cached = match cache.entry(sector) {
+                Entry::Occupied(cached) => cached.into_mut(),
+                Entry::Vacant(free) => {
+                    let mut bytes = vec![0; SECTOR_BYTES];
+                    self.below.read_at(&mut bytes, Self::at(sector))?;
+                    free.insert(Sector { bytes, dirty: true })
+                }
+            };
             cached.bytes[within..within + len].copy_from_slice(&bytes[done..done + len]);
             cached.dirty = true;
             done += len;
