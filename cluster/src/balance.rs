@@ -62,7 +62,7 @@ mod tests {
                 theirs.get_mut(&to).unwrap().push(mine.remove(&shard).unwrap());
                 moves += 1;
             }
-            assert_eq!(moves, (count + 1) / 2, "of {count} and meta");
+            assert_eq!(moves, count.div_ceil(2), "of {count} and meta");
             let back = theirs[&2].iter().map(|load| (ShardId(0), *load)).collect();
             assert_eq!(next_move(&back, &BTreeMap::from([(1, vec![0; mine.len()])])), None);
         }

@@ -66,7 +66,7 @@ impl Disk {
         }
     }
 
-    fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.failed.is_none() && self.stalled_ms < HEALTHY_STALL_MS_MAX
     }
 }

@@ -260,6 +260,9 @@ impl Cluster {
         if to.role == Role::Witness {
             return Err(Refused::Unsafe(format!("{node} is a witness: it runs no calls")));
         }
+        if let Some(Err(why)) = self.disk_of(to.id).map(|disk| disk.check()) {
+            return Err(Refused::Unsafe(format!("the disk of {node}: {why}")));
+        }
         let leader = found.leadership().borrow().leader;
         let leader = leader.ok_or_else(|| Refused::Unsafe(format!("nobody leads {shard} now")))?;
         if leader == to.id {
@@ -356,6 +359,7 @@ async fn start_groups(
         role: me.role,
         heart,
         hub: Arc::clone(&hub),
+        disks: Arc::clone(&disks),
         timers: options.timers,
         shards: shards.clone(),
         nodes: nodes.clone(),

@@ -15,6 +15,7 @@ use tandem_storage::raft::{NodeId, ShardId};
 use tokio::sync::{Notify, watch};
 
 use crate::detector::{Beat, Candidacy, Detector, Led};
+use crate::disk::Disks;
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::{Role, Shard, Timers, balance, pb};
@@ -106,6 +107,7 @@ pub struct Pulse {
     pub role: Role,
     pub heart: Arc<Heart>,
     pub hub: Arc<Hub>,
+    pub disks: Arc<Disks>,
     pub timers: Timers,
     pub shards: BTreeMap<ShardId, Shard>,
     /// Those that may lead.
@@ -199,7 +201,9 @@ impl Pulse {
         {
             let detector = self.heart.detector.lock();
             for (peer, beat) in detector.alive(now).filter(|(peer, _)| self.nodes.contains(peer)) {
-                if detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED) {
+                let settled = detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED);
+                // One that has stepped away from its disk must not be given its leads back.
+                if settled && self.disks.of(peer).is_some_and(|disk| disk.is_healthy()) {
                     theirs.insert(peer, beat.values().map(|led| led.load).collect());
                 }
             }

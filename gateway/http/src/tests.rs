@@ -59,6 +59,13 @@ impl Backend for Fake {
             Command::Originate { from, .. } => {
                 Executed::NotFound(Some(format!("extension {from:?}")))
             }
+            Command::MoveLeader { shard, .. } if shard == "s0" => Executed::Done(None),
+            Command::MoveLeader { shard, .. } if shard == "s1" => {
+                Executed::Refused("nobody leads s1 now".into())
+            }
+            Command::MoveLeader { shard, .. } => {
+                Executed::NotFound(Some(format!("shard {shard:?}")))
+            }
             Command::ReleaseCall { .. }
             | Command::SetAgentState { .. }
             | Command::TransferCall { .. }
@@ -213,6 +220,22 @@ async fn transfer_shows_the_call_and_a_refusal_is_409() {
     assert_eq!(post("c2", json!({"to": "4001"})).await, 404);
     assert_eq!(post("c1", json!({"to": "4".repeat(257)})).await, 400);
     assert_eq!(post("c1", json!({"from": "1001"})).await, 422);
+}
+
+#[tokio::test]
+async fn lead_is_given_away_and_a_refusal_is_409() {
+    let base = api(true).await;
+    let post = async |shard: &str, body: Value| {
+        let url = format!("{base}/v1/cluster/shards/{shard}/leader");
+        let client = reqwest::Client::new();
+        let answer = client.post(url).bearer_auth("secret").json(&body).send();
+        answer.await.expect("answered").status().as_u16()
+    };
+    assert_eq!(post("s0", json!({"node": "node-b"})).await, 204);
+    assert_eq!(post("s1", json!({"node": "node-b"})).await, 409);
+    assert_eq!(post("s9", json!({"node": "node-b"})).await, 404);
+    assert_eq!(post("s0", json!({"node": "n".repeat(257)})).await, 400);
+    assert_eq!(post("s0", json!({})).await, 422);
 }
 
 #[tokio::test]
