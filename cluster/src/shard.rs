@@ -409,6 +409,7 @@ impl Watcher {
         }
         let shard = id.to_string();
         metrics::gauge!("tandem_raft_term", "shard" => shard.clone()).set(now.term as f64);
+        let leads = leads && !now.unanswered;
         metrics::gauge!("tandem_raft_leader", "shard" => shard).set(f64::from(u8::from(leads)));
         tracing::info!(shard = %id, leadership = ?now, "leadership");
     }
