@@ -116,7 +116,7 @@ pub fn answer(
         let mut take = |part| parts.blocking_send(snapshot::encoded(shard, &of, part)).is_ok();
         // Where the disk fails, the stream ends without an end.
         if let Err(error) = here.read(to == Role::Node, &mut take) {
-            tracing::error!(%shard, %error, "TD0205 rows can't be read");
+            tracing::error!(%shard, %error, "TD0429 rows of a snapshot can't be read");
         }
     });
     Ok(snapshot::paced(outgoing))
