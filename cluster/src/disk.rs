@@ -330,7 +330,9 @@ mod tests {
             assert_eq!(Disk::from(pb::Disk::from(&disk)), disk);
         }
         assert_eq!(stalled(1_999).check(), Ok(()));
-        assert!(stalled(2_000).check().unwrap_err().starts_with("TD0420 "));
-        assert!(failed().check().unwrap_err().starts_with("TD0421 the log at "));
+        assert!(stalled(2_000).check().unwrap_err().ends_with(" a write has taken 2000 ms so far"));
+        assert!(
+            failed().check().unwrap_err().ends_with(" the log at log/ can't be written: I/O error")
+        );
     }
 }
