@@ -74,7 +74,7 @@ pub enum Error {
     )]
     Corrupt { path: PathBuf, offset: u64 },
     #[error(
-        "TD0423 log file {path} is missing: {before:x} and {after:x} are there; {AMNESIA}",
+        "TD0432 log file {path} is missing: {before:x} and {after:x} are there; {AMNESIA}",
         path = path.display()
     )]
     Gap { path: PathBuf, before: u64, after: u64 },

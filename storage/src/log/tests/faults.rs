@@ -210,7 +210,7 @@ fn log_of_another_cluster_format_or_with_a_gap_is_refused() {
     std::fs::remove_file(dir.path().join(super::super::recovery::name_of(2))).unwrap();
     bytes[8] = 1;
     std::fs::write(&first, &bytes).unwrap();
-    let gap = "TD0423 log file DIR/0000000000000002.seg is missing: 1 and 3 are there; ";
+    let gap = "TD0432 log file DIR/0000000000000002.seg is missing: 1 and 3 are there; ";
     assert_eq!(sentence("blue").strip_prefix(gap), Some(super::super::AMNESIA));
     bytes[2000] = 1;
     std::fs::write(&first, &bytes).unwrap();
