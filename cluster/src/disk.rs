@@ -18,7 +18,7 @@ use tandem_storage::raft::{NodeId, ShardId};
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::shard::Shard;
-use crate::{Member, Raft, Role, pb, wire};
+use crate::{Member, Role, pb, wire};
 
 /// A write that has taken this long makes a leader step away, and its process not ready.
 pub const STALL_MS_MAX: u64 = 2_000;
@@ -143,7 +143,7 @@ pub struct Watch {
     pub members: Vec<Member>,
     pub disks: Arc<Disks>,
     pub hub: Arc<Hub>,
-    pub groups: BTreeMap<ShardId, (Raft, Shard)>,
+    pub shards: BTreeMap<ShardId, Shard>,
 }
 
 #[derive(Default)]
@@ -197,8 +197,8 @@ impl Watch {
             disk: self.disks.of(member.id),
         };
         let peers: Vec<Peer> = others.map(peer).collect();
-        for (id, (raft, shard)) in &self.groups {
-            let now = raft.metrics().borrow_watched().clone();
+        for (id, shard) in &self.shards {
+            let now = shard.raft.metrics().borrow_watched().clone();
             if now.current_leader != Some(self.me) {
                 continue;
             }
@@ -219,7 +219,7 @@ impl Watch {
             shard.give_away(now.current_term);
             if now.running_state.is_ok() {
                 // A group that waits for the disk already takes no orders, and needs none.
-                let trigger = raft.trigger();
+                let trigger = shard.raft.trigger();
                 let asked = trigger.transfer_leader(to);
                 let within = Duration::from_millis(LOOK_MS);
                 if let Ok(Err(error)) = tokio::time::timeout(within, asked).await {

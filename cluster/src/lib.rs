@@ -176,7 +176,6 @@ pub enum Refused {
 pub struct Cluster {
     pub members: Vec<Member>,
     shards: BTreeMap<ShardId, Shard>,
-    rafts: BTreeMap<ShardId, Raft>,
     hub: Arc<Hub>,
     log: Log,
     disks: Arc<Disks>,
@@ -209,8 +208,8 @@ impl Cluster {
         let (log, disks) = (stores.log.clone(), Arc::<Disks>::default());
         let starting = start_groups(options, stores, Arc::clone(&disks), handle.clone());
         match handle.spawn(starting).await {
-            Ok(Ok((rafts, shards, hub))) => {
-                Ok(Self { members, shards, rafts, hub, log, disks, runtime: Some(runtime) })
+            Ok(Ok((shards, hub))) => {
+                Ok(Self { members, shards, hub, log, disks, runtime: Some(runtime) })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -233,8 +232,8 @@ impl Cluster {
 
     /// Returns when nothing of the voter runs any more and its stores are free.
     pub async fn shutdown(mut self) {
-        for (id, raft) in &self.rafts {
-            if let Err(error) = raft.shutdown().await {
+        for (id, shard) in &self.shards {
+            if let Err(error) = shard.raft.shutdown().await {
                 tracing::warn!(shard = %id, %error, "a group did not end in order");
             }
         }
@@ -303,7 +302,7 @@ impl Cluster {
     }
 }
 
-type Started = (BTreeMap<ShardId, Raft>, BTreeMap<ShardId, Shard>, Arc<Hub>);
+type Started = (BTreeMap<ShardId, Shard>, Arc<Hub>);
 
 async fn start_groups(
     options: Options,
@@ -380,17 +379,16 @@ async fn start_groups(
             runtime.spawn(found(raft.clone(), options.members.clone(), Arc::clone(&hub)));
         }
     }
-    let both = |(id, raft): (&ShardId, &Raft)| Some((*id, (raft.clone(), shards.get(id)?.clone())));
     let watch = disk::Watch {
         log,
         me: me.id,
         members: options.members,
         disks,
         hub: Arc::clone(&hub),
-        groups: rafts.iter().filter_map(both).collect(),
+        shards: shards.clone(),
     };
     runtime.spawn(watch.run());
-    Ok((rafts, shards, hub))
+    Ok((shards, hub))
 }
 
 fn serve(
