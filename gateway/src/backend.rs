@@ -9,7 +9,9 @@ use serde_json::Value;
 use tandem_control::Status;
 use tandem_control::limits::RETRY_AFTER_S;
 use tandem_core::ids::{CallId, RecordingId};
-use tandem_http::backend::{Audio, Backend, Check, Command, Error, Executed, Gateway, Readiness};
+use tandem_http::backend::{
+    Audio, Backend, Check, Command, Error, Executed, Gateway, Open, Readiness,
+};
 use tandem_media::record::manifest::{Manifest, manifest_path, wav_path};
 use tandem_media::record::wav;
 use tokio::sync::watch;
@@ -161,6 +163,24 @@ fn copies(options: &Options) -> Result<Vec<(String, Endpoint)>, options::Error> 
     Ok(found)
 }
 
+/// Who has a recording that `this` gateway does not have, or of which it has a part alone.
+fn whole_elsewhere<'a>(
+    known: &Value,
+    this: &str,
+    part_here: bool,
+    peers: &'a [Peer],
+) -> Option<&'a Peer> {
+    if part_here && known["sealed"] != true {
+        return None;
+    }
+    let copies = known["copies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut names = copies.iter().filter_map(Value::as_str);
+    if names.clone().any(|name| name == this) {
+        return None;
+    }
+    names.find_map(|name| peers.iter().find(|peer| peer.name == name))
+}
+
 /// In the first folder that has any of it.
 fn audio_in(folders: &[PathBuf; 2], recording: u64) -> std::io::Result<Option<Audio>> {
     for dir in folders {
@@ -173,7 +193,7 @@ fn audio_in(folders: &[PathBuf; 2], recording: u64) -> std::io::Result<Option<Au
             Audio::File(path)
         } else {
             let (header, bytes) = (wav::header(manifest.frames), wav::bytes_of(manifest.frames));
-            Audio::Open { path, header: header.to_vec(), bytes }
+            Audio::Open(Open { path, header: header.to_vec(), bytes })
         }));
     }
     Ok(None)
@@ -306,17 +326,24 @@ impl Backend for ClusterBackend {
         let folders = self.folders.clone();
         let here = spawn_blocking(move || audio_in(&folders, recording.0));
         let here = here.await.map_err(|error| unreadable(error.into()))?.map_err(unreadable)?;
-        if here.is_some() {
-            return Ok(here);
-        }
+        let here = match here {
+            Some(Audio::Open(open)) => Some(open),
+            Some(whole) => return Ok(Some(whole)),
+            None => None,
+        };
         let params = BTreeMap::from([("name".to_owned(), recording.to_string())]);
-        let manifest = self.query("recording", params).await?;
-        let copies = manifest.as_ref().and_then(|manifest| manifest.get("copies")?.as_array());
-        let names = copies.into_iter().flatten().filter_map(Value::as_str);
-        let peer = names
-            .filter(|name| *name != self.name)
-            .find_map(|name| self.peers.iter().find(|peer| peer.name == name));
-        Ok(peer.map(|peer| Audio::Peer(format!("http://{}", peer.api))))
+        let known = match (self.query("recording", params).await, &here) {
+            (Ok(known), _) => known,
+            (Err(_), Some(_)) => None,
+            (Err(why), None) => return Err(why),
+        };
+        let elsewhere = known.as_ref().and_then(|known| {
+            whole_elsewhere(known, &self.name, here.is_some(), &self.peers)
+        });
+        Ok(match elsewhere {
+            Some(peer) => Some(Audio::Peer { base: format!("http://{}", peer.api), here }),
+            None => here.map(Audio::Open),
+        })
     }
 
     async fn verify_recording(&self, id: &str, repair: bool) -> Result<Option<Value>, Error> {
@@ -371,5 +398,28 @@ impl Backend for ClusterBackend {
 
     fn metrics(&self) -> String {
         (self.metrics)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn part_is_served_only_where_nobody_has_the_whole() {
+        let api = "127.0.0.1:1".parse().unwrap();
+        let peers = [Peer { name: "gw-a".into(), api, copies: None }];
+        let asked = |copies: &[&str], sealed: bool, part_here: bool| {
+            let known = json!({"copies": copies, "sealed": sealed});
+            whole_elsewhere(&known, "gw-b", part_here, &peers).map(|peer| peer.name.as_str())
+        };
+        // Its copy here lags behind the seal.
+        assert_eq!(asked(&["gw-a"], true, true), Some("gw-a"));
+        assert_eq!(asked(&["gw-a", "gw-b"], true, true), None);
+        assert_eq!(asked(&["gw-a"], false, true), None);
+        assert_eq!(asked(&["gw-a"], false, false), Some("gw-a"));
+        assert_eq!(asked(&["gw-c"], true, true), None);
     }
 }

@@ -137,6 +137,12 @@ async fn recording_is_on_two_boxes_and_damage_is_found_and_repaired() -> Result<
     audio_of(&house, 0, recording, before + 2_000).await?;
     assert_eq!(caller.hang_up(sip_call_id).await?, 200);
 
+    // Once it is said to be whole, either gateway gives all of it, wherever its copy is by then.
+    let sealed = manifest(&house, recording, |seen| seen["sealed"] == true).await?;
+    for at in [0, 1] {
+        let wav = house.api.only(at).bytes(&format!("/v1/recordings/{recording}/audio")).await?;
+        assert_eq!(sealed["duration_ms"], duration_ms(&wav)?, "gateway {at}");
+    }
     let sealed = manifest(&house, recording, is_on_both).await?;
     assert_eq!(sealed["cut"], false);
     assert_equal_files(&house, recording)?;

@@ -126,10 +126,17 @@ pub enum Executed {
 pub enum Audio {
     /// It is whole.
     File(PathBuf),
-    /// It ends, for now, with so many bytes behind a header of its own.
-    Open { path: PathBuf, header: Vec<u8>, bytes: u64 },
-    /// Another gateway holds it: the base URL of its API.
-    Peer(String),
+    Open(Open),
+    /// Another gateway holds all of it: the base URL of its API, and what there is of it here.
+    Peer { base: String, here: Option<Open> },
+}
+
+/// It ends, for now, with so many bytes behind a header of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    pub path: PathBuf,
+    pub header: Vec<u8>,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tower_http::services::ServeFile;
 
-use crate::backend::{Audio, Command, Gateway};
+use crate::backend::{Audio, Command, Gateway, Open};
 use crate::limits;
 use crate::problem::Problem;
 use crate::routes::Api;
@@ -37,11 +37,17 @@ pub(crate) async fn recording_audio(
     match api.backend.recording_audio(&id).await? {
         None => Err(Problem::not_found("audio of recording", &id)),
         Some(Audio::File(path)) => serve_file(path, request).await,
-        Some(Audio::Open { path, header, bytes }) => serve_open(path, header, bytes).await,
-        Some(Audio::Peer(base)) if !request.headers().contains_key(PROXIED) => {
-            fetch_from_peer(&api, &base, &id, request.headers()).await
+        Some(Audio::Open(open)) => serve_open(open).await,
+        Some(Audio::Peer { base, here }) if !request.headers().contains_key(PROXIED) => {
+            match (fetch_from_peer(&api, &base, &id, request.headers()).await, here) {
+                (Err(_), Some(open)) => serve_open(open).await,
+                (answer, _) => answer,
+            }
         }
-        Some(Audio::Peer(_)) => Err(Problem::not_found("copy here of recording", &id)),
+        Some(Audio::Peer { here: Some(open), .. }) => serve_open(open).await,
+        Some(Audio::Peer { here: None, .. }) => {
+            Err(Problem::not_found("copy here of recording", &id))
+        }
     }
 }
 
@@ -64,7 +70,8 @@ async fn serve_file(path: PathBuf, request: Request) -> Result<Response, Problem
 
 /// One that grows, or that its gateway has left: what there is by now, under a header that says so
 /// much.
-async fn serve_open(path: PathBuf, header: Vec<u8>, bytes: u64) -> Result<Response, Problem> {
+async fn serve_open(open: Open) -> Result<Response, Problem> {
+    let Open { path, header, bytes } = open;
     let unreadable = |error: std::io::Error| {
         let detail = format!("the recording can't be read: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
