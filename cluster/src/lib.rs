@@ -16,6 +16,7 @@ pub mod link;
 mod machine;
 pub mod meta;
 pub mod network;
+mod piggyback;
 mod priority;
 pub mod pull;
 mod pulse;
@@ -64,8 +65,10 @@ pub type Replicated = StateMachine<AnyMachine>;
 pub type Raft = openraft::Raft<TypeConfig, Replicated>;
 
 const ENTRIES_PER_APPEND: u64 = 256;
-/// A state that RocksDB keeps waiting for its disk holds up one of them; heartbeats have the other.
-const RAFT_THREADS: usize = 2;
+/// One thread of Raft for so many cores: on two, a second one would wake the first for every message,
+/// and both would take all of the machine from who makes the commands.
+const CORES_PER_RAFT_THREAD: usize = 4;
+const RAFT_THREADS_MAX: usize = 4;
 /// A task that does not end within this is left behind.
 const SHUTDOWN_MS_MAX: u64 = 5_000;
 /// Of the answer of who leads a group to the wish that it be given away.
@@ -196,8 +199,10 @@ impl Cluster {
     /// # Errors
     /// A busy address, or what openraft says of the stores.
     pub async fn start(options: Options, stores: Stores) -> Result<Self, Error> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / CORES_PER_RAFT_THREAD).clamp(1, RAFT_THREADS_MAX);
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RAFT_THREADS)
+            .worker_threads(threads)
             .thread_name("raft")
             .on_thread_start(priority::raise)
             .enable_all()
@@ -206,7 +211,8 @@ impl Cluster {
         let handle = runtime.handle().clone();
         let members = options.members.clone();
         let (log, disks) = (stores.log.clone(), Arc::<Disks>::default());
-        let starting = start_groups(options, stores, Arc::clone(&disks), handle.clone());
+        let threads = Threads { raft: handle.clone(), app: tokio::runtime::Handle::current() };
+        let starting = start_groups(options, stores, Arc::clone(&disks), threads);
         match handle.spawn(starting).await {
             Ok(Ok((shards, hub))) => {
                 Ok(Self { members, shards, hub, log, disks, runtime: Some(runtime) })
@@ -302,14 +308,23 @@ impl Cluster {
     }
 }
 
+/// What runs where.
+struct Threads {
+    /// Before all other work.
+    raft: tokio::runtime::Handle,
+    /// Beside what makes the commands.
+    app: tokio::runtime::Handle,
+}
+
 type Started = (BTreeMap<ShardId, Shard>, Arc<Hub>);
 
 async fn start_groups(
     options: Options,
     stores: Stores,
     disks: Arc<Disks>,
-    runtime: tokio::runtime::Handle,
+    threads: Threads,
 ) -> Result<Started, Error> {
+    let Threads { raft: runtime, app } = threads;
     let Stores { log, state, machines } = stores;
     let me = options.members.iter().find(|member| member.id == options.me);
     let me = me.ok_or(Error::NoMember(options.me))?.clone();
@@ -338,7 +353,7 @@ async fn start_groups(
     let start = |(id, raft): (&ShardId, &Raft)| {
         let heart = Arc::clone(&heart);
         let voter = Voter::new(heart, me.role, nodes.clone(), options.timers.election_ms_max);
-        (*id, Shard::start(*id, raft.clone(), &runtime, voter))
+        (*id, Shard::start(*id, raft.clone(), &runtime, &app, voter))
     };
     let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
     let groups = Arc::new(Groups {

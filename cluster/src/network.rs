@@ -20,6 +20,7 @@ use tandem_storage::snapshot::Snapshot;
 
 use crate::link::Channel;
 use crate::pb::frame::Body;
+use crate::piggyback::Piggyback;
 use crate::snapshot::Route;
 use crate::{pb, wire};
 
@@ -133,7 +134,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let within =
             if self.heartbeats { option.hard_ttl() } else { Duration::from_millis(APPEND_MS_MAX) };
         async move {
-            let answers = input
+            let answers = Piggyback::new(input)
                 .map(move |request| {
                     let prev = request.prev_log_id;
                     let last = request.entries.last().map(|entry| entry.log_id()).or(prev);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, Fatal};
@@ -18,9 +17,7 @@ use crate::{Raft, Role};
 
 /// Commands under way in one group; beyond it a proposal is refused.
 pub const PROPOSALS_MAX: usize = 4_096;
-/// Batches of commands on their way to their commit, and the commands of one. What waits behind them
-/// counts to [`PROPOSALS_MAX`].
-const BATCHES_MAX: usize = 4;
+/// Commands that go together. What waits behind them counts to [`PROPOSALS_MAX`].
 const BATCH_PROPOSALS_MAX: usize = 256;
 /// A longer command is refused: the log would not take it.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
@@ -76,6 +73,7 @@ pub struct Leadership {
 
 struct Proposal {
     command: Vec<u8>,
+    deadline: Instant,
     done: oneshot::Sender<Result<Committed, Error>>,
 }
 
@@ -129,6 +127,7 @@ impl Shard {
         id: ShardId,
         raft: Raft,
         runtime: &tokio::runtime::Handle,
+        app: &tokio::runtime::Handle,
         voter: Voter,
     ) -> Self {
         let (proposals, queue) = mpsc::channel(PROPOSALS_MAX);
@@ -141,7 +140,7 @@ impl Shard {
         let heart = Arc::clone(&voter.heart);
         let proposer =
             Proposer { me, raft: raft.clone(), rest: Arc::clone(&rest), queue, held: holds };
-        runtime.spawn(proposer.run());
+        app.spawn(proposer.run());
         runtime.spawn(reads::confirm_in_rounds(raft.clone(), Arc::clone(&rest), asked));
         let shard =
             Self { id, me, raft, rest, heart, proposals, reads, held, leadership, given_away };
@@ -156,8 +155,9 @@ impl Shard {
     ) -> impl Future<Output = Result<Committed, Error>> + Send + use<> {
         let (done, answered) = oneshot::channel();
         let len = command.len();
-        let sent =
-            (len <= COMMAND_BYTES_MAX).then(|| self.proposals.try_send(Proposal { command, done }));
+        let deadline = Instant::now() + Duration::from_millis(COMMIT_MS_MAX);
+        let sent = (len <= COMMAND_BYTES_MAX)
+            .then(|| self.proposals.try_send(Proposal { command, deadline, done }));
         async move {
             let Some(sent) = sent else { return Err(Error::TooLong(len)) };
             match sent {
@@ -261,9 +261,10 @@ impl Shard {
     }
 }
 
-/// Hands commands over to the group, in the order in which they came. What comes while
-/// [`BATCHES_MAX`] batches are on their way waits and goes together: one round and one sync of the
-/// disks for all of it.
+/// Hands commands over to the group, in the order in which they came. What comes while a batch is on
+/// its way waits and goes together: one round and one sync of the disks for all of it. It runs beside
+/// what makes the commands, not before it as Raft does: it would take each as it comes, and leave no
+/// time to make the next.
 struct Proposer {
     me: NodeId,
     raft: Raft,
@@ -274,59 +275,54 @@ struct Proposer {
 
 impl Proposer {
     async fn run(mut self) {
-        let mut under_way = FuturesUnordered::new();
         let mut proposals = Vec::new();
-        loop {
-            let held = *self.held.borrow_and_update();
-            let may = !held && under_way.len() < BATCHES_MAX;
+        while self.held.wait_for(|held| !held).await.is_ok() {
             tokio::select! {
                 biased;
-                changed = self.held.changed() => if changed.is_err() { return },
-                count = self.queue.recv_many(&mut proposals, BATCH_PROPOSALS_MAX), if may => {
+                _ = self.held.changed() => {}
+                count = self.queue.recv_many(&mut proposals, BATCH_PROPOSALS_MAX) => {
                     if count == 0 {
                         return;
                     }
                     let count = u64::try_from(count).unwrap_or(u64::MAX);
                     self.rest.wake_to_propose(self.me, &self.raft, count).await;
-                    let written = self.write(std::mem::take(&mut proposals)).await;
-                    under_way.push(written);
+                    self.write(std::mem::take(&mut proposals)).await;
                 }
-                Some(()) = under_way.next() => {}
             }
         }
     }
 
-    /// Submitted when this returns; what comes of it is told by the future in it.
-    async fn write(&self, proposals: Vec<Proposal>) -> impl Future<Output = ()> + use<> {
-        let (commands, waiting): (Vec<_>, Vec<_>) = proposals
-            .into_iter()
-            .map(|proposal| (Command(proposal.command), proposal.done))
-            .unzip();
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(COMMIT_MS_MAX);
-        let submitted = self.raft.client_write_many(commands).await;
-        async move {
-            let stopped = |error: &dyn std::fmt::Display| Err(Error::Stopped(error.to_string()));
-            let mut written = match submitted {
-                Ok(written) => written,
-                Err(error) => {
-                    for done in waiting {
-                        let _ = done.send(stopped(&error));
-                    }
-                    return;
+    /// Returns when each knows what came of it.
+    async fn write(&self, mut proposals: Vec<Proposal>) {
+        let now = Instant::now();
+        // They have waited in vain, and are told so by this.
+        proposals.retain(|proposal| proposal.deadline > now);
+        let (commands, waiting): (Vec<_>, Vec<_>) =
+            proposals.into_iter().map(|it| (Command(it.command), (it.deadline, it.done))).unzip();
+        if commands.is_empty() {
+            return;
+        }
+        let stopped = |error: &dyn std::fmt::Display| Err(Error::Stopped(error.to_string()));
+        let mut written = match self.raft.client_write_many(commands).await {
+            Ok(written) => written,
+            Err(error) => {
+                for (_, done) in waiting {
+                    let _ = done.send(stopped(&error));
                 }
-            };
-            for done in waiting {
-                let result = match tokio::time::timeout_at(deadline, written.next()).await {
-                    Ok(Some(Ok(Ok(written)))) => {
-                        Ok(Committed { index: written.log_id.index, reply: written.response.bytes })
-                    }
-                    Ok(Some(Ok(Err(error)))) => Err(refused(&error)),
-                    Ok(Some(Err(error))) => stopped(&error),
-                    Ok(None) | Err(_) => Err(Error::Unavailable),
-                };
-                // Whoever proposed may have gone.
-                let _ = done.send(result);
+                return;
             }
+        };
+        for (deadline, done) in waiting {
+            let result = match tokio::time::timeout_at(deadline.into(), written.next()).await {
+                Ok(Some(Ok(Ok(written)))) => {
+                    Ok(Committed { index: written.log_id.index, reply: written.response.bytes })
+                }
+                Ok(Some(Ok(Err(error)))) => Err(refused(&error)),
+                Ok(Some(Err(error))) => stopped(&error),
+                Ok(None) | Err(_) => Err(Error::Unavailable),
+            };
+            // Whoever proposed may have gone.
+            let _ = done.send(result);
         }
     }
 }

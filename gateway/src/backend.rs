@@ -260,6 +260,10 @@ impl Backend for ClusterBackend {
         command: Command,
         idempotency_key: Option<String>,
     ) -> Result<Executed, Error> {
+        // A new call, as one that comes in is.
+        if matches!(command, Command::Originate { .. }) && self.status.borrow().overloaded {
+            return Err(Error::Overloaded { retry_after_s: RETRY_AFTER_S });
+        }
         let (idempotency_key, keep_ms) = key_of(idempotency_key);
         let command = match command {
             Command::SetAgentState { agent, state, reason } => {
@@ -337,9 +341,9 @@ impl Backend for ClusterBackend {
             (Err(_), Some(_)) => None,
             (Err(why), None) => return Err(why),
         };
-        let elsewhere = known.as_ref().and_then(|known| {
-            whole_elsewhere(known, &self.name, here.is_some(), &self.peers)
-        });
+        let elsewhere = known
+            .as_ref()
+            .and_then(|known| whole_elsewhere(known, &self.name, here.is_some(), &self.peers));
         Ok(match elsewhere {
             Some(peer) => Some(Audio::Peer { base: format!("http://{}", peer.api), here }),
             None => here.map(Audio::Open),

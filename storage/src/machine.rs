@@ -6,6 +6,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use crate::raft::{LogId, RaftSnapshot, Reply, ShardId, SnapshotMeta, StoredMembership};
 use crate::raft::{Membership, TypeConfig};
@@ -117,6 +118,15 @@ impl<M: Machine> StateMachine<M> {
     }
 }
 
+/// Work that takes long, while another thread goes on with the runtime's other tasks.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // A test's or simulator's only thread.
+        _ => work(),
+    }
+}
+
 /// What the machine says of the rows, where all of them could be read.
 fn restore<M: Machine, E>(
     machine: &mut M,
@@ -129,6 +139,24 @@ fn restore<M: Machine, E>(
     rows.by_ref().for_each(drop);
     drop(rows);
     failed.map_or(Ok(restored), Err)
+}
+
+/// On this thread, which has other groups to serve, only where that takes no waiting.
+async fn store(
+    state: &State,
+    shard: ShardId,
+    changes: Vec<Change>,
+    applied: Option<LogId>,
+    membership: &StoredMembership,
+) -> Result<(), io::Error> {
+    if state.write_at_once(shard, &changes, applied.as_ref(), membership)? {
+        return Ok(());
+    }
+    metrics::counter!("tandem_state_writes_stalled_total").increment(1);
+    let (state, membership) = (state.clone(), membership.clone());
+    let write = move || state.write(shard, &changes, applied.as_ref(), &membership);
+    tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+    Ok(())
 }
 
 impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
@@ -181,7 +209,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                     next = entries.next().now_or_never().flatten();
                 }
             }
-            self.state.write(self.shard, &changes, self.applied.as_ref(), &self.membership)?;
+            store(&self.state, self.shard, changes, self.applied, &self.membership).await?;
             machine.after_persist(last);
             for (responder, reply) in replies {
                 responder.send(reply);
@@ -216,7 +244,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                     Ok(row) => !history.contains(&row.family.as_str()),
                     Err(_) => true,
                 });
-                restore(machine, rows)?.map_err(io::Error::other)?;
+                apart(|| restore(machine, rows))?.map_err(io::Error::other)?;
                 let (state, shard, meta) = (self.state.clone(), self.shard, meta.clone());
                 // As long as it takes: the thread has other groups to serve.
                 tokio::task::spawn_blocking(move || state.replace(shard, received, &meta))
@@ -226,7 +254,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             Snapshot::Here(Here { state, shard }) => {
                 let view = state.view();
                 let rows = view.rows(shard, machine.history())?;
-                restore(machine, rows)?.map_err(io::Error::other)?;
+                apart(|| restore(machine, rows))?.map_err(io::Error::other)?;
                 drop(view);
                 self.state.copy(self.shard, &state, shard, meta)?;
             }

@@ -109,6 +109,13 @@ pub struct State {
     arrivals: Arc<AtomicU64>,
 }
 
+/// Whether RocksDB may hold a writer up while memtables or files wait for the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
+}
+
 #[derive(Default)]
 struct Seen {
     /// The last applied log id of each shard that is in the memtables or on the disk.
@@ -241,7 +248,8 @@ impl State {
         self.seen.lock().flushed.get(&shard).map(|id| id.index)
     }
 
-    /// The changes of some entries and what they come to, in one batch.
+    /// The changes of some entries and what they come to, in one batch. Waits where RocksDB makes
+    /// writers wait for the disk.
     ///
     /// # Errors
     /// What RocksDB says.
@@ -252,6 +260,28 @@ impl State {
         log_id: Option<&LogId>,
         membership: &StoredMembership,
     ) -> Result<(), Error> {
+        self.commit(self.batch(shard, changes)?, shard, log_id, membership, Wait::Yes)
+    }
+
+    /// The same where it takes no waiting. False where it would: nothing is written then.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn write_at_once(
+        &self,
+        shard: ShardId,
+        changes: &[Change],
+        log_id: Option<&LogId>,
+        membership: &StoredMembership,
+    ) -> Result<bool, Error> {
+        let batch = self.batch(shard, changes)?;
+        match self.commit(batch, shard, log_id, membership, Wait::No) {
+            Err(Error::Rocks(error)) if error.kind() == rocksdb::ErrorKind::Incomplete => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    fn batch(&self, shard: ShardId, changes: &[Change]) -> Result<WriteBatch, Error> {
         let mut batch = WriteBatch::default();
         for change in changes {
             let family = self.family(change.family)?;
@@ -261,7 +291,7 @@ impl State {
                 None => batch.delete_cf(family, key),
             }
         }
-        self.commit(batch, shard, log_id, membership)
+        Ok(batch)
     }
 
     fn commit(
@@ -270,10 +300,11 @@ impl State {
         shard: ShardId,
         log_id: Option<&LogId>,
         membership: &StoredMembership,
+        wait: Wait,
     ) -> Result<(), Error> {
         let applied = applied_of(log_id, membership);
         batch.put_cf(self.family(RAFT)?, shard.0.to_be_bytes(), applied.encode_to_vec());
-        self.write_unlogged(batch)?;
+        self.write_unlogged(batch, wait)?;
         if let Some(log_id) = log_id {
             self.seen.lock().written.insert(shard, *log_id);
         }
@@ -421,7 +452,7 @@ impl State {
         };
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(RAFT)?, taking_in(shard), marker.encode_to_vec());
-        self.write_unlogged(batch)
+        self.write_unlogged(batch, Wait::Yes)
     }
 
     /// As far as a death in the middle leaves it.
@@ -471,7 +502,7 @@ impl State {
     pub fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(RAFT)?, taking_in(shard));
-        self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership)?;
+        self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership, Wait::Yes)?;
         self.flush()
     }
 
@@ -480,7 +511,7 @@ impl State {
         for row in rows {
             batch.put_cf(self.family(&row.family)?, key_of(shard, &row.key), &row.value);
         }
-        self.write_unlogged(batch)
+        self.write_unlogged(batch, Wait::Yes)
     }
 
     /// All rows of a shard, but not what it has applied.
@@ -497,14 +528,15 @@ impl State {
                     }
                 }
             }
-            self.write_unlogged(batch)?;
+            self.write_unlogged(batch, Wait::Yes)?;
         }
         Ok(())
     }
 
-    fn write_unlogged(&self, batch: WriteBatch) -> Result<(), Error> {
+    fn write_unlogged(&self, batch: WriteBatch, wait: Wait) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
+        options.set_no_slowdown(wait == Wait::No);
         Ok(self.db.write_opt(batch, &options)?)
     }
 

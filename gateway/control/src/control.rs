@@ -10,6 +10,7 @@ use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
 use tandem_sip::{ConnectionId, Flow, Message, Millis, Proof, Request, Ticket};
 
+use crate::admission::{Admission, Asks};
 use crate::carriers::health::Health;
 use crate::carriers::registration::{self, Registrations};
 use crate::ledger::{About, Full};
@@ -64,6 +65,8 @@ pub struct Status {
     pub started: bool,
     /// New calls are answered 503 for want of a leader.
     pub refuses_new_calls: bool,
+    /// Some of the new calls are answered 503: the cluster does not keep up with all.
+    pub overloaded: bool,
 }
 
 /// How many of each are held; each has its bound in [`limits`].
@@ -95,6 +98,7 @@ pub struct Control {
     pub(crate) health: Health,
     pub(crate) registrations: Registrations,
     pub(crate) shards: BTreeMap<u32, Shard>,
+    pub(crate) admission: Admission,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
     /// The tenant's shard and who may register, once a node has said it.
@@ -136,6 +140,7 @@ impl Control {
             health: Health::default(),
             registrations: Registrations::default(),
             shards: BTreeMap::new(),
+            admission: Admission::new(now),
             sessions: BTreeSet::new(),
             tenant: None,
             leaderless_since: Some(now),
@@ -231,11 +236,13 @@ impl Control {
     pub fn status(&mut self, now: Millis) -> Status {
         let leader = self.leader();
         self.started |= leader.is_some();
+        self.admission.settle(now);
         Status {
             leader,
             routing: self.tenant.is_some(),
             started: self.started,
             refuses_new_calls: self.refuses_new_calls(now),
+            overloaded: self.admission.new_calls_permille() < 1_000,
         }
     }
 
@@ -294,6 +301,22 @@ impl Control {
             }
             None => Err(Full),
         }
+    }
+
+    /// 503 where the cluster does not keep up, to some of those who would make it more work. False
+    /// where the request is to be taken.
+    pub(crate) fn is_turned_away(
+        &mut self,
+        now: Millis,
+        asks: Asks,
+        transaction: &TransactionKey,
+    ) -> bool {
+        let turned_away = !self.admission.admits(now, asks);
+        if turned_away {
+            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+            self.refuse(now, transaction, limits::RETRY_AFTER_S);
+        }
+        turned_away
     }
 
     /// 503 in the cluster's place, to an INVITE or REGISTER that waits.
@@ -355,6 +378,8 @@ impl Control {
         metrics::gauge!("tandem_sip_transactions_active", "side" => "client")
             .set(self.clients.len() as f64);
         metrics::gauge!("tandem_link_pending_events").set(pending as f64);
+        metrics::gauge!("tandem_sip_new_calls_admitted_ratio")
+            .set(self.admission.new_calls_permille() as f64 / 1_000.0);
         metrics::gauge!("tandem_link_sessions").set(self.sessions.len() as f64);
         self.registrations.trunks().for_each(|(trunk, up)| registration::set_gauge(trunk, up));
         self.health.peers().for_each(|(target, up)| target.set_gauge(up));

@@ -79,6 +79,11 @@ impl Ledger {
         self.places.contains_key(&sequence)
     }
 
+    /// When that event was sent to the leader of now.
+    pub fn sent_at(&self, sequence: u64) -> Option<Millis> {
+        self.pending.get(self.places.get(&sequence)?)?.sent_at
+    }
+
     /// What waits, in order.
     pub fn events(&self) -> impl Iterator<Item = &GatewayEvent> {
         self.pending.values().map(|pending| pending.event.as_ref())

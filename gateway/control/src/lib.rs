@@ -7,6 +7,7 @@
 //! [`sip`] what the gateway knows of SIP, [`carriers`] what it says by itself, [`Control`] what joins
 //! them.
 
+mod admission;
 pub mod carriers;
 mod control;
 mod effects;

@@ -5,6 +5,12 @@ pub const NO_QUORUM_MS_MAX: u64 = 1_000;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 
+/// Where every event waits longer than this to be accepted, fewer new calls are let in; the rest is
+/// answered 503. A commit on a busy disk takes 10.
+pub const NEW_CALLS_DELAY_MS_MAX: u64 = 50;
+/// Where every event waits longer than this, fewer requests of agents' phones are, too.
+pub const AGENTS_DELAY_MS_MAX: u64 = 200;
+
 /// Events that wait to be accepted; from here on new calls are answered 503.
 pub const PENDING_NEW_CALLS_MAX: usize = 4_096;
 /// From here on REGISTERs are answered 503, too.
@@ -110,6 +116,7 @@ pub const STRANGER_INVITES_MAX: u32 = 20;
 /// without power comes back at once. Beyond it likewise.
 pub const CHALLENGES_MAX: u32 = 1_000;
 
+const _: () = assert!(NEW_CALLS_DELAY_MS_MAX < AGENTS_DELAY_MS_MAX);
 const _: () = assert!(PENDING_NEW_CALLS_MAX < PENDING_REGISTERS_MAX);
 const _: () = assert!(PENDING_REGISTERS_MAX < PENDING_EVENTS_MAX);
 const _: () = assert!(PENDING_EVENTS_MAX < tandem_core::limits::EVENTS_AHEAD_MAX);

@@ -74,6 +74,9 @@ impl Control {
         if accepted.overloaded && shard.leader() != Some(node) {
             return;
         }
+        if let Some(sent_at) = shard.ledger.sent_at(accepted.sequence) {
+            self.admission.on_accepted(now, now.since(sent_at));
+        }
         let servers = &self.servers;
         let settled = shard
             .ledger

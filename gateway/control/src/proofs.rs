@@ -5,6 +5,7 @@ use tandem_core::ids::AgentId;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Method, Millis, Request};
 
+use crate::admission::Asks;
 use crate::control::Control;
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -102,8 +103,11 @@ impl Control {
         mut request: Request,
         agent: AgentId,
     ) {
-        strip_credentials(&mut request);
         let transaction = self.transaction(key);
+        if self.is_turned_away(now, Asks::Agent, &transaction) {
+            return;
+        }
+        strip_credentials(&mut request);
         let method = request.method.clone();
         let proven = Register {
             transaction: transaction.clone(),

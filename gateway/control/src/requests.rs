@@ -9,6 +9,7 @@ use tandem_sip::reason::Q850;
 use tandem_sip::transaction::Key;
 use tandem_sip::{Flow, Method, Millis, Request, Response, Way};
 
+use crate::admission::Asks;
 use crate::control::{Control, count_response};
 use crate::ledger::{About, Full};
 use crate::limits;
@@ -126,9 +127,12 @@ impl Control {
         if !self.begin(now, flow, &key, &request) {
             return;
         }
+        let transaction = self.transaction(&key);
+        if self.is_turned_away(now, Asks::NewCall, &transaction) {
+            return;
+        }
         self.refused.forget(&key);
         strip_credentials(&mut request);
-        let transaction = self.transaction(&key);
         let event = GatewayEvent::Invite(Inbound {
             transaction: transaction.clone(),
             source: flow.remote,

@@ -128,7 +128,10 @@ pub enum Audio {
     File(PathBuf),
     Open(Open),
     /// Another gateway holds all of it: the base URL of its API, and what there is of it here.
-    Peer { base: String, here: Option<Open> },
+    Peer {
+        base: String,
+        here: Option<Open>,
+    },
 }
 
 /// It ends, for now, with so many bytes behind a header of its own.

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::snapshot::killed;
 use crate::machine::{Applied, Change, Machine, Outcome, Row, StateMachine};
-use crate::raft::{Command, Entry, ShardId};
-use crate::state::State;
+use crate::raft::{Command, Entry, ShardId, StoredMembership};
+use crate::state::{Options, State};
 use crate::{proto, wire};
 
 const FAMILIES: &[&str] = &["words", "other"];
@@ -95,6 +95,31 @@ async fn machine_finds_its_rows_and_applied_id_as_last_flushed() {
     let mut machine = StateMachine::open(SHARD, state, counter.clone()).unwrap();
     assert_eq!(machine.applied_state().await.unwrap().0.unwrap().index, 3);
     assert_eq!(keys(&counter.seen.lock().restored), ["a", "b"]);
+}
+
+/// Memtables of which each row fills one wait for their flush soon.
+#[test]
+fn who_will_not_wait_for_the_disk_is_told_so_and_has_written_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { write_buffer_bytes: 64 << 10, ..Options::new(FAMILIES) };
+    let state = State::open(dir.path(), options).unwrap();
+    let membership = StoredMembership::default();
+    let mut stalled = 0;
+    for index in 1..10_000_u64 {
+        let log_id = wire::log_id_from(proto::LogId { term: 1, node: 1, index });
+        let (key, value) = (index.to_be_bytes().to_vec(), Some(vec![7; 256 << 10]));
+        let changes = [Change { family: "words", key: key.clone(), value }];
+        if !state.write_at_once(SHARD, &changes, Some(&log_id), &membership).unwrap() {
+            assert_eq!(state.get(SHARD, "words", &key).unwrap(), None);
+            state.write(SHARD, &changes, Some(&log_id), &membership).unwrap();
+            stalled += 1;
+        }
+        assert!(state.get(SHARD, "words", &key).unwrap().is_some());
+        if stalled == 3 {
+            return;
+        }
+    }
+    panic!("RocksDB never made a writer wait");
 }
 
 #[tokio::test]

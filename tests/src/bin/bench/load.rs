@@ -42,6 +42,8 @@ pub struct Plan {
 pub struct Outcome {
     pub trying_us: Histogram<u64>,
     pub answered_us: Histogram<u64>,
+    /// To a final answer that is no 200.
+    pub refused_us: Histogram<u64>,
     /// Calls that ended otherwise than by their caller's BYE, by what happened.
     pub failed: BTreeMap<String, u64>,
     /// Messages that had to be sent again.

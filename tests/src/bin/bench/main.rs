@@ -1,16 +1,17 @@
-//! `make bench`: failover, partitions, set-up time under load, queued calls, storms of registrations, recorded
+//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, storms of registrations, recorded
 //! conversations, reads, commits beside etcd's, and what each process costs. Prints figures with the machine's
 //! load; asserts nothing.
 //!
-//! `tandem-bench [failover|partition|calls|queued|registers|relay|conversations|steady|reads|consensus]…`
+//! `tandem-bench [failover|partition|calls|queued|overload|registers|relay|conversations|steady|reads|consensus]…`
 //! measures only what is named; `partition` needs root (it lays networks), `steady` takes
-//! `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`.
+//! `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
 mod calls;
 mod consensus;
 mod conversations;
 mod failover;
 mod load;
+mod overload;
 mod partition;
 mod queued;
 mod reads;
@@ -27,11 +28,12 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "failover",
     "partition",
     "calls",
     "queued",
+    "overload",
     "registers",
     "relay",
     "conversations",
@@ -50,12 +52,13 @@ struct Asked {
 
 impl Asked {
     fn of(mut args: impl Iterator<Item = String>) -> Result<Self> {
-        let consensus = consensus::Options { etcd: ETCD.into(), json: None };
+        let consensus = consensus::Options { etcd: ETCD.into(), json: None, alone: false };
         let mut asked = Self { named: Vec::new(), consensus };
         while let Some(arg) = args.next() {
             let mut file = || args.next().with_context(|| format!("{arg} lacks its file"));
             match arg.as_str() {
                 "--etcd" => asked.consensus.etcd = file()?.into(),
+                "--alone" => asked.consensus.alone = true,
                 "--json" => asked.consensus.json = Some(file()?.into()),
                 name if ALL.contains(&name) => asked.named.push(arg),
                 unknown => {
@@ -82,6 +85,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("queued") {
                     queued::run(&fresh("queued")?)?;
+                }
+                if wanted("overload") {
+                    overload::run(&fresh("overload")?).await?;
                 }
                 if wanted("registers") {
                     registers::run(&fresh("registers")?).await?;

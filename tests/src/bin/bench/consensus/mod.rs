@@ -42,6 +42,8 @@ pub struct Options {
     pub etcd: PathBuf,
     /// Where the figures go as JSON, too.
     pub json: Option<PathBuf>,
+    /// Ours without etcd, to look into.
+    pub alone: bool,
 }
 
 /// One of the two that are compared.
@@ -67,11 +69,12 @@ pub async fn run(dir: &Path, options: &Options) -> Result<()> {
     let ours = Arc::new(Ours::start(&dir.join("tandem")).await?);
     let bytes = ours.command_bytes();
     println!("consensus: commands of {bytes} bytes, 3 voters, each append synced");
+    if options.alone {
+        return run_alone(&ours).await;
+    }
     let etcd = Arc::new(Etcd::start(&options.etcd, &dir.join("etcd"), bytes).await?);
     let (mut of_ours, mut of_etcd) = (Figures::new()?, Figures::new()?);
-    let phases = std::iter::once(Phase::Offered { a_second: OFFERED_A_SECOND, over: OFFERED })
-        .chain(OUTSTANDING.map(|outstanding| Phase::Full { outstanding, over: FULL }));
-    let phases: Vec<Phase> = phases.collect();
+    let phases = phases();
     for round in 0..ROUNDS {
         for phase in &phases {
             // Who comes first in one round comes second in the next.
@@ -98,6 +101,22 @@ pub async fn run(dir: &Path, options: &Options) -> Result<()> {
         let json = figures::json(&of_ours, &of_etcd, bytes, &load_before);
         let text = serde_json::to_string_pretty(&json)?;
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn phases() -> Vec<Phase> {
+    let offered = Phase::Offered { a_second: OFFERED_A_SECOND, over: OFFERED };
+    let full = OUTSTANDING.map(|outstanding| Phase::Full { outstanding, over: FULL });
+    std::iter::once(offered).chain(full).collect()
+}
+
+async fn run_alone(ours: &Arc<Ours>) -> Result<()> {
+    let mut figures = Figures::new()?;
+    for _ in 0..ROUNDS {
+        for phase in &phases() {
+            measure(ours, phase, &mut figures).await?;
+        }
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ pub fn call(plan: &Plan, called: Called, media: Arc<Media>) -> Result<Outcome> {
     let outcome = Outcome {
         trying_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
         answered_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
+        refused_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
         failed: BTreeMap::new(),
         repeated: 0,
         calls: 0,
@@ -173,6 +174,7 @@ impl Callers<'_> {
             }
             (200..=299, Waits::Talk | Waits::End) => self.line.send(&call.ack),
             (300.., Waits::Answer) => {
+                self.outcome.refused_us.saturating_record(micros);
                 self.line.send(&ack_for_failure(&call.last, response).to_bytes());
                 self.outcome.failed(format!("INVITE was answered {}", response.status));
                 self.calls.remove(call_id);
