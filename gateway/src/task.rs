@@ -125,6 +125,8 @@ impl Task {
     fn on_received(&mut self, received: Received) {
         let now = self.now();
         self.tracer.received(&received.flow, &received.message);
+        let waited_ms = u64::try_from(received.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.control.on_turn(now, waited_ms);
         self.control.on_message(now, unix_ms(), &received.flow, received.message);
         self.perform();
     }

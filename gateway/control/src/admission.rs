@@ -1,4 +1,4 @@
-//! Whom the gateway lets in while the cluster is slow to take what it is told: live calls always,
+//! Whom the gateway lets in while it, or the cluster, is slow to take what comes: live calls always,
 //! then agents' phones, new calls last. Pure: time is an input.
 //!
 //! The delay that counts is the least of a window, as in `CoDel` (RFC 8289 §3.1): a burst, an
@@ -64,6 +64,8 @@ pub struct Admission {
     /// Events that were accepted in this window, and the shortest wait of theirs.
     events: u64,
     least_ms: u64,
+    /// The shortest wait of a message for its turn in this gateway.
+    least_turn_ms: u64,
     new_calls: Share,
     agents: Share,
 }
@@ -74,9 +76,16 @@ impl Admission {
             window_ends: now.after(WINDOW_MS),
             events: 0,
             least_ms: u64::MAX,
+            least_turn_ms: u64::MAX,
             new_calls: Share::new(NEW_CALLS_DELAY_MS_MAX),
             agents: Share::new(AGENTS_DELAY_MS_MAX),
         }
+    }
+
+    /// A message has its turn in this gateway after it has waited for so long.
+    pub fn on_turn(&mut self, now: Millis, waited_ms: u64) {
+        self.settle(now);
+        self.least_turn_ms = self.least_turn_ms.min(waited_ms);
     }
 
     /// An event counts after it has waited for so long.
@@ -108,13 +117,15 @@ impl Admission {
         let idle = now >= self.window_ends.after(WINDOW_MS);
         let events = std::mem::take(&mut self.events);
         let least_ms = std::mem::replace(&mut self.least_ms, u64::MAX);
+        let turn_ms = std::mem::replace(&mut self.least_turn_ms, u64::MAX);
+        let turn_ms = if turn_ms == u64::MAX { 0 } else { turn_ms };
         let loaded = events >= EVENTS_MIN;
         for share in [&mut self.new_calls, &mut self.agents] {
             if idle || events == 0 {
                 // Who is told nothing has nothing to do.
                 share.admitted = ALL;
             } else {
-                share.on_window(if loaded { least_ms } else { 0 });
+                share.on_window(if loaded { least_ms.saturating_add(turn_ms) } else { 0 });
             }
         }
         self.window_ends = now.after(WINDOW_MS);
@@ -168,6 +179,16 @@ mod tests {
             admission.on_accepted(Millis(now), 3);
         }
         assert_eq!(admission.new_calls_permille(), 1_000);
+    }
+
+    #[test]
+    fn wait_for_a_turn_in_the_gateway_counts_as_well() {
+        let mut admission = Admission::new(Millis(0));
+        for now in 1..4 * WINDOW_MS {
+            admission.on_turn(Millis(now), NEW_CALLS_DELAY_MS_MAX - 10);
+            admission.on_accepted(Millis(now), 20);
+        }
+        assert!(admission.new_calls_permille() < 1_000);
     }
 
     #[test]

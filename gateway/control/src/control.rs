@@ -153,6 +153,11 @@ impl Control {
         }
     }
 
+    /// What is handled now came to this gateway so long ago.
+    pub fn on_turn(&mut self, now: Millis, waited_ms: u64) {
+        self.admission.on_turn(now, waited_ms);
+    }
+
     /// What a peer has sent. `unix_ms` dates the nonces that are given and taken.
     pub fn on_message(&mut self, now: Millis, unix_ms: u64, flow: &Flow, message: Message) {
         match message {

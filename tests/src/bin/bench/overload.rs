@@ -17,7 +17,7 @@ use crate::usage::Usage;
 use crate::{pids, print_histogram};
 
 /// Tried from the first on; the last of which every call is answered soon is the rated load.
-const CALLS_A_SECOND: [u32; 9] = [60, 90, 120, 160, 200, 250, 300, 400, 500];
+const CALLS_A_SECOND: [u32; 10] = [60, 100, 150, 200, 300, 400, 500, 600, 800, 1_000];
 const TRIED_S: u32 = 8;
 /// Of a load that the cluster is good for, INVITE → 200.
 const ANSWERED_P99_US_MAX: u64 = 200_000;
