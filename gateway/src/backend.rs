@@ -234,6 +234,10 @@ fn key_of(client: Option<String>) -> (String, u64) {
     }
 }
 
+fn change_members(change: pb::change_members::Change) -> pb::execute_request::Command {
+    pb::execute_request::Command::ChangeMembers(pb::ChangeMembers { change: Some(change) })
+}
+
 fn read(json: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(json)
         .map_err(|error| Error::Internal(format!("the node's answer is no JSON: {error}")))
@@ -293,6 +297,16 @@ impl Backend for ClusterBackend {
             Command::MoveLeader { shard, node } => {
                 pb::execute_request::Command::MoveLeader(pb::MoveLeader { shard, node })
             }
+            Command::AddMember { name, address, witness } => {
+                let add = pb::AddMember { name, address, witness };
+                change_members(pb::change_members::Change::Add(add))
+            }
+            Command::RemoveMember { name } => {
+                change_members(pb::change_members::Change::Remove(name))
+            }
+            Command::ReplaceMember { name } => {
+                change_members(pb::change_members::Change::Replace(name))
+            }
             Command::Originate { from, to } => {
                 pb::execute_request::Command::Originate(pb::Originate { from, to })
             }
@@ -337,9 +351,9 @@ impl Backend for ClusterBackend {
             (Err(_), Some(_)) => None,
             (Err(why), None) => return Err(why),
         };
-        let elsewhere = known.as_ref().and_then(|known| {
-            whole_elsewhere(known, &self.name, here.is_some(), &self.peers)
-        });
+        let elsewhere = known
+            .as_ref()
+            .and_then(|known| whole_elsewhere(known, &self.name, here.is_some(), &self.peers));
         Ok(match elsewhere {
             Some(peer) => Some(Audio::Peer { base: format!("http://{}", peer.api), here }),
             None => here.map(Audio::Open),

@@ -58,6 +58,18 @@ pub enum Command {
         shard: String,
         node: String,
     },
+    AddMember {
+        name: String,
+        address: String,
+        witness: bool,
+    },
+    RemoveMember {
+        name: String,
+    },
+    /// The same name with an empty folder, as another replica.
+    ReplaceMember {
+        name: String,
+    },
     /// Click-to-dial: rings the extension `from`, then dials `to` for it.
     Originate {
         from: String,
@@ -128,7 +140,10 @@ pub enum Audio {
     File(PathBuf),
     Open(Open),
     /// Another gateway holds all of it: the base URL of its API, and what there is of it here.
-    Peer { base: String, here: Option<Open> },
+    Peer {
+        base: String,
+        here: Option<Open>,
+    },
 }
 
 /// It ends, for now, with so many bytes behind a header of its own.
