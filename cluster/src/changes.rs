@@ -60,14 +60,17 @@ pub struct Standing {
 impl Changes {
     /// Who shall belong to the cluster, as this node knows it.
     pub fn roster(&self) -> Roster {
-        let stored = self.values.get(roster::KEY).and_then(|bytes| Roster::read(&bytes));
-        stored.unwrap_or_else(|| Roster::of(&self.directory.live()))
+        self.written().unwrap_or_else(|| Roster::of(&self.directory.live()))
+    }
+
+    /// Nothing where nobody has written it down yet, or it has not come here.
+    fn written(&self) -> Option<Roster> {
+        self.values.get(roster::KEY).and_then(|bytes| Roster::read(&bytes))
     }
 
     pub fn is_settled(&self) -> bool {
         // Before it is written down nobody has begun.
-        let written = self.values.get(roster::KEY).is_some();
-        written && self.roster().is_settled(&self.directory.live())
+        self.written().is_some_and(|roster| roster.is_settled(&self.directory.live()))
     }
 
     fn alive(&self, live: &Live) -> BTreeSet<NodeId> {
@@ -133,12 +136,13 @@ impl Changes {
             applied.mark_unchanged();
             changes.mark_unchanged();
             self.begin().await;
-            let roster = self.roster();
-            let at_rest = roster.is_settled(&self.directory.live());
-            if !at_rest {
-                let steps = self.shards.values().map(|shard| self.step(shard, &roster));
+            let live = self.directory.live();
+            let asked = self.written().filter(|roster| !roster.is_settled(&live));
+            if let Some(roster) = &asked {
+                let steps = self.shards.values().map(|shard| self.step(shard, roster));
                 futures::future::join_all(steps).await;
             }
+            let at_rest = asked.is_none();
             let pause = Duration::from_millis(if at_rest { LOOK_MS } else { STEP_MS });
             tokio::select! {
                 told = applied.changed() => if told.is_err() { return },

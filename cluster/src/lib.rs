@@ -43,6 +43,7 @@ use tandem_storage::log::Log;
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
 use tandem_storage::state::State;
+use tokio::sync::watch;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 
 use changes::{Changes, Standing};
@@ -305,6 +306,11 @@ impl Cluster {
     /// Who belongs to the cluster now, as this voter's groups say.
     pub fn live(&self) -> Arc<Live> {
         self.directory.live()
+    }
+
+    /// The same at each change.
+    pub fn lives(&self) -> watch::Receiver<Arc<Live>> {
+        self.directory.changes()
     }
 
     /// Whether every group is what an operator asked for last, and who is there. Only who leads the

@@ -52,6 +52,7 @@ pub struct Desk {
     pub shard: Arc<dyn Shard>,
     pub leading: watch::Receiver<Vec<pb::Leading>>,
     pub routing: watch::Receiver<Vec<pb::Routing>>,
+    pub nodes: watch::Receiver<pb::Nodes>,
     pub cluster: ClusterStatus,
     pub move_leader: MoveLeader,
     /// Who belongs to the cluster, as who leads the meta shard sees it.
@@ -92,6 +93,10 @@ impl Node for Desk {
 
     fn routing(&self) -> watch::Receiver<Vec<pb::Routing>> {
         self.routing.clone()
+    }
+
+    fn nodes(&self) -> watch::Receiver<pb::Nodes> {
+        self.nodes.clone()
     }
 
     fn on_session(&self, session: &Session) {

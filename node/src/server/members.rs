@@ -1,9 +1,12 @@
 //! Who belongs to the cluster, as `GET /v1/cluster/members` and `tandem cluster members --json` give it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tandem_cluster::changes::Standing;
-use tandem_cluster::{Change, Cluster};
+use tandem_cluster::{Change, Cluster, Live, Member};
 use tandem_gateway::link::pb;
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::replica::Place;
@@ -36,6 +39,29 @@ fn member(standing: &Standing) -> Value {
         "behind": behind,
         "removable": {"ok": kept.is_none(), "why": kept.clone().unwrap_or_default()},
     })
+}
+
+/// Where gateways log in, as the groups' members change.
+pub fn nodes(mut lives: watch::Receiver<Arc<Live>>) -> watch::Receiver<pb::Nodes> {
+    let of = |live: &Live| {
+        let at = |member: &Member| {
+            let address = Place::of(member).link?.to_string();
+            Some(pb::NodeAt { name: member.name.clone(), address })
+        };
+        pb::Nodes { nodes: live.members.iter().filter_map(at).collect() }
+    };
+    let (told, nodes) = watch::channel(of(&lives.borrow_and_update()));
+    tokio::spawn(async move {
+        while lives.changed().await.is_ok() {
+            let now = of(&lives.borrow_and_update());
+            told.send_if_modified(|nodes| {
+                let changed = *nodes != now;
+                *nodes = now;
+                changed
+            });
+        }
+    });
+    nodes
 }
 
 /// What a gateway was asked for.

@@ -52,8 +52,17 @@ pub async fn serve(
 
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
-    let Parts { shard, meta, cluster, move_leader, members: roster, change_members, disk, faults } =
-        parts;
+    let Parts {
+        shard,
+        meta,
+        cluster,
+        move_leader,
+        members: roster,
+        change_members,
+        nodes,
+        disk,
+        faults,
+    } = parts;
     let shards = started.config.cluster.shards;
     let other_shards = meta::other_shards(Arc::clone(&meta), shards);
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
@@ -67,6 +76,7 @@ pub async fn serve(
         shard: Arc::clone(&shard),
         leading,
         routing,
+        nodes,
         cluster,
         move_leader,
         members: roster,

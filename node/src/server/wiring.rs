@@ -85,6 +85,8 @@ pub struct Parts {
     pub move_leader: MoveLeader,
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
+    /// Where gateways log in.
+    pub nodes: watch::Receiver<pb::Nodes>,
     pub disk: DiskCheck,
     /// Where tests may trouble the disk.
     pub faults: Option<Faults>,
@@ -174,6 +176,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             Arc::new(move || cluster.disk().check())
         },
         faults,
+        nodes: members::nodes(cluster.lives()),
         members: {
             let cluster = Arc::clone(&cluster);
             Arc::new(move || members::show(&cluster))

@@ -23,6 +23,7 @@ async fn configured() -> (Desk, Arc<Solo>) {
         shard: shard.clone(),
         leading,
         routing,
+        nodes: watch::channel(pb::Nodes::default()).1,
         cluster: Arc::new(|| None),
         members: Arc::new(|| None),
         change_members: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),

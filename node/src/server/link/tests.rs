@@ -24,6 +24,10 @@ impl Node for Fake {
         self.routing.subscribe()
     }
 
+    fn nodes(&self) -> watch::Receiver<pb::Nodes> {
+        watch::channel(pb::Nodes::default()).1
+    }
+
     fn on_session(&self, _session: &Session) {}
 
     fn on_event(&self, session: &Session, event: pb::Event) {
