@@ -1,10 +1,16 @@
 //! Who belongs to the cluster changes under live calls: a node that lost its folder is replaced, a
 //! witness comes to two nodes, what would lose the quorum is refused.
 
-use std::process::{Command, Output};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use serde_json::Value;
 use tandem_tests::cluster::binary;
 use tandem_tests::house::House;
@@ -194,6 +200,112 @@ async fn a_witness_comes_to_two_nodes_under_live_calls_and_then_one_may_die() ->
         house.cluster.revive(name)?;
         tolerates(&house, 1).await?;
     }
+    heard_all(&talker, &talk);
+    assert_eq!(talker.hang_up(&talk).await?, 200);
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// A node that `tandem dev` knows nothing of; it ends with the test.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // A test that failed already has said why.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Signed by the cluster's own authority, whose certificate follows from its key and name.
+fn certify(pki: &Path, cluster: &str, name: &str, address: &str) -> Result<()> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, format!("tandem {cluster}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = KeyPair::from_pem(&std::fs::read_to_string(pki.join("ca.key"))?)?;
+    let issuer = Issuer::new(params, authority);
+    let names = [name, "tandem", address].map(str::to_owned);
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate()?;
+    std::fs::write(pki.join(format!("{name}.pem")), params.signed_by(&key, &issuer)?.pem())?;
+    std::fs::write(pki.join(format!("{name}.key")), key.serialize_pem())?;
+    Ok(())
+}
+
+/// As an operator would make it on a third box: the file of another node, and what is its own.
+fn start_node_c(house: &House, raft: SocketAddr) -> Result<Guest> {
+    let dir = house.cluster.dir();
+    let mut file: toml::Table =
+        toml::from_str(&std::fs::read_to_string(dir.join("conf/node-b.toml"))?)?;
+    let at = |port| SocketAddr::new(raft.ip(), port).to_string();
+    let id = file["cluster"]["id"].as_str().context("an id")?.to_owned();
+    certify(&dir.join("pki"), &id, "node-c", &raft.ip().to_string())?;
+    let mut member = toml::Table::new();
+    for (key, value) in [
+        ("name", "node-c".to_owned()),
+        ("box", "c".to_owned()),
+        ("role", "node".to_owned()),
+        ("raft", raft.to_string()),
+        ("link", at(7204)),
+        ("http", at(8104)),
+    ] {
+        member.insert(key.to_owned(), value.into());
+    }
+    let members = file["cluster"]["member"].as_array_mut().context("members")?;
+    members.push(member.into());
+    let own = |what: &str| dir.join(what).display().to_string();
+    file["process"]["name"] = "node-c".into();
+    file["process"]["data"] = own("data/node-c").into();
+    file["tls"]["certificate"] = own("pki/node-c.pem").into();
+    file["tls"]["key"] = own("pki/node-c.key").into();
+    let path = dir.join("conf/node-c.toml");
+    std::fs::write(&path, toml::to_string(&file)?)?;
+    let mut node = Command::new(binary("tandem")?);
+    let node = node.args(["node", "--config"]).arg(&path).stdin(Stdio::null());
+    Ok(Guest(node.stdout(Stdio::null()).spawn()?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_wholly_new_takes_the_place_of_another_and_the_calls() -> Result<()> {
+    let house = House::open(203).await?;
+    let talker = house.caller("13800000001", 0).await?;
+    let talk = house.call(&talker, "4003", "in_flow").await?;
+    tolerates(&house, 1).await?;
+    mark(&talker);
+    let raft: SocketAddr = "127.0.203.1:7104".parse()?;
+    let add = ["cluster", "add", "node-c", "127.0.203.1:7104"];
+    refused(&tandem(&house, &add)?, "does not answer");
+    let _node_c = start_node_c(&house, raft)?;
+    let began = tokio::time::Instant::now();
+    let added = loop {
+        let added = change(&house, &add).await?;
+        // It may still be starting.
+        if added.status.code() != Some(3) || began.elapsed() > WITHIN {
+            break added;
+        }
+    };
+    assert_eq!(added.status.code(), Some(0), "{}", said(&added));
+    assert_eq!(member(&house, "node-c").await?["role"], "node");
+    refused(
+        &tandem(&house, &["cluster", "add", "node-c", "127.0.203.1:7104"])?,
+        "nothing to let in",
+    );
+    let removed = change(&house, &["cluster", "remove", "node-a"]).await?;
+    assert_eq!(removed.status.code(), Some(0), "{}", said(&removed));
+    house.cluster.stop_one("node-a")?;
+    tolerates(&house, 1).await?;
+
+    // No file of a gateway names the one that is left.
+    house.cluster.bury("node-b").await?;
+    let other = house.caller("13800000002", 1).await?;
+    let echo = house.call(&other, "4003", "in_flow").await?;
+    assert_eq!(house.cluster.leader().await?, "node-c");
+    assert_eq!(other.hang_up(&echo).await?, 200);
+    house.call_is(&talk, "in_flow").await?;
     heard_all(&talker, &talk);
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.cluster.stop()?;
