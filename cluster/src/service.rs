@@ -94,6 +94,7 @@ impl Groups {
 
     /// Who speaks, to this replica and not to one that was at its address before.
     fn speaker_to_me<T>(&self, request: &Request<T>) -> Result<Member, Status> {
+        let from = self.speaker(request)?;
         let me = &self.directory.me;
         let to = text(request, TO_HEADER).ok();
         // Earlier builds name nobody, and never knew another replica than the file's.
@@ -103,7 +104,7 @@ impl Groups {
             let why = format!("this is replica {} of {}, not {to}", me.id, me.name);
             return Err(Status::permission_denied(why));
         }
-        self.speaker(request)
+        Ok(from)
     }
 
     fn role(&self) -> Role {
