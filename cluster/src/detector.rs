@@ -3,7 +3,7 @@
 //!
 //! Pure: time is an input. [`pulse`](crate::pulse) feeds it and acts on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tandem_storage::raft::{NodeId, ShardId};
@@ -39,6 +39,14 @@ pub struct Detector {
     /// A peer that says nothing for so long is gone.
     silence: Duration,
     peers: BTreeMap<NodeId, Peer>,
+    /// A majority is one of each.
+    quorums: Vec<Quorum>,
+}
+
+#[derive(Debug)]
+struct Quorum {
+    others: BTreeSet<NodeId>,
+    with_us: bool,
 }
 
 impl Detector {
@@ -48,7 +56,28 @@ impl Detector {
         started: Instant,
     ) -> Self {
         let peer = || Peer { heard: None, early_until: started + silence };
-        Self { silence, peers: peers.into_iter().map(|id| (id, peer())).collect() }
+        let peers: BTreeMap<NodeId, Peer> = peers.into_iter().map(|id| (id, peer())).collect();
+        let all = Quorum { others: peers.keys().copied().collect(), with_us: true };
+        Self { silence, peers, quorums: vec![all] }
+    }
+
+    /// Who there is to listen to, and whose majorities count, from now on.
+    pub fn follow(
+        &mut self,
+        me: NodeId,
+        quorums: &[BTreeSet<NodeId>],
+        peers: impl IntoIterator<Item = NodeId>,
+        now: Instant,
+    ) {
+        let mut before = std::mem::take(&mut self.peers);
+        // One that is new to us leads nothing yet, so nobody waits for what it says.
+        let known = |id| (id, before.remove(&id).unwrap_or(Peer { heard: None, early_until: now }));
+        self.peers = peers.into_iter().map(known).collect();
+        let quorum = |voters: &BTreeSet<NodeId>| Quorum {
+            others: voters.iter().copied().filter(|id| *id != me).collect(),
+            with_us: voters.contains(&me),
+        };
+        self.quorums = quorums.iter().map(quorum).collect();
     }
 
     /// True where the peer was gone until now.
@@ -89,10 +118,13 @@ impl Detector {
         Some(now.saturating_duration_since(heard.since))
     }
 
-    /// With ourselves.
+    /// With ourselves, where we vote.
     pub fn majority_lives(&self, now: Instant) -> bool {
-        let alive = 1 + self.peers.keys().filter(|peer| self.lives(**peer, now)).count();
-        alive > self.peers.len().div_ceil(2)
+        self.quorums.iter().all(|Quorum { others, with_us }| {
+            let us = usize::from(*with_us);
+            let alive = us + others.iter().filter(|peer| self.lives(**peer, now)).count();
+            alive > (us + others.len()) / 2
+        })
     }
 
     /// A living peer says that it leads the group, in this term or a later one.
@@ -186,6 +218,28 @@ mod tests {
             }
             assert!(detector.majority_lives(begun), "{needed} of {others} others");
         }
+    }
+
+    #[test]
+    fn majority_is_of_both_sides_while_voters_change() {
+        let begun = Instant::now();
+        let mut detector = Detector::new([2, 3], SILENCE, begun);
+        detector.hear(3, Beat::new(), begun);
+        let sides = [BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 4, 5])];
+        detector.follow(1, &sides, [2, 3, 4, 5], begun);
+        assert!(!detector.is_early(begun + ms(250)));
+        assert!(!detector.majority_lives(begun), "nobody of the new side is heard");
+        detector.hear(4, Beat::new(), begun);
+        assert!(detector.majority_lives(begun));
+        detector.follow(1, &sides[1..], [4, 5], begun);
+        assert!(detector.majority_lives(begun));
+        assert!(!detector.hear(2, leads(9), begun), "it is nobody any more");
+        assert_eq!(detector.leader(S, 1, begun), None);
+        // A learner hears the voters, and is none.
+        detector.follow(6, &sides[1..], [1, 4, 5], begun);
+        assert!(!detector.majority_lives(begun), "one of three");
+        detector.hear(5, Beat::new(), begun);
+        assert!(detector.majority_lives(begun));
     }
 
     #[test]

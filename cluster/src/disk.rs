@@ -15,10 +15,11 @@ use parking_lot::Mutex;
 use tandem_storage::log::{Health, Log};
 use tandem_storage::raft::{NodeId, ShardId};
 
+use crate::members::{Directory, Member, Role};
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::shard::Shard;
-use crate::{Member, Role, pb, wire};
+use crate::{pb, wire};
 
 /// A write that has taken this long makes a leader step away, and its process not ready.
 pub const STALL_MS_MAX: u64 = 2_000;
@@ -80,7 +81,11 @@ impl From<pb::Disk> for Disk {
 
 impl From<&Disk> for pb::Disk {
     fn from(disk: &Disk) -> Self {
-        Self { stalled_ms: disk.stalled_ms, failed: disk.failed.clone().unwrap_or_default() }
+        Self {
+            stalled_ms: disk.stalled_ms,
+            failed: disk.failed.clone().unwrap_or_default(),
+            last: Default::default(),
+        }
     }
 }
 
@@ -88,11 +93,21 @@ impl From<&Disk> for pb::Disk {
 #[derive(Default)]
 pub struct Disks {
     told: Mutex<BTreeMap<NodeId, (Disk, Instant)>>,
+    last: Mutex<BTreeMap<NodeId, BTreeMap<ShardId, u64>>>,
 }
 
 impl Disks {
     pub fn told(&self, by: NodeId, disk: Disk) {
         self.told.lock().insert(by, (disk, Instant::now()));
+    }
+
+    pub fn told_last(&self, by: NodeId, last: BTreeMap<ShardId, u64>) {
+        self.last.lock().insert(by, last);
+    }
+
+    /// Where the logs of another voter or learner ended when it said so last.
+    pub fn last_of(&self, id: NodeId) -> Option<BTreeMap<ShardId, u64>> {
+        self.last.lock().get(&id).cloned()
     }
 
     /// Nothing where it was not heard of lately.
@@ -139,8 +154,7 @@ fn successor(mine: &Disk, peers: &[Peer], led: &Led) -> Option<NodeId> {
 /// Looks after this voter's disk until the runtime ends.
 pub struct Watch {
     pub log: Log,
-    pub me: NodeId,
-    pub members: Vec<Member>,
+    pub directory: Arc<Directory>,
     pub disks: Arc<Disks>,
     pub hub: Arc<Hub>,
     pub shards: BTreeMap<ShardId, Shard>,
@@ -184,13 +198,16 @@ impl Watch {
             return;
         }
         seen.told = Some(now);
-        for channel in self.hub.urgent.values() {
-            channel.tell(ShardId::META.0, Body::Disk(mine.into()));
+        let last = self.shards.values().map(|it| (u32::from(it.id.0), it.progress().last));
+        let told = pb::Disk { last: last.collect(), ..pb::Disk::from(mine) };
+        for channel in self.hub.all_urgent() {
+            channel.tell(ShardId::META.0, Body::Disk(told.clone()));
         }
     }
 
     async fn step_away(&self, mine: &Disk, seen: &mut Seen) {
-        let others = self.members.iter().filter(|member| member.id != self.me);
+        let (me, live) = (self.directory.me.id, self.directory.live());
+        let others = live.members.iter().filter(|it| it.id != me && live.is_voter(it.id));
         let peer = |member: &Member| Peer {
             id: member.id,
             role: member.role,
@@ -199,7 +216,7 @@ impl Watch {
         let peers: Vec<Peer> = others.map(peer).collect();
         for (id, shard) in &self.shards {
             let now = shard.raft.metrics().borrow_watched().clone();
-            if now.current_leader != Some(self.me) {
+            if now.current_leader != Some(me) {
                 continue;
             }
             let matched = now.replication.iter().flatten();
@@ -228,7 +245,7 @@ impl Watch {
             } else {
                 // It leads nobody any more, and its followers need not wait until they find out.
                 let request = TransferLeaderRequest::new(now.vote, to, None);
-                for channel in self.hub.urgent.values() {
+                for channel in self.hub.all_urgent() {
                     channel.tell(id.0, Body::Transfer(wire::transfer(&request)));
                 }
             }

@@ -8,20 +8,25 @@
 //! one), [`meta`].
 
 mod balance;
+pub mod changes;
 pub mod control;
 mod detector;
 pub mod disk;
 pub mod identity;
+pub mod join;
 pub mod link;
 mod machine;
+mod members;
 pub mod meta;
 pub mod network;
 mod piggyback;
+mod plan;
 mod priority;
 pub mod pull;
 mod pulse;
 mod reads;
 mod rest;
+mod roster;
 pub mod service;
 pub mod shard;
 mod snapshot;
@@ -39,19 +44,24 @@ use tandem_storage::log::Log;
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
 use tandem_storage::state::State;
+use tokio::sync::watch;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 
+use changes::{Changes, Standing};
 use disk::{Disk, Disks};
-use link::{Channel, Me};
+use link::Me;
 pub use machine::AnyMachine;
+use members::Directory;
+pub use members::{Live, Member, Role};
+use meta::MetaState;
 use network::{Factory, Hub};
 use pb::frame::Body;
 pub use priority::raise as raise_priority;
 use pulse::{Heart, Pulse};
+pub use roster::Change;
 use service::{Groups, Service};
 use shard::Voter;
 pub use shard::{Leadership, Shard};
-use snapshot::Route;
 pub use upkeep::Limits;
 use upkeep::Upkeep;
 
@@ -73,23 +83,10 @@ const RAFT_THREADS_MAX: usize = 4;
 const SHUTDOWN_MS_MAX: u64 = 5_000;
 /// Of the answer of who leads a group to the wish that it be given away.
 const MOVE_MS_MAX: u64 = 2_000;
+/// Of the answer of who leads the meta shard to the wish that members change: it asks who joins first.
+const CHANGE_MS_MAX: u64 = 4_500;
 /// Between two attempts to found the groups.
 const FOUND_AGAIN_MS: u64 = 50;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Node,
-    /// Log and votes, no state machine.
-    Witness,
-}
-
-#[derive(Clone, Debug)]
-pub struct Member {
-    pub id: NodeId,
-    pub name: String,
-    pub role: Role,
-    pub address: SocketAddr,
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
@@ -137,8 +134,10 @@ impl Tls {
 pub struct Options {
     pub cluster: String,
     pub me: NodeId,
-    /// All voters, this one among them.
+    /// This one and those whom it knows of to begin with; who is there, its groups say.
     pub members: Vec<Member>,
+    /// It makes the groups out of these members, where they are not made yet.
+    pub founds: bool,
     pub incarnation: u64,
     pub tls: Tls,
     pub timers: Timers,
@@ -151,6 +150,8 @@ pub struct Stores {
     pub state: State,
     /// On that state.
     pub machines: Vec<(ShardId, Replicated)>,
+    /// What the meta shard's machine holds; a witness has none.
+    pub meta: Option<MetaState>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -177,9 +178,10 @@ pub enum Refused {
 /// A voter of every shard. Its threads are its own, so that nothing else can starve them into an
 /// election; they end with the process.
 pub struct Cluster {
-    pub members: Vec<Member>,
     shards: BTreeMap<ShardId, Shard>,
     hub: Arc<Hub>,
+    directory: Arc<Directory>,
+    changes: Option<Arc<Changes>>,
     log: Log,
     disks: Arc<Disks>,
     runtime: Option<tokio::runtime::Runtime>,
@@ -209,13 +211,12 @@ impl Cluster {
             .build()
             .map_err(Error::Thread)?;
         let handle = runtime.handle().clone();
-        let members = options.members.clone();
         let (log, disks) = (stores.log.clone(), Arc::<Disks>::default());
         let threads = Threads { raft: handle.clone(), app: tokio::runtime::Handle::current() };
         let starting = start_groups(options, stores, Arc::clone(&disks), threads);
         match handle.spawn(starting).await {
-            Ok(Ok((shards, hub))) => {
-                Ok(Self { members, shards, hub, log, disks, runtime: Some(runtime) })
+            Ok(Ok(Running { shards, hub, directory, changes })) => {
+                Ok(Self { shards, hub, directory, changes, log, disks, runtime: Some(runtime) })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -260,7 +261,8 @@ impl Cluster {
     pub async fn move_leader(&self, shard: &str, node: &str) -> Result<(), Refused> {
         let found = self.shards.values().find(|it| it.id.to_string() == shard);
         let found = found.ok_or_else(|| Refused::Unknown(format!("shard {shard:?}")))?;
-        let to = self.members.iter().find(|it| it.name == node);
+        let live = self.live();
+        let to = live.named(node);
         let to = to.ok_or_else(|| Refused::Unknown(format!("node {node:?}")))?;
         if to.role == Role::Witness {
             return Err(Refused::Unsafe(format!("{node} is a witness: it runs no calls")));
@@ -273,7 +275,7 @@ impl Cluster {
         if leader == to.id {
             return Ok(());
         }
-        let Some(channel) = self.hub.urgent.get(&leader) else {
+        let Some(channel) = self.hub.urgent(leader) else {
             let shard = found.clone();
             let (id, raft) = (to.id, self.runtime.as_ref().map(|it| it.handle().clone()));
             let raft = raft.ok_or_else(|| Refused::Unsafe("the voter ends".to_owned()))?;
@@ -304,7 +306,56 @@ impl Cluster {
 
     /// Whether this voter has a stream to the other one now.
     pub fn reaches(&self, id: NodeId) -> bool {
-        self.hub.urgent.get(&id).is_some_and(|channel| channel.is_up())
+        self.hub.urgent(id).is_some_and(|channel| channel.is_up())
+    }
+
+    /// Who belongs to the cluster now, as this voter's groups say.
+    pub fn live(&self) -> Arc<Live> {
+        self.directory.live()
+    }
+
+    /// The same at each change.
+    pub fn lives(&self) -> watch::Receiver<Arc<Live>> {
+        self.directory.changes()
+    }
+
+    /// Whether every group is what an operator asked for last, and who is there. Only who leads the
+    /// meta shard tells.
+    pub fn standings(&self) -> Option<(bool, Vec<Standing>)> {
+        let leads = self.shards.get(&ShardId::META)?.leadership().borrow().leading;
+        let changes = self.changes.as_ref().filter(|_| leads)?;
+        Some((changes.is_settled(), changes.standings()))
+    }
+
+    /// Begins to change who belongs to the cluster, whoever leads it; [`Cluster::standings`] tells
+    /// what comes of it.
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub async fn change(&self, change: Change) -> Result<(), Refused> {
+        let unsafe_now = |why: &str| Refused::Unsafe(why.to_owned());
+        let meta = self.shards.get(&ShardId::META);
+        let leader = meta.and_then(|meta| meta.leadership().borrow().leader);
+        let leader = leader.ok_or_else(|| unsafe_now("nobody leads meta now"))?;
+        let Some(channel) = self.hub.urgent(leader) else {
+            let changes = self.changes.clone();
+            let changes = changes.ok_or_else(|| unsafe_now("a witness changes nothing"))?;
+            let raft = self.runtime.as_ref().ok_or_else(|| unsafe_now("the voter ends"))?;
+            let asked = raft.handle().spawn(async move { changes.ask(&change).await }).await;
+            return asked.map_err(|error| Refused::Unsafe(error.to_string()))?;
+        };
+        let asked = channel.ask(ShardId::META.0, Body::Change(change.into()));
+        let asked = asked.ok_or_else(|| unsafe_now("the leader of meta is away"))?;
+        match tokio::time::timeout(Duration::from_millis(CHANGE_MS_MAX), asked).await {
+            Ok(Ok(Body::ChangeReply(reply))) if !reply.unknown.is_empty() => {
+                Err(Refused::Unknown(reply.unknown))
+            }
+            Ok(Ok(Body::ChangeReply(reply))) if reply.refused.is_empty() => Ok(()),
+            Ok(Ok(Body::ChangeReply(reply))) => Err(Refused::Unsafe(reply.refused)),
+            Ok(Ok(Body::Failure(why))) => Err(Refused::Unsafe(why)),
+            Ok(_) => Err(unsafe_now("the leader of meta went away; ask again")),
+            Err(_) => Err(unsafe_now("the leader of meta said nothing; ask again")),
+        }
     }
 }
 
@@ -316,27 +367,40 @@ struct Threads {
     app: tokio::runtime::Handle,
 }
 
-type Started = (BTreeMap<ShardId, Shard>, Arc<Hub>);
+struct Running {
+    shards: BTreeMap<ShardId, Shard>,
+    hub: Arc<Hub>,
+    directory: Arc<Directory>,
+    changes: Option<Arc<Changes>>,
+}
 
 async fn start_groups(
     options: Options,
     stores: Stores,
     disks: Arc<Disks>,
     threads: Threads,
-) -> Result<Started, Error> {
+) -> Result<Running, Error> {
     let Threads { raft: runtime, app } = threads;
-    let Stores { log, state, machines } = stores;
+    let Stores { log, state, machines, meta } = stores;
     let me = options.members.iter().find(|member| member.id == options.me);
     let me = me.ok_or(Error::NoMember(options.me))?.clone();
     let listener = tokio::net::TcpListener::bind(me.address)
         .await
         .map_err(|error| Error::Bind { address: me.address, error })?;
-    let hub = Arc::new(Hub {
-        appends: channels(&options, &me, &runtime),
-        urgent: channels(&options, &me, &runtime),
-        snapshots: routes(&options, &me),
-        has_rows: me.role == Role::Node,
-    });
+    let hub = Arc::new(Hub::new(
+        me.role == Role::Node,
+        speaker(&options, &me),
+        options.tls.client(),
+        runtime.clone(),
+    ));
+    let peers = options.members.iter().map(|member| member.id).filter(|id| *id != me.id);
+    let heart = Arc::new(Heart::new(me.id, peers, options.timers));
+    let directory = Arc::new(Directory::new(
+        me.clone(),
+        options.members.clone(),
+        Arc::clone(&hub),
+        Arc::clone(&heart),
+    ));
     let config = Arc::new(config(&options, me.role)?);
     let mut rafts = BTreeMap::new();
     for (id, machine) in machines {
@@ -346,22 +410,31 @@ async fn start_groups(
             .map_err(|error| Error::Start(error.to_string()))?;
         rafts.insert(id, raft);
     }
-    let nodes: Vec<NodeId> =
-        options.members.iter().filter(|m| m.role == Role::Node).map(|m| m.id).collect();
-    let peers = options.members.iter().map(|member| member.id).filter(|id| *id != me.id);
-    let heart = Arc::new(Heart::new(me.id, peers, options.timers));
     let start = |(id, raft): (&ShardId, &Raft)| {
-        let heart = Arc::clone(&heart);
-        let voter = Voter::new(heart, me.role, nodes.clone(), options.timers.election_ms_max);
+        let (heart, directory) = (Arc::clone(&heart), Arc::clone(&directory));
+        let voter = Voter::new(heart, directory, options.timers.election_ms_max);
         (*id, Shard::start(*id, raft.clone(), &runtime, &app, voter))
     };
     let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
+    let changes = meta.map(|values| {
+        Arc::new(Changes {
+            values,
+            shards: shards.clone(),
+            directory: Arc::clone(&directory),
+            heart: Arc::clone(&heart),
+            disks: Arc::clone(&disks),
+            speaker: speaker(&options, &me),
+            tls: options.tls.clone(),
+            turn: tokio::sync::Mutex::default(),
+        })
+    });
     let groups = Arc::new(Groups {
         cluster: options.cluster.clone(),
         me: me.id,
         shards: shards.clone(),
         heart: Arc::clone(&heart),
-        members: options.members.clone(),
+        directory: Arc::clone(&directory),
+        changes: changes.clone(),
         incarnations: Mutex::default(),
         state: state.clone(),
         flushed: Mutex::default(),
@@ -376,34 +449,35 @@ async fn start_groups(
         disks: Arc::clone(&disks),
         timers: options.timers,
         shards: shards.clone(),
-        nodes: nodes.clone(),
+        directory: Arc::clone(&directory),
     };
     runtime.spawn(pulse.run());
+    if let Some(changes) = &changes {
+        runtime.spawn(Arc::clone(changes).run());
+    }
     let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits };
     match me.role {
         Role::Node => {
-            let witnesses = options.members.iter().filter(|m| m.role == Role::Witness);
-            let witnesses = witnesses.map(|m| m.id).collect();
-            runtime.spawn(upkeep.of_node(log.clone(), state, Arc::clone(&hub), witnesses))
+            let directory = Arc::clone(&directory);
+            runtime.spawn(upkeep.of_node(log.clone(), state, Arc::clone(&hub), directory))
         }
-        Role::Witness => runtime.spawn(upkeep.of_witness(groups, nodes.clone())),
+        Role::Witness => runtime.spawn(upkeep.of_witness(groups)),
     };
-    // The first node founds; the others wait to be told.
-    if nodes.iter().min() == Some(&me.id) {
+    // The others wait to be told.
+    if options.founds {
         for raft in rafts.values() {
             runtime.spawn(found(raft.clone(), options.members.clone(), Arc::clone(&hub)));
         }
     }
     let watch = disk::Watch {
         log,
-        me: me.id,
-        members: options.members,
+        directory: Arc::clone(&directory),
         disks,
         hub: Arc::clone(&hub),
         shards: shards.clone(),
     };
     runtime.spawn(watch.run());
-    Ok((shards, hub))
+    Ok(Running { shards, hub, directory, changes })
 }
 
 fn serve(
@@ -437,38 +511,12 @@ fn serve(
 }
 
 fn speaker(options: &Options, me: &Member) -> Me {
-    Me { cluster: options.cluster.clone(), name: me.name.clone(), incarnation: options.incarnation }
-}
-
-fn channels(
-    options: &Options,
-    me: &Member,
-    runtime: &tokio::runtime::Handle,
-) -> BTreeMap<NodeId, Arc<Channel>> {
-    let speaker = speaker(options, me);
-    let others = options.members.iter().filter(|member| member.id != me.id);
-    others
-        .map(|member| {
-            let channel = Arc::new(Channel::default());
-            let address = member.address.to_string();
-            let kept = Arc::clone(&channel);
-            let kept =
-                kept.keep(member.name.clone(), address, options.tls.client(), speaker.clone());
-            runtime.spawn(kept);
-            (member.id, channel)
-        })
-        .collect()
-}
-
-fn routes(options: &Options, me: &Member) -> BTreeMap<NodeId, Arc<Route>> {
-    let others = options.members.iter().filter(|member| member.id != me.id);
-    let route = |member: &Member| Route {
-        address: member.address.to_string(),
-        tls: options.tls.client(),
-        me: speaker(options, me),
-        keeps_rows: member.role == Role::Node,
-    };
-    others.map(|member| (member.id, Arc::new(route(member)))).collect()
+    Me {
+        cluster: options.cluster.clone(),
+        name: me.name.clone(),
+        replica: me.id,
+        incarnation: options.incarnation,
+    }
 }
 
 fn config(options: &Options, role: Role) -> Result<openraft::Config, Error> {
@@ -504,13 +552,11 @@ async fn found(raft: Raft, members: Vec<Member>, hub: Arc<Hub>) {
     if !matches!(raft.is_initialized().await, Ok(false)) {
         return;
     }
-    while hub.urgent.values().filter(|channel| channel.is_up()).count() < members.len() / 2 {
+    while hub.all_urgent().iter().filter(|channel| channel.is_up()).count() < members.len() / 2 {
         tokio::time::sleep(Duration::from_millis(FOUND_AGAIN_MS)).await;
     }
-    let peers: BTreeMap<NodeId, Peer> = members
-        .into_iter()
-        .map(|member| (member.id, Peer { name: member.name, address: member.address.to_string() }))
-        .collect();
+    let peers: BTreeMap<NodeId, Peer> =
+        members.iter().map(|member| (member.id, member.peer())).collect();
     if let Err(error) = raft.initialize(peers).await {
         tracing::info!(%error, "the group is founded already");
     }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
+use tandem_storage::raft::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
+use crate::members::Member;
 use crate::pb;
 use crate::pb::frame::Body;
 
@@ -26,6 +28,9 @@ const PING_EVERY_MS: u64 = 500;
 const PING_MS_MAX: u64 = 1_500;
 pub const NAME_HEADER: &str = "tandem-name";
 pub const INCARNATION_HEADER: &str = "tandem-incarnation";
+pub const REPLICA_HEADER: &str = "tandem-replica";
+/// Which replica is meant: another one may be at the same address by now.
+pub const TO_HEADER: &str = "tandem-to";
 pub const CLUSTER_HEADER: &str = "tandem-cluster";
 
 /// Who speaks, told at the head of each stream.
@@ -33,6 +38,8 @@ pub const CLUSTER_HEADER: &str = "tandem-cluster";
 pub struct Me {
     pub cluster: String,
     pub name: String,
+    /// 0 where it is none yet.
+    pub replica: u64,
     pub incarnation: u64,
 }
 
@@ -45,8 +52,23 @@ impl Me {
     ) -> Result<(), tonic::metadata::errors::InvalidMetadataValue> {
         head.insert(CLUSTER_HEADER, self.cluster.parse()?);
         head.insert(NAME_HEADER, self.name.parse()?);
+        head.insert(REPLICA_HEADER, self.replica.to_string().parse()?);
         head.insert(INCARNATION_HEADER, self.incarnation.to_string().parse()?);
         Ok(())
+    }
+
+    /// The same to one replica and no other. What that has acknowledged or voted, another one at its
+    /// address has not.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn introduce_to(
+        &self,
+        to: NodeId,
+        head: &mut tonic::metadata::MetadataMap,
+    ) -> Result<(), tonic::metadata::errors::InvalidMetadataValue> {
+        head.insert(TO_HEADER, to.to_string().parse()?);
+        self.introduce(head)
     }
 }
 
@@ -113,16 +135,11 @@ impl Channel {
     }
 
     /// Keeps the stream up until the runtime ends. `peer` is told where it can't be.
-    pub async fn keep(
-        self: Arc<Self>,
-        peer: String,
-        address: String,
-        tls: ClientTlsConfig,
-        me: Me,
-    ) {
+    pub async fn keep(self: Arc<Self>, peer: Member, tls: ClientTlsConfig, me: Me) {
+        let (id, peer, address) = (peer.id, peer.name, peer.address.to_string());
         let mut told = String::new();
         loop {
-            match self.session(&address, &tls, &me).await {
+            match self.session(id, &address, &tls, &me).await {
                 Ok(()) => told.clear(),
                 Err(error) => {
                     let why = why(error.as_ref());
@@ -145,6 +162,7 @@ impl Channel {
 
     async fn session(
         &self,
+        to: NodeId,
         address: &str,
         tls: &ClientTlsConfig,
         me: &Me,
@@ -155,7 +173,7 @@ impl Channel {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (sender, frames) = mpsc::channel(FRAMES_MAX);
         let mut request = tonic::Request::new(batches(frames));
-        me.introduce(request.metadata_mut())?;
+        me.introduce_to(to, request.metadata_mut())?;
         let mut answers = client.link(request).await?.into_inner();
         *self.out.lock() = Some(sender);
         while let Some(frames) = answers.message().await? {

@@ -15,10 +15,14 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
+use parking_lot::RwLock;
 use tandem_storage::raft::{NodeId, Peer, RaftSnapshot, ShardId, TypeConfig, Vote};
 use tandem_storage::snapshot::Snapshot;
+use tokio::task::AbortHandle;
+use tonic::transport::ClientTlsConfig;
 
-use crate::link::Channel;
+use crate::link::{Channel, Me};
+use crate::members::{Member, Role};
 use crate::pb::frame::Body;
 use crate::piggyback::Piggyback;
 use crate::snapshot::Route;
@@ -29,13 +33,82 @@ const APPENDS_MAX: usize = 32;
 /// An append may wait for a slow disk; a lost stream ends the wait at once.
 const APPEND_MS_MAX: u64 = 2_000;
 
+/// The ways to one peer.
+#[derive(Clone)]
+pub struct Way {
+    pub appends: Arc<Channel>,
+    pub urgent: Arc<Channel>,
+    pub snapshots: Arc<Route>,
+    keepers: [AbortHandle; 2],
+}
+
 /// The ways to each peer.
 pub struct Hub {
-    pub appends: BTreeMap<NodeId, Arc<Channel>>,
-    pub urgent: BTreeMap<NodeId, Arc<Channel>>,
-    pub snapshots: BTreeMap<NodeId, Arc<Route>>,
+    ways: RwLock<BTreeMap<NodeId, Way>>,
     /// A witness has nothing to send.
-    pub has_rows: bool,
+    has_rows: bool,
+    me: Me,
+    tls: ClientTlsConfig,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Hub {
+    pub fn new(
+        has_rows: bool,
+        me: Me,
+        tls: ClientTlsConfig,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        Self { ways: RwLock::default(), has_rows, me, tls, runtime }
+    }
+
+    pub fn way(&self, id: NodeId) -> Option<Way> {
+        self.ways.read().get(&id).cloned()
+    }
+
+    /// Votes and whatever else must not wait.
+    pub fn urgent(&self, id: NodeId) -> Option<Arc<Channel>> {
+        self.ways.read().get(&id).map(|way| Arc::clone(&way.urgent))
+    }
+
+    pub fn all_urgent(&self) -> Vec<Arc<Channel>> {
+        self.ways.read().values().map(|way| Arc::clone(&way.urgent)).collect()
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.ways.read().is_empty()
+    }
+
+    /// Ways to these and to nobody else.
+    pub fn keep<'a>(&self, members: impl Iterator<Item = &'a Member>) {
+        let mut ways = self.ways.write();
+        let mut before = std::mem::take(&mut *ways);
+        for member in members {
+            let way = before.remove(&member.id).unwrap_or_else(|| self.open(member));
+            ways.insert(member.id, way);
+        }
+        for keeper in before.into_values().flat_map(|way| way.keepers) {
+            keeper.abort();
+        }
+    }
+
+    fn open(&self, member: &Member) -> Way {
+        let channel = || {
+            let channel = Arc::new(Channel::default());
+            let kept = Arc::clone(&channel);
+            let kept = kept.keep(member.clone(), self.tls.clone(), self.me.clone());
+            (channel, self.runtime.spawn(kept).abort_handle())
+        };
+        let ((appends, keeps_appends), (urgent, keeps_urgent)) = (channel(), channel());
+        let snapshots = Arc::new(Route {
+            to: member.id,
+            address: member.address.to_string(),
+            tls: self.tls.clone(),
+            me: self.me.clone(),
+            keeps_rows: member.role == Role::Node,
+        });
+        Way { appends, urgent, snapshots, keepers: [keeps_appends, keeps_urgent] }
+    }
 }
 
 #[derive(Clone)]
@@ -44,12 +117,11 @@ pub struct Factory {
     pub hub: Arc<Hub>,
 }
 
+/// The way is looked up each time: a group may know of a peer before the hub does.
 pub struct Network {
     shard: ShardId,
-    channel: Option<Arc<Channel>>,
-    /// Votes never wait behind appends.
-    urgent: Option<Arc<Channel>>,
-    snapshots: Option<Arc<Route>>,
+    hub: Arc<Hub>,
+    target: NodeId,
     heartbeats: bool,
 }
 
@@ -57,19 +129,11 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
     type Network = Network;
 
     async fn new_client(&mut self, target: NodeId, _peer: &Peer) -> Network {
-        Network {
-            shard: self.shard,
-            channel: self.hub.appends.get(&target).cloned(),
-            urgent: self.hub.urgent.get(&target).cloned(),
-            snapshots: self.hub.snapshots.get(&target).filter(|_| self.hub.has_rows).cloned(),
-            heartbeats: false,
-        }
+        Network { shard: self.shard, hub: Arc::clone(&self.hub), target, heartbeats: false }
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, _peer: &Peer) -> Network {
-        let urgent = self.hub.urgent.get(&target).cloned();
-        let channel = urgent.clone();
-        Network { shard: self.shard, channel, urgent, snapshots: None, heartbeats: true }
+        Network { shard: self.shard, hub: Arc::clone(&self.hub), target, heartbeats: true }
     }
 }
 
@@ -115,7 +179,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
         let body = Body::Append(wire::append(&request));
-        match ask(self.channel.as_ref(), self.shard, body, option.hard_ttl()).await? {
+        match ask(self.channel().as_ref(), self.shard, body, option.hard_ttl()).await? {
             Body::AppendReply(reply) => wire::append_reply_from(reply).map_err(|e| strange(&e)),
             _ => Err(away("an answer of another kind")),
         }
@@ -130,7 +194,8 @@ impl RaftNetworkV2<TypeConfig> for Network {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let (channel, shard) = (self.channel.clone(), self.shard);
+        let (hub, target, shard) = (Arc::clone(&self.hub), self.target, self.shard);
+        let heartbeats = self.heartbeats;
         let within =
             if self.heartbeats { option.hard_ttl() } else { Duration::from_millis(APPEND_MS_MAX) };
         async move {
@@ -139,7 +204,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
                     let prev = request.prev_log_id;
                     let last = request.entries.last().map(|entry| entry.log_id()).or(prev);
                     let body = Body::Append(wire::append(&request));
-                    let asked = channel.as_ref().and_then(|channel| channel.ask(shard.0, body));
+                    let channel = hub.way(target);
+                    let channel =
+                        channel.map(|way| if heartbeats { way.urgent } else { way.appends });
+                    let asked = channel.and_then(|channel| channel.ask(shard.0, body));
                     async move {
                         match wait(asked, within).await? {
                             Body::AppendReply(reply) => {
@@ -199,8 +267,11 @@ impl RaftNetworkV2<TypeConfig> for Network {
             tracing::warn!(shard = %self.shard, why = what, "TD0405 a snapshot was not sent");
             StreamingError::Unreachable(Unreachable::new(&AnyError::error(what)))
         };
-        let Some(route) = &self.snapshots else {
+        if !self.hub.has_rows {
             return Err(failed("a witness has no rows, and the voter lacks what it has purged"));
+        }
+        let Some(route) = self.hub.way(self.target).map(|way| way.snapshots) else {
+            return Err(failed("there is no way to the voter"));
         };
         let Snapshot::Here(here) = snapshot.snapshot else {
             return Err(failed("a snapshot of another node is not passed on"));
@@ -220,7 +291,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Failed> {
         let body = Body::Transfer(wire::transfer(&request));
-        match ask(self.urgent.as_ref(), self.shard, body, option.hard_ttl()).await? {
+        match ask(self.hub.urgent(self.target).as_ref(), self.shard, body, option.hard_ttl())
+            .await?
+        {
             Body::TransferReply(pb::TransferReply { accepted: true }) => Ok(Ok(())),
             _ => Err(away("the transfer was refused")),
         }
@@ -228,12 +301,19 @@ impl RaftNetworkV2<TypeConfig> for Network {
 }
 
 impl Network {
+    fn channel(&self) -> Option<Arc<Channel>> {
+        let way = self.hub.way(self.target)?;
+        Some(if self.heartbeats { way.urgent } else { way.appends })
+    }
+
     async fn vote_reply(
         &self,
         body: Body,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Failed> {
-        match ask(self.urgent.as_ref(), self.shard, body, option.hard_ttl()).await? {
+        match ask(self.hub.urgent(self.target).as_ref(), self.shard, body, option.hard_ttl())
+            .await?
+        {
             Body::VoteReply(reply) => wire::vote_reply_from(reply).map_err(|e| strange(&e)),
             _ => Err(away("an answer of another kind")),
         }

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tonic::{Request, Status};
 
 use crate::link;
+use crate::members::{Member, Role};
 use crate::snapshot::{self, PARTS_MAX};
-use crate::{Member, Options, Role, pb};
+use crate::{Options, pb};
 
 /// As long as nobody has the rows, the others are asked again after this,
 const AGAIN_MS: u64 = 500;

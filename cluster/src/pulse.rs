@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::detector::{Beat, Candidacy, Detector, Led};
 use crate::disk::Disks;
+use crate::members::Directory;
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::{Role, Shard, Timers, balance, pb};
@@ -110,8 +111,7 @@ pub struct Pulse {
     pub disks: Arc<Disks>,
     pub timers: Timers,
     pub shards: BTreeMap<ShardId, Shard>,
-    /// Those that may lead.
-    pub nodes: Vec<NodeId>,
+    pub directory: Arc<Directory>,
 }
 
 impl Pulse {
@@ -135,7 +135,7 @@ impl Pulse {
             looked = now;
             self.heart.look_around(now);
             let beat = self.beat(&loads);
-            for peer in self.hub.urgent.values() {
+            for peer in self.hub.all_urgent() {
                 // A peer that is away finds out when it is back.
                 peer.tell(ShardId::META.0, Body::Beat(beat_to(&beat)));
             }
@@ -188,7 +188,7 @@ impl Pulse {
                 tracing::info!(shard = %id, term, "nobody leads: standing for election");
             }
             // Whoever is alone has nobody to ask first.
-            let pre_vote = !self.hub.urgent.is_empty();
+            let pre_vote = !self.hub.is_alone();
             if let Err(error) = shard.raft.trigger().elect(pre_vote).await {
                 tracing::error!(shard = %id, %error, "TD0401 a group has stopped");
             }
@@ -198,9 +198,10 @@ impl Pulse {
     /// Gives leads to nodes that have less to do.
     fn balance(&self, loads: &Loads, now: Instant) {
         let mut theirs: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
+        let nodes: Vec<NodeId> = self.directory.live().nodes().collect();
         {
             let detector = self.heart.detector.lock();
-            for (peer, beat) in detector.alive(now).filter(|(peer, _)| self.nodes.contains(peer)) {
+            for (peer, beat) in detector.alive(now).filter(|(peer, _)| nodes.contains(peer)) {
                 let settled = detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED);
                 // One that has stepped away from its disk must not be given its leads back.
                 if settled && self.disks.of(peer).is_some_and(|disk| disk.is_healthy()) {

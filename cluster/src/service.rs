@@ -1,6 +1,6 @@
 //! What a voter answers to its peers and to supervisors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -15,11 +15,16 @@ use tandem_storage::wire::vote;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::changes::Changes;
 use crate::disk::{Disk, Disks};
-use crate::link::{self, CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER};
+use crate::link::{
+    self, CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, REPLICA_HEADER, TO_HEADER,
+};
+use crate::members::{Directory, Member, Role};
 use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
-use crate::{Member, Raft, Role, Shard, identity, pb, pull, snapshot, wire};
+use crate::roster::Change;
+use crate::{Raft, Refused, Shard, identity, pb, pull, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;
@@ -34,7 +39,9 @@ pub struct Groups {
     pub me: NodeId,
     pub shards: BTreeMap<ShardId, Shard>,
     pub heart: Arc<Heart>,
-    pub members: Vec<Member>,
+    pub directory: Arc<Directory>,
+    /// A witness has none.
+    pub changes: Option<Arc<Changes>>,
     /// The latest life of each process that has spoken to us.
     pub incarnations: Mutex<BTreeMap<String, u64>>,
     pub state: State,
@@ -64,44 +71,83 @@ impl Groups {
         each.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
-    /// The voter that speaks, proven by its certificate.
-    fn speaker<T>(&self, request: &Request<T>) -> Result<&Member, Status> {
-        let text = |name: &str| {
-            let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
-            value.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("no {name}")))
+    /// The replica that speaks, proven by its certificate.
+    fn speaker<T>(&self, request: &Request<T>) -> Result<Member, Status> {
+        let (name, incarnation) = introduced(request, &self.cluster)?;
+        let replica = match text(request, REPLICA_HEADER) {
+            Ok(replica) => replica.parse().ok(),
+            // One of an earlier build.
+            Err(_) => None,
         };
-        let name = text(NAME_HEADER)?;
-        let incarnation: u64 = text(INCARNATION_HEADER)?
-            .parse()
-            .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
-        // An authority may have signed for two clusters. Voters of earlier builds don't say.
-        if let Some(theirs) = request.metadata().get(CLUSTER_HEADER)
-            && theirs.as_bytes() != self.cluster.as_bytes()
-        {
-            let theirs = theirs.to_str().unwrap_or("another one");
-            let ours = &self.cluster;
-            let why = format!("{name} is of cluster {theirs}, this voter of {ours}");
+        let live = self.directory.live();
+        let known = live.named(&name);
+        let known =
+            known.ok_or_else(|| Status::permission_denied(format!("{name} is no voter")))?;
+        let member = replica.map_or(Some(known), |id| live.member(id).filter(|it| it.name == name));
+        let Some(member) = member else {
+            let why = format!("this replica of {name} is no member any more, {} is", known.id);
             return Err(Status::permission_denied(why));
-        }
-        identity::require(request, &name)?;
-        let member = self.members.iter().find(|member| member.name == name);
-        let member =
-            member.ok_or_else(|| Status::permission_denied(format!("{name} is no voter")))?;
+        };
         self.meet(&name, incarnation);
-        Ok(member)
+        Ok(member.clone())
     }
 
-    fn role(&self) -> Option<Role> {
-        self.members.iter().find(|member| member.id == self.me).map(|member| member.role)
+    /// Who speaks, to this replica and not to one that was at its address before.
+    fn speaker_to_me<T>(&self, request: &Request<T>) -> Result<Member, Status> {
+        let from = self.speaker(request)?;
+        let me = &self.directory.me;
+        let to = text(request, TO_HEADER).ok();
+        // Earlier builds name nobody, and never knew another replica than the file's.
+        let is_me = to.as_ref().map_or(me.folder.is_empty(), |to| *to == me.id.to_string());
+        if !is_me {
+            let to = to.unwrap_or_else(|| "of earlier".to_owned());
+            let why = format!("this is replica {} of {}, not {to}", me.id, me.name);
+            return Err(Status::permission_denied(why));
+        }
+        Ok(from)
     }
+
+    fn role(&self) -> Role {
+        self.directory.me.role
+    }
+}
+
+fn text<T>(request: &Request<T>, name: &str) -> Result<String, Status> {
+    let value = request.metadata().get(name).and_then(|value| value.to_str().ok());
+    value.map(str::to_owned).ok_or_else(|| Status::invalid_argument(format!("no {name}")))
+}
+
+/// Name and life of who speaks, where it is of this cluster and the name is in its certificate.
+fn introduced<T>(request: &Request<T>, cluster: &str) -> Result<(String, u64), Status> {
+    let name = text(request, NAME_HEADER)?;
+    let incarnation: u64 = text(request, INCARNATION_HEADER)?
+        .parse()
+        .map_err(|_| Status::invalid_argument(format!("{INCARNATION_HEADER} is no number")))?;
+    // An authority may have signed for two clusters. Voters of earlier builds don't say.
+    if let Some(theirs) = request.metadata().get(CLUSTER_HEADER)
+        && theirs.as_bytes() != cluster.as_bytes()
+    {
+        let theirs = theirs.to_str().unwrap_or("another one");
+        let why = format!("{name} is of cluster {theirs}, this voter of {cluster}");
+        return Err(Status::permission_denied(why));
+    }
+    identity::require(request, &name)?;
+    Ok((name, incarnation))
 }
 
 #[derive(Clone, Default)]
 pub struct Service {
     pub groups: Arc<OnceLock<Arc<Groups>>>,
+    /// Where nobody has said yet which replica it is: the cluster, and itself.
+    fresh: Option<Arc<(String, Member)>>,
 }
 
 impl Service {
+    /// Of a process that has no groups yet.
+    pub fn fresh(cluster: String, me: Member) -> Self {
+        Self { fresh: Some(Arc::new((cluster, me))), ..Self::default() }
+    }
+
     fn groups(&self) -> Result<Arc<Groups>, Status> {
         self.groups.get().cloned().ok_or_else(|| Status::unavailable("the voter is starting"))
     }
@@ -116,7 +162,7 @@ impl pb::peer_server::Peer for Service {
         request: Request<Streaming<pb::Frames>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let groups = self.groups()?;
-        let from = groups.speaker(&request)?.id;
+        let from = groups.speaker_to_me(&request)?.id;
         let (answers, outgoing) = link::answer_channel();
         let mut incoming = request.into_inner();
         let runtime = groups.runtime.clone();
@@ -135,7 +181,7 @@ impl pb::peer_server::Peer for Service {
         request: Request<Streaming<pb::SnapshotPart>>,
     ) -> Result<Response<pb::SnapshotReply>, Status> {
         let groups = self.groups()?;
-        let from = groups.speaker(&request)?;
+        let from = groups.speaker_to_me(&request)?;
         if from.role == Role::Witness {
             return Err(Status::permission_denied("a witness has no rows"));
         }
@@ -156,7 +202,7 @@ impl pb::peer_server::Peer for Service {
     ) -> Result<Response<Self::PullStream>, Status> {
         let groups = self.groups()?;
         let to = groups.speaker(&request)?.role;
-        if groups.role() != Some(Role::Node) {
+        if groups.role() != Role::Node {
             return Err(Status::failed_precondition("a witness has no rows"));
         }
         let pb::PullRequest { shard, index } = request.into_inner();
@@ -166,9 +212,52 @@ impl pb::peer_server::Peer for Service {
         let parts = pull::answer(&groups.state, of.id, vote, index, to)?;
         Ok(Response::new(Box::pin(parts.map(Ok))))
     }
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinReply>, Status> {
+        if let Some(fresh) = &self.fresh {
+            let (cluster, me) = fresh.as_ref();
+            introduced(&request, cluster)?;
+            let reply = pb::JoinReply { fresh: true, self_: Some(me.seat()), ..Default::default() };
+            return Ok(Response::new(reply));
+        }
+        let groups = self.groups()?;
+        let (name, _) = introduced(&request, &groups.cluster)?;
+        let folder = request.into_inner().folder;
+        let live = groups.directory.live();
+        let mut its = live.members.iter().filter(|it| it.name == name && it.folder == folder);
+        let id = its.next().filter(|_| !folder.is_empty()).map_or(0, |member| member.id);
+        let members = live.members.iter().map(Member::seat).collect();
+        Ok(Response::new(pb::JoinReply { fresh: false, self_: None, id, members }))
+    }
 }
 
-async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::Sender<pb::Frame>) {
+/// An operator's wish, that another node was told.
+async fn change(groups: &Groups, asked: pb::ChangeRequest) -> Result<Body, String> {
+    let change = match asked.change.ok_or("no change")? {
+        pb::change_request::Change::Add(add) => {
+            Change::Add { name: add.name, address: add.address, witness: add.witness }
+        }
+        pb::change_request::Change::Remove(name) => Change::Remove { name },
+        pb::change_request::Change::Replace(name) => Change::Replace { name },
+    };
+    let changes = groups.changes.as_ref().ok_or("a witness changes nothing")?;
+    let (refused, unknown) = match changes.ask(&change).await {
+        Ok(()) => (String::new(), String::new()),
+        Err(Refused::Unsafe(why)) => (why, String::new()),
+        Err(Refused::Unknown(what)) => (String::new(), what),
+    };
+    Ok(Body::ChangeReply(pb::ChangeReply { refused, unknown }))
+}
+
+async fn answer(
+    groups: &Arc<Groups>,
+    from: NodeId,
+    frame: pb::Frame,
+    answers: mpsc::Sender<pb::Frame>,
+) {
     if let Some(Body::Beat(beat)) = frame.body {
         if groups.heart.detector.lock().hear(from, pulse::beat_from(beat), Instant::now()) {
             // It may have missed what its groups have to say.
@@ -179,17 +268,31 @@ async fn answer(groups: &Groups, from: NodeId, frame: pb::Frame, answers: mpsc::
         return;
     }
     if let Some(Body::Disk(told)) = frame.body {
+        let last = told
+            .last
+            .iter()
+            .filter_map(|(shard, last)| Some((ShardId(u16::try_from(*shard).ok()?), *last)));
+        groups.disks.told_last(from, last.collect());
         groups.disks.told(from, Disk::from(told));
         return;
     }
     let (of, id) = (frame.shard, frame.id);
+    if let Some(Body::Change(asked)) = frame.body {
+        let changing = Arc::clone(groups);
+        groups.runtime.spawn(async move {
+            let body = Some(change(&changing, asked).await.unwrap_or_else(Body::Failure));
+            // As below.
+            let _ = answers.send(pb::Frame { shard: of, id, body }).await;
+        });
+        return;
+    }
     let shard = u16::try_from(of).ok().and_then(|of| groups.shards.get(&ShardId(of)).cloned());
     let (Some(shard), Some(body)) = (shard, frame.body) else { return };
     if let Body::Flushed(flushed) = &body {
         groups.flushed.lock().insert((shard.id, from), flushed.index);
     }
     let in_order = matches!(body, Body::Append(_));
-    let witness = groups.role() == Some(Role::Witness);
+    let witness = groups.role() == Role::Witness;
     let heart = Arc::clone(&groups.heart);
     let work = async move {
         let body = handle(&shard, &heart, from, body, witness).await;
@@ -263,6 +366,8 @@ async fn handle(
         | Body::Noted(_)
         | Body::Beat(_)
         | Body::MoveReply(_)
+        | Body::Change(_)
+        | Body::ChangeReply(_)
         | Body::Disk(_)
         | Body::Failure(_) => Err("not a request".into()),
     }
@@ -312,18 +417,23 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
         tracing::info!(process = obituary.process, "an obituary of an earlier life is ignored");
         return;
     }
-    let dead = groups.members.iter().find(|member| member.name == obituary.process);
-    let Some(dead) = dead.map(|member| member.id) else { return };
-    groups.heart.detector.lock().bury(dead, Instant::now());
-    let candidate = groups
-        .members
-        .iter()
-        .filter(|member| member.id != dead && member.role == Role::Node)
-        .map(|member| member.id)
-        .min();
-    let Some(candidate) = candidate else { return };
-    let elections =
-        groups.shards.values().map(|it| elect(groups, &it.raft, obituary, dead, candidate));
+    let live = groups.directory.live();
+    // The replica that it was before may still be there, too: it is as dead.
+    let named = live.members.iter().filter(|member| member.name == obituary.process);
+    let dead: BTreeSet<NodeId> = named.map(|member| member.id).collect();
+    if dead.is_empty() {
+        return;
+    }
+    for id in &dead {
+        groups.heart.detector.lock().bury(*id, Instant::now());
+    }
+    let elections = groups.shards.values().filter_map(|shard| {
+        // A learner can't be elected, and elects nobody.
+        let group = live.groups.get(&shard.id)?;
+        let may = |id: &NodeId| group.is_voter(*id) && !dead.contains(id);
+        let candidate = live.nodes().filter(may).min()?;
+        may(&groups.me).then(|| elect(groups, &shard.raft, obituary, &dead, candidate))
+    });
     futures::future::join_all(elections).await;
 }
 
@@ -334,14 +444,14 @@ async fn elect(
     groups: &Groups,
     raft: &Raft,
     obituary: &pb::Obituary,
-    dead: NodeId,
+    dead: &BTreeSet<NodeId>,
     candidate: NodeId,
 ) {
     let me = groups.me;
     let (mut mourned, mut last_seen) = (None, None);
     for look in 0..LOOKS_MAX {
         let Ok(vote) = raft.with_raft_state(|state| *state.vote_ref()).await else { return };
-        let of_dead = vote.is_committed() && vote.leader_id.node_id == dead;
+        let of_dead = vote.is_committed() && dead.contains(&vote.leader_id.node_id);
         if look == 0 {
             // A life speaks before its vote can be here.
             if groups.has_met_later(obituary) {

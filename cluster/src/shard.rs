@@ -10,6 +10,7 @@ use openraft::errors::{ClientWriteError, Fatal};
 use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::members::{Directory, Live};
 use crate::pulse::Heart;
 use crate::reads::{self, READS_MAX, Read};
 use crate::rest::Rest;
@@ -108,16 +109,16 @@ pub struct Shard {
 pub(crate) struct Voter {
     pub heart: Arc<Heart>,
     pub role: Role,
-    pub nodes: Vec<NodeId>,
+    pub directory: Arc<Directory>,
     /// From here on a leader that hears no majority leads in name only.
     pub unanswered_max: Duration,
 }
 
 impl Voter {
-    pub fn new(heart: Arc<Heart>, role: Role, nodes: Vec<NodeId>, election_ms_max: u64) -> Self {
+    pub fn new(heart: Arc<Heart>, directory: Arc<Directory>, election_ms_max: u64) -> Self {
         let timeouts = UNANSWERED_TIMEOUTS * Duration::from_millis(election_ms_max);
         let unanswered_max = UNANSWERED.max(timeouts);
-        Self { heart, role, nodes, unanswered_max }
+        Self { heart, role: directory.me.role, directory, unanswered_max }
     }
 }
 
@@ -228,6 +229,9 @@ impl Shard {
         let mut metrics = self.raft.metrics();
         if metrics.borrow_watched().current_leader != Some(self.me) {
             return Err(Error::NotLeader);
+        }
+        if !votes(&metrics.borrow_watched(), to) {
+            return Err(Error::Behind(to));
         }
         self.rest.wake(&self.raft, Instant::now());
         let has_all = async {
@@ -347,8 +351,13 @@ impl Watcher {
         let mut alone = self.voter.heart.alone.subscribe();
         let mut metrics = raft.metrics();
         let mut handing_over = HandOver::default();
+        let mut noted = None;
         loop {
             let now = metrics.borrow_watched().clone();
+            if noted.as_ref() != Some(&now.membership_config) {
+                self.voter.directory.note(*id, &now.membership_config);
+                noted = Some(Arc::clone(&now.membership_config));
+            }
             alone.mark_unchanged();
             let leadership = self.leadership(&now, *given_away.borrow_and_update());
             let leads = leads(&now, *me);
@@ -365,7 +374,7 @@ impl Watcher {
             }
             let hands_over = leads && has_own(&now) && self.voter.role == Role::Witness;
             if hands_over
-                && let Some(to) = caught_up(&now, &self.voter.nodes)
+                && let Some(to) = caught_up(&now, &self.voter.directory.live())
                 && handing_over.is_due(now.current_term, Instant::now())
             {
                 rest.set_moving(true);
@@ -452,8 +461,12 @@ impl HandOver {
 }
 
 /// A witness had the longest log; a node that has all of it is to lead.
-fn caught_up(now: &RaftMetrics<TypeConfig>, nodes: &[NodeId]) -> Option<NodeId> {
-    nodes.iter().copied().find(|id| has_all(now, *id))
+fn caught_up(now: &RaftMetrics<TypeConfig>, live: &Live) -> Option<NodeId> {
+    live.nodes().find(|id| votes(now, *id) && has_all(now, *id))
+}
+
+fn votes(now: &RaftMetrics<TypeConfig>, id: NodeId) -> bool {
+    now.membership_config.membership().voter_ids().any(|voter| voter == id)
 }
 
 /// As the leader knows of a follower.

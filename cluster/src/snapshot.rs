@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use tandem_storage::raft::{RaftSnapshot, ShardId, SnapshotMeta, Vote};
+use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta, Vote};
 use tandem_storage::snapshot::{Here, Part, Received, Snapshot, checksum};
 use tandem_storage::state::State;
 use tandem_storage::wire::{
@@ -30,6 +30,7 @@ const PART_S_MAX: u64 = 30;
 
 /// The way to one voter.
 pub struct Route {
+    pub to: NodeId,
     pub address: String,
     pub tls: ClientTlsConfig,
     pub me: Me,
@@ -59,7 +60,7 @@ impl Route {
             here.read(with_rows, &mut take)
         });
         let mut request = tonic::Request::new(paced(outgoing));
-        self.me.introduce(request.metadata_mut()).map_err(|e| e.to_string())?;
+        self.me.introduce_to(self.to, request.metadata_mut()).map_err(|e| e.to_string())?;
         let reply = client.snapshot(request).await;
         // Where the disk failed, the stream ended without an end, and the answer says less.
         reading.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;

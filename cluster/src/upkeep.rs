@@ -15,6 +15,7 @@ use tandem_storage::log::Log;
 use tandem_storage::raft::{NodeId, ShardId};
 use tandem_storage::state::State;
 
+use crate::members::Directory;
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::service::Groups;
@@ -58,7 +59,7 @@ impl Upkeep {
     }
 
     /// Until the runtime ends.
-    pub async fn of_node(self, log: Log, state: State, hub: Arc<Hub>, witnesses: Vec<NodeId>) {
+    pub async fn of_node(self, log: Log, state: State, hub: Arc<Hub>, directory: Arc<Directory>) {
         let mut told = BTreeMap::new();
         loop {
             self.pause().await;
@@ -74,17 +75,17 @@ impl Upkeep {
             }
             for shard in self.rafts.keys() {
                 let Some(index) = state.flushed_index(*shard) else { continue };
-                for witness in &witnesses {
-                    if told.get(&(*shard, *witness)) == Some(&index) {
+                for witness in directory.live().witnesses() {
+                    if told.get(&(*shard, witness)) == Some(&index) {
                         continue;
                     }
                     let flushed = Body::Flushed(pb::Flushed { index });
-                    let asked = hub.urgent.get(witness).and_then(|to| to.ask(shard.0, flushed));
+                    let asked = hub.urgent(witness).and_then(|to| to.ask(shard.0, flushed));
                     // Without an answer it is told again.
                     let within = Duration::from_millis(self.limits.look_every_ms);
                     let Some(asked) = asked else { continue };
                     if let Ok(Ok(Body::Noted(_))) = tokio::time::timeout(within, asked).await {
-                        told.insert((*shard, *witness), index);
+                        told.insert((*shard, witness), index);
                     }
                 }
             }
@@ -92,9 +93,13 @@ impl Upkeep {
     }
 
     /// Until the runtime ends.
-    pub async fn of_witness(self, groups: Arc<Groups>, nodes: Vec<NodeId>) {
+    pub async fn of_witness(self, groups: Arc<Groups>) {
         loop {
             self.pause().await;
+            // Learners, too: they lack more than anybody.
+            let live = groups.directory.live();
+            let nodes = live.members.iter().filter(|member| !member.is_witness());
+            let nodes: Vec<NodeId> = nodes.map(|member| member.id).collect();
             for (shard, raft) in &self.rafts {
                 let now = raft.metrics().borrow_watched().clone();
                 let applied = now.last_applied.map_or(0, |applied| applied.index);

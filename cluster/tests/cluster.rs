@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Bench, Pki, SLOW, WITHIN};
 use tandem_cluster::control::Line;
-use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER};
+use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, TO_HEADER};
 use tandem_cluster::shard::{COMMAND_BYTES_MAX, Error};
 use tandem_cluster::{Timers, Tls, pb};
 use tonic::Code;
@@ -222,6 +222,7 @@ async fn link_refused(channel: Channel, name: &str) -> Option<Code> {
     let mut request = tonic::Request::new(futures::stream::pending());
     request.metadata_mut().insert(NAME_HEADER, name.parse().unwrap());
     request.metadata_mut().insert(INCARNATION_HEADER, "1".parse().unwrap());
+    request.metadata_mut().insert(TO_HEADER, "1".parse().unwrap());
     let refused = client.link(request).await;
     refused.err().map(|status| status.code())
 }

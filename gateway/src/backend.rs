@@ -234,6 +234,10 @@ fn key_of(client: Option<String>) -> (String, u64) {
     }
 }
 
+fn change_members(change: pb::change_members::Change) -> pb::execute_request::Command {
+    pb::execute_request::Command::ChangeMembers(pb::ChangeMembers { change: Some(change) })
+}
+
 fn read(json: &[u8]) -> Result<Value, Error> {
     serde_json::from_slice(json)
         .map_err(|error| Error::Internal(format!("the node's answer is no JSON: {error}")))
@@ -296,6 +300,16 @@ impl Backend for ClusterBackend {
             }
             Command::MoveLeader { shard, node } => {
                 pb::execute_request::Command::MoveLeader(pb::MoveLeader { shard, node })
+            }
+            Command::AddMember { name, address, witness } => {
+                let add = pb::AddMember { name, address, witness };
+                change_members(pb::change_members::Change::Add(add))
+            }
+            Command::RemoveMember { name } => {
+                change_members(pb::change_members::Change::Remove(name))
+            }
+            Command::ReplaceMember { name } => {
+                change_members(pb::change_members::Change::Replace(name))
             }
             Command::Originate { from, to } => {
                 pb::execute_request::Command::Originate(pb::Originate { from, to })

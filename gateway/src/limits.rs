@@ -8,6 +8,9 @@ pub const UP_MAX: usize = 2 * PENDING_EVENTS_MAX;
 /// Messages of all nodes that wait for the control task; beyond it the streams are not read.
 pub const DOWN_MAX: usize = 8_192;
 
+/// Nodes that are logged in to; one that joined later and is one too many is left out.
+pub const NODES_MAX: usize = 32;
+
 /// Reports of the media plane that wait; beyond it the plane keeps them itself.
 pub const MEDIA_EVENTS_MAX: usize = 1_024;
 

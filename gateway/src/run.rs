@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
 use tandem_wire::{Bounds, Ports, Socket, Tls, stream};
@@ -15,7 +14,8 @@ use tokio::task::JoinSet;
 use crate::backend::ClusterBackend;
 use crate::copies;
 use crate::limits;
-use crate::link::client::{Clients, Dial, Input};
+use crate::link::client::{Clients, Input};
+use crate::link::dialer::{self, Dialer};
 use crate::link::pb;
 use crate::media::{self, MediaPlane};
 use crate::options::{Error, Options};
@@ -66,7 +66,7 @@ pub async fn serve_within(
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();
     copies::start(&options, plane.board, plane.report, &mut tasks).await?;
-    let clients: Clients = Arc::new(options.nodes.iter().map(|_| ArcSwapOption::empty()).collect());
+    let clients = dialer::places();
     let (status, watched) = watch::channel(Status::default());
     let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
     let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
@@ -138,14 +138,12 @@ fn dial_nodes(
         vip: vip.to_string(),
     };
     let (to_control, link) = mpsc::channel(limits::DOWN_MAX);
-    for (at, node) in options.nodes.iter().enumerate() {
-        let dial = Dial::new(at, node, options.tls.as_ref(), hello.clone())?;
-        let (clients, to_control) = (Arc::clone(clients), to_control.clone());
-        tasks.spawn(async move {
-            dial.keep(clients, to_control).await;
-            Ok(())
-        });
-    }
+    let clients = Arc::clone(clients);
+    let dialer = Dialer::start(&options.nodes, options.tls.clone(), hello, clients, to_control)?;
+    tasks.spawn(async move {
+        dialer.run().await;
+        Ok(())
+    });
     Ok(link)
 }
 

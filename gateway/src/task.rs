@@ -59,7 +59,7 @@ impl Task {
         tracer: Tracer,
     ) -> Self {
         Self {
-            ups: identity.nodes.iter().map(|_| None).collect(),
+            ups: (0..limits::NODES_MAX).map(|_| None).collect(),
             control: Control::new(Millis(0), identity),
             socket,
             streams,
@@ -260,6 +260,8 @@ fn read(body: pb::down::Body) -> Option<Down> {
             tracing::debug!(node = welcome.node, version = welcome.version, "welcome");
             None
         }
+        // Of who dials: see `link::dialer`.
+        pb::down::Body::Nodes(_) => None,
         pb::down::Body::Leading(pb::Leading { shard, term, leading }) => {
             Some(Down::Leading(Leading { shard, term, leading }))
         }

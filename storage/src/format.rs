@@ -15,6 +15,8 @@ const FORMAT_FILE: &str = "DATA_FORMAT";
 const LOCK_FILE: &str = "LOCK";
 /// Says that there was a log: a folder that lost it must not pass for a new one.
 const LOG_FILE: &str = "LOG_BEGUN";
+/// Which replica the folder is of.
+const REPLICA_FILE: &str = "REPLICA";
 pub const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,37 @@ impl DataDir {
 
     pub fn log(&self) -> PathBuf {
         self.path.join("log")
+    }
+
+    /// What [`DataDir::set_replica`] wrote last; nothing in a folder that is new, or of earlier versions.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn replica(&self) -> Result<Option<String>, Error> {
+        match std::fs::read_to_string(self.path.join(REPLICA_FILE)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::Io { dir: self.path.clone(), error }),
+        }
+    }
+
+    /// Whole or not at all.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn set_replica(&self, text: &str) -> Result<(), Error> {
+        write_once(&self.path, &self.path.join(REPLICA_FILE), text)
+            .map_err(|error| Error::Io { dir: self.path.clone(), error })
+    }
+
+    /// Whether there ever was a log in it.
+    ///
+    /// # Errors
+    /// Where that can't be told.
+    pub fn has_begun(&self) -> Result<bool, Error> {
+        let io = |error| Error::Io { dir: self.path.clone(), error };
+        Ok(self.path.join(LOG_FILE).try_exists().map_err(io)?
+            || log::exists(&self.log()).map_err(io)?)
     }
 
     /// Opens the log in it.

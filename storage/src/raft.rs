@@ -48,6 +48,11 @@ pub struct Reply {
 pub struct Peer {
     pub name: String,
     pub address: String,
+    /// Which data folder the id was given to; empty in clusters of earlier versions.
+    pub folder: String,
+    pub witness: bool,
+    /// Whatever else its own program wants the others to know; nothing here reads it.
+    pub place: String,
 }
 
 impl fmt::Display for Peer {

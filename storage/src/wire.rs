@@ -56,6 +56,9 @@ pub fn membership(membership: &Membership) -> proto::Membership {
                 id: *id,
                 name: peer.name.clone(),
                 address: peer.address.clone(),
+                folder: peer.folder.clone(),
+                witness: peer.witness,
+                place: peer.place.clone(),
             })
             .collect(),
     }
@@ -67,12 +70,14 @@ pub fn membership_from(membership: proto::Membership) -> Result<Membership, Erro
     }
     let configs: Vec<BTreeSet<u64>> =
         membership.configs.into_iter().map(|voters| voters.ids.into_iter().collect()).collect();
-    let peers: BTreeMap<u64, Peer> = membership
-        .peers
-        .into_iter()
-        .map(|peer| (peer.id, Peer { name: peer.name, address: peer.address }))
-        .collect();
+    let peers: BTreeMap<u64, Peer> =
+        membership.peers.into_iter().map(|peer| (peer.id, peer_from(peer))).collect();
     Membership::new(configs, peers).map_err(|error| Error::Membership(error.to_string()))
+}
+
+fn peer_from(peer: proto::Peer) -> Peer {
+    let proto::Peer { id: _, name, address, folder, witness, place } = peer;
+    Peer { name, address, folder, witness, place }
 }
 
 pub fn stored_membership(stored: &StoredMembership) -> proto::StoredMembership {

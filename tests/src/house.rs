@@ -47,6 +47,11 @@ impl House {
         Self::start(block, "", &["--fault-injection"])
     }
 
+    /// Two nodes that nobody helps when one of them dies.
+    pub async fn open_without_witness(block: u8) -> Result<Self> {
+        Self::start(block, "", &["--witnesses", "0"])
+    }
+
     fn start(block: u8, config: &str, options: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = dir.path().join("house.toml");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tandem_cluster::identity::SUPERVISOR;
+use tandem_cluster::join::{self, Identity, Joining};
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::{Error, Progress};
 use tandem_cluster::{
@@ -141,6 +142,8 @@ impl Bench {
             name: name.to_owned(),
             role: if name == "witness" { Role::Witness } else { Role::Node },
             address: own_address(),
+            folder: format!("folder of {name}"),
+            place: String::new(),
         };
         let members = (1..).zip(NAMES).map(member).collect();
         let dir = tempfile::tempdir().unwrap();
@@ -170,6 +173,10 @@ impl Bench {
     }
 
     pub async fn start(&mut self, id: NodeId) {
+        self.start_with(id, id == 1).await;
+    }
+
+    async fn start_with(&mut self, id: NodeId, founds: bool) {
         self.lives += 1;
         let member = self.members.iter().find(|member| member.id == id).unwrap();
         let folder = self.dir.path().join(&member.name);
@@ -184,6 +191,7 @@ impl Bench {
             cluster: "test".to_owned(),
             me: id,
             members: self.members.clone(),
+            founds,
             incarnation: self.lives,
             tls: self.pki.tls(&member.name),
             timers: self.timers,
@@ -198,12 +206,13 @@ impl Bench {
             (shard, StateMachine::open(shard, state.clone(), machine).unwrap())
         };
         let machines = vec![machine(ShardId::META, &values), machine(QUIET, &MetaState::default())];
-        let stores = Stores { log: log.clone(), state: state.clone(), machines };
+        let meta = (member.role == Role::Node).then(|| values.clone());
+        let stores = Stores { log: log.clone(), state: state.clone(), machines, meta };
         let cluster = Cluster::start(options, stores).await.unwrap();
         self.voters.insert(id, Voter { cluster, values, log, faults });
     }
 
-    /// Ends without a word to the others; returns the life that ended.
+    /// Ends without a word to the others.
     pub async fn stop(&mut self, id: NodeId) {
         self.voters.remove(&id).unwrap().end().await;
     }
@@ -211,6 +220,39 @@ impl Bench {
     /// What it has applied is gone, as if its disk had lost it. Log and votes are whole.
     pub fn lose_state(&self, id: NodeId) {
         std::fs::remove_dir_all(self.dir.path().join(self.name(id)).join("state")).unwrap();
+    }
+
+    /// Its disk is another one.
+    pub fn wipe(&self, id: NodeId) {
+        std::fs::remove_dir_all(self.dir.path().join(self.name(id))).unwrap();
+    }
+
+    /// A process with the name and the address of a voter, and an empty folder; ends when it is told
+    /// which replica it is.
+    pub fn wait_to_join(&self, old: NodeId) -> tokio::task::JoinHandle<Identity> {
+        let was = self.members.iter().find(|member| member.id == old).unwrap();
+        let joining = Joining {
+            cluster: "test".to_owned(),
+            me: Member { id: 0, folder: format!("another than that of {old}"), ..was.clone() },
+            given: self.members.clone(),
+            incarnation: self.lives + 1,
+            tls: self.pki.tls(&was.name),
+        };
+        tokio::spawn(async move {
+            let (waits, _) = tokio::sync::watch::channel(false);
+            tokio::time::timeout(WITHIN, join::identity(&joining, &waits))
+                .await
+                .expect("nobody lets it in")
+                .unwrap()
+        })
+    }
+
+    /// In the place of `old`, as what it was told.
+    pub async fn start_as(&mut self, old: NodeId, identity: Identity) {
+        let was = self.members.iter().position(|member| member.id == old).unwrap();
+        let now = identity.members.iter().find(|member| member.id == identity.id).unwrap();
+        self.members[was] = now.clone();
+        self.start_with(identity.id, identity.founds).await;
     }
 
     pub fn voter(&self, id: NodeId) -> &Voter {

@@ -58,6 +58,18 @@ pub enum Command {
         shard: String,
         node: String,
     },
+    AddMember {
+        name: String,
+        address: String,
+        witness: bool,
+    },
+    RemoveMember {
+        name: String,
+    },
+    /// The same name with an empty folder, as another replica.
+    ReplaceMember {
+        name: String,
+    },
     /// Click-to-dial: rings the extension `from`, then dials `to` for it.
     Originate {
         from: String,

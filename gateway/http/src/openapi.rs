@@ -166,6 +166,34 @@ const OPERATIONS: &[Operation] = &[
         params: &[],
         takes: "LeaderRequest",
     },
+    read("/v1/cluster/members", "Who belongs to the cluster", "Members", LIST, &[]),
+    Operation {
+        method: "post",
+        path: "/v1/cluster/members",
+        summary: "Let in a voter that waits with an empty folder at `address`",
+        schema: "",
+        statuses: &[202, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "MemberRequest",
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/cluster/members/{name}",
+        summary: "Remove a voter; refused where the quorum would be lost",
+        schema: "",
+        statuses: &[202, 400, 401, 404, 409, 429, 503],
+        params: &[],
+        takes: "",
+    },
+    Operation {
+        method: "post",
+        path: "/v1/cluster/members/{name}/replace",
+        summary: "Let a voter that has lost its folder in again, as another replica",
+        schema: "",
+        statuses: &[202, 400, 401, 404, 409, 422, 429, 503],
+        params: &[],
+        takes: "",
+    },
     read("/livez", "The process runs", "text", &[200], &[]),
     read("/readyz", "May it take new calls", "text", &[200, 503], &["verbose"]),
     read("/startupz", "Has it started", "text", &[200, 503], &[]),
@@ -255,6 +283,7 @@ fn describe_operation(operation: &Operation) -> Value {
 fn describe_response(operation: &Operation, status: u16) -> Value {
     let schema = |name: &str| json!({"schema": {"$ref": format!("#/components/schemas/{name}")}});
     let content = match (status, operation.schema) {
+        (202, _) => return json!({"description": "begun"}),
         (204, _) => return json!({"description": "done"}),
         (200 | 503, "text") => json!({"text/plain": {"schema": {"type": "string"}}}),
         (200, "any") => json!({"application/json": {"schema": {"type": "object"}}}),
@@ -422,6 +451,23 @@ fn schemas() -> Value {
             ("peer", maybe()), ("sip_call_id", maybe()), ("summary", text()), ("text", maybe()),
         ]),
         "Cluster": {"type": "object"},
+        "Members": object(&[("settled", flag()), ("members", many(of("Member")))]),
+        "Member": object(&[
+            ("id", count()), ("name", text()), ("box", text()), ("address", text()),
+            ("link", maybe()), ("witness", flag()), ("healthy", flag()),
+            ("role", json!({"type": "string", "enum": ["node", "witness", "learner"]})),
+            // Entries that it lacks, by shard.
+            ("behind", json!({"type": "object", "additionalProperties": maybe_count()})),
+            ("removable", object(&[("ok", flag()), ("why", text())])),
+        ]),
+        "MemberRequest": {
+            "type": "object", "additionalProperties": false, "required": ["name", "address"],
+            "properties": {
+                "name": {"type": "string", "maxLength": limits::NAME_BYTES_MAX},
+                "address": {"type": "string", "maxLength": limits::NAME_BYTES_MAX},
+                "witness": {"type": "boolean"},
+            },
+        },
         "LeaderRequest": {
             "type": "object", "additionalProperties": false, "required": ["node"],
             "properties": {"node": {"type": "string", "maxLength": limits::NAME_BYTES_MAX}},

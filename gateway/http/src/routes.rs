@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::backend::Backend;
@@ -47,6 +47,9 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/recordings/{id}/verify", get(recordings::verify))
         .route("/v1/recordings/{id}/repair", post(recordings::repair))
         .route("/v1/cluster", get(v1::cluster))
+        .route("/v1/cluster/members", get(v1::members).post(v1::add_member))
+        .route("/v1/cluster/members/{name}", delete(v1::remove_member))
+        .route("/v1/cluster/members/{name}/replace", post(v1::replace_member))
         .route("/v1/cluster/shards/{shard}/leader", post(v1::move_leader))
         .route_layer(middleware::from_fn_with_state(api.clone(), require_token));
     Router::new()

@@ -66,6 +66,19 @@ impl Backend for Fake {
             Command::MoveLeader { shard, .. } => {
                 Executed::NotFound(Some(format!("shard {shard:?}")))
             }
+            Command::AddMember { name, .. } | Command::ReplaceMember { name }
+                if name == "node-b" =>
+            {
+                Executed::Done(None)
+            }
+            Command::RemoveMember { name } if name == "node-b" => {
+                Executed::Refused("the quorum would be lost".into())
+            }
+            Command::AddMember { name, .. }
+            | Command::ReplaceMember { name }
+            | Command::RemoveMember { name } => {
+                Executed::NotFound(Some(format!("member {name:?}")))
+            }
             Command::ReleaseCall { .. }
             | Command::SetAgentState { .. }
             | Command::TransferCall { .. }

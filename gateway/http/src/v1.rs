@@ -334,3 +334,57 @@ pub(crate) async fn move_leader(
     executed(&api, command, None, ("shard", &shard)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+pub(crate) async fn members(State(api): State<Api>) -> Answer {
+    match api.backend.query("members", BTreeMap::new()).await? {
+        Some(members) => Ok(Json(members)),
+        None => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no node can tell the cluster's members at the moment",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemberRequest {
+    name: String,
+    /// Where it listens for other voters.
+    address: String,
+    #[serde(default)]
+    witness: bool,
+}
+
+/// Begun when it is answered; `GET /v1/cluster/members` tells when it is done.
+pub(crate) async fn add_member(
+    State(api): State<Api>,
+    body: Result<Json<MemberRequest>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(MemberRequest { name, address, witness }) = body.map_err(unreadable)?;
+    short("name", &name)?;
+    short("address", &address)?;
+    change_members(&api, Command::AddMember { name: name.clone(), address, witness }, &name).await
+}
+
+/// The same.
+pub(crate) async fn remove_member(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    short("name", &name)?;
+    change_members(&api, Command::RemoveMember { name: name.clone() }, &name).await
+}
+
+/// The same.
+pub(crate) async fn replace_member(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    short("name", &name)?;
+    change_members(&api, Command::ReplaceMember { name: name.clone() }, &name).await
+}
+
+async fn change_members(api: &Api, command: Command, name: &str) -> Result<StatusCode, Problem> {
+    executed(api, command, None, ("member", name)).await?;
+    Ok(StatusCode::ACCEPTED)
+}

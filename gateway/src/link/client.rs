@@ -45,10 +45,15 @@ impl Dial {
     }
 
     /// Until the control task is gone.
-    pub async fn keep(self, clients: Clients, control: mpsc::Sender<Input>) {
+    pub async fn keep(
+        self,
+        clients: Clients,
+        control: mpsc::Sender<Input>,
+        learn: mpsc::Sender<pb::Nodes>,
+    ) {
         let mut wait_ms = limits::CONNECT_WAIT_MS_MIN;
         while !control.is_closed() {
-            match self.session(&clients, &control).await {
+            match self.session(&clients, &control, &learn).await {
                 Ok(()) => wait_ms = limits::CONNECT_WAIT_MS_MIN,
                 Err(why) => tracing::debug!(node = %self.name, why, "no session"),
             }
@@ -65,6 +70,7 @@ impl Dial {
         &self,
         clients: &Clients,
         control: &mpsc::Sender<Input>,
+        learn: &mpsc::Sender<pb::Nodes>,
     ) -> Result<(), String> {
         let channel = self.endpoint.connect().await.map_err(|error| because(&error))?;
         let client =
@@ -85,6 +91,10 @@ impl Dial {
         let mut welcomed = false;
         let why = loop {
             match down.next().await {
+                Some(Ok(pb::Down { body: Some(pb::down::Body::Nodes(nodes)) })) => {
+                    // Nobody wants to know where nodes are given once and for all.
+                    let _ = learn.send(nodes).await;
+                }
                 Some(Ok(pb::Down { body: Some(body) })) => {
                     welcomed |= matches!(body, pb::down::Body::Welcome(_));
                     say(Input::Down { node, body }).await?;

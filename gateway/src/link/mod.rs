@@ -1,6 +1,7 @@
 //! The link to the nodes: see `proto/tandem/link/v1/link.proto`.
 
 pub mod client;
+pub mod dialer;
 
 /// Generated messages, client and server.
 #[allow(clippy::all)]

@@ -173,6 +173,11 @@ impl FakeNode {
         Self { name: name.into(), address, service, down: watched, events, server }
     }
 
+    /// How the other nodes name it.
+    pub fn at(&self) -> pb::NodeAt {
+        pb::NodeAt { name: self.name.clone(), address: self.address.to_string() }
+    }
+
     pub async fn say(&mut self, body: pb::down::Body) {
         let down = {
             let session = timeout(PATIENCE, self.down.wait_for(Option::is_some)).await;

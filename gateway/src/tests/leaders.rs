@@ -52,6 +52,25 @@ async fn pending_events_go_to_the_new_leader_in_order_with_the_same_numbers() {
     old.quiet().await;
 }
 
+/// It joined after the gateway was started, and then leads.
+#[tokio::test]
+async fn node_that_another_tells_of_is_logged_in_to_once_and_may_lead() {
+    let mut old = FakeNode::start("node-a", Some(1)).await;
+    let mut joined = FakeNode::start("node-c", None).await;
+    let gateway = Gateway::start(&[&old]).await;
+    let phone = Phone::new(&gateway).await;
+    assert_eq!(sequences(&mut old, 1).await, named(&[(1, "login")]));
+    old.accept(1).await;
+    let nodes = vec![old.at(), joined.at()];
+    for _ in 0..2 {
+        old.say(pb::down::Body::Nodes(pb::Nodes { nodes: nodes.clone() })).await;
+    }
+    joined.lead(2, true).await;
+    phone.send(&phone.invite("a")).await;
+    assert_eq!(sequences(&mut joined, 1).await, named(&[(2, "z9hG4bKa")]));
+    old.quiet().await;
+}
+
 #[tokio::test]
 async fn effects_of_an_old_leader_are_dropped() {
     let mut old = FakeNode::start("node-a", Some(1)).await;

@@ -59,6 +59,12 @@ impl Client {
         Ok(())
     }
 
+    /// The same, in another way than by POST.
+    pub async fn order(&self, method: Method, path: &str, body: Option<&Value>) -> Result<()> {
+        self.first_good(method, path, body, ANSWER_MS_MAX).await?;
+        Ok(())
+    }
+
     /// What makes a gateway read much before it answers.
     pub async fn ask_patiently(&self, method: Method, path: &str) -> Result<Value> {
         let answer = self.first_good(method, path, None, PATIENCE_MS_MAX).await?;

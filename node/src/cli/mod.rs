@@ -2,6 +2,7 @@
 
 mod client;
 mod leaders;
+mod members;
 mod recordings;
 mod status;
 mod trace;
@@ -87,6 +88,18 @@ enum DevAction {
     Start(Named),
     /// Stop one process of a running cluster
     Stop(Named),
+    /// Start a witness for a running cluster that has none, and make it a member
+    AddWitness(AddWitness),
+}
+
+#[derive(Debug, Args)]
+struct AddWitness {
+    /// The folder of the cluster
+    #[arg(long)]
+    dir: PathBuf,
+    /// Seconds to wait until it votes
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +117,36 @@ enum Cluster {
     Status(Status),
     /// Give the lead of one shard to a node; its calls go on
     MoveLeader(MoveLeader),
+    /// Who belongs to it, how far behind each is, and who may be removed
+    Members(Status),
+    /// Let in a node or witness that waits with an empty folder; it votes once it has caught up
+    Add(AddMember),
+    /// Remove a node or witness
+    Remove(Changed),
+    /// Let in a node or witness that has lost its folder, in the place of what it was
+    Replace(Changed),
+}
+
+#[derive(Debug, Args)]
+struct AddMember {
+    #[command(flatten)]
+    changed: Changed,
+    /// Where it listens for other voters, for instance 127.0.0.1:7103
+    address: std::net::SocketAddr,
+    /// It is a witness
+    #[arg(long)]
+    witness: bool,
+}
+
+#[derive(Debug, Args)]
+struct Changed {
+    /// For instance node-b or witness
+    name: String,
+    /// Seconds to wait until it is done; it goes on without this command
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +287,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(dev) => run_dev(dev),
         Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
         Command::Cluster(Cluster::MoveLeader(asked)) => leaders::run(&asked),
+        Command::Cluster(Cluster::Members(asked)) => members::show(&asked),
+        Command::Cluster(Cluster::Add(asked)) => members::add(&asked),
+        Command::Cluster(Cluster::Remove(asked)) => members::remove(&asked),
+        Command::Cluster(Cluster::Replace(asked)) => members::replace(&asked),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Recordings(command) => recordings::run(&command),
         Command::Config(ConfigCommand::Check { file }) => {
@@ -265,6 +312,12 @@ pub fn run(cli: Cli) -> Result<()> {
 fn run_dev(dev: Dev) -> Result<()> {
     match dev.action {
         Some(DevAction::Start(named)) => dev::order(&named.dir, Action::Start, &named.name),
+        Some(DevAction::AddWitness(AddWitness { dir, timeout })) => {
+            let witness = dev::add_witness(&dir)?;
+            let which = Which { dir: Some(dir), endpoint: None, token_file: None };
+            let changed = Changed { name: witness.name, timeout, which };
+            members::add(&AddMember { changed, address: witness.raft, witness: true })
+        }
         Some(DevAction::Stop(named)) => dev::order(&named.dir, Action::Stop, &named.name),
         None => dev::run(dev::Options {
             dir: dev.dir.unwrap_or_default(),

@@ -73,13 +73,13 @@ fn tables(status: &Value) -> String {
     text
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
     table
 }
 
-fn rows(list: &Value) -> &[Value] {
+pub(super) fn rows(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -92,7 +92,7 @@ fn losable(status: &Value, name: &Value) -> String {
     }
 }
 
-fn yes(value: &Value) -> String {
+pub(super) fn yes(value: &Value) -> String {
     match value.as_bool() {
         Some(true) => "yes".to_owned(),
         Some(false) => "no".to_owned(),
@@ -100,7 +100,7 @@ fn yes(value: &Value) -> String {
     }
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Bool(value) => value.to_string(),

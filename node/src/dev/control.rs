@@ -23,10 +23,12 @@ const OBEY_MS_MAX: u64 = 30_000;
 pub const CLIENTS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     Start,
     Stop,
+    /// Makes what a witness needs and starts it; it waits to be let in.
+    AddWitness,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

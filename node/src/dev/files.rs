@@ -11,7 +11,9 @@ use tandem_core::config::Config;
 use super::folder::{self, Folder};
 use super::pki;
 use super::plan::{self, Shape};
-use crate::config::{self, Cluster, Dev, Process, Sip, Sounds, Tls, WebSocket};
+use crate::config::{self, Cluster, Dev, Member, Process, Role, Sip, Sounds, Tls, WebSocket};
+
+const CLUSTER_FILE: &str = "cluster.toml";
 
 /// What was decided on the first start, kept in the folder.
 #[derive(Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub fn cluster(
     shards: Option<u16>,
     file_given: bool,
 ) -> Result<Cluster> {
-    let path = folder.root().join("cluster.toml");
+    let path = folder.root().join(CLUSTER_FILE);
     let saved: Option<Saved> = match fs::read_to_string(&path) {
         Ok(text) => Some(
             toml::from_str(&text)
@@ -89,6 +91,62 @@ pub fn cluster(
     Ok(shape.cluster(&id))
 }
 
+impl Saved {
+    fn read(folder: &Folder) -> Result<Self> {
+        let path = folder.root().join(CLUSTER_FILE);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| anyhow::anyhow!("{} can't be read: {error}", path.display()))?;
+        toml::from_str(&text)
+            .map_err(|_| anyhow::anyhow!("{} is not what it should be", path.display()))
+    }
+
+    fn cluster(&self) -> Cluster {
+        let shape = Shape {
+            boxes: self.boxes,
+            witnesses: self.witnesses,
+            shards: self.shards,
+            bind: self.bind,
+            dev: Dev { address_base: self.address_base, port_offset: self.port_offset },
+        };
+        shape.cluster(&self.id)
+    }
+}
+
+/// The cluster that was made in this folder.
+pub fn existing(folder: &Folder) -> Result<Cluster> {
+    Ok(Saved::read(folder)?.cluster())
+}
+
+/// What a witness more needs: certificates, a configuration file, a place in the plan. The files of
+/// the others name it from the next start on; they need not know of it before.
+pub fn add_witness(folder: &Folder, fault_injection: bool) -> Result<(Cluster, Member)> {
+    let mut saved = Saved::read(folder)?;
+    // Asked again it is the same one.
+    saved.witnesses = saved.witnesses.max(1);
+    let cluster = saved.cluster();
+    let witness = cluster.members.iter().find(|member| member.role == Role::Witness);
+    let witness = witness.context("the plan has no witness")?.clone();
+    pki::ensure(folder, &cluster)?;
+    let process = process(folder, &witness.name, fault_injection);
+    write(folder, &cluster, None, &process, None, &Sounds::default())?;
+    let path = folder.root().join(CLUSTER_FILE);
+    folder::replace(&path, toml::to_string(&saved)?.as_bytes(), 0o644)?;
+    Ok((cluster, witness))
+}
+
+fn process(folder: &Folder, name: &str, fault_injection: bool) -> Process {
+    Process {
+        name: name.to_owned(),
+        data: folder.data(name),
+        logs: folder.logs(),
+        token_hash: None,
+        rtp_port_first: None,
+        rtp_ports: None,
+        trace_mib: None,
+        fault_injection,
+    }
+}
+
 /// Writes everything that the processes read.
 pub fn prepare(
     folder: &Folder,
@@ -114,16 +172,7 @@ pub fn prepare(
         }
         None => (None, sounds),
     };
-    let process = |name: &str| Process {
-        name: name.to_owned(),
-        data: folder.data(name),
-        logs: folder.logs(),
-        token_hash: None,
-        rtp_port_first: None,
-        rtp_ports: None,
-        trace_mib: None,
-        fault_injection,
-    };
+    let process = |name: &str| process(folder, name, fault_injection);
     for member in &cluster.members {
         write(folder, cluster, None, &process(&member.name), tenant.as_ref(), &sounds)?;
     }

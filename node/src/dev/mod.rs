@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::RwLock;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -41,6 +42,7 @@ const START_MS_MAX: u64 = 20_000;
 /// Deaths that may wait to be told.
 const DEATHS_MAX: usize = 256;
 const WORKERS: usize = 2;
+const WITNESS: &str = "witness";
 
 pub struct Options {
     pub dir: PathBuf,
@@ -91,29 +93,35 @@ async fn supervise(options: Options) -> Result<()> {
 
     let (told, mut deaths) = mpsc::channel::<Death>(DEATHS_MAX);
     let announcer = Announcer::start(&folder, &cluster)?;
+    let cluster: Shared = Arc::new(RwLock::new(cluster));
+    let announces = announcer.clone();
     let listeners = Listeners {
         on_death: Box::new(move |death| {
-            announcer.announce(death);
+            announces.announce(death);
             let expected = death.expected;
             tracing::warn!(process = %death.name, expected, "{}", death.how);
             // Whoever waits for `ready` must know; later nobody does.
             let _ = told.try_send(death.clone());
         }),
         on_change: {
-            let (folder, cluster) = (folder.clone(), cluster.clone());
+            let (folder, cluster) = (folder.clone(), Arc::clone(&cluster));
             Box::new(move |states| {
-                if let Err(error) = Processes::of(&cluster, &folder, states).write(&folder) {
+                let written = Processes::of(&cluster.read(), &folder, states).write(&folder);
+                if let Err(error) = written {
                     tracing::error!(%error, "processes.json is out of date");
                 }
             })
         },
     };
-    let specs = specs(&folder, &cluster)?;
+    let specs = specs(&folder, &cluster.read())?;
     let names: Vec<_> = specs.iter().map(|spec| spec.name.clone()).collect();
     let incarnations = Incarnations::open(folder.root().join(incarnation::FILE));
     let supervisor = Supervisor::spawn(specs, incarnations, options.restart, listeners)?;
+    let running =
+        Running { supervisor: supervisor.clone(), folder: folder.clone(), cluster, announcer };
+    let injects = options.fault_injection;
     let served = tokio::select! {
-        served = serve(&supervisor, &folder, &cluster, &names, &mut deaths, listener) => served,
+        served = serve(&running, &names, &mut deaths, listener, injects) => served,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
@@ -123,21 +131,33 @@ async fn supervise(options: Options) -> Result<()> {
     served
 }
 
+/// Changes when a witness is added.
+type Shared = Arc<RwLock<config::Cluster>>;
+
+/// What an order needs.
+#[derive(Clone)]
+struct Running {
+    supervisor: Supervisor,
+    folder: Folder,
+    cluster: Shared,
+    announcer: Announcer,
+}
+
 /// Until something fails or the caller is told to stop.
 async fn serve(
-    supervisor: &Supervisor,
-    folder: &Folder,
-    cluster: &config::Cluster,
+    all: &Running,
     names: &[String],
     deaths: &mut mpsc::Receiver<Death>,
     listener: tokio::net::UnixListener,
+    fault_injection: bool,
 ) -> Result<()> {
     for name in names {
-        supervisor.start(name).await?;
+        all.supervisor.start(name).await?;
     }
+    let cluster = all.cluster.read().clone();
     tokio::select! {
-        ready = ready::cluster(cluster, Duration::from_millis(READY_MS_MAX)) => ready?,
-        Some(death) = deaths.recv() => bail!(last_words(folder, &death)),
+        ready = ready::cluster(&cluster, Duration::from_millis(READY_MS_MAX)) => ready?,
+        Some(death) = deaths.recv() => bail!(last_words(&all.folder, &death)),
     }
     let mut stdout = std::io::stdout();
     writeln!(stdout, "ready").and_then(|()| stdout.flush()).context("stdout is closed")?;
@@ -146,47 +166,56 @@ async fn serve(
     loop {
         let (stream, _) = listener.accept().await.context("the control socket is closed")?;
         let Ok(permit) = Arc::clone(&clients).try_acquire_owned() else { continue };
-        let (supervisor, folder, cluster) = (supervisor.clone(), folder.clone(), cluster.clone());
+        let all = all.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = obey(stream, &supervisor, &folder, &cluster).await {
+            if let Err(error) = obey(stream, &all, fault_injection).await {
                 tracing::warn!(%error, "an order was not heard");
             }
         });
     }
 }
 
-async fn obey(
-    mut stream: UnixStream,
-    supervisor: &Supervisor,
-    folder: &Folder,
-    cluster: &config::Cluster,
-) -> Result<()> {
+async fn obey(mut stream: UnixStream, all: &Running, fault_injection: bool) -> Result<()> {
     let order = control::hear(&mut stream).await?;
     tracing::info!(action = ?order.action, process = %order.name, "ordered");
     let done = match order.action {
-        Action::Stop => supervisor.stop(&order.name).await,
-        Action::Start => start(supervisor, folder, cluster, &order.name).await,
+        Action::Stop => all.supervisor.stop(&order.name).await,
+        Action::Start => all.start(&order.name).await,
+        Action::AddWitness => all.add_witness(fault_injection).await,
     };
     control::answer(&mut stream, &done).await
 }
 
-/// Done when the process answers.
-async fn start(
-    supervisor: &Supervisor,
-    folder: &Folder,
-    cluster: &config::Cluster,
-    name: &str,
-) -> Result<()> {
-    supervisor.start(name).await?;
-    let alive = || {
-        let processes = Processes::read(folder).ok()?;
-        processes.processes.into_iter().find(|process| process.name == name).map(|p| p.alive)
-    };
-    if ready::process(cluster, name, Duration::from_millis(START_MS_MAX), alive).await? {
-        return Ok(());
+impl Running {
+    /// Done when the process answers.
+    async fn start(&self, name: &str) -> Result<()> {
+        self.supervisor.start(name).await?;
+        let alive = || {
+            let processes = Processes::read(&self.folder).ok()?;
+            processes.processes.into_iter().find(|process| process.name == name).map(|p| p.alive)
+        };
+        let cluster = self.cluster.read().clone();
+        let within = Duration::from_millis(START_MS_MAX);
+        if ready::process(&cluster, name, within, alive).await? {
+            return Ok(());
+        }
+        let said = files::stderr_of(&self.folder, name);
+        bail!("{}", said.unwrap_or_else(|| format!("{name} ended at once")))
     }
-    bail!("{}", files::stderr_of(folder, name).unwrap_or_else(|| format!("{name} ended at once")))
+
+    /// It runs when this is done, and waits to be let in.
+    async fn add_witness(&self, fault_injection: bool) -> Result<()> {
+        let known = self.cluster.read().members.iter().any(|it| it.role == config::Role::Witness);
+        if known {
+            bail!("the cluster in {} has a witness", self.folder.root().display());
+        }
+        let (cluster, witness) = files::add_witness(&self.folder, fault_injection)?;
+        *self.cluster.write() = cluster;
+        self.announcer.add(&witness)?;
+        self.supervisor.add(spec(&self.folder, &witness.name, "witness")?)?;
+        self.start(&witness.name).await
+    }
 }
 
 fn last_words(folder: &Folder, death: &Death) -> String {
@@ -195,16 +224,26 @@ fn last_words(folder: &Folder, death: &Death) -> String {
 }
 
 fn specs(folder: &Folder, cluster: &config::Cluster) -> Result<Vec<Spec>> {
-    let program = std::env::current_exe().context("the path of this binary is unknown")?;
-    let spec = |name: &str, role: &str| Spec {
+    let members = cluster.members.iter().map(|it| (&it.name, processes::role_name(it.role)));
+    let gateways = cluster.gateways.iter().map(|gateway| (&gateway.name, "gateway"));
+    members.chain(gateways).map(|(name, role)| spec(folder, name, role)).collect()
+}
+
+fn spec(folder: &Folder, name: &str, role: &str) -> Result<Spec> {
+    Ok(Spec {
         name: name.to_owned(),
-        program: program.clone(),
+        program: std::env::current_exe().context("the path of this binary is unknown")?,
         arguments: vec![role.into(), "--config".into(), folder.process_config(name).into()],
         stderr: folder.stderr(name),
-    };
-    let members = cluster.members.iter().map(|m| spec(&m.name, processes::role_name(m.role)));
-    let gateways = cluster.gateways.iter().map(|gateway| spec(&gateway.name, "gateway"));
-    Ok(members.chain(gateways).collect())
+    })
+}
+
+/// `tandem dev add-witness`, but for the membership: where the witness waits to be let in.
+pub fn add_witness(dir: &std::path::Path) -> Result<config::Member> {
+    order(dir, Action::AddWitness, WITNESS)?;
+    let cluster = files::existing(&Folder::existing(dir)?)?;
+    let mut witnesses = cluster.members.into_iter().filter(|it| it.role == config::Role::Witness);
+    witnesses.next().context("the plan has no witness")
 }
 
 /// `tandem dev start NAME` and `stop NAME`.

@@ -1,16 +1,21 @@
 //! Tells every voter of a process that was reaped, at once: no timer needs to find out.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
 use tandem_cluster::control::Line;
 
 use super::folder::Folder;
 use super::pki::{self, Identity};
 use super::supervisor::Death;
-use crate::config::Cluster;
+use crate::config::{Cluster, Member};
 
+#[derive(Clone)]
 pub struct Announcer {
     /// Each with the name of its voter.
-    lines: Vec<(String, Line)>,
+    lines: Arc<Mutex<Vec<(String, Line)>>>,
+    tls: tandem_cluster::Tls,
 }
 
 impl Announcer {
@@ -22,21 +27,22 @@ impl Announcer {
             key: identity.key,
             domain: pki::CLUSTER_NAME.to_owned(),
         };
-        let lines = cluster
-            .members
-            .iter()
-            .map(|member| {
-                let line = Line::open(&member.raft.to_string(), tls.client())
-                    .with_context(|| format!("the line to {}", member.name))?;
-                Ok((member.name.clone(), line))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { lines })
+        let announcer = Self { lines: Arc::default(), tls };
+        cluster.members.iter().try_for_each(|member| announcer.add(member))?;
+        Ok(announcer)
+    }
+
+    /// From here on this voter is told, too.
+    pub fn add(&self, member: &Member) -> Result<()> {
+        let line = Line::open(&member.raft.to_string(), self.tls.client())
+            .with_context(|| format!("the line to {}", member.name))?;
+        self.lines.lock().push((member.name.clone(), line));
+        Ok(())
     }
 
     /// Returns at once; the voters are told beside.
     pub fn announce(&self, death: &Death) {
-        for (voter, line) in self.lines.iter().filter(|(voter, _)| *voter != death.name) {
+        for (voter, line) in self.lines.lock().iter().filter(|(voter, _)| *voter != death.name) {
             if !line.report(&death.name, death.incarnation) {
                 tracing::warn!(%voter, process = death.name, "too many deaths to tell of");
             }

@@ -53,6 +53,7 @@ pub struct Listeners {
 }
 
 enum Order {
+    Add { spec: Spec },
     Start { name: String, reply: oneshot::Sender<Result<()>> },
     Stop { name: String, reply: oneshot::Sender<Result<()>> },
     StopAll { reply: oneshot::Sender<()> },
@@ -92,6 +93,11 @@ impl Supervisor {
             .spawn(move || thread.run())
             .context("the supervisor's thread can't be started")?;
         Ok(Self { orders, wake })
+    }
+
+    /// One process more, that does not run yet.
+    pub fn add(&self, spec: Spec) -> Result<()> {
+        self.order(Order::Add { spec })
     }
 
     pub async fn start(&self, name: &str) -> Result<()> {
@@ -290,6 +296,10 @@ impl Thread {
     fn obey(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
+                Ok(Order::Add { spec }) => {
+                    let name = spec.name.clone();
+                    self.processes.entry(name).or_insert_with(|| Process::new(spec));
+                }
                 Ok(Order::Start { name, reply }) => {
                     let started = match self.processes.get_mut(&name) {
                         Some(_) if self.stopping.is_some() => {

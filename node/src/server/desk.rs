@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tandem_cluster::Change;
 use tandem_core::answered::Outcome;
 use tandem_core::command::{Command, Keyed, OperatorCommand, Origin, RequestedState};
 use tandem_core::effect::EffectId;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::link::Node;
+use super::members;
 use super::recordings;
 use super::records::{self, Asked};
 use super::sessions::Session;
@@ -33,6 +35,9 @@ pub type ClusterStatus = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
 /// Gives the lead of a shard to a node, both by name.
 pub type MoveLeader = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + Send + Sync>;
 
+/// Begins to change who belongs to the cluster.
+pub type ChangeMembers = Arc<dyn Fn(Change) -> BoxFuture<'static, Moved> + Send + Sync>;
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
@@ -47,8 +52,12 @@ pub struct Desk {
     pub shard: Arc<dyn Shard>,
     pub leading: watch::Receiver<Vec<pb::Leading>>,
     pub routing: watch::Receiver<Vec<pb::Routing>>,
+    pub nodes: watch::Receiver<pb::Nodes>,
     pub cluster: ClusterStatus,
     pub move_leader: MoveLeader,
+    /// Who belongs to the cluster, as who leads the meta shard sees it.
+    pub members: ClusterStatus,
+    pub change_members: ChangeMembers,
 }
 
 impl Desk {
@@ -84,6 +93,10 @@ impl Node for Desk {
 
     fn routing(&self) -> watch::Receiver<Vec<pb::Routing>> {
         self.routing.clone()
+    }
+
+    fn nodes(&self) -> watch::Receiver<pb::Nodes> {
+        self.nodes.clone()
     }
 
     fn on_session(&self, session: &Session) {
@@ -141,6 +154,12 @@ impl Node for Desk {
             })?;
             return Ok(Some(bytes(&status)));
         }
+        if kind == "members" {
+            let members = (self.members)().ok_or_else(|| {
+                Status::failed_precondition(format!("{} does not lead the meta shard", self.name))
+            })?;
+            return Ok(Some(bytes(&members)));
+        }
         self.leads()?;
         // Another may lead by now, and not have told.
         self.shard.confirm().await.map_err(status_of)?;
@@ -186,8 +205,17 @@ impl Node for Desk {
         let pb::ExecuteRequest { idempotency_key: key, command, keep_ms } = request;
         let command = command.ok_or_else(|| Status::invalid_argument("a command is missing"))?;
         // Any node knows who leads what.
-        if let pb::execute_request::Command::MoveLeader(asked) = command {
-            return Ok(match (self.move_leader)(asked.shard, asked.node).await {
+        let done = match &command {
+            pb::execute_request::Command::MoveLeader(asked) => {
+                Some((self.move_leader)(asked.shard.clone(), asked.node.clone()).await)
+            }
+            pb::execute_request::Command::ChangeMembers(asked) => {
+                Some((self.change_members)(members::change_of(asked)?).await)
+            }
+            _ => None,
+        };
+        if let Some(done) = done {
+            return Ok(match done {
                 Moved::Done => pb::ExecuteReply { found: true, ..Default::default() },
                 Moved::Unknown(what) => not_found(what),
                 Moved::Refused(why) => refused(why),
@@ -313,7 +341,8 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
             asked.call.parse::<CallId>().ok().map(|call| OperatorCommand::CancelConsult { call })
         }
         // Of no tenant: see `execute`.
-        pb::execute_request::Command::MoveLeader(_) => None,
+        pb::execute_request::Command::MoveLeader(_)
+        | pb::execute_request::Command::ChangeMembers(_) => None,
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })
         }

@@ -34,6 +34,8 @@ pub trait Node: Send + Sync + 'static {
     fn leading(&self) -> watch::Receiver<Vec<pb::Leading>>;
     /// What gateways cache, now and at each change.
     fn routing(&self) -> watch::Receiver<Vec<pb::Routing>>;
+    /// Where gateways log in, now and at each change.
+    fn nodes(&self) -> watch::Receiver<pb::Nodes>;
     /// A gateway has logged in: it gets what it has not done yet.
     fn on_session(&self, session: &Session);
     fn on_event(&self, session: &Session, event: pb::Event);
@@ -133,6 +135,7 @@ async fn serve(
 ) {
     let mut leading = node.leading();
     let mut routing = node.routing();
+    let mut nodes = node.nodes();
     session.send(pb::down::Body::Welcome(pb::Welcome {
         node: node.name().to_owned(),
         version: crate::VERSION.to_owned(),
@@ -140,6 +143,7 @@ async fn serve(
     // What holds now is told first, whether it is new or not.
     leading.mark_changed();
     routing.mark_changed();
+    nodes.mark_changed();
     node.on_session(&session);
     let why = loop {
         tokio::select! {
@@ -149,6 +153,10 @@ async fn serve(
                 for routing in now {
                     session.send(pb::down::Body::Routing(routing));
                 }
+            }
+            Ok(()) = nodes.changed() => {
+                let now = nodes.borrow_and_update().clone();
+                session.send(pb::down::Body::Nodes(now));
             }
             Ok(()) = leading.changed() => {
                 let now = leading.borrow_and_update().clone();

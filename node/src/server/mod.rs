@@ -6,11 +6,13 @@ mod disk;
 pub mod gateway;
 mod http;
 mod link;
+mod members;
 mod meta;
 pub mod node;
 pub mod process;
 mod recordings;
 mod records;
+mod replica;
 mod sessions;
 pub mod shard;
 #[cfg(test)]

@@ -26,7 +26,10 @@ pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "node")?;
     process::run(async move |shutdown| {
         let sessions = Arc::new(Sessions::default());
-        let parts = wiring::node(&started, Arc::clone(&sessions)).await?;
+        let parts = tokio::select! {
+            parts = wiring::node(&started, Arc::clone(&sessions)) => parts?,
+            () = shutdown.clone().wait() => return Ok(()),
+        };
         serve(&started, parts, sessions, shutdown).await
     })
 }
@@ -49,7 +52,17 @@ pub async fn serve(
 
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
-    let Parts { shard, meta, cluster, move_leader, disk, faults } = parts;
+    let Parts {
+        shard,
+        meta,
+        cluster,
+        move_leader,
+        members: roster,
+        change_members,
+        nodes,
+        disk,
+        faults,
+    } = parts;
     let shards = started.config.cluster.shards;
     let other_shards = meta::other_shards(Arc::clone(&meta), shards);
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
@@ -63,8 +76,11 @@ pub async fn serve(
         shard: Arc::clone(&shard),
         leading,
         routing,
+        nodes,
         cluster,
         move_leader,
+        members: roster,
+        change_members,
     });
     let health = health(Arc::clone(&shard), meta, disk);
     let mut router = disk::with_faults(http::router(health, started.metrics.clone()), faults);

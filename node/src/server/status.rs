@@ -10,6 +10,8 @@ pub struct Voter {
     pub name: String,
     pub box_name: String,
     pub witness: bool,
+    /// A learner does not.
+    pub votes: bool,
     pub healthy: bool,
     /// `None` where it has not been heard.
     pub version: Option<String>,
@@ -30,7 +32,8 @@ pub struct Gateway {
 }
 
 /// Voters that may die before the rest can no longer decide.
-pub fn failure_tolerance(voters: &[Voter]) -> usize {
+pub fn failure_tolerance(members: &[Voter]) -> usize {
+    let voters: Vec<&Voter> = members.iter().filter(|member| member.votes).collect();
     let healthy = voters.iter().filter(|voter| voter.healthy && voter.caught_up).count();
     let majority = voters.len() / 2 + 1;
     // Somebody who runs calls must be left, too.
@@ -48,7 +51,11 @@ pub fn cluster(
     let nodes = voters.iter().map(|voter| {
         json!({
             "name": voter.name,
-            "role": if voter.witness { "witness" } else { "node" },
+            "role": match (voter.votes, voter.witness) {
+                (false, _) => "learner",
+                (true, true) => "witness",
+                (true, false) => "node",
+            },
             "healthy": voter.healthy,
             "version": voter.version,
             "leads": voter.leads,
@@ -82,7 +89,12 @@ fn can_lose(voters: &[Voter], gateways: &[Gateway]) -> Map<String, Value> {
     for gateway in gateways {
         tell(&gateway.name, &|name, _| name == gateway.name);
     }
-    for name in voters.iter().map(|v| &v.box_name).chain(gateways.iter().map(|g| &g.box_name)) {
+    for name in voters
+        .iter()
+        .map(|v| &v.box_name)
+        .filter(|it| !it.is_empty())
+        .chain(gateways.iter().map(|g| &g.box_name))
+    {
         tell(name, &|_, box_name| box_name == name);
     }
     verdicts
@@ -94,6 +106,7 @@ fn why_not(
     gateways: &[Gateway],
     lost: &dyn Fn(&str, &str) -> bool,
 ) -> Option<String> {
+    let voters: Vec<&Voter> = voters.iter().filter(|voter| voter.votes).collect();
     let left: Vec<_> = voters.iter().filter(|voter| !lost(&voter.name, &voter.box_name)).collect();
     let up: Vec<_> = left.iter().filter(|voter| voter.healthy && voter.caught_up).collect();
     let majority = voters.len() / 2 + 1;
@@ -133,6 +146,7 @@ mod tests {
             name: name.into(),
             box_name: box_name.into(),
             witness: name == "witness",
+            votes: true,
             healthy: true,
             version: Some("0.1.0".into()),
             leads: Vec::new(),
@@ -200,6 +214,16 @@ mod tests {
         assert!(!verdict(&voters, &gateways, "gateway-a").0);
         assert!(!verdict(&voters, &gateways, "a").0);
         assert!(verdict(&voters, &gateways, "node-a").0);
+    }
+
+    #[test]
+    fn status_counts_no_learner() {
+        let (mut voters, gateways) = healthy();
+        voters[2].healthy = false;
+        voters.push(Voter { votes: false, ..voter("node-c", "c") });
+        assert_eq!(failure_tolerance(&voters), 0);
+        assert!(!verdict(&voters, &gateways, "node-a").0);
+        assert!(verdict(&voters, &gateways, "node-c").0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::Progress;
-use tandem_cluster::{AnyMachine, Cluster, Limits, Member, Refused, Stores, Timers, pull};
+use tandem_cluster::{AnyMachine, Cluster, Limits, Refused, Stores, Timers, pull};
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::{Effect, EffectId};
 use tandem_core::ids::{EntityId, GatewayId};
@@ -29,17 +29,19 @@ use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
 use super::clock::SystemClock;
-use super::desk::{ClusterStatus, MoveLeader, Moved};
+use super::desk::{ChangeMembers, ClusterStatus, MoveLeader, Moved};
 use super::disk::{self, DiskCheck};
 use super::http::Health;
+use super::members;
 use super::meta::Meta;
 use super::process::{Shutdown, Started};
 use super::records::Rows;
+use super::replica::{self, Place};
 use super::sessions::Sessions;
 use super::shard::{Error, Lead, Records, Shard};
 use super::status::{self, Voter};
 use super::stored::Stored;
-use crate::config::{self, Role};
+use crate::config;
 use crate::dev::pki::{self, Identity};
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
@@ -81,6 +83,10 @@ pub struct Parts {
     pub meta: Arc<dyn Meta>,
     pub cluster: ClusterStatus,
     pub move_leader: MoveLeader,
+    pub members: ClusterStatus,
+    pub change_members: ChangeMembers,
+    /// Where gateways log in.
+    pub nodes: watch::Receiver<pb::Nodes>,
     pub disk: DiskCheck,
     /// Where tests may trouble the disk.
     pub faults: Option<Faults>,
@@ -99,8 +105,10 @@ pub struct WitnessParts {
 
 pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
-    let (log, state, faults) = open(started)?;
-    let options = voter(started)?;
+    let Opened { log, state, faults, dir, folder } = open(started)?;
+    let options = voter(started, &dir, folder).await?;
+    // The folder stays locked for as long as the process lives.
+    std::mem::forget(dir);
     pull::what_is_gone(&options, &log, &state).await?;
     let meta_state = MetaState::default();
     let meta_machine = StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?;
@@ -114,7 +122,8 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         machines.push((id, StateMachine::open(id, state.clone(), machine)?));
         replicas.push((id, replica, releases));
     }
-    let stores = Stores { log, state: state.clone(), machines };
+    let meta = Some(meta_state.clone());
+    let stores = Stores { log, state: state.clone(), machines, meta };
     let cluster = Arc::new(Cluster::start(options, stores).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let (meta_group, confirming) = (group(ShardId::META)?, group(TENANT)?);
@@ -156,13 +165,6 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         cluster: Arc::clone(&cluster),
         sessions,
         runtime: runtime.clone(),
-        boxes: started
-            .config
-            .cluster
-            .members
-            .iter()
-            .map(|member| (member.name.clone(), member.box_name.clone()))
-            .collect(),
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
@@ -174,29 +176,45 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             Arc::new(move || cluster.disk().check())
         },
         faults,
+        nodes: members::nodes(cluster.lives()),
+        members: {
+            let cluster = Arc::clone(&cluster);
+            Arc::new(move || members::show(&cluster))
+        },
+        change_members: {
+            let cluster = Arc::clone(&cluster);
+            Arc::new(move |change| {
+                let cluster = Arc::clone(&cluster);
+                Box::pin(async move { moved(cluster.change(change).await) })
+            })
+        },
         move_leader: Arc::new(move |shard, node| {
             let cluster = Arc::clone(&cluster);
-            Box::pin(async move {
-                match cluster.move_leader(&shard, &node).await {
-                    Ok(()) => Moved::Done,
-                    Err(Refused::Unknown(what)) => Moved::Unknown(what),
-                    Err(Refused::Unsafe(why)) => Moved::Refused(why),
-                }
-            })
+            Box::pin(async move { moved(cluster.move_leader(&shard, &node).await) })
         }),
     })
 }
 
+fn moved(done: Result<(), Refused>) -> Moved {
+    match done {
+        Ok(()) => Moved::Done,
+        Err(Refused::Unknown(what)) => Moved::Unknown(what),
+        Err(Refused::Unsafe(why)) => Moved::Refused(why),
+    }
+}
+
 pub async fn witness(started: &Started) -> Result<WitnessParts> {
-    let (log, state, faults) = open(started)?;
-    let options = voter(started)?;
+    let Opened { log, state, faults, dir, folder } = open(started)?;
+    let options = voter(started, &dir, folder).await?;
+    // The folder stays locked for as long as the process lives.
+    std::mem::forget(dir);
     pull::what_is_gone(&options, &log, &state).await?;
     let machine = |id| -> Result<_> {
         Ok((id, StateMachine::open(id, state.clone(), AnyMachine::new(NullMachine))?))
     };
     let all = std::iter::once(ShardId::META).chain(tenant_shards(started));
     let machines = all.map(machine).collect::<Result<_>>()?;
-    let stores = Stores { log, state: state.clone(), machines };
+    let stores = Stores { log, state: state.clone(), machines, meta: None };
     let cluster = Arc::new(Cluster::start(options, stores).await?);
     let voter = Arc::clone(&cluster);
     let disk: DiskCheck = Arc::new(move || voter.disk().check());
@@ -215,7 +233,15 @@ pub async fn witness(started: &Started) -> Result<WitnessParts> {
     Ok(WitnessParts { health, faults })
 }
 
-fn open(started: &Started) -> Result<(Log, State, Option<Faults>)> {
+struct Opened {
+    log: Log,
+    state: State,
+    faults: Option<Faults>,
+    dir: DataDir,
+    folder: replica::Folder,
+}
+
+fn open(started: &Started) -> Result<Opened> {
     let process = &started.config.process;
     let cluster = &started.config.cluster.id;
     let dir = DataDir::open(&process.data, cluster, &process.name)?;
@@ -226,41 +252,33 @@ fn open(started: &Started) -> Result<(Log, State, Option<Faults>)> {
         ..log::Options::default()
     };
     let faults = options.faults.clone();
+    let folder = replica::look(&dir, &started.config)?;
     let log = dir.open_log(options)?;
     let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, HISTORY)?;
-    // The folder stays locked for as long as the process lives.
-    std::mem::forget(dir);
-    Ok((log, state, faults))
+    Ok(Opened { log, state, faults, dir, folder })
 }
 
-fn voter(started: &Started) -> Result<tandem_cluster::Options> {
+async fn voter(
+    started: &Started,
+    dir: &DataDir,
+    folder: replica::Folder,
+) -> Result<tandem_cluster::Options> {
     let config = &started.config;
-    let members: Vec<Member> = (1..)
-        .zip(&config.cluster.members)
-        .map(|(id, member)| Member {
-            id,
-            name: member.name.clone(),
-            role: match member.role {
-                Role::Node => tandem_cluster::Role::Node,
-                Role::Witness => tandem_cluster::Role::Witness,
-            },
-            address: member.raft,
-        })
-        .collect();
-    let me = members.iter().find(|member| member.name == config.process.name);
-    let me = me.with_context(|| format!("{} is no [[cluster.member]]", config.process.name))?.id;
     let identity = Identity::load(&config.tls)?;
+    let tls = tandem_cluster::Tls {
+        ca: identity.ca,
+        certificate: identity.certificate,
+        key: identity.key,
+        domain: pki::CLUSTER_NAME.to_owned(),
+    };
+    let replica = replica::identify(started, dir, folder, &tls).await?;
     Ok(tandem_cluster::Options {
         cluster: config.cluster.id.clone(),
-        me,
-        members,
+        me: replica.id,
+        members: replica.members,
+        founds: replica.founds,
         incarnation: started.incarnation,
-        tls: tandem_cluster::Tls {
-            ca: identity.ca,
-            certificate: identity.certificate,
-            key: identity.key,
-            domain: pki::CLUSTER_NAME.to_owned(),
-        },
+        tls,
         timers: Timers::default(),
         limits: Limits::default(),
     })
@@ -461,7 +479,6 @@ struct ClusterView {
     cluster: Arc<Cluster>,
     sessions: Arc<Sessions>,
     runtime: ShardRuntime,
-    boxes: BTreeMap<String, String>,
     gateways: Vec<crate::config::Gateway>,
 }
 
@@ -479,8 +496,8 @@ impl ClusterView {
             self.cluster.shards().filter(|shard| shard.leadership().borrow().leader == Some(me));
         let progress: Vec<Progress> = led.map(tandem_cluster::Shard::progress).collect();
         let age = tenant.alone_for();
-        let voters: Vec<Voter> = self
-            .cluster
+        let live = self.cluster.live();
+        let voters: Vec<Voter> = live
             .members
             .iter()
             .map(|member| {
@@ -502,8 +519,9 @@ impl ClusterView {
                 };
                 Voter {
                     name: member.name.clone(),
-                    box_name: self.boxes.get(&member.name).cloned().unwrap_or_default(),
-                    witness: member.role == tandem_cluster::Role::Witness,
+                    box_name: Place::of(member).box_name,
+                    witness: member.is_witness(),
+                    votes: live.is_voter(member.id),
                     healthy,
                     version: healthy.then(|| crate::VERSION.to_owned()),
                     leads: self.leads(member.id),

@@ -13,8 +13,11 @@ pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
         let members = &started.config.cluster.members;
         let me = members.iter().find(|member| member.name == *name);
         let me = me.with_context(|| format!("{name} is no [[cluster.member]]"))?;
+        let wiring::WitnessParts { health, faults } = tokio::select! {
+            parts = wiring::witness(&started) => parts?,
+            () = shutdown.clone().wait() => return Ok(()),
+        };
         let listener = http::bind(me.http).await?;
-        let wiring::WitnessParts { health, faults } = wiring::witness(&started).await?;
         let router = disk::with_faults(http::router(health, started.metrics.clone()), faults);
         tokio::select! {
             ended = http::serve(listener, router, shutdown.clone()) => ended,

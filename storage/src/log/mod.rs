@@ -60,7 +60,8 @@ pub const READ_BYTES_MAX: usize = 4 << 20;
 /// What to do about a voter that has lost a part of its log.
 pub const AMNESIA: &str = "this voter must not go on without them, nor begin anew with an empty \
      folder: with what it has forgotten a leader could be elected who lacks what was acknowledged. \
-     The others go on; bring its files back as they were";
+     The others go on; bring its files back as they were, or give it an empty folder and say \
+     `tandem cluster replace`";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -91,3 +91,19 @@ fn folder_that_lost_its_log_is_no_new_one() {
     open(&folder).unwrap();
     assert!(dir.path().join("LOG_BEGUN").exists());
 }
+
+#[test]
+fn folder_says_which_replica_it_is_of_once_that_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = DataDir::open(dir.path(), "blue", "a").unwrap();
+    assert_eq!((folder.replica().unwrap(), folder.has_begun().unwrap()), (None, false));
+    folder.set_replica("nobody yet").unwrap();
+    folder.set_replica("number 4").unwrap();
+    assert_eq!(folder.replica().unwrap().as_deref(), Some("number 4"));
+    let options = log::Options { segment_bytes: SEGMENT_BYTES_MIN, ..Default::default() };
+    folder.open_log(options).map(Log::close).unwrap();
+    assert!(folder.has_begun().unwrap());
+    // What has lost its log has begun all the same.
+    std::fs::remove_dir_all(folder.log()).unwrap();
+    assert!(folder.has_begun().unwrap());
+}

@@ -27,7 +27,11 @@ fn id(index: u64) -> LogId {
 }
 
 fn membership() -> Membership {
-    let peer = |name: &str| Peer { name: name.to_owned(), address: format!("{name}.test:7000") };
+    let peer = |name: &str| Peer {
+        name: name.to_owned(),
+        address: format!("{name}.test:7000"),
+        ..Peer::default()
+    };
     let peers = BTreeMap::from([(1, peer("a")), (2, peer("b")), (3, peer("w"))]);
     Membership::new(vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 2, 3])], peers).unwrap()
 }

@@ -23,7 +23,10 @@ async fn configured() -> (Desk, Arc<Solo>) {
         shard: shard.clone(),
         leading,
         routing,
+        nodes: watch::channel(pb::Nodes::default()).1,
         cluster: Arc::new(|| None),
+        members: Arc::new(|| None),
+        change_members: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),
     };
     assert_eq!(meta.get(meta::NONCE_KEY).unwrap().len(), 32);
     (desk, shard)

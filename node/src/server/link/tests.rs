@@ -10,6 +10,12 @@ struct Fake {
     events: Mutex<Vec<(String, u64)>>,
 }
 
+/// Of whom gateways are told.
+fn node_b() -> pb::Nodes {
+    let at = pb::NodeAt { name: "node-b".to_owned(), address: "127.0.0.1:7202".to_owned() };
+    pb::Nodes { nodes: vec![at] }
+}
+
 #[async_trait]
 impl Node for Fake {
     fn name(&self) -> &str {
@@ -22,6 +28,10 @@ impl Node for Fake {
 
     fn routing(&self) -> watch::Receiver<Vec<pb::Routing>> {
         self.routing.subscribe()
+    }
+
+    fn nodes(&self) -> watch::Receiver<pb::Nodes> {
+        watch::channel(node_b()).1
     }
 
     fn on_session(&self, _session: &Session) {}
@@ -96,7 +106,11 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
 
     let pb::down::Body::Welcome(welcome) = next().await else { panic!("no welcome") };
     assert_eq!(welcome.node, "node-a");
-    assert_eq!(next().await, pb::down::Body::Leading(leading));
+    // In any order.
+    let told = [next().await, next().await];
+    for body in [pb::down::Body::Leading(leading), pb::down::Body::Nodes(node_b())] {
+        assert!(told.contains(&body), "{body:?} is not among {told:?}");
+    }
 
     let event = pb::Event { shard: 0, sequence: 7, event: Vec::new() };
     say.send(up(pb::up::Body::Event(event))).await.unwrap();

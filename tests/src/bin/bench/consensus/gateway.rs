@@ -108,6 +108,8 @@ impl Gateway {
         };
         let clients = Arc::new(nodes.iter().map(|_| Default::default()).collect::<Vec<_>>());
         let (inputs, control) = mpsc::channel(DOWN_MAX);
+        // The nodes stay those that they are.
+        let (learn, _) = mpsc::channel(1);
         let shared = Arc::new(Mutex::new(Shared {
             ups: nodes.iter().map(|_| None).collect(),
             ..Shared::default()
@@ -115,7 +117,11 @@ impl Gateway {
         let mut tasks = vec![tokio::spawn(obey(Arc::clone(&shared), control))];
         for (at, node) in nodes.iter().enumerate() {
             let dial = Dial::new(at, node, Some(&tls), hello.clone())?;
-            tasks.push(tokio::spawn(dial.keep(Arc::clone(&clients), inputs.clone())));
+            tasks.push(tokio::spawn(dial.keep(
+                Arc::clone(&clients),
+                inputs.clone(),
+                learn.clone(),
+            )));
         }
         Ok(Self { shared, tasks })
     }
