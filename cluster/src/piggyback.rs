@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn id(index: u64) -> LogId {
-        LogId { leader_id: LeaderId { term: 1, node_id: 1 }.into(), index }
+        LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index }
     }
 
     /// Entries behind `prev` up to `last`, when all up to `commit` is committed.

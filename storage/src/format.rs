@@ -17,6 +17,8 @@ const LOCK_FILE: &str = "LOCK";
 const LOG_FILE: &str = "LOG_BEGUN";
 /// Which replica the folder is of.
 const REPLICA_FILE: &str = "REPLICA";
+/// In [`LOG_FILE`]: the log is of the replica that [`REPLICA_FILE`] names.
+const OF_A_REPLICA: &str = "of a replica\n";
 pub const NAME_BYTES_MAX: usize = 255;
 
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum Error {
          whom it voted for is forgotten; {AMNESIA}", dir = dir.display()
     )]
     LogGone { dir: PathBuf },
+    #[error(
+        "TD0455 data folder {dir} no longer says of which replica its log is: bring its file \
+         {REPLICA_FILE} back, or give it an empty folder and say `tandem cluster replace`",
+        dir = dir.display()
+    )]
+    ReplicaGone { dir: PathBuf },
     #[error("{what} {name:?} can't be a name: one line of 1 to {NAME_BYTES_MAX} bytes")]
     Name { what: &'static str, name: String },
 }
@@ -92,9 +100,17 @@ impl DataDir {
     /// What [`DataDir::set_replica`] wrote last; nothing in a folder that is new, or of earlier versions.
     ///
     /// # Errors
-    /// Where it can't be read.
+    /// Where it can't be read, or is gone: its log must not pass for another replica's.
     pub fn replica(&self) -> Result<Option<String>, Error> {
-        match std::fs::read_to_string(self.path.join(REPLICA_FILE)) {
+        let written = self.read(REPLICA_FILE)?;
+        if written.is_none() && self.read(LOG_FILE)?.as_deref() == Some(OF_A_REPLICA) {
+            return Err(Error::ReplicaGone { dir: self.path.clone() });
+        }
+        Ok(written)
+    }
+
+    fn read(&self, file: &str) -> Result<Option<String>, Error> {
+        match std::fs::read_to_string(self.path.join(file)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::Io { dir: self.path.clone(), error }),
@@ -127,13 +143,14 @@ impl DataDir {
     pub fn open_log(&self, options: log::Options) -> Result<Log, OpenLog> {
         let (dir, path) = (&self.path, self.path.join(LOG_FILE));
         let io = |error| Error::Io { dir: dir.clone(), error };
-        let begun = path.try_exists().map_err(io)?;
-        if begun && !log::exists(&self.log()).map_err(io)? {
+        let begun = self.read(LOG_FILE)?;
+        if begun.is_some() && !log::exists(&self.log()).map_err(io)? {
             return Err(Error::LogGone { dir: dir.clone() }.into());
         }
+        let of = if self.replica()?.is_some() { OF_A_REPLICA } else { "" };
         let log = Log::open(&self.log(), options)?;
-        if !begun {
-            write_once(dir, &path, "").map_err(io)?;
+        if begun.as_deref() != Some(of) {
+            write_once(dir, &path, of).map_err(io)?;
         }
         Ok(log)
     }

@@ -103,6 +103,11 @@ fn folder_says_which_replica_it_is_of_once_that_was_written() {
     let options = log::Options { segment_bytes: SEGMENT_BYTES_MIN, ..Default::default() };
     folder.open_log(options).map(Log::close).unwrap();
     assert!(folder.has_begun().unwrap());
+    // A log of a replica that nobody names any more is nobody else's.
+    std::fs::rename(dir.path().join("REPLICA"), dir.path().join("aside")).unwrap();
+    let gone = folder.replica().unwrap_err().to_string();
+    assert!(gone.starts_with("TD0455 data folder ") && !gone.contains('\n'), "{gone}");
+    std::fs::rename(dir.path().join("aside"), dir.path().join("REPLICA")).unwrap();
     // What has lost its log has begun all the same.
     std::fs::remove_dir_all(folder.log()).unwrap();
     assert!(folder.has_begun().unwrap());
