@@ -159,7 +159,7 @@ async fn found_out(joining: &Joining, waits: &watch::Sender<bool>) -> Identity {
             Decision::Wait => {
                 let name = &joining.me.name;
                 if !waits.send_replace(true) {
-                    tracing::warn!("TD0450 {}", why_it_waits(name));
+                    tracing::warn!("{}", why_it_waits(name));
                 }
                 WAITING_MS
             }
@@ -171,7 +171,7 @@ async fn found_out(joining: &Joining, waits: &watch::Sender<bool>) -> Identity {
 /// In one sentence.
 pub fn why_it_waits(name: &str) -> String {
     format!(
-        "the folder of {name} is empty, and the cluster is there: this process votes for nobody and \
+        "TD0450 the folder of {name} is empty, and the cluster is there: this process votes for nobody and \
          holds nothing until `tandem cluster replace {name}` (or `add`, if it is new) lets it in"
     )
 }

@@ -33,6 +33,8 @@ const LOAD_LOOKS: u32 = 5;
 /// dead, so that an election that an obituary began comes first, to a quarter of it.
 const PAUSE_SHARE_MIN: u64 = 8;
 const PAUSE_SHARE_MAX: u64 = 4;
+/// While it hears no majority, it stands this seldom: votes may come where beats do not.
+const HOPELESS: Duration = Duration::from_secs(1);
 
 /// What the answers to peers need of it.
 pub struct Heart {
@@ -118,7 +120,7 @@ impl Pulse {
     /// Until the runtime ends.
     pub async fn run(self) {
         let every = Duration::from_millis(self.timers.heartbeat_ms);
-        let mut candidacies: BTreeMap<ShardId, Candidacy> = BTreeMap::new();
+        let mut candidacies = Candidacies::default();
         let mut loads = Loads::default();
         let mut looked = Instant::now();
         let mut balanced = looked;
@@ -165,8 +167,12 @@ impl Pulse {
     }
 
     /// Stands for election in the groups that nobody leads.
-    async fn stand(&self, candidacies: &mut BTreeMap<ShardId, Candidacy>, now: Instant) {
+    async fn stand(&self, candidacies: &mut Candidacies, now: Instant) {
         let silence = self.timers.election_ms_min;
+        let hopeless = !self.heart.detector.lock().majority_lives(now);
+        if std::mem::replace(&mut candidacies.hopeless, hopeless) && !hopeless {
+            candidacies.of.clear();
+        }
         for (id, shard) in &self.shards {
             let term = shard.known().term;
             let led = {
@@ -178,8 +184,9 @@ impl Pulse {
                     || detector.leader(*id, term, now).is_some()
             };
             let pause = rand::random_range(silence / PAUSE_SHARE_MIN..=silence / PAUSE_SHARE_MAX);
-            let candidacy = candidacies.entry(*id).or_default();
-            if !candidacy.step(led, now, Duration::from_millis(pause)) {
+            let pause = if hopeless { HOPELESS } else { Duration::from_millis(pause) };
+            let candidacy = candidacies.of.entry(*id).or_default();
+            if !candidacy.step(led, now, pause) {
                 continue;
             }
             metrics::counter!("tandem_raft_candidacies_total", "shard" => id.to_string())
@@ -227,6 +234,14 @@ impl Pulse {
             });
         }
     }
+}
+
+/// When this node stands, in each group.
+#[derive(Default)]
+struct Candidacies {
+    of: BTreeMap<ShardId, Candidacy>,
+    /// No majority is heard that could elect anybody.
+    hopeless: bool,
 }
 
 /// Proposals a second of each group.

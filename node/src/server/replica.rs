@@ -177,7 +177,7 @@ async fn show(
 ) -> Result<Identity> {
     let waits = waiting.wait_for(|waits| *waits).await.is_ok();
     let (true, Some(address)) = (waits, http) else { return std::future::pending().await };
-    let why = format!("TD0450 {}", join::why_it_waits(&started.config.process.name));
+    let why = join::why_it_waits(&started.config.process.name);
     let health: Health = Arc::new(move || Readiness {
         may_take_calls: false,
         may_hold_calls: false,
