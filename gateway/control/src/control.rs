@@ -318,10 +318,20 @@ impl Control {
     ) -> bool {
         let turned_away = !self.admission.admits(now, asks);
         if turned_away {
-            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(now, transaction, limits::RETRY_AFTER_S);
+            self.refuse_for_overload(now, transaction, limits::RETRY_AFTER_S);
         }
         turned_away
+    }
+
+    /// 503, and counted: there is too much to do.
+    pub(crate) fn refuse_for_overload(
+        &mut self,
+        now: Millis,
+        transaction: &TransactionKey,
+        retry_after_s: u32,
+    ) {
+        metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+        self.refuse(now, transaction, retry_after_s);
     }
 
     /// 503 in the cluster's place, to an INVITE or REGISTER that waits.

@@ -88,8 +88,7 @@ impl Control {
                 if again {
                     shard.retry_later(now);
                 }
-                metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-                self.refuse(now, &transaction, retry_after_s.max(1));
+                self.refuse_for_overload(now, &transaction, retry_after_s.max(1));
             }
         }
     }

@@ -122,8 +122,7 @@ impl Control {
             _ => GatewayEvent::Register(proven),
         };
         if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {
-            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
+            self.refuse_for_overload(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 }

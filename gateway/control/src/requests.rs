@@ -142,8 +142,7 @@ impl Control {
             names: flow.names.to_vec(),
         });
         if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
-            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
-            self.refuse(now, &transaction, limits::RETRY_AFTER_S);
+            self.refuse_for_overload(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 
