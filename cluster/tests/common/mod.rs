@@ -15,6 +15,7 @@ use tandem_cluster::shard::{Error, Progress};
 use tandem_cluster::{
     AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls, pull,
 };
+use tandem_pki::{Live, Texts};
 use tandem_storage::faults::Faults;
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::StateMachine;
@@ -49,16 +50,23 @@ impl Pki {
     }
 
     pub fn tls(&self, name: &str) -> Tls {
+        tls_of(&self.texts(name))
+    }
+
+    pub fn texts(&self, name: &str) -> Texts {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned(), DOMAIN.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let ca = self.ca.clone();
-        Tls { ca, certificate, key: key.serialize_pem(), domain: DOMAIN.to_owned() }
+        Texts { ca: self.ca.clone(), certificate, key: key.serialize_pem() }
     }
 
     pub fn supervisor(&self) -> Tls {
         self.tls(SUPERVISOR)
     }
+}
+
+pub fn tls_of(texts: &Texts) -> Tls {
+    Tls { certificates: Live::of(texts).unwrap(), domain: DOMAIN.to_owned() }
 }
 
 pub struct Voter {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod ca;
 mod client;
 mod leaders;
 mod members;
@@ -32,6 +33,9 @@ enum Command {
     /// Ask a running cluster how it is
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Certificates: the cluster's authority, those of its processes, the way to a new one
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Look at one call
     #[command(subcommand)]
     Call(CallCommand),
@@ -291,6 +295,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Cluster(Cluster::Add(asked)) => members::add(&asked),
         Command::Cluster(Cluster::Remove(asked)) => members::remove(&asked),
         Command::Cluster(Cluster::Replace(asked)) => members::replace(&asked),
+        Command::Ca(command) => ca::run(&command),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Recordings(command) => recordings::run(&command),
         Command::Config(ConfigCommand::Check { file }) => {
