@@ -60,7 +60,7 @@ pub use priority::raise as raise_priority;
 use pulse::{Heart, Pulse};
 pub use roster::Change;
 use service::{Groups, Service};
-use shard::Voter;
+use shard::{Committed, Voter};
 pub use shard::{Leadership, Shard};
 pub use upkeep::Limits;
 use upkeep::Upkeep;
@@ -291,6 +291,29 @@ impl Cluster {
             Ok(Ok(Body::Failure(why))) => Err(Refused::Unsafe(why)),
             Ok(_) => Err(Refused::Unsafe("its leader went away".to_owned())),
             Err(_) => Err(Refused::Unsafe("its leader said nothing".to_owned())),
+        }
+    }
+
+    /// Proposes to a group through whoever leads it; answered when that one has applied it.
+    ///
+    /// # Errors
+    /// As [`Shard::propose`]; and [`shard::Error::Unavailable`] where the leader went away before it
+    /// answered.
+    pub async fn propose(&self, id: ShardId, command: Vec<u8>) -> Result<Committed, shard::Error> {
+        let shard = self.shards.get(&id).ok_or(shard::Error::NotLeader)?;
+        let leader = shard.leadership().borrow().leader.ok_or(shard::Error::NotLeader)?;
+        let Some(channel) = self.hub.urgent(leader) else { return shard.propose(command).await };
+        let request = Body::Propose(pb::ProposeRequest { command });
+        let asked = channel.ask(id.0, request).ok_or(shard::Error::NotLeader)?;
+        // As long as its leader tries, and the way there and back.
+        let within = Duration::from_millis(shard::COMMIT_MS_MAX + MOVE_MS_MAX);
+        match tokio::time::timeout(within, asked).await {
+            Ok(Ok(Body::ProposeReply(reply))) if reply.not_leader => Err(shard::Error::NotLeader),
+            Ok(Ok(Body::ProposeReply(reply))) if reply.overloaded => Err(shard::Error::Overloaded),
+            Ok(Ok(Body::ProposeReply(reply))) if reply.refused.is_empty() => {
+                Ok(Committed { index: reply.index, reply: reply.reply })
+            }
+            Ok(_) | Err(_) => Err(shard::Error::Unavailable),
         }
     }
 

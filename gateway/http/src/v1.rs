@@ -345,6 +345,36 @@ pub(crate) async fn members(State(api): State<Api>) -> Answer {
     }
 }
 
+pub(crate) async fn tenants(State(api): State<Api>) -> Answer {
+    match api.backend.query("tenants", BTreeMap::new()).await? {
+        Some(tenants) => Ok(Json(tenants)),
+        None => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no node can tell where tenants are at the moment",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveRequest {
+    shard: String,
+}
+
+/// Begun when it is answered; `GET /v1/tenants` tells when it is done.
+pub(crate) async fn move_tenant(
+    State(api): State<Api>,
+    Path(tenant): Path<String>,
+    body: Result<Json<MoveRequest>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(MoveRequest { shard }) = body.map_err(unreadable)?;
+    short("tenant", &tenant)?;
+    short("shard", &shard)?;
+    let command = Command::MoveTenant { tenant: tenant.clone(), shard };
+    executed(&api, command, None, ("tenant", &tenant)).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberRequest {

@@ -15,7 +15,7 @@ fn folder_opens_again_for_its_owner() {
     drop(DataDir::open(&path, "blue", "node-a").unwrap());
     drop(DataDir::open(&path, "blue", "node-a").unwrap());
     let text = std::fs::read_to_string(path.join("DATA_FORMAT")).unwrap();
-    assert_eq!(text, "version 2\ncluster blue\nnode node-a\n");
+    assert_eq!(text, "version 3\ncluster blue\nnode node-a\n");
 }
 
 #[test]
