@@ -87,7 +87,8 @@ pub fn next(group: u16, standing: Option<Standing>, place: &Place) -> Next {
                 Some(Ok(to)) => Next::Send { to, epoch: epoch + 1 },
                 Some(Err(_)) | None => Next::Nothing,
             },
-            Phase::Arriving { whole: true, .. } if since == epoch => Next::Step(Step::Open(epoch)),
+            // The decision was of that epoch; a later one began with a move that was given up.
+            Phase::Arriving { whole: true, .. } => Next::Step(Step::Open(since)),
             Phase::Here | Phase::Arriving { .. } | Phase::Gone => Next::Nothing,
         },
         Some(Standing { epoch: since, phase }) => match phase {
@@ -196,7 +197,7 @@ mod tests {
                 assert!(model.serving() <= 1, "{:?} {:?}", model.place, model.groups);
             }
             model.settle();
-            assert_eq!(model.place.to, None);
+            assert_eq!(model.place.to, None, "{:?} {:?}", model.place, model.groups);
             let here = model.groups[usize::try_from(model.place.group).unwrap()].unwrap();
             assert_eq!(here.phase, Phase::Here, "{:?} {:?}", model.place, model.groups);
             assert_eq!(model.serving(), 1);
