@@ -60,7 +60,7 @@ pub use priority::raise as raise_priority;
 use pulse::{Heart, Pulse};
 pub use roster::Change;
 use service::{Groups, Service};
-use shard::{Committed, Voter};
+use shard::Voter;
 pub use shard::{Leadership, Shard};
 pub use upkeep::Limits;
 use upkeep::Upkeep;
@@ -294,25 +294,30 @@ impl Cluster {
         }
     }
 
-    /// Proposes to a group through whoever leads it; answered when that one has applied it.
+    /// Proposes to a group through whoever leads it, one behind the other; the reply of each, once that
+    /// one has applied them.
     ///
     /// # Errors
-    /// As [`Shard::propose`]; and [`shard::Error::Unavailable`] where the leader went away before it
-    /// answered.
-    pub async fn propose(&self, id: ShardId, command: Vec<u8>) -> Result<Committed, shard::Error> {
+    /// As [`Shard::propose_all`]; and [`shard::Error::Unavailable`] where the leader went away before
+    /// it answered.
+    pub async fn propose(
+        &self,
+        id: ShardId,
+        commands: Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, shard::Error> {
         let shard = self.shards.get(&id).ok_or(shard::Error::NotLeader)?;
         let leader = shard.leadership().borrow().leader.ok_or(shard::Error::NotLeader)?;
-        let Some(channel) = self.hub.urgent(leader) else { return shard.propose(command).await };
-        let request = Body::Propose(pb::ProposeRequest { command });
+        let Some(channel) = self.hub.urgent(leader) else {
+            return shard.propose_all(commands).await;
+        };
+        let request = Body::Propose(pb::ProposeRequest { commands });
         let asked = channel.ask(id.0, request).ok_or(shard::Error::NotLeader)?;
         // As long as its leader tries, and the way there and back.
         let within = Duration::from_millis(shard::COMMIT_MS_MAX + MOVE_MS_MAX);
         match tokio::time::timeout(within, asked).await {
             Ok(Ok(Body::ProposeReply(reply))) if reply.not_leader => Err(shard::Error::NotLeader),
             Ok(Ok(Body::ProposeReply(reply))) if reply.overloaded => Err(shard::Error::Overloaded),
-            Ok(Ok(Body::ProposeReply(reply))) if reply.refused.is_empty() => {
-                Ok(Committed { index: reply.index, reply: reply.reply })
-            }
+            Ok(Ok(Body::ProposeReply(reply))) if reply.refused.is_empty() => Ok(reply.replies),
             Ok(_) | Err(_) => Err(shard::Error::Unavailable),
         }
     }

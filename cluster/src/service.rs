@@ -355,17 +355,17 @@ async fn handle(
             let refused = moved.err().map_or_else(String::new, |error| error.to_string());
             Ok(Body::MoveReply(pb::MoveReply { refused }))
         }
-        Body::Propose(request) => Ok(Body::ProposeReply(match shard.propose(request.command).await {
-            Ok(done) => {
-                pb::ProposeReply { index: done.index, reply: done.reply, ..Default::default() }
-            }
-            Err(error) => pb::ProposeReply {
-                refused: error.to_string(),
-                not_leader: error == Error::NotLeader,
-                overloaded: error == Error::Overloaded,
-                ..Default::default()
-            },
-        })),
+        Body::Propose(request) => {
+            Ok(Body::ProposeReply(match shard.propose_all(request.commands).await {
+                Ok(replies) => pb::ProposeReply { replies, ..Default::default() },
+                Err(error) => pb::ProposeReply {
+                    refused: error.to_string(),
+                    not_leader: error == Error::NotLeader,
+                    overloaded: error == Error::Overloaded,
+                    ..Default::default()
+                },
+            }))
+        }
         Body::Transfer(request) => {
             let request = wire::transfer_from(request).map_err(strange)?;
             let reply = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())?;

@@ -119,7 +119,7 @@ impl<M: Machine> StateMachine<M> {
 }
 
 /// Work that takes long, while another thread goes on with the runtime's other tasks.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         // A test's or simulator's only thread.

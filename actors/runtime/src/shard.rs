@@ -47,6 +47,8 @@ struct Shared {
     proposer: Proposer,
     link: Arc<dyn Link>,
     tree: Mutex<Option<Arc<Tree>>>,
+    /// Whose actors have nothing to do any more.
+    paused: Mutex<Vec<Arc<Tree>>>,
     admissions: Arc<AtomicUsize>,
     serving: watch::Sender<Leadership>,
     stopped: watch::Sender<bool>,
@@ -72,6 +74,7 @@ impl ShardRuntime {
             proposer,
             link,
             tree: Mutex::new(None),
+            paused: Mutex::default(),
             admissions: Arc::default(),
             serving: watch::channel(Leadership::default()).0,
             stopped: watch::Sender::new(false),
@@ -88,13 +91,24 @@ impl ShardRuntime {
         runtime
     }
 
-    /// The tenant is in another group, or on its way there: nothing more is done for it.
-    pub fn stop(&self) {
+    /// The tenant is on its way to another group: nothing more is done for it. Its actors stay, idle, so
+    /// that their end takes no time from the move.
+    pub fn pause(&self) {
         self.shared.stopped.send_replace(true);
         for task in std::mem::take(&mut *self.shared.tasks.lock()) {
             task.abort();
         }
-        self.tear_down();
+        let tree = self.shared.tree.lock().take();
+        self.shared.paused.lock().extend(tree);
+        self.shared.serving.send_modify(|told| told.leading = false);
+    }
+
+    /// The tenant is not here any more.
+    pub fn stop(&self) {
+        self.pause();
+        for tree in std::mem::take(&mut *self.shared.paused.lock()) {
+            tree.stop();
+        }
     }
 
     /// Who leads, in terms that grow over the tenant's moves, and whether the actors here serve.
@@ -277,10 +291,7 @@ impl ShardRuntime {
 
     fn tear_down(&self) {
         let Some(tree) = self.shared.tree.lock().take() else { return };
-        for supervisor in tree.supervisors.values() {
-            supervisor.stop_children(None);
-            supervisor.stop(None);
-        }
+        tree.stop();
         self.shared.serving.send_modify(|told| told.leading = false);
     }
 
@@ -374,6 +385,13 @@ impl ShardRuntime {
 }
 
 impl Tree {
+    fn stop(&self) {
+        for supervisor in self.supervisors.values() {
+            supervisor.stop_children(None);
+            supervisor.stop(None);
+        }
+    }
+
     fn order(&self, entity: &EntityId, order: Order) {
         if let Some(supervisor) = Kind::of(entity).and_then(|kind| self.supervisors.get(&kind)) {
             // A supervisor that is gone belongs to a tree that is being torn down.

@@ -98,11 +98,17 @@ impl Hosts {
         let mut running = self.running.lock();
         for (tenant, runs) in running.iter_mut() {
             runs.retain(|it| {
-                let stays = it.group != group || here(*tenant, it.epoch);
-                if !stays {
+                if it.group != group || here(*tenant, it.epoch) {
+                    return true;
+                }
+                let phase = all.standing(*tenant).map(|standing| standing.phase);
+                let is_frozen = phase == Some(Phase::Frozen);
+                if is_frozen {
+                    it.runtime.pause();
+                } else {
                     it.runtime.stop();
                 }
-                stays
+                is_frozen
             });
         }
         let mut started = Vec::new();

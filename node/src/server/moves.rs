@@ -1,7 +1,7 @@
 //! Tenants on their way from one group to another: what [`super::place`] says is done, by whoever leads
 //! each group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tandem_cluster::Cluster;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_core::world::{Reply, World};
+use tandem_runtime::Replica;
 use tandem_runtime::replica::decode_reply;
+use tandem_runtime::tenants::All;
 use tandem_runtime::tenants::entry::{self, Import, ImportedRow, PART_BYTES, Step};
-use tandem_runtime::tenants::standing::EPOCH_MAX;
-use tandem_runtime::tenants::{All, TENANTS, prefix};
+use tandem_runtime::tenants::standing::{EPOCH_MAX, Phase};
 use tandem_storage::raft::ShardId;
-use tandem_storage::state::State;
 use tokio::sync::watch;
 
 use super::desk::Moved;
@@ -24,23 +24,72 @@ use super::meta as values;
 use super::place::{self, Next, Place};
 
 /// A tenant is not served for longer than this: its move is given up then.
-const MOVE_MS_MAX: u64 = 2_000;
+const FROZEN_MS_MAX: u64 = 2_000;
+/// Nor are its rows copied for longer, while it is.
+const COPY_MS_MAX: u64 = 60_000;
+/// Parts that go to their group together, or a megabyte.
+const PARTS_AT_ONCE: usize = 4;
+/// Attempts of one leader, as far as it lets them come.
+const ATTEMPT_BITS: u32 = 20;
 /// Before a step that was refused or lost is tried again.
 const AGAIN_MS: u64 = 20;
 
 pub struct Moves {
     pub cluster: Arc<Cluster>,
     pub meta: MetaState,
-    pub state: State,
     pub hosts: Arc<Hosts>,
-    /// Written once and left where they are.
-    pub history: &'static [&'static str],
 }
 
 /// Where a tenant is, as it is stored and as it is read.
 struct Known {
     stored: Option<Vec<u8>>,
     place: Place,
+}
+
+/// Of one tenant, as who leads its group remembers it.
+#[derive(Default)]
+struct UnderWay {
+    since: Option<Instant>,
+    frozen: Option<Instant>,
+    copied: Option<Copied>,
+    attempts: u64,
+}
+
+/// What the group where it goes has of it.
+#[derive(Default)]
+struct Copied {
+    epoch: u64,
+    attempt: u64,
+    parts: u32,
+    rows: Rows,
+}
+
+type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
+
+/// Whose rows go where, led by us in which term.
+struct Way {
+    tenant: u16,
+    from: ShardId,
+    to: ShardId,
+    epoch: u64,
+    term: u64,
+}
+
+impl UnderWay {
+    fn deadline(&mut self, is_frozen: bool) -> Instant {
+        let now = Instant::now();
+        if is_frozen {
+            *self.frozen.get_or_insert(now) + Duration::from_millis(FROZEN_MS_MAX)
+        } else {
+            *self.since.get_or_insert(now) + Duration::from_millis(COPY_MS_MAX)
+        }
+    }
+
+    /// Greater than those of earlier leaders, and than ours before.
+    fn next_attempt(&mut self, term: u64) -> u64 {
+        self.attempts += 1;
+        term << ATTEMPT_BITS | self.attempts
+    }
 }
 
 /// Why a step was not taken.
@@ -66,35 +115,54 @@ impl Moves {
         mut tenants: watch::Receiver<Arc<All>>,
     ) {
         let (mut leadership, mut applied) = (group.leadership(), self.meta.applied());
-        // Since when those that are frozen are, as far as this life knows.
-        let mut frozen: BTreeMap<u16, Instant> = BTreeMap::new();
+        let mut under_way: BTreeMap<u16, UnderWay> = BTreeMap::new();
         loop {
             applied.mark_unchanged();
-            let leads = leadership.borrow_and_update().leading;
+            let lead = *leadership.borrow_and_update();
             let all = tenants.borrow_and_update().clone();
-            let mut again = false;
-            for tenant in self.tenants(&all).into_iter().filter(|_| leads) {
+            let (mut again, mut goes_on) = (false, false);
+            for tenant in self.tenants(&all).into_iter().filter(|_| lead.leading) {
                 let Some(known) = self.known(tenant) else { continue };
-                let next = place::next(id.0, all.standing(tenant), &known.place);
-                let sends = matches!(next, Next::Send { .. });
-                let taken = match &next {
-                    Next::Nothing => continue,
-                    Next::Step(step) => self.step(id, tenant, step.clone()).await,
-                    Next::Send { to, epoch } => {
-                        let since = *frozen.entry(tenant).or_insert_with(Instant::now);
-                        let deadline = since + Duration::from_millis(MOVE_MS_MAX);
-                        let to = ShardId(*to);
-                        let sent = self.send(id, tenant, &known, to, *epoch, deadline).await;
-                        self.settle(tenant, &known, sent, deadline).await
+                let standing = all.standing(tenant);
+                let way = under_way.entry(tenant).or_default();
+                let copied = way.copied.as_ref().filter(|it| it.epoch == known.place.epoch + 1);
+                let next = place::next(id.0, standing, &known.place, copied.is_some());
+                let taken = match next {
+                    Next::Nothing => {
+                        under_way.remove(&tenant);
+                        continue;
+                    }
+                    Next::Step(step) => {
+                        if matches!(step, Step::Thaw(_)) {
+                            *way = UnderWay::default();
+                        }
+                        self.steps(id, tenant, vec![step]).await
+                    }
+                    Next::Copy { to, epoch } | Next::Send { to, epoch } => {
+                        let Some(hosted) = all.hosted.get(&tenant) else { continue };
+                        let of = Way { tenant, from: id, to: ShardId(to), epoch, term: lead.term };
+                        let is_frozen = hosted.standing.phase == Phase::Frozen;
+                        let deadline = way.deadline(is_frozen);
+                        let replica = Arc::clone(&hosted.replica);
+                        let sent = self.send(&of, replica, way, is_frozen, deadline).await;
+                        let done = match sent {
+                            Ok(()) if is_frozen => self.decide(&of, &known, way).await,
+                            other => other,
+                        };
+                        goes_on |= done.is_ok() && !is_frozen;
+                        self.settle(tenant, &known, done, deadline).await
                     }
                 };
-                if !sends || taken.is_ok() {
-                    frozen.remove(&tenant);
-                }
                 if let Err(Failed::Later(why) | Failed::Never(why)) = taken {
                     tracing::info!(tenant, group = %id, why, "a step of a move is tried again");
                     again = true;
                 }
+            }
+            if !lead.leading {
+                under_way.clear();
+            }
+            if goes_on {
+                continue;
             }
             let pause = Duration::from_millis(AGAIN_MS);
             tokio::select! {
@@ -128,43 +196,71 @@ impl Moves {
         }
     }
 
-    async fn step(&self, group: ShardId, tenant: u16, step: Step) -> Result<(), Failed> {
-        let done = self.cluster.propose(group, entry::step(tenant, step)).await;
-        match decode_reply(&done.map_err(|error| Failed::Later(error.to_string()))?.reply) {
-            Reply::Done => Ok(()),
-            Reply::Rejected(rejection) => Err(Failed::Never(rejection.to_string())),
+    /// One behind the other.
+    async fn steps(&self, group: ShardId, tenant: u16, steps: Vec<Step>) -> Result<(), Failed> {
+        let commands = steps.into_iter().map(|step| entry::step(tenant, step)).collect();
+        let replies = self.cluster.propose(group, commands).await;
+        for reply in replies.map_err(|error| Failed::Later(error.to_string()))? {
+            if let Reply::Rejected(rejection) = decode_reply(&reply) {
+                return Err(Failed::Never(rejection.to_string()));
+            }
         }
+        Ok(())
     }
 
-    /// All rows of a frozen tenant to the group where it is to be, then the decision.
+    /// To the group where it is to be, what that one lacks of its rows; the last of them where it is frozen.
     async fn send(
         &self,
-        from: ShardId,
-        tenant: u16,
-        known: &Known,
-        to: ShardId,
-        epoch: u64,
+        of: &Way,
+        replica: Arc<Replica>,
+        way: &mut UnderWay,
+        is_frozen: bool,
         deadline: Instant,
     ) -> Result<(), Failed> {
-        let begun = Instant::now();
-        let (state, history) = (self.state.clone(), self.history);
-        let read = move || parts(&state, from, tenant, history);
-        let parts = tokio::task::spawn_blocking(read).await;
-        let parts = parts.map_err(|error| Failed::Later(error.to_string()))?;
-        let parts = parts.map_err(Failed::Never)?;
-        let (count, last) = (parts.len(), parts.len().saturating_sub(1));
-        for (part, rows) in parts.into_iter().enumerate() {
-            if Instant::now() >= deadline {
-                return Err(Failed::Later(format!("part {part} of {count} was not taken in time")));
-            }
-            let is_last = part == last;
-            let part = u32::try_from(part).unwrap_or(u32::MAX);
-            let import = Import { epoch, part, last: is_last, rows };
-            self.step(to, tenant, Step::Import(import)).await?;
+        let known = way.copied.take().filter(|copied| copied.epoch == of.epoch);
+        let known = known.unwrap_or_else(|| Copied {
+            epoch: of.epoch,
+            attempt: way.next_attempt(of.term),
+            ..Copied::default()
+        });
+        let look = move || {
+            let rows = rows_of(&replica);
+            let parts = parts(&known.rows, &rows);
+            (known, rows, parts)
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        let (known, rows, parts) = looked.map_err(|error| Failed::Later(error.to_string()))?;
+        let Copied { epoch, attempt, parts: first, .. } = known;
+        if is_frozen {
+            // Where it fails it is tried again from here.
+            way.copied = Some(known);
         }
-        self.put(tenant, known, &known.place.decided(to.0)).await?;
-        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(tenant, %from, %to, epoch, parts = count, ms, "a tenant has moved");
+        let behind = first + u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let import = |(part, rows): (u32, Vec<ImportedRow>)| {
+            let last = is_frozen && part + 1 == behind;
+            Step::Import(Import { epoch, part, last, rows, attempt })
+        };
+        let mut steps: VecDeque<Step> = (first..).zip(parts).map(import).collect();
+        while !steps.is_empty() {
+            if Instant::now() >= deadline {
+                let left = steps.len();
+                return Err(Failed::Later(format!("{left} parts were not taken in time")));
+            }
+            let some = steps.drain(..steps.len().min(PARTS_AT_ONCE)).collect();
+            self.steps(of.to, of.tenant, some).await?;
+        }
+        if !is_frozen {
+            way.copied = Some(Copied { epoch, attempt, parts: behind, rows });
+        }
+        Ok(())
+    }
+
+    /// From now on it is where it was to be.
+    async fn decide(&self, of: &Way, known: &Known, way: &UnderWay) -> Result<(), Failed> {
+        let Way { tenant, from, to, epoch, .. } = of;
+        self.put(*tenant, known, &known.place.decided(to.0)).await?;
+        let (ms, frozen_ms) = (way.since.map(ms_since), way.frozen.map(ms_since));
+        tracing::info!(tenant, %from, %to, epoch, ms, frozen_ms, "a tenant has moved");
         Ok(())
     }
 
@@ -181,7 +277,11 @@ impl Moves {
             Err(Failed::Later(why)) if Instant::now() >= deadline => why,
             other => return other,
         };
-        tracing::warn!(tenant, why, "TD0207 the move of a tenant is given up: it stays where it was");
+        tracing::warn!(
+            tenant,
+            why,
+            "TD0207 the move of a tenant is given up: it stays where it was"
+        );
         self.put(tenant, known, &known.place.given_up(&why)).await
     }
 
@@ -189,9 +289,9 @@ impl Moves {
     async fn put(&self, tenant: u16, known: &Known, place: &Place) -> Result<(), Failed> {
         let command =
             meta::replace(&place::key(tenant), known.stored.clone(), place.encode_to_vec());
-        let done = self.cluster.propose(ShardId::META, command).await;
-        let done = done.map_err(|error| Failed::Later(error.to_string()))?;
-        if meta::has_put(&done.reply) {
+        let replies = self.cluster.propose(ShardId::META, vec![command]).await;
+        let replies = replies.map_err(|error| Failed::Later(error.to_string()))?;
+        if replies.iter().all(|reply| meta::has_put(reply)) {
             return Ok(());
         }
         Err(Failed::Later("where the tenant is to be has changed".to_owned()))
@@ -221,7 +321,9 @@ impl Moves {
             return Moved::Done;
         }
         if place.epoch >= EPOCH_MAX {
-            return Moved::Refused(format!("{name} has moved {EPOCH_MAX} times, which is the most"));
+            return Moved::Refused(format!(
+                "{name} has moved {EPOCH_MAX} times, which is the most"
+            ));
         }
         match self.put(tenant, &known, &place.wish(to.0)).await {
             Ok(()) => Moved::Done,
@@ -238,7 +340,8 @@ impl Moves {
                 let Place { group, to, given_up, .. } = self.known(tenant)?.place;
                 let shard = |number: u32| format!("s{number}");
                 let calls = self.hosts.home(tenant).map(|(_, hosted)| {
-                    let live = |world: &World| world.calls.values().filter(|it| it.is_live()).count();
+                    let live =
+                        |world: &World| world.calls.values().filter(|it| it.is_live()).count();
                     hosted.replica.read(live)
                 });
                 Some(json!({
@@ -254,20 +357,24 @@ impl Moves {
     }
 }
 
-/// The rows of a tenant that are no history, in parts.
-fn parts(
-    state: &State,
-    group: ShardId,
-    tenant: u16,
-    history: &[&str],
-) -> Result<Vec<Vec<ImportedRow>>, String> {
-    let without: Vec<&str> = history.iter().copied().chain([TENANTS, meta::META]).collect();
-    let view = state.view();
-    let rows = view.rows(group, &prefix(tenant), &without).map_err(|error| error.to_string())?;
+fn ms_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn rows_of(replica: &Replica) -> Rows {
+    let rows = replica.read(World::live_rows).into_iter();
+    rows.filter_map(|row| Some(((row.family, row.key), row.value?))).collect()
+}
+
+/// What is to be said of the rows to who knows others, in parts; one at least.
+fn parts(known: &Rows, now: &Rows) -> Vec<Vec<ImportedRow>> {
+    let changed = now.iter().filter(|(key, value)| known.get(*key) != Some(*value));
+    let changed = changed.map(|(key, value)| (key, Some(value)));
+    let gone = known.keys().filter(|key| !now.contains_key(*key)).map(|key| (key, None));
     let (mut parts, mut bytes) = (vec![Vec::new()], 0);
-    for row in rows {
-        let row = row.map_err(|error| error.to_string())?;
-        let row = ImportedRow { family: row.family, key: row.key, value: row.value };
+    for ((family, key), value) in changed.chain(gone) {
+        let (family, key) = ((*family).to_owned(), key.clone());
+        let row = ImportedRow { family, key, value: value.cloned() };
         if bytes >= PART_BYTES {
             parts.push(Vec::new());
             bytes = 0;
@@ -277,5 +384,27 @@ fn parts(
             part.push(row);
         }
     }
-    Ok(parts)
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_has_changed_or_is_gone_is_said_in_parts() {
+        let row = |key: u8, value: &[u8]| (("calls", vec![key]), value.to_vec());
+        let known = Rows::from([row(1, b"a"), row(2, b"b"), row(3, b"c")]);
+        let long = vec![7; PART_BYTES];
+        let now = Rows::from([row(1, b"a"), row(2, &long), row(4, b"d")]);
+        let said: Vec<Vec<(u8, Option<usize>)>> = parts(&known, &now)
+            .into_iter()
+            .map(|part| {
+                let of = |row: ImportedRow| (row.key[0], row.value.map(|value| value.len()));
+                part.into_iter().map(of).collect()
+            })
+            .collect();
+        assert_eq!(said, [vec![(2, Some(PART_BYTES))], vec![(4, Some(1)), (3, None)]]);
+        assert_eq!(parts(&now, &now), [[]], "that nothing has changed is said, too");
+    }
 }

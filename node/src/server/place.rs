@@ -1,10 +1,14 @@
 //! Where a tenant is: a value of the meta shard, and what follows from it for who leads a group. Pure.
 //!
 //! ```text
-//! meta:    s0, epoch 4 ── wish ──▶ s0, epoch 4, to s2 ── decision ──▶ s2, epoch 5
-//! s0:      Here ─────────────────▶ Frozen ──────────────────────────▶ Gone
-//! s2:                              Arriving … whole ────────────────▶ Here
+//! meta:  s0, epoch 4 ── wish ──▶ s0, epoch 4, to s2 ───────────── decision ──▶ s2, epoch 5
+//! s0:    Here ─────────────────▶ Here, copied ──▶ Frozen ────────────────────▶ Gone
+//! s2:                            Arriving …       Arriving … whole ──────────▶ Here
 //! ```
+//! Its rows are copied while it serves, and what has changed meanwhile once it is frozen, so that it stands
+//! still for a short time only (as virtual machines move: Clark et al., "Live Migration of Virtual
+//! Machines", NSDI 2005).
+//!
 //! Each step is taken by who leads the group that it is of, from what the meta shard and the group itself
 //! say, so that whoever leads next goes on where the last one was. The decision is one entry of the meta
 //! shard, put only over the wish: of it and of giving up, which begins the next epoch where the
@@ -67,29 +71,37 @@ pub enum Next {
     Nothing,
     /// In the group's own log.
     Step(Step),
-    /// Its rows to that group, in that epoch; then the decision.
+    /// Its rows to that group, to come there in that epoch, while it serves.
+    Copy {
+        to: u16,
+        epoch: u64,
+    },
+    /// What the group lacks of them; then the decision.
     Send {
         to: u16,
         epoch: u64,
     },
 }
 
-pub fn next(group: u16, standing: Option<Standing>, place: &Place) -> Next {
+/// `copied`: who leads has copied its rows for the next epoch.
+pub fn next(group: u16, standing: Option<Standing>, place: &Place, copied: bool) -> Next {
     let epoch = place.epoch;
+    let to = place.to.and_then(|to| u16::try_from(to).ok());
     let of_group = |number: u32| number == u32::from(group);
     match standing {
         None if of_group(place.group) && epoch == 0 => Next::Step(Step::Open(0)),
         None => Next::Nothing,
         Some(Standing { epoch: since, phase }) if of_group(place.group) => match phase {
-            Phase::Here if place.to.is_some() => Next::Step(Step::Freeze(epoch)),
-            Phase::Frozen if since < epoch => Next::Step(Step::Thaw(epoch)),
-            Phase::Frozen => match place.to.map(u16::try_from) {
-                Some(Ok(to)) => Next::Send { to, epoch: epoch + 1 },
-                Some(Err(_)) | None => Next::Nothing,
+            Phase::Here => match to {
+                Some(_) if copied => Next::Step(Step::Freeze(epoch)),
+                Some(to) => Next::Copy { to, epoch: epoch + 1 },
+                None => Next::Nothing,
             },
+            Phase::Frozen if since < epoch => Next::Step(Step::Thaw(epoch)),
+            Phase::Frozen => to.map_or(Next::Nothing, |to| Next::Send { to, epoch: epoch + 1 }),
             // The decision was of that epoch; a later one began with a move that was given up.
             Phase::Arriving { whole: true, .. } => Next::Step(Step::Open(since)),
-            Phase::Here | Phase::Arriving { .. } | Phase::Gone => Next::Nothing,
+            Phase::Arriving { .. } | Phase::Gone => Next::Nothing,
         },
         Some(Standing { epoch: since, phase }) => match phase {
             Phase::Frozen if epoch > since => Next::Step(Step::Drop(epoch)),
@@ -107,54 +119,102 @@ mod tests {
 
     use super::*;
 
-    /// Two groups and the meta shard, each taking steps one at a time.
-    #[derive(Clone)]
+    /// Two groups and the meta shard, each taking steps one at a time. Of the tenant there is a count of
+    /// its commands.
     struct Model {
         place: Place,
         groups: [Option<Standing>; 2],
+        counts: [u64; 2],
+        /// What is copied of it to each, and what it will begin with.
+        coming: [u64; 2],
+        /// Of who leads each: of which epoch and attempt it has copied.
+        copied: [Option<(u64, u64)>; 2],
+        attempts: u64,
     }
 
     impl Model {
         fn new() -> Self {
-            Self { place: Place::default(), groups: [Some(Standing::FIRST), None] }
-        }
-
-        fn step(&mut self, group: u16, step: &Step) {
-            let standing = &mut self.groups[usize::from(group)];
-            if let Ok(Came::To(next)) = after(*standing, step) {
-                *standing = Some(next);
+            Self {
+                place: Place::default(),
+                groups: [Some(Standing::FIRST), None],
+                counts: [0; 2],
+                coming: [0; 2],
+                copied: [None; 2],
+                attempts: 0,
             }
         }
 
-        /// What the leader of a group does, who knows this of the meta shard.
-        fn lead(&mut self, group: u16, known: &Place, cut: bool) {
-            match next(group, self.groups[usize::from(group)], known) {
-                Next::Nothing => {}
-                Next::Step(step) => self.step(group, &step),
-                Next::Send { to, epoch } => {
-                    for part in 0..3 {
-                        if cut && part == 2 {
-                            return;
-                        }
-                        let rows = Vec::new();
-                        let import = Import { epoch, part, last: part == 2, rows };
-                        self.step(to, &Step::Import(import));
+        /// Whether it was taken, now or before.
+        fn step(&mut self, group: u16, step: &Step, count: u64) -> bool {
+            let at = usize::from(group);
+            match after(self.groups[at], step) {
+                Ok(Came::To(next)) => {
+                    match step {
+                        // The last part says what has changed: all is as in the frozen one.
+                        Step::Import(_) => self.coming[at] = count,
+                        Step::Open(_) => self.counts[at] = self.coming[at],
+                        Step::Freeze(_) | Step::Thaw(_) | Step::Drop(_) => {}
                     }
-                    let arrived = Phase::Arriving { parts: 3, whole: true };
-                    let there = self.groups[usize::from(to)];
-                    // As the machine answers: all is there, in this epoch.
-                    if there == Some(Standing { epoch, phase: arrived }) && self.place == *known {
+                    self.groups[at] = Some(next);
+                    true
+                }
+                Ok(Came::Again) => true,
+                Err(_) => false,
+            }
+        }
+
+        fn import(&mut self, to: u16, import: Import, count: u64) -> bool {
+            self.step(to, &Step::Import(import), count)
+        }
+
+        /// What the leader of a group does, who knows this of the meta shard; it may die in the middle.
+        fn lead(&mut self, group: u16, known: &Place, dies: bool) {
+            let at = usize::from(group);
+            let count = self.counts[at];
+            let copied = self.copied[at].filter(|(epoch, _)| *epoch == known.epoch + 1);
+            let part = |epoch, attempt, part, last| Import {
+                epoch,
+                part,
+                last,
+                rows: Vec::new(),
+                attempt,
+            };
+            match next(group, self.groups[at], known, copied.is_some()) {
+                Next::Nothing => {}
+                Next::Step(step) => {
+                    self.step(group, &step, count);
+                }
+                Next::Copy { to, epoch } => {
+                    self.attempts += 1;
+                    let attempt = self.attempts;
+                    let taken = self.import(to, part(epoch, attempt, 0, false), count);
+                    if taken && !dies && self.import(to, part(epoch, attempt, 1, false), count) {
+                        self.copied[at] = Some((epoch, attempt));
+                    }
+                }
+                Next::Send { to, epoch } => {
+                    let taken = if let Some((_, attempt)) = copied {
+                        self.import(to, part(epoch, attempt, 2, true), count)
+                    } else {
+                        self.attempts += 1;
+                        let attempt = self.attempts;
+                        let taken = self.import(to, part(epoch, attempt, 0, false), count);
+                        taken && !dies && self.import(to, part(epoch, attempt, 1, true), count)
+                    };
+                    if taken && !dies && self.place == *known {
                         self.place = known.decided(to);
                     }
                 }
             }
+            if dies {
+                self.copied[at] = None;
+            }
         }
 
-        fn serving(&self) -> usize {
-            let is_here = |standing: &&Option<Standing>| {
-                standing.is_some_and(|standing| standing.phase == Phase::Here)
-            };
-            self.groups.iter().filter(is_here).count()
+        fn serving(&self) -> Vec<usize> {
+            let is_here =
+                |at: &usize| self.groups[*at].is_some_and(|standing| standing.phase == Phase::Here);
+            (0..2).filter(is_here).collect()
         }
 
         fn settle(&mut self) {
@@ -167,8 +227,8 @@ mod tests {
         }
     }
 
-    /// Leaders that know old news, that die in the middle of sending, and operators who change their
-    /// minds: never do two groups serve the tenant, and in the end the one does that is named.
+    /// Leaders that know old news and die in the middle, and operators who change their minds: never do two
+    /// groups serve the tenant, in the end the one does that is named, and no command is lost.
     #[test]
     fn tenant_is_served_by_one_group_whatever_happens_between_the_steps() {
         let mut random: u64 = 7;
@@ -176,42 +236,59 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (random >> 33) % below
         };
-        let mut moves = 0;
-        for _ in 0..5_000 {
+        let (mut moves, mut whole) = (0, 0);
+        for _ in 0..20_000 {
             let mut model = Model::new();
             let mut heard = [Place::default(), Place::default()];
-            for _ in 0..draw(60) {
+            let mut commands = 0;
+            for _ in 0..draw(80) {
                 let group = u16::try_from(draw(2)).unwrap();
-                match draw(8) {
+                match draw(10) {
                     0 if model.place.to.is_none() => {
                         let to = u16::from(model.place.group == 0);
                         model.place = model.place.wish(to);
                     }
-                    1 if model.place.to.is_some() => model.place = model.place.given_up("late"),
+                    1 if model.place.to.is_some() && draw(2) == 0 => {
+                        model.place = model.place.given_up("late");
+                    }
                     2 | 3 => heard[usize::from(group)] = model.place.clone(),
+                    4 => {
+                        for at in model.serving() {
+                            commands += 1;
+                            model.counts[at] += 1;
+                        }
+                    }
                     _ => {
                         let known = heard[usize::from(group)].clone();
-                        model.lead(group, &known, draw(3) == 0);
+                        model.lead(group, &known, draw(4) == 0);
                     }
                 }
-                assert!(model.serving() <= 1, "{:?} {:?}", model.place, model.groups);
+                assert!(model.serving().len() <= 1, "{:?} {:?}", model.place, model.groups);
+                for at in model.serving() {
+                    assert_eq!(model.counts[at], commands, "{:?} {:?}", model.place, model.groups);
+                }
+                let is_whole = |standing: &Option<Standing>| {
+                    let phase = standing.map(|standing| standing.phase);
+                    matches!(phase, Some(Phase::Arriving { whole: true, .. }))
+                };
+                whole += usize::from(model.groups.iter().any(is_whole));
             }
             model.settle();
             assert_eq!(model.place.to, None, "{:?} {:?}", model.place, model.groups);
-            let here = model.groups[usize::try_from(model.place.group).unwrap()].unwrap();
-            assert_eq!(here.phase, Phase::Here, "{:?} {:?}", model.place, model.groups);
-            assert_eq!(model.serving(), 1);
+            let named = usize::try_from(model.place.group).unwrap();
+            assert_eq!(model.serving(), [named], "{:?} {:?}", model.place, model.groups);
+            assert_eq!(model.counts[named], commands);
             moves += model.place.epoch;
         }
-        assert!(moves > 5_000, "{moves} epochs");
+        assert!(moves > 20_000 && whole > 1_000, "{moves} epochs, {whole} times whole");
     }
 
     #[test]
     fn tenant_that_is_new_begins_where_it_is_put() {
         let place = Place { group: 3, ..Place::default() };
-        assert_eq!(next(3, None, &place), Next::Step(Step::Open(0)));
-        assert_eq!(next(2, None, &place), Next::Nothing);
+        assert_eq!(next(3, None, &place, false), Next::Step(Step::Open(0)));
+        assert_eq!(next(2, None, &place, false), Next::Nothing);
         let later = Place { epoch: 1, ..place };
-        assert_eq!(next(3, None, &later), Next::Nothing);
+        assert_eq!(next(3, None, &later, false), Next::Nothing);
     }
 }

@@ -79,9 +79,8 @@ impl Rows for Stored {
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = [&self.under[..], key].concat();
         let mut found = self.groups.iter().map(|group| self.state.get(*group, self.family, &key));
-        let found = found.find_map(|found| {
-            found.inspect_err(|error| self.failed(error)).ok().flatten()
-        });
+        let found =
+            found.find_map(|found| found.inspect_err(|error| self.failed(error)).ok().flatten());
         found
     }
 }
@@ -99,9 +98,8 @@ mod tests {
     fn history_of_a_tenant_is_one_wherever_it_has_been() {
         let state = State::in_memory(FAMILIES).unwrap();
         let write = |group: u16, rows: &[(u8, u8)]| {
-            let put = |(key, value): &(u8, u8)| {
-                Change::of("cdrs", vec![0, 7, *key], Some(vec![*value]))
-            };
+            let put =
+                |(key, value): &(u8, u8)| Change::of("cdrs", vec![0, 7, *key], Some(vec![*value]));
             let mut rows: Vec<Change> = rows.iter().map(put).collect();
             // Another tenant's.
             rows.push(Change::of("cdrs", vec![0, 8, 4], Some(vec![0])));

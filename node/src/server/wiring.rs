@@ -19,7 +19,7 @@ use tandem_runtime::{Link, LogClock, Tenants, Verdict};
 use tandem_storage::faults::Faults;
 use tandem_storage::format::DataDir;
 use tandem_storage::log::{self, Log};
-use tandem_storage::machine::{Applied, Machine, Outcome, StateMachine};
+use tandem_storage::machine::{self, Applied, Machine, Outcome, StateMachine};
 use tandem_storage::raft::ShardId;
 use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
@@ -44,6 +44,9 @@ use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
 /// The one of the file.
 const FIRST_TENANT: u16 = 0;
+
+/// A command that is longer takes milliseconds to apply.
+const LONG_COMMAND_BYTES: usize = 32 << 10;
 
 /// Of the pairs of RTP ports in a gateway's range, one in so many may be taken by other programs.
 const RTP_PAIRS_SPARE: u16 = 16;
@@ -133,13 +136,11 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         groups.insert(id, hosts::Group { group: group(id)?, tenants });
     }
     let link = Arc::new(SessionLink(Arc::clone(&sessions)));
-    let hosts = Hosts::start(process.name.clone(), state.clone(), link, groups);
+    let hosts = Hosts::start(process.name.clone(), state, link, groups);
     let moves = Arc::new(Moves {
         cluster: Arc::clone(&cluster),
         meta: meta_state.clone(),
-        state,
         hosts: Arc::clone(&hosts),
-        history: HISTORY,
     });
     moves.start();
     let (meta_leads, leads) = watch::channel(false);
@@ -294,7 +295,10 @@ impl Machine for TenantMachine {
     }
 
     fn apply(&mut self, entry: Applied<'_>) -> Outcome {
-        let outcome = self.0.apply(entry.index, entry.term, entry.command);
+        let mut apply = || self.0.apply(entry.index, entry.term, entry.command);
+        // Rows of a tenant that comes: the thread has other groups to serve.
+        let is_long = entry.command.len() >= LONG_COMMAND_BYTES;
+        let outcome = if is_long { machine::apart(apply) } else { apply() };
         let cleared = outcome.cleared.into_iter();
         let cleared = cleared.map(|(family, prefix)| Change::DeleteUnder { family, prefix });
         let rows = outcome.rows.into_iter();

@@ -43,7 +43,7 @@ fn folder_refuses_an_unknown_format() {
     let dir = tempfile::tempdir().unwrap();
     for (text, found) in [("version 7\ncluster blue\nnode a\n", "7"), ("\u{0}junk", "(none)")] {
         std::fs::write(dir.path().join("DATA_FORMAT"), text).unwrap();
-        let expected = format!("data folder DIR has format version {found}; this build knows 2");
+        let expected = format!("data folder DIR has format version {found}; this build knows 3");
         assert_eq!(sentence(dir.path(), "blue", "a"), expected);
     }
 }

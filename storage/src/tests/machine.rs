@@ -166,9 +166,8 @@ async fn snapshot_that_the_machine_refuses_changes_nothing() {
 fn pages_go_down_shard_by_shard_until_nothing_is_left() {
     let state = State::in_memory(FAMILIES).unwrap();
     for shard in [ShardId(0), SHARD, ShardId::META] {
-        let changes: Vec<Change> = (0..5_u8)
-            .map(|key| Change::of("words", vec![0xff, key], Some(vec![key])))
-            .collect();
+        let changes: Vec<Change> =
+            (0..5_u8).map(|key| Change::of("words", vec![0xff, key], Some(vec![key]))).collect();
         state.write(shard, &changes, None, &Default::default()).unwrap();
     }
     for shard in [ShardId(0), SHARD, ShardId::META] {

@@ -34,7 +34,8 @@ pub enum Step {
     Freeze(u64),
     /// It stays after all.
     Thaw(u64),
-    /// In the group that gets it: its rows, part by part.
+    /// In the group that gets it: its rows, part by part, while it is served where it is; the last part
+    /// says what has changed until it was frozen.
     Import(Import),
     /// It is there, or begins there.
     Open(u64),
@@ -52,6 +53,9 @@ pub struct Import {
     pub last: bool,
     #[prost(message, repeated, tag = "4")]
     pub rows: Vec<ImportedRow>,
+    /// Of the sender, greater than those of earlier ones: parts of two attempts don't mix.
+    #[prost(uint64, tag = "5")]
+    pub attempt: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -60,13 +64,14 @@ pub struct ImportedRow {
     pub family: String,
     #[prost(bytes = "vec", tag = "2")]
     pub key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "3")]
-    pub value: Vec<u8>,
+    /// None where the row is gone.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub value: Option<Vec<u8>>,
 }
 
 impl ImportedRow {
     pub fn bytes(&self) -> usize {
-        self.family.len() + self.key.len() + self.value.len()
+        self.family.len() + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -144,16 +149,17 @@ mod tests {
     /// What is in logs stays readable: these bytes never change.
     #[test]
     fn entries_are_read_as_they_were_written_once() {
-        let row =
-            ImportedRow { family: "calls".into(), key: vec![1, 2], value: b"\x08\x01".to_vec() };
-        let import = Import { epoch: 3, part: 1, last: true, rows: vec![row] };
+        let row = |value| ImportedRow { family: "calls".into(), key: vec![1, 2], value };
+        let rows = vec![row(Some(b"\x08\x01".to_vec())), row(None)];
+        let import = Import { epoch: 3, part: 1, last: true, rows, attempt: 9 };
         let cases: [(u16, Step, &[u8]); 5] = [
             (0, Step::Freeze(2), b"\0\x18\x02"),
             (7, Step::Thaw(300), b"\0\x08\x07\x20\xac\x02"),
             (
                 7,
                 Step::Import(import),
-                b"\0\x08\x07\x2a\x17\x08\x03\x10\x01\x18\x01\x22\x0f\x0a\x05calls\x12\x02\x01\x02\x1a\x02\x08\x01",
+                b"\0\x08\x07\x2a\x26\x08\x03\x10\x01\x18\x01\x22\x0f\x0a\x05calls\x12\x02\x01\x02\x1a\x02\x08\x01\
+                  \x22\x0b\x0a\x05calls\x12\x02\x01\x02\x28\x09",
             ),
             (7, Step::Open(0), b"\0\x08\x07\x30\0"),
             (65_535, Step::Drop(1), b"\0\x08\xff\xff\x03\x38\x01"),

@@ -15,7 +15,7 @@ use tandem_core::rows::RowChange;
 use tandem_core::{FAMILIES, Rejection, Reply, World};
 use tokio::sync::watch;
 
-use self::entry::{Entry, Import, Step};
+use self::entry::{Entry, Import, ImportedRow, Step};
 use self::standing::{Came, Phase, Standing};
 use crate::ports::{Committed, Consensus, Leadership, ProposeError};
 use crate::replica::{self, Replica};
@@ -51,9 +51,20 @@ impl All {
 struct Held {
     standing: Standing,
     replica: Arc<Replica>,
-    /// What has come of a tenant that is arriving; whole, where it has said so.
-    coming: Option<World>,
+    coming: Coming,
 }
+
+/// What has come of a tenant that is arriving.
+#[derive(Default)]
+enum Coming {
+    #[default]
+    Nothing,
+    Rows(Rows),
+    Whole(Box<World>),
+}
+
+/// By family and key.
+type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 pub struct Tenants {
     group: u16,
@@ -137,7 +148,7 @@ impl Tenants {
             None => Replica::new(tenant, Arc::clone(&self.clock)),
         };
         replica.install(world, standing.epoch);
-        self.held.insert(tenant, Held { standing, replica, coming: None });
+        self.held.insert(tenant, Held { standing, replica, coming: Coming::Nothing });
     }
 
     /// Puts stored rows, by family, key and value, in the place of what was.
@@ -149,44 +160,51 @@ impl Tenants {
         rows: &mut dyn Iterator<Item = (String, Vec<u8>, Vec<u8>)>,
     ) -> Result<(), String> {
         let mut standings = BTreeMap::new();
-        let mut worlds: BTreeMap<u16, World> = BTreeMap::new();
+        let mut of_tenants: BTreeMap<u16, Rows> = BTreeMap::new();
         for (family, key, value) in rows {
             let tenant = key.first_chunk::<NUMBER_BYTES>().copied().map(u16::from_be_bytes);
             let tenant = tenant.ok_or_else(|| format!("a row of {family} is of no tenant"))?;
-            let of = |error: &dyn std::fmt::Display| format!("tenant {tenant}, {family}: {error}");
             if family == TENANTS {
-                standings.insert(tenant, Standing::decode(&value).map_err(|error| of(&error))?);
+                let standing = Standing::decode(&value);
+                standings
+                    .insert(tenant, standing.map_err(|why| format!("tenant {tenant}: {why}"))?);
                 continue;
             }
-            let world = worlds.entry(tenant).or_insert_with(|| World::new(tenant));
-            world.restore(&family, &value).map_err(|error| of(&error))?;
+            let key = key.get(NUMBER_BYTES..).unwrap_or_default().to_vec();
+            of_tenants.entry(tenant).or_default().insert((known_family(&family)?, key), value);
         }
         if self.has_first {
             standings.entry(0).or_insert(Standing::FIRST);
         }
         let mut known = BTreeMap::new();
         for (tenant, standing) in standings {
-            let mut world = worlds.remove(&tenant).unwrap_or_else(|| World::new(tenant));
-            let is_whole = !matches!(standing.phase, Phase::Arriving { whole: false, .. });
-            if is_whole {
-                world.restored().map_err(|error| format!("tenant {tenant}: {error}"))?;
-            }
-            known.insert(tenant, (standing, world));
+            let rows = of_tenants.remove(&tenant).unwrap_or_default();
+            let coming = match standing.phase {
+                Phase::Gone => Coming::Nothing,
+                Phase::Arriving { whole: false, .. } => Coming::Rows(rows),
+                Phase::Here | Phase::Frozen | Phase::Arriving { .. } => {
+                    let world = world_of(tenant, rows);
+                    let world = world.map_err(|error| format!("tenant {tenant}, {error}"))?;
+                    Coming::Whole(Box::new(world))
+                }
+            };
+            known.insert(tenant, (standing, coming));
         }
-        if let Some(tenant) = worlds.keys().next() {
+        if let Some(tenant) = of_tenants.keys().next() {
             return Err(format!("rows of tenant {tenant}, which is not here"));
         }
         // Whoever serves a tenant goes on with the same replica.
         self.held.retain(|tenant, _| known.contains_key(tenant));
         self.unstored.clear();
-        for (tenant, (standing, world)) in known {
-            match standing.phase {
-                Phase::Here | Phase::Frozen => self.hold(tenant, standing, Some(world)),
-                Phase::Gone => self.hold(tenant, standing, None),
-                Phase::Arriving { .. } => {
+        for (tenant, (standing, coming)) in known {
+            match (standing.phase, coming) {
+                (Phase::Here | Phase::Frozen, Coming::Whole(world)) => {
+                    self.hold(tenant, standing, Some(*world));
+                }
+                (_, coming) => {
                     self.hold(tenant, standing, None);
                     if let Some(held) = self.held.get_mut(&tenant) {
-                        held.coming = Some(world);
+                        held.coming = coming;
                     }
                 }
             }
@@ -234,8 +252,13 @@ impl Tenants {
                 }
             }
             Step::Open(_) => {
-                let coming = self.held.get_mut(&tenant).and_then(|held| held.coming.take());
-                self.hold(tenant, next, coming);
+                let coming =
+                    self.held.get_mut(&tenant).map(|held| std::mem::take(&mut held.coming));
+                let world = match coming {
+                    Some(Coming::Whole(world)) => Some(*world),
+                    Some(Coming::Nothing | Coming::Rows(_)) | None => None,
+                };
+                self.hold(tenant, next, world);
             }
             Step::Drop(_) => {
                 self.hold(tenant, next, None);
@@ -243,7 +266,7 @@ impl Tenants {
             }
             Step::Import(import) => {
                 if import.part == 0 {
-                    // What an earlier attempt left.
+                    // What an earlier attempt has left.
                     self.hold(tenant, next, None);
                     outcome.cleared = self.live_rows(tenant);
                 }
@@ -278,20 +301,25 @@ impl Tenants {
     ) -> Result<Vec<RowChange>, String> {
         let Some(held) = self.held.get_mut(&tenant) else { return Ok(Vec::new()) };
         held.standing = next;
-        let coming = held.coming.get_or_insert_with(|| World::new(tenant));
-        let mut rows = Vec::new();
-        for row in import.rows {
-            let family = FAMILIES.iter().find(|known| **known == row.family);
-            let family = family.ok_or_else(|| format!("no family {} is known", row.family))?;
-            let of = |error: &dyn std::fmt::Display| format!("family {family}: {error}");
-            coming.restore(family, &row.value).map_err(|error| of(&error))?;
-            let row = RowChange { family, key: row.key, value: Some(row.value) };
-            rows.push(of_tenant(tenant, row));
+        let mut coming = match std::mem::take(&mut held.coming) {
+            Coming::Rows(rows) => rows,
+            Coming::Nothing | Coming::Whole(_) => Rows::new(),
+        };
+        let mut changes = Vec::new();
+        for ImportedRow { family, key, value } in import.rows {
+            let family = known_family(&family)?;
+            match &value {
+                Some(value) => drop(coming.insert((family, key.clone()), value.clone())),
+                None => drop(coming.remove(&(family, key.clone()))),
+            }
+            changes.push(of_tenant(tenant, RowChange { family, key, value }));
         }
-        if import.last {
-            coming.restored().map_err(|error| error.to_string())?;
-        }
-        Ok(rows)
+        held.coming = if import.last {
+            Coming::Whole(Box::new(world_of(tenant, coming)?))
+        } else {
+            Coming::Rows(coming)
+        };
+        Ok(changes)
     }
 
     /// Where its rows are that are no history.
@@ -311,6 +339,20 @@ impl Tenants {
             self.tell();
         }
     }
+}
+
+fn known_family(name: &str) -> Result<&'static str, String> {
+    let family = FAMILIES.iter().find(|known| **known == name);
+    family.copied().ok_or_else(|| format!("no family {name} is known"))
+}
+
+fn world_of(tenant: u16, rows: Rows) -> Result<World, String> {
+    let mut world = World::new(tenant);
+    for ((family, _), value) in rows {
+        world.restore(family, &value).map_err(|error| format!("family {family}: {error}"))?;
+    }
+    world.restored().map_err(|error| error.to_string())?;
+    Ok(world)
 }
 
 fn of_tenant(tenant: u16, row: RowChange) -> RowChange {

@@ -6,6 +6,9 @@
 //!     └──────────────────── Open(0) ───────────────▲ ▲────Thaw──────┘                 │
 //!                 ◀──────────────────────── Import (later epoch) ─────────────────────┘
 //! ```
+//! Who sends begins an attempt of its own, and one of before is forgotten. But what is whole is so for good:
+//! its last part was made of a tenant that was frozen already, and the tenant may be said to be here by now.
+//!
 //! Where a tenant is, the meta shard says, with an epoch that grows by one with each move, and with each
 //! that is given up. Positions and terms of an epoch are all greater than those of the one before, so
 //! that they grow through all moves, though logs of groups count each for itself.
@@ -35,8 +38,9 @@ pub enum Phase {
     Here,
     /// It takes no commands: its rows are read.
     Frozen,
-    /// So many parts are here.
+    /// So many parts of an attempt are here.
     Arriving {
+        attempt: u64,
         parts: u32,
         whole: bool,
     },
@@ -84,20 +88,29 @@ pub fn after(now: Option<Standing>, step: &Step) -> Result<Came, Misfit> {
         (Step::Freeze(_), Some(Phase::Frozen)) if same => Ok(Came::Again),
         (Step::Thaw(_), Some(Phase::Frozen)) if later => to(Phase::Here),
         (Step::Thaw(_), Some(Phase::Here)) if same => Ok(Came::Again),
-        (Step::Import(import), None | Some(Phase::Gone | Phase::Arriving { .. })) if later => {
-            if import.part > 0 {
-                return misfit();
-            }
-            to(Phase::Arriving { parts: 1, whole: import.last })
-        }
-        (Step::Import(import), Some(Phase::Arriving { parts, whole })) if same => {
+        (Step::Import(_), Some(Phase::Arriving { whole: true, .. })) if same => Ok(Came::Again),
+        (Step::Import(import), Some(Phase::Arriving { attempt, parts, .. }))
+            if same && import.attempt == attempt =>
+        {
             if import.part < parts {
                 Ok(Came::Again)
-            } else if import.part == parts && !whole {
-                to(Phase::Arriving { parts: parts + 1, whole: import.last })
+            } else if import.part == parts {
+                to(Phase::Arriving { attempt, parts: parts + 1, whole: import.last })
             } else {
                 misfit()
             }
+        }
+        (Step::Import(import), None | Some(Phase::Gone | Phase::Arriving { .. })) => {
+            let known = match phase {
+                Some(Phase::Arriving { attempt, .. }) => Some(attempt),
+                _ => None,
+            };
+            let newer = same && known.is_some_and(|known| import.attempt > known);
+            if import.part > 0 || !(later || newer) {
+                return misfit();
+            }
+            let attempt = import.attempt;
+            to(Phase::Arriving { attempt, parts: 1, whole: import.last })
         }
         (Step::Open(0), None) => to(Phase::Here),
         (Step::Open(_), Some(Phase::Arriving { whole: true, .. })) if same => to(Phase::Here),
@@ -119,6 +132,8 @@ struct Encoded {
     parts: u32,
     #[prost(bool, tag = "4")]
     whole: bool,
+    #[prost(uint64, tag = "5")]
+    attempt: u64,
 }
 
 const HERE: u32 = 1;
@@ -130,24 +145,27 @@ impl Standing {
     pub const FIRST: Self = Self { epoch: 0, phase: Phase::Here };
 
     pub fn encode(&self) -> Vec<u8> {
-        let (phase, parts, whole) = match self.phase {
-            Phase::Here => (HERE, 0, false),
-            Phase::Frozen => (FROZEN, 0, false),
-            Phase::Arriving { parts, whole } => (ARRIVING, parts, whole),
-            Phase::Gone => (GONE, 0, false),
-        };
-        Encoded { epoch: self.epoch, phase, parts, whole }.encode_to_vec()
+        let encoded = |phase| Encoded { epoch: self.epoch, phase, ..Encoded::default() };
+        match self.phase {
+            Phase::Here => encoded(HERE),
+            Phase::Frozen => encoded(FROZEN),
+            Phase::Arriving { attempt, parts, whole } => {
+                Encoded { attempt, parts, whole, ..encoded(ARRIVING) }
+            }
+            Phase::Gone => encoded(GONE),
+        }
+        .encode_to_vec()
     }
 
     /// # Errors
     /// A sentence: this build can't read it.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let encoded = Encoded::decode(bytes).map_err(|error| error.to_string())?;
-        let Encoded { epoch, phase, parts, whole } = encoded;
+        let Encoded { epoch, phase, parts, whole, attempt } = encoded;
         let phase = match phase {
             HERE => Phase::Here,
             FROZEN => Phase::Frozen,
-            ARRIVING => Phase::Arriving { parts, whole },
+            ARRIVING => Phase::Arriving { attempt, parts, whole },
             GONE => Phase::Gone,
             other => return Err(format!("phase {other} of a tenant is not known to this build")),
         };
@@ -163,7 +181,11 @@ mod tests {
     use super::*;
 
     fn import(epoch: u64, part: u32, last: bool) -> Step {
-        Step::Import(Import { epoch, part, last, rows: Vec::new() })
+        import_of(1, epoch, part, last)
+    }
+
+    fn import_of(attempt: u64, epoch: u64, part: u32, last: bool) -> Step {
+        Step::Import(Import { epoch, part, last, rows: Vec::new(), attempt })
     }
 
     fn walk(steps: &[Step]) -> Option<Standing> {
@@ -200,15 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn attempts_do_not_mix_and_what_is_whole_stays_so() {
+        let steps =
+            [import_of(4, 1, 0, false), import_of(4, 1, 1, false), import_of(5, 1, 0, false)];
+        let arriving = |parts, whole| Phase::Arriving { attempt: 5, parts, whole };
+        assert_eq!(walk(&steps), Some(Standing { epoch: 1, phase: arriving(1, false) }));
+        assert!(after(walk(&steps), &import_of(4, 1, 2, true)).is_err());
+        let whole = [&steps[..], &[import_of(5, 1, 1, true), import_of(6, 1, 0, false)]].concat();
+        assert_eq!(walk(&whole), Some(Standing { epoch: 1, phase: arriving(2, true) }));
+    }
+
+    #[test]
     fn step_that_does_not_fit_is_refused() {
-        let part = |parts, whole| Some(Standing { epoch: 1, phase: Phase::Arriving { parts, whole } });
+        let part = |parts, whole| {
+            Some(Standing { epoch: 1, phase: Phase::Arriving { attempt: 1, parts, whole } })
+        };
         let here = Some(Standing { epoch: 1, phase: Phase::Here });
         for (now, step) in [
             (None, Step::Open(1)),
             (None, import(1, 1, false)),
             (part(1, false), Step::Open(1)),
             (part(1, false), import(1, 2, false)),
-            (part(2, true), import(1, 2, true)),
+            (part(1, false), import_of(0, 1, 1, false)),
+            (part(1, false), import_of(2, 1, 1, false)),
             (here, import(2, 0, true)),
             (here, Step::Drop(2)),
             (here, Step::Freeze(0)),
@@ -224,7 +260,8 @@ mod tests {
         prop_oneof![
             (0..4_u64).prop_map(Step::Freeze),
             (0..4_u64).prop_map(Step::Thaw),
-            (0..4_u64, 0..3_u32, any::<bool>()).prop_map(|(e, part, last)| import(e, part, last)),
+            (0..3_u64, 0..4_u64, 0..3_u32, any::<bool>())
+                .prop_map(|(attempt, e, part, last)| import_of(attempt, e, part, last)),
             (0..4_u64).prop_map(Step::Open),
             (0..4_u64).prop_map(Step::Drop),
         ]
@@ -258,8 +295,8 @@ mod tests {
             (Standing::FIRST, b"\x10\x01"),
             (Standing { epoch: 2, phase: Phase::Frozen }, b"\x08\x02\x10\x02"),
             (
-                Standing { epoch: 3, phase: Phase::Arriving { parts: 4, whole: true } },
-                b"\x08\x03\x10\x03\x18\x04\x20\x01",
+                Standing { epoch: 3, phase: Phase::Arriving { attempt: 5, parts: 4, whole: true } },
+                b"\x08\x03\x10\x03\x18\x04\x20\x01\x28\x05",
             ),
             (Standing { epoch: 1, phase: Phase::Gone }, b"\x08\x01\x10\x04"),
         ];

@@ -1,6 +1,6 @@
 //! Tenants on two groups whose rows are kept in memory.
 
-use tandem_core::command::{Command, Envelope};
+use tandem_core::command::{Command, Envelope, GatewayEvent, Login, Origin};
 use tandem_core::demo::demo_config;
 use tandem_core::log_time::Reading;
 use tandem_core::{rows, wire};
@@ -24,8 +24,6 @@ impl Clock for Still {
         1
     }
 }
-
-type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 struct Group {
     number: u16,
@@ -65,9 +63,13 @@ impl Group {
     }
 
     fn command(&mut self, tenant: u16, command: Command) -> Vec<u8> {
+        self.command_of(tenant, None, command)
+    }
+
+    fn command_of(&mut self, tenant: u16, origin: Option<Origin>, command: Command) -> Vec<u8> {
         let (at, seed) = (Millis(self.index), self.index);
         let done = Vec::new();
-        let envelope = Envelope { at, seed, version: 1, origin: None, done, command };
+        let envelope = Envelope { at, seed, version: 1, origin, done, command };
         self.propose(&entry::command(tenant, wire::encode_envelope(&envelope)))
     }
 
@@ -75,9 +77,8 @@ impl Group {
     fn restart(&mut self) {
         self.tenants = tenants(self.number);
         let live = self.rows.iter().filter(|((family, _), _)| !HISTORY.contains(family));
-        let rows = live.map(|((family, key), value)| {
-            ((*family).to_owned(), key.clone(), value.clone())
-        });
+        let rows =
+            live.map(|((family, key), value)| ((*family).to_owned(), key.clone(), value.clone()));
         self.tenants.restore(&mut rows.collect::<Vec<_>>().into_iter()).unwrap();
     }
 
@@ -88,7 +89,7 @@ impl Group {
             live.then(|| ImportedRow {
                 family: (*family).to_owned(),
                 key: key.to_vec(),
-                value: value.clone(),
+                value: Some(value.clone()),
             })
         });
         of.collect()
@@ -112,13 +113,21 @@ fn elected() -> Command {
     Command::Elected { node: "node-a".into() }
 }
 
-/// The parts, a few rows each.
-fn parts(rows: Vec<ImportedRow>, epoch: u64) -> Vec<Step> {
+/// The parts, a few rows each, and one that says what has changed since.
+fn parts(rows: Vec<ImportedRow>, changed: Vec<ImportedRow>, epoch: u64) -> Vec<Step> {
     let count = u32::try_from(rows.chunks(3).len()).unwrap();
-    let import = |(part, rows): (u32, &[ImportedRow])| {
-        Step::Import(Import { epoch, part, last: part + 1 == count, rows: rows.to_vec() })
-    };
-    (0..).zip(rows.chunks(3)).map(import).collect()
+    let import = |part, last, rows| Step::Import(Import { epoch, part, last, rows, attempt: 1 });
+    let first = (0..).zip(rows.chunks(3)).map(|(part, rows)| import(part, false, rows.to_vec()));
+    first.chain([import(count, true, changed)]).collect()
+}
+
+/// What is to be said of those rows to whoever knows the others.
+fn changed(now: Vec<ImportedRow>, known: &[ImportedRow]) -> Vec<ImportedRow> {
+    let gone = known
+        .iter()
+        .filter(|row| !now.iter().any(|it| (&it.family, &it.key) == (&row.family, &row.key)));
+    let gone: Vec<_> = gone.map(|row| ImportedRow { value: None, ..row.clone() }).collect();
+    now.into_iter().filter(|row| !known.contains(row)).chain(gone).collect()
 }
 
 #[test]
@@ -131,6 +140,18 @@ fn tenant_moves_with_all_its_rows_whoever_dies_in_between() {
         for _ in 0..20 {
             from.command(0, elected());
         }
+        let login = Login { vip: "127.0.0.1:5060".parse().unwrap(), ports: vec![20_000, 20_002] };
+        let origin = Origin { gateway: "gateway-a".into(), incarnation: 1, sequence: 1 };
+        from.command_of(0, Some(origin), Command::Gateway(GatewayEvent::Login(login)));
+        // Of what is copied while it serves, some is gone by then.
+        let mut early = from.live_rows(0);
+        early.push(ImportedRow {
+            family: rows::MESSAGES.into(),
+            key: b"gone".to_vec(),
+            value: Some(vec![1]),
+        });
+        from.command(0, elected());
+        from.command(0, configure(1));
         let before = from.world(0).unwrap();
         let again = |from: &mut Group, to: &mut Group| {
             if restarts {
@@ -141,7 +162,9 @@ fn tenant_moves_with_all_its_rows_whoever_dies_in_between() {
         assert_eq!(from.step(0, Step::Freeze(0)), Reply::Done);
         again(&mut from, &mut to);
         assert_eq!(from.command(0, elected()), replica::MOVED);
-        for part in parts(from.live_rows(0), 1) {
+        let late = changed(from.live_rows(0), &early);
+        assert!(late.iter().any(|row| row.value.is_none()) && late.len() < early.len());
+        for part in parts(early, late, 1) {
             assert_eq!(to.step(0, part.clone()), Reply::Done);
             again(&mut from, &mut to);
             assert_eq!(to.step(0, part), Reply::Done, "once more");
@@ -162,7 +185,7 @@ fn tenant_moves_with_all_its_rows_whoever_dies_in_between() {
         assert!(to.index < before.index && to.world(0).unwrap().index > before.index);
         // And home again.
         assert_eq!(to.step(0, Step::Freeze(1)), Reply::Done);
-        for part in parts(to.live_rows(0), 2) {
+        for part in parts(to.live_rows(0), Vec::new(), 2) {
             from.step(0, part);
             again(&mut from, &mut to);
         }
@@ -189,15 +212,14 @@ fn tenants_of_a_group_share_its_log_and_nothing_else() {
 
 #[test]
 fn rows_that_this_build_can_not_read_stop_the_move_and_leave_nothing() {
-    for row in [
-        ImportedRow { family: "unheard of".into(), key: vec![1], value: vec![] },
-        ImportedRow { family: rows::CALLS.into(), key: vec![1], value: vec![0xff] },
-    ] {
+    for (family, value) in [("unheard of", vec![]), (rows::CALLS, vec![0xff])] {
         let mut group = Group::new(1);
-        let import = |part, rows| Step::Import(Import { epoch: 1, part, last: false, rows });
-        let good = ImportedRow { family: rows::WORLD.into(), key: vec![1], value: vec![] };
-        assert_eq!(group.step(0, import(0, vec![good])), Reply::Done);
-        let refused = group.step(0, import(1, vec![row]));
+        let import = |part, last, family: &str, value| {
+            let row = ImportedRow { family: family.into(), key: vec![1], value: Some(value) };
+            Step::Import(Import { epoch: 1, part, last, rows: vec![row], attempt: 1 })
+        };
+        assert_eq!(group.step(0, import(0, false, rows::WORLD, vec![])), Reply::Done);
+        let refused = group.step(0, import(1, true, family, value));
         assert!(matches!(refused, Reply::Rejected(Rejection::Refused(_))), "{refused:?}");
         assert!(group.live_rows(0).is_empty());
         assert_eq!(group.phase(0), Some(Phase::Gone));
