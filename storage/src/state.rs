@@ -432,7 +432,7 @@ impl State {
         family: &str,
         under: &[u8],
         before: Option<&[u8]>,
-    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> + use<'_>, Error> {
+    ) -> Result<impl Iterator<Item = Result<KeyValue, Error>> + use<'_>, Error> {
         let prefix = key_of(shard, under);
         let upper = match before {
             Some(key) => Some([prefix.as_slice(), key].concat()),
@@ -628,6 +628,9 @@ impl State {
     }
 }
 
+/// A key, without what all of them begin with, and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// Rows from the highest key down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -683,11 +686,7 @@ impl View<'_> {
     }
 
     /// In the order of keys.
-    fn iterate(
-        &self,
-        family: &ColumnFamily,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>> + use<'_> {
+    fn iterate(&self, family: &ColumnFamily, prefix: &[u8]) -> rocksdb::DBIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(prefix);
         if let Some(end) = behind(prefix) {

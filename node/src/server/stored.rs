@@ -3,7 +3,7 @@
 use std::iter::Peekable;
 
 use tandem_storage::raft::ShardId;
-use tandem_storage::state::{Error, State};
+use tandem_storage::state::{Error, KeyValue, State};
 
 use super::records::Rows;
 
@@ -34,7 +34,7 @@ impl Stored {
         while let Some(key) = highest(&mut groups) {
             let mut newest = None;
             for rows in &mut groups {
-                let has = |row: &Result<(Vec<u8>, Vec<u8>), Error>| match row {
+                let has = |row: &Result<KeyValue, Error>| match row {
                     Ok((known, _)) => Some(known) == key.as_ref(),
                     Err(_) => true,
                 };
@@ -53,7 +53,7 @@ impl Stored {
 /// The highest key that comes next, or none to say that one can't be read. Nothing where no row is left.
 fn highest<I>(groups: &mut [Peekable<I>]) -> Option<Option<Vec<u8>>>
 where
-    I: Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>>,
+    I: Iterator<Item = Result<KeyValue, Error>>,
 {
     let mut highest = None;
     for rows in groups {
@@ -78,10 +78,11 @@ impl Rows for Stored {
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = [&self.under[..], key].concat();
-        let mut found = self.groups.iter().map(|group| self.state.get(*group, self.family, &key));
-        let found =
-            found.find_map(|found| found.inspect_err(|error| self.failed(error)).ok().flatten());
-        found
+        let mut found = self.groups.iter().map(|group| {
+            let found = self.state.get(*group, self.family, &key);
+            found.inspect_err(|error| self.failed(error)).ok().flatten()
+        });
+        found.find_map(std::convert::identity)
     }
 }
 
