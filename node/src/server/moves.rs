@@ -190,7 +190,7 @@ impl Moves {
         match Place::read(stored.as_deref()) {
             Ok(place) => Some(Known { stored, place }),
             Err(error) => {
-                tracing::error!(tenant, error, "TD0206 where a tenant is can't be read");
+                tracing::error!(tenant, error, "TD0210 where a tenant is can't be read");
                 None
             }
         }
@@ -280,7 +280,7 @@ impl Moves {
         tracing::warn!(
             tenant,
             why,
-            "TD0207 the move of a tenant is given up: it stays where it was"
+            "TD0211 the move of a tenant is given up: it stays where it was"
         );
         self.put(tenant, known, &known.place.given_up(&why)).await
     }
