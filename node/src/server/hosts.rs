@@ -44,6 +44,8 @@ pub struct Hosts {
     groups: BTreeMap<ShardId, Group>,
     running: Mutex<BTreeMap<u16, Vec<Running>>>,
     leads: Mutex<BTreeMap<u16, watch::Sender<Lead>>>,
+    /// With each tenant that comes, goes or stands otherwise, in any group.
+    changes: watch::Sender<()>,
 }
 
 impl Hosts {
@@ -55,7 +57,8 @@ impl Hosts {
         groups: BTreeMap<ShardId, Group>,
     ) -> Arc<Self> {
         let (running, leads) = (Mutex::default(), Mutex::default());
-        let hosts = Arc::new(Self { node, state, link, groups, running, leads });
+        let changes = watch::Sender::default();
+        let hosts = Arc::new(Self { node, state, link, groups, running, leads, changes });
         for (id, group) in &hosts.groups {
             let consensus = Arc::new(GroupLog::new(group.group.clone()));
             let (hosts, tenants) = (Arc::clone(&hosts), group.tenants.clone());
@@ -79,10 +82,16 @@ impl Hosts {
             for (tenant, serving) in self.serve(group, &consensus, &all) {
                 tokio::spawn(Arc::clone(&self).tell_lead(tenant, serving));
             }
+            self.changes.send_replace(());
             if tenants.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Whenever a tenant comes, goes or stands otherwise in any group on this node.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Stops the actors of those that are not here, and starts those of others, which are returned.

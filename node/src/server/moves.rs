@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::desk::Moved;
 use super::hosts::Hosts;
 use super::meta as values;
-use super::place::{self, Next, Place};
+use super::place::{self, Besides, Next, Place};
 
 /// A tenant is not served for longer than this: its move is given up then.
 const FROZEN_MS_MAX: u64 = 2_000;
@@ -53,6 +53,8 @@ struct UnderWay {
     frozen: Option<Instant>,
     copied: Option<Copied>,
     attempts: u64,
+    /// The meta shard has said so, and this node may not have heard.
+    decided: Option<u64>,
 }
 
 /// What the group where it goes has of it.
@@ -115,9 +117,11 @@ impl Moves {
         mut tenants: watch::Receiver<Arc<All>>,
     ) {
         let (mut leadership, mut applied) = (group.leadership(), self.meta.applied());
+        let mut hosted = self.hosts.changes();
         let mut under_way: BTreeMap<u16, UnderWay> = BTreeMap::new();
         loop {
             applied.mark_unchanged();
+            hosted.mark_unchanged();
             let lead = *leadership.borrow_and_update();
             let all = tenants.borrow_and_update().clone();
             let (mut again, mut goes_on) = (false, false);
@@ -126,7 +130,10 @@ impl Moves {
                 let standing = all.standing(tenant);
                 let way = under_way.entry(tenant).or_default();
                 let copied = way.copied.as_ref().filter(|it| it.epoch == known.place.epoch + 1);
-                let next = place::next(id.0, standing, &known.place, copied.is_some());
+                let home = self.hosts.home(tenant).filter(|(home, _)| home.group.id != id);
+                let elsewhere = home.map(|(_, hosted)| hosted.standing.epoch);
+                let besides = Besides { copied: copied.is_some(), elsewhere };
+                let next = place::next(id.0, standing, &known.place, besides);
                 let taken = match next {
                     Next::Nothing => {
                         under_way.remove(&tenant);
@@ -138,6 +145,7 @@ impl Moves {
                         }
                         self.steps(id, tenant, vec![step]).await
                     }
+                    Next::Send { epoch, .. } if way.decided == Some(epoch) => continue,
                     Next::Copy { to, epoch } | Next::Send { to, epoch } => {
                         let Some(hosted) = all.hosted.get(&tenant) else { continue };
                         let of = Way { tenant, from: id, to: ShardId(to), epoch, term: lead.term };
@@ -170,6 +178,7 @@ impl Moves {
                 changed = leadership.changed() => if changed.is_err() { return },
                 changed = tenants.changed() => if changed.is_err() { return },
                 changed = applied.changed() => if changed.is_err() { return },
+                changed = hosted.changed() => if changed.is_err() { return },
             }
         }
     }
@@ -256,9 +265,10 @@ impl Moves {
     }
 
     /// From now on it is where it was to be.
-    async fn decide(&self, of: &Way, known: &Known, way: &UnderWay) -> Result<(), Failed> {
+    async fn decide(&self, of: &Way, known: &Known, way: &mut UnderWay) -> Result<(), Failed> {
         let Way { tenant, from, to, epoch, .. } = of;
         self.put(*tenant, known, &known.place.decided(to.0)).await?;
+        way.decided = Some(*epoch);
         let (ms, frozen_ms) = (way.since.map(ms_since), way.frozen.map(ms_since));
         tracing::info!(tenant, %from, %to, epoch, ms, frozen_ms, "a tenant has moved");
         Ok(())
@@ -277,12 +287,13 @@ impl Moves {
             Err(Failed::Later(why)) if Instant::now() >= deadline => why,
             other => return other,
         };
+        self.put(tenant, known, &known.place.given_up(&why)).await?;
         tracing::warn!(
             tenant,
             why,
             "TD0211 the move of a tenant is given up: it stays where it was"
         );
-        self.put(tenant, known, &known.place.given_up(&why)).await
+        Ok(())
     }
 
     /// Only where nobody else has put another meanwhile.

@@ -83,8 +83,16 @@ pub enum Next {
     },
 }
 
-/// `copied`: who leads has copied its rows for the next epoch.
-pub fn next(group: u16, standing: Option<Standing>, place: &Place, copied: bool) -> Next {
+/// What who leads knows besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Besides {
+    /// It has copied the tenant's rows for the next epoch.
+    pub copied: bool,
+    /// The epoch in which its own replica of another group has the tenant.
+    pub elsewhere: Option<u64>,
+}
+
+pub fn next(group: u16, standing: Option<Standing>, place: &Place, besides: Besides) -> Next {
     let epoch = place.epoch;
     let to = place.to.and_then(|to| u16::try_from(to).ok());
     let of_group = |number: u32| number == u32::from(group);
@@ -93,7 +101,7 @@ pub fn next(group: u16, standing: Option<Standing>, place: &Place, copied: bool)
         None => Next::Nothing,
         Some(Standing { epoch: since, phase }) if of_group(place.group) => match phase {
             Phase::Here => match to {
-                Some(_) if copied => Next::Step(Step::Freeze(epoch)),
+                Some(_) if besides.copied => Next::Step(Step::Freeze(epoch)),
                 Some(to) => Next::Copy { to, epoch: epoch + 1 },
                 None => Next::Nothing,
             },
@@ -104,7 +112,10 @@ pub fn next(group: u16, standing: Option<Standing>, place: &Place, copied: bool)
             Phase::Arriving { .. } | Phase::Gone => Next::Nothing,
         },
         Some(Standing { epoch: since, phase }) => match phase {
-            Phase::Frozen if epoch > since => Next::Step(Step::Drop(epoch)),
+            // Not before they are where they were sent: two replicas on this node have its rows till then.
+            Phase::Frozen if epoch > since && besides.elsewhere > Some(since) => {
+                Next::Step(Step::Drop(epoch))
+            }
             // Its move was given up, or went elsewhere.
             Phase::Arriving { .. } if epoch >= since => Next::Step(Step::Drop(epoch)),
             Phase::Here | Phase::Frozen | Phase::Arriving { .. } | Phase::Gone => Next::Nothing,
@@ -179,7 +190,10 @@ mod tests {
                 rows: Vec::new(),
                 attempt,
             };
-            match next(group, self.groups[at], known, copied.is_some()) {
+            let other = self.groups[1 - at].filter(|other| other.phase == Phase::Here);
+            let elsewhere = other.map(|other| other.epoch);
+            let besides = Besides { copied: copied.is_some(), elsewhere };
+            match next(group, self.groups[at], known, besides) {
                 Next::Nothing => {}
                 Next::Step(step) => {
                     self.step(group, &step, count);
@@ -286,9 +300,10 @@ mod tests {
     #[test]
     fn tenant_that_is_new_begins_where_it_is_put() {
         let place = Place { group: 3, ..Place::default() };
-        assert_eq!(next(3, None, &place, false), Next::Step(Step::Open(0)));
-        assert_eq!(next(2, None, &place, false), Next::Nothing);
-        let later = Place { epoch: 1, ..place };
-        assert_eq!(next(3, None, &later, false), Next::Nothing);
+        let next = |group, place: &Place| next(group, None, place, Besides::default());
+        assert_eq!(next(3, &place), Next::Step(Step::Open(0)));
+        assert_eq!(next(2, &place), Next::Nothing);
+        let later = Place { epoch: 1, ..place.clone() };
+        assert_eq!(next(3, &later), Next::Nothing);
     }
 }

@@ -88,7 +88,9 @@ pub fn after(now: Option<Standing>, step: &Step) -> Result<Came, Misfit> {
         (Step::Freeze(_), Some(Phase::Frozen)) if same => Ok(Came::Again),
         (Step::Thaw(_), Some(Phase::Frozen)) if later => to(Phase::Here),
         (Step::Thaw(_), Some(Phase::Here)) if same => Ok(Came::Again),
-        (Step::Import(_), Some(Phase::Arriving { whole: true, .. })) if same => Ok(Came::Again),
+        (Step::Import(_), Some(Phase::Arriving { whole: true, .. } | Phase::Here)) if same => {
+            Ok(Came::Again)
+        }
         (Step::Import(import), Some(Phase::Arriving { attempt, parts, .. }))
             if same && import.attempt == attempt =>
         {
@@ -198,7 +200,8 @@ mod tests {
 
     #[test]
     fn tenant_comes_goes_and_comes_back() {
-        let comes = [import(1, 0, false), import(1, 1, true), import(1, 0, false), Step::Open(1)];
+        let late = import(1, 0, false);
+        let comes = [late.clone(), import(1, 1, true), late.clone(), Step::Open(1), late];
         assert_eq!(walk(&comes), Some(Standing { epoch: 1, phase: Phase::Here }));
         let goes = [Step::Open(0), Step::Freeze(0), Step::Freeze(0), Step::Drop(1)];
         assert_eq!(walk(&goes), Some(Standing { epoch: 1, phase: Phase::Gone }));
