@@ -57,6 +57,9 @@ pub const RECORDINGS: &str = "recordings";
 /// History, by call and leg.
 pub const QUALITIES: &str = "qualities";
 
+/// What is written and never read back into the world; it grows with each call.
+pub const HISTORY: &[&str] = &[CDRS, RECORDINGS, QUALITIES];
+
 pub const FAMILIES: &[&str] = &[
     CALLS,
     INVITES,

@@ -306,13 +306,16 @@ pub(crate) async fn cdrs(State(api): State<Api>, params: Params) -> Answer {
 }
 
 pub(crate) async fn cluster(State(api): State<Api>) -> Answer {
-    match api.backend.query("cluster", BTreeMap::new()).await? {
-        Some(status) => Ok(Json(status)),
-        None => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node can tell the cluster's state at the moment",
-        )),
-    }
+    told(&api, "cluster", "the cluster's state").await
+}
+
+/// What a node tells of more than one call.
+async fn told(api: &Api, kind: &'static str, what: &str) -> Answer {
+    let told = api.backend.query(kind, BTreeMap::new()).await?;
+    told.map(Json).ok_or_else(|| {
+        let why = format!("no node can tell {what} at the moment");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    })
 }
 
 #[derive(Deserialize)]
@@ -336,23 +339,11 @@ pub(crate) async fn move_leader(
 }
 
 pub(crate) async fn members(State(api): State<Api>) -> Answer {
-    match api.backend.query("members", BTreeMap::new()).await? {
-        Some(members) => Ok(Json(members)),
-        None => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node can tell the cluster's members at the moment",
-        )),
-    }
+    told(&api, "members", "the cluster's members").await
 }
 
 pub(crate) async fn tenants(State(api): State<Api>) -> Answer {
-    match api.backend.query("tenants", BTreeMap::new()).await? {
-        Some(tenants) => Ok(Json(tenants)),
-        None => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node can tell where tenants are at the moment",
-        )),
-    }
+    told(&api, "tenants", "where tenants are").await
 }
 
 #[derive(Deserialize)]

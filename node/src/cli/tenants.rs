@@ -6,7 +6,7 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, runtime};
 use super::status::{plain, rows, table};
 use super::{MoveTenant, Status};
 use crate::exit::{TimedOut, Unsafe};
@@ -60,10 +60,6 @@ pub fn go(asked: &MoveTenant) -> Result<()> {
             }
         }
     })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 /// How far a move has come.

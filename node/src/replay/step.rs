@@ -66,8 +66,7 @@ impl Clock for Still {
 
 impl Stepper {
     pub fn new(shard: u16) -> Self {
-        let tenants =
-            || Tenants::new(shard, Arc::new(LogClock::new(shard, Arc::new(Still), 0)), &[]);
+        let tenants = || Tenants::new(shard, Arc::new(LogClock::new(shard, Arc::new(Still), 0)));
         let hash = blake3::hash(&shard.to_le_bytes());
         Self { before: tenants(), after: tenants(), hash }
     }

@@ -12,9 +12,9 @@ use tandem_cluster::meta::{self, MetaState};
 use tandem_core::world::{Reply, World};
 use tandem_runtime::Replica;
 use tandem_runtime::replica::decode_reply;
-use tandem_runtime::tenants::All;
 use tandem_runtime::tenants::entry::{self, Import, ImportedRow, PART_BYTES, Step};
 use tandem_runtime::tenants::standing::{EPOCH_MAX, Phase};
+use tandem_runtime::tenants::{All, Rows};
 use tandem_storage::raft::ShardId;
 use tokio::sync::watch;
 
@@ -65,8 +65,6 @@ struct Copied {
     parts: u32,
     rows: Rows,
 }
-
-type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 /// Whose rows go where, led by us in which term.
 struct Way {

@@ -74,8 +74,6 @@ const FAMILIES: &[&str] = &[
     meta::META,
     TENANTS,
 ];
-/// Written and never read back into the world; it grows with each call.
-const HISTORY: &[&str] = &[rows::CDRS, rows::RECORDINGS, rows::QUALITIES];
 const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 2);
 
 /// What consensus and actors give to the rest of a node.
@@ -121,7 +119,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     for id in tenant_shards(started) {
         let log_end = log.shard(id).last_index();
         let clock = Arc::new(LogClock::new(id.0, Arc::new(SystemClock), log_end));
-        let machine = Tenants::new(id.0, clock, HISTORY);
+        let machine = Tenants::new(id.0, clock);
         tenants.push((id, machine.all()));
         let machine = AnyMachine::new(TenantMachine(machine));
         machines.push((id, StateMachine::open(id, state.clone(), machine)?));
@@ -255,7 +253,7 @@ fn open(started: &Started) -> Result<Opened> {
     let faults = options.faults.clone();
     let folder = replica::look(&dir, &started.config)?;
     let log = dir.open_log(options)?;
-    let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, HISTORY)?;
+    let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, rows::HISTORY)?;
     Ok(Opened { log, state, faults, dir, folder })
 }
 
@@ -311,7 +309,7 @@ impl Machine for TenantMachine {
     }
 
     fn history(&self) -> &'static [&'static str] {
-        HISTORY
+        rows::HISTORY
     }
 }
 

@@ -130,8 +130,8 @@ impl Shard {
 
     /// Those that are stored, but the history.
     pub fn live_rows(&self) -> std::collections::BTreeMap<(&'static str, Vec<u8>), Vec<u8>> {
-        let history = [crate::rows::CDRS, crate::rows::RECORDINGS, crate::rows::QUALITIES];
-        let live = self.rows.iter().filter(|((family, _), _)| !history.contains(family));
+        let live =
+            self.rows.iter().filter(|((family, _), _)| !crate::rows::HISTORY.contains(family));
         live.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tandem_core::rows::RowChange;
-use tandem_core::{FAMILIES, Rejection, Reply, World};
+use tandem_core::{FAMILIES, Rejection, Reply, World, rows};
 use tokio::sync::watch;
 
 use self::entry::{Entry, Import, ImportedRow, Step};
@@ -23,6 +23,8 @@ use crate::time::LogClock;
 
 /// How tenants stand in a group, by their numbers.
 pub const TENANTS: &str = "tenants";
+/// Has the first tenant from the beginning.
+const FIRST_GROUP: u16 = 0;
 /// Bytes of a tenant's number before the keys of its rows.
 const NUMBER_BYTES: usize = 2;
 
@@ -64,14 +66,11 @@ enum Coming {
 }
 
 /// By family and key.
-type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
+pub type Rows = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
 
 pub struct Tenants {
     group: u16,
     clock: Arc<LogClock>,
-    history: &'static [&'static str],
-    /// Whether the first tenant is here from the beginning.
-    has_first: bool,
     held: BTreeMap<u16, Held>,
     /// What the rows that are not stored yet are of.
     unstored: BTreeSet<u16>,
@@ -93,20 +92,19 @@ pub fn prefix(tenant: u16) -> [u8; NUMBER_BYTES] {
 }
 
 impl Tenants {
-    /// `history` are the families that are written and never read back. The first group of a cluster
-    /// has the first tenant from the beginning.
-    pub fn new(group: u16, clock: Arc<LogClock>, history: &'static [&'static str]) -> Self {
+    /// The first group of a cluster has the first tenant from the beginning.
+    pub fn new(group: u16, clock: Arc<LogClock>) -> Self {
         let mut tenants = Self {
             group,
             clock,
-            history,
-            has_first: group == 0,
             held: BTreeMap::new(),
             unstored: BTreeSet::new(),
             is_changed: false,
             told: watch::Sender::default(),
         };
-        tenants.hold_first();
+        if group == FIRST_GROUP {
+            tenants.hold(0, Standing::FIRST, None);
+        }
         tenants.tell();
         tenants
     }
@@ -114,12 +112,6 @@ impl Tenants {
     /// Who they are and how they stand, at each change, once that is stored.
     pub fn all(&self) -> watch::Receiver<Arc<All>> {
         self.told.subscribe()
-    }
-
-    fn hold_first(&mut self) {
-        if self.has_first && !self.held.contains_key(&0) {
-            self.hold(0, Standing::FIRST, None);
-        }
     }
 
     fn tell(&mut self) {
@@ -173,7 +165,7 @@ impl Tenants {
             let key = key.get(NUMBER_BYTES..).unwrap_or_default().to_vec();
             of_tenants.entry(tenant).or_default().insert((known_family(&family)?, key), value);
         }
-        if self.has_first {
+        if self.group == FIRST_GROUP {
             standings.entry(0).or_insert(Standing::FIRST);
         }
         let mut known = BTreeMap::new();
@@ -262,13 +254,13 @@ impl Tenants {
             }
             Step::Drop(_) => {
                 self.hold(tenant, next, None);
-                outcome.cleared = self.live_rows(tenant);
+                outcome.cleared = Self::live_rows(tenant);
             }
             Step::Import(import) => {
                 if import.part == 0 {
                     // What an earlier attempt has left.
                     self.hold(tenant, next, None);
-                    outcome.cleared = self.live_rows(tenant);
+                    outcome.cleared = Self::live_rows(tenant);
                 }
                 match self.take_in(tenant, next, import) {
                     Ok(rows) => outcome.rows = rows,
@@ -276,7 +268,7 @@ impl Tenants {
                         // Nothing of it can be used.
                         let gone = Standing { epoch: next.epoch, phase: Phase::Gone };
                         self.hold(tenant, gone, None);
-                        outcome = Outcome { cleared: self.live_rows(tenant), ..refused(why) };
+                        outcome = Outcome { cleared: Self::live_rows(tenant), ..refused(why) };
                     }
                 }
             }
@@ -323,8 +315,8 @@ impl Tenants {
     }
 
     /// Where its rows are that are no history.
-    fn live_rows(&self, tenant: u16) -> Vec<(&'static str, Vec<u8>)> {
-        let live = FAMILIES.iter().filter(|family| !self.history.contains(family));
+    fn live_rows(tenant: u16) -> Vec<(&'static str, Vec<u8>)> {
+        let live = FAMILIES.iter().filter(|family| !rows::HISTORY.contains(family));
         live.map(|family| (*family, prefix(tenant).to_vec())).collect()
     }
 

@@ -3,15 +3,13 @@
 use tandem_core::command::{Command, Envelope, GatewayEvent, Login, Origin};
 use tandem_core::demo::demo_config;
 use tandem_core::log_time::Reading;
-use tandem_core::{rows, wire};
+use tandem_core::wire;
 use tandem_sip::Millis;
 
 use super::entry::ImportedRow;
 use super::*;
 use crate::ports::Clock;
 use crate::replica::decode_reply;
-
-const HISTORY: &[&str] = &[rows::CDRS, rows::RECORDINGS, rows::QUALITIES];
 
 struct Still;
 
@@ -34,7 +32,7 @@ struct Group {
 
 fn tenants(number: u16) -> Tenants {
     let clock = Arc::new(LogClock::new(number, Arc::new(Still), 0));
-    Tenants::new(number, clock, HISTORY)
+    Tenants::new(number, clock)
 }
 
 impl Group {
@@ -76,7 +74,7 @@ impl Group {
     /// As after the death of its process.
     fn restart(&mut self) {
         self.tenants = tenants(self.number);
-        let live = self.rows.iter().filter(|((family, _), _)| !HISTORY.contains(family));
+        let live = self.rows.iter().filter(|((family, _), _)| !rows::HISTORY.contains(family));
         let rows =
             live.map(|((family, key), value)| ((*family).to_owned(), key.clone(), value.clone()));
         self.tenants.restore(&mut rows.collect::<Vec<_>>().into_iter()).unwrap();
@@ -85,7 +83,7 @@ impl Group {
     fn live_rows(&self, tenant: u16) -> Vec<ImportedRow> {
         let of = self.rows.iter().filter_map(|((family, key), value)| {
             let key = key.strip_prefix(&prefix(tenant))?;
-            let live = !HISTORY.contains(family) && *family != TENANTS;
+            let live = !rows::HISTORY.contains(family) && *family != TENANTS;
             live.then(|| ImportedRow {
                 family: (*family).to_owned(),
                 key: key.to_vec(),
