@@ -283,6 +283,34 @@ impl Cluster {
         }
     }
 
+    /// Proposes to a group through whoever leads it, one behind the other; the reply of each, once that
+    /// one has applied them.
+    ///
+    /// # Errors
+    /// As [`Shard::propose_all`]; and [`shard::Error::Unavailable`] where the leader went away before
+    /// it answered.
+    pub async fn propose(
+        &self,
+        id: ShardId,
+        commands: Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, shard::Error> {
+        let shard = self.shards.get(&id).ok_or(shard::Error::NotLeader)?;
+        let leader = shard.leadership().borrow().leader.ok_or(shard::Error::NotLeader)?;
+        let Some(channel) = self.hub.urgent(leader) else {
+            return shard.propose_all(commands).await;
+        };
+        let request = Body::Propose(pb::ProposeRequest { commands });
+        let asked = channel.ask(id.0, request).ok_or(shard::Error::NotLeader)?;
+        // As long as its leader tries, and the way there and back.
+        let within = Duration::from_millis(shard::COMMIT_MS_MAX + MOVE_MS_MAX);
+        match tokio::time::timeout(within, asked).await {
+            Ok(Ok(Body::ProposeReply(reply))) if reply.not_leader => Err(shard::Error::NotLeader),
+            Ok(Ok(Body::ProposeReply(reply))) if reply.overloaded => Err(shard::Error::Overloaded),
+            Ok(Ok(Body::ProposeReply(reply))) if reply.refused.is_empty() => Ok(reply.replies),
+            Ok(_) | Err(_) => Err(shard::Error::Unavailable),
+        }
+    }
+
     /// How this voter's own disk does.
     pub fn disk(&self) -> Disk {
         Disk::of(&self.log)

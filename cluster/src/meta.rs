@@ -21,12 +21,34 @@ pub struct Put {
     pub key: String,
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
+    /// Nothing is put where the key has another value than this, or has one and should have none.
+    #[prost(message, optional, tag = "3")]
+    pub only_over: Option<Over>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Over {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub value: Option<Vec<u8>>,
 }
 
 /// The command that sets a key.
 pub fn put(key: &str, value: Vec<u8>) -> Vec<u8> {
-    Put { key: key.to_owned(), value }.encode_to_vec()
+    Put { key: key.to_owned(), value, only_over: None }.encode_to_vec()
 }
+
+/// The command that sets a key where its value is `known`: of two who know the same, one succeeds.
+pub fn replace(key: &str, known: Option<Vec<u8>>, value: Vec<u8>) -> Vec<u8> {
+    let only_over = Some(Over { value: known });
+    Put { key: key.to_owned(), value, only_over }.encode_to_vec()
+}
+
+/// Whether a command of [`put`] or [`replace`] has put its value, as its reply says.
+pub fn has_put(reply: &[u8]) -> bool {
+    reply != NOT_PUT
+}
+
+const NOT_PUT: &[u8] = b"not put";
 
 /// What this node's replica of the meta shard holds.
 #[derive(Clone)]
@@ -44,6 +66,14 @@ impl Default for MetaState {
 impl MetaState {
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         self.values.lock().get(key).cloned()
+    }
+
+    /// What is under the keys that begin so, in their order.
+    pub fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let values = self.values.lock();
+        let from = values.range(prefix.to_owned()..);
+        let under = from.take_while(|(key, _)| key.starts_with(prefix));
+        under.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Changes with each entry that was applied and stored.
@@ -78,16 +108,47 @@ impl Machine for MetaMachine {
             tracing::error!(index = entry.index, "TD0402 an entry of the meta shard can't be read");
             return Outcome::default();
         };
-        let change = Change {
-            family: META,
-            key: put.key.clone().into_bytes(),
-            value: Some(put.value.clone()),
-        };
-        self.state.values.lock().insert(put.key, put.value);
+        let mut values = self.state.values.lock();
+        if put.only_over.is_some_and(|over| over.value.as_ref() != values.get(&put.key)) {
+            return Outcome { changes: Vec::new(), reply: NOT_PUT.to_vec() };
+        }
+        let change = Change::of(META, put.key.clone().into_bytes(), Some(put.value.clone()));
+        values.insert(put.key, put.value);
         Outcome { changes: vec![change], reply: Vec::new() }
     }
 
     fn after_persist(&mut self, index: u64) {
         self.state.applied.send_modify(|at| *at = index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_storage::raft::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn value_is_replaced_only_where_it_is_what_was_known() {
+        let state = MetaState::default();
+        let mut machine = state.machine();
+        let mut index = 0;
+        let mut apply = |command: &[u8]| {
+            index += 1;
+            let entry =
+                Applied { shard: ShardId::META, index, term: 1, command, proposed_here: false };
+            let outcome = machine.apply(entry);
+            assert_eq!(has_put(&outcome.reply), !outcome.changes.is_empty());
+            has_put(&outcome.reply)
+        };
+        let (one, two) = (b"one".to_vec(), b"two".to_vec());
+        assert!(!apply(&replace("a/1", Some(one.clone()), two.clone())));
+        assert!(apply(&replace("a/1", None, one.clone())));
+        assert!(!apply(&replace("a/1", None, two.clone())));
+        assert!(!apply(&replace("a/1", Some(two.clone()), one.clone())));
+        assert!(apply(&replace("a/1", Some(one.clone()), two.clone())));
+        assert!(apply(&put("a/2", one.clone())) && apply(&put("b", one.clone())));
+        let under = [("a/1".to_owned(), two), ("a/2".to_owned(), one)];
+        assert_eq!(state.under("a/"), under);
     }
 }

@@ -24,6 +24,7 @@ use crate::members::{Directory, Member, Role};
 use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
 use crate::roster::Change;
+use crate::shard::Error;
 use crate::{Raft, Refused, Shard, identity, pb, pull, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
@@ -354,6 +355,17 @@ async fn handle(
             let refused = moved.err().map_or_else(String::new, |error| error.to_string());
             Ok(Body::MoveReply(pb::MoveReply { refused }))
         }
+        Body::Propose(request) => {
+            Ok(Body::ProposeReply(match shard.propose_all(request.commands).await {
+                Ok(replies) => pb::ProposeReply { replies, ..Default::default() },
+                Err(error) => pb::ProposeReply {
+                    refused: error.to_string(),
+                    not_leader: error == Error::NotLeader,
+                    overloaded: error == Error::Overloaded,
+                    ..Default::default()
+                },
+            }))
+        }
         Body::Transfer(request) => {
             let request = wire::transfer_from(request).map_err(strange)?;
             let reply = raft.handle_transfer_leader(request).await.map_err(|e| e.to_string())?;
@@ -368,6 +380,7 @@ async fn handle(
         | Body::MoveReply(_)
         | Body::Change(_)
         | Body::ChangeReply(_)
+        | Body::ProposeReply(_)
         | Body::Disk(_)
         | Body::Failure(_) => Err("not a request".into()),
     }

@@ -171,6 +171,17 @@ impl Shard {
         }
     }
 
+    /// Several, one behind the other; the reply of each.
+    ///
+    /// # Errors
+    /// That of the first that was not committed; others may be.
+    pub async fn propose_all(&self, commands: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Error> {
+        // In the log's order before any is waited for.
+        let proposed: Vec<_> = commands.into_iter().map(|command| self.propose(command)).collect();
+        let done = futures::future::join_all(proposed).await;
+        done.into_iter().map(|done| done.map(|done| done.reply)).collect()
+    }
+
     /// Who leads, as this voter knows it now.
     pub(crate) fn known(&self) -> Leadership {
         *self.leadership.borrow()

@@ -300,6 +300,9 @@ impl Backend for ClusterBackend {
             Command::MoveLeader { shard, node } => {
                 pb::execute_request::Command::MoveLeader(pb::MoveLeader { shard, node })
             }
+            Command::MoveTenant { tenant, shard } => {
+                pb::execute_request::Command::MoveTenant(pb::MoveTenant { tenant, shard })
+            }
             Command::AddMember { name, address, witness } => {
                 let add = pb::AddMember { name, address, witness };
                 change_members(pb::change_members::Change::Add(add))

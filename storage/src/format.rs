@@ -10,7 +10,8 @@ use crate::log::{self, AMNESIA, Log};
 /// Raised when what lies in the folder changes in a way that older builds can't read.
 ///
 /// 2: INVITEs and the counts of gateways are rows of their own, free ports are none.
-pub const FORMAT_VERSION: u32 = 2;
+/// 3: keys of a tenant's rows begin with its seat.
+pub const FORMAT_VERSION: u32 = 3;
 const FORMAT_FILE: &str = "DATA_FORMAT";
 const LOCK_FILE: &str = "LOCK";
 /// Says that there was a log: a folder that lost it must not pass for a new one.

@@ -111,7 +111,7 @@ impl<M: Machine> StateMachine<M> {
     pub fn open(shard: ShardId, state: State, mut machine: M) -> Result<Self, Error> {
         let view = state.view();
         let (applied, membership) = view.applied(shard)?;
-        let rows = view.rows(shard, machine.history())?;
+        let rows = view.rows(shard, &[], machine.history())?;
         restore(&mut machine, rows)?.map_err(|why| Error::Machine(shard, why))?;
         drop(view);
         Ok(Self { shard, state, machine: Mutex::new(machine), applied, membership })
@@ -119,7 +119,7 @@ impl<M: Machine> StateMachine<M> {
 }
 
 /// Work that takes long, while another thread goes on with the runtime's other tasks.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         // A test's or simulator's only thread.
@@ -253,7 +253,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             }
             Snapshot::Here(Here { state, shard }) => {
                 let view = state.view();
-                let rows = view.rows(shard, machine.history())?;
+                let rows = view.rows(shard, &[], machine.history())?;
                 apart(|| restore(machine, rows))?.map_err(io::Error::other)?;
                 drop(view);
                 self.state.copy(self.shard, &state, shard, meta)?;

@@ -71,7 +71,7 @@ impl Here {
         let mut count = 0;
         if with_rows {
             let (mut part, mut bytes) = (proto::Snapshot::default(), 0);
-            for row in view.rows(self.shard, &[])? {
+            for row in view.rows(self.shard, &[], &[])? {
                 let Row { family, key, value } = row?;
                 bytes += family.len() + key.len() + value.len();
                 count += 1;

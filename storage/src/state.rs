@@ -63,12 +63,32 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// `None` deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    pub family: &'static str,
-    pub key: Vec<u8>,
-    pub value: Option<Vec<u8>>,
+pub enum Change {
+    Put {
+        family: &'static str,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    Delete {
+        family: &'static str,
+        key: Vec<u8>,
+    },
+    /// Every key that begins so.
+    DeleteUnder {
+        family: &'static str,
+        prefix: Vec<u8>,
+    },
+}
+
+impl Change {
+    /// No value deletes.
+    pub fn of(family: &'static str, key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
+        match value {
+            Some(value) => Self::Put { family, key, value },
+            None => Self::Delete { family, key },
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,9 +170,12 @@ fn applied_from(applied: proto::Applied) -> Result<(Option<LogId>, StoredMembers
     Ok((applied.log_id.map(wire::log_id_from), membership))
 }
 
-/// The first key behind a shard's; the highest shard has none.
-fn end_of(shard: ShardId) -> Option<[u8; 2]> {
-    shard.0.checked_add(1).map(u16::to_be_bytes)
+/// The first key behind all those that begin so; behind the highest there is none.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut next = prefix.get(..=last)?.to_vec();
+    *next.last_mut()? += 1;
+    Some(next)
 }
 
 impl State {
@@ -284,14 +307,33 @@ impl State {
     fn batch(&self, shard: ShardId, changes: &[Change]) -> Result<WriteBatch, Error> {
         let mut batch = WriteBatch::default();
         for change in changes {
-            let family = self.family(change.family)?;
-            let key = key_of(shard, &change.key);
-            match &change.value {
-                Some(value) => batch.put_cf(family, key, value),
-                None => batch.delete_cf(family, key),
+            match change {
+                Change::Put { family, key, value } => {
+                    batch.put_cf(self.family(family)?, key_of(shard, key), value);
+                }
+                Change::Delete { family, key } => {
+                    batch.delete_cf(self.family(family)?, key_of(shard, key));
+                }
+                Change::DeleteUnder { family, prefix } => {
+                    self.delete_under(&mut batch, family, &key_of(shard, prefix))?;
+                }
             }
         }
         Ok(batch)
+    }
+
+    fn delete_under(&self, batch: &mut WriteBatch, name: &str, prefix: &[u8]) -> Result<(), Error> {
+        let family = self.family(name)?;
+        if let Some(end) = behind(prefix) {
+            batch.delete_range_cf(family, prefix, &end);
+            return Ok(());
+        }
+        // No key is behind those of the highest shard.
+        let view = self.view();
+        for row in view.iterate(family, prefix) {
+            batch.delete_cf(family, row?.0);
+        }
+        Ok(())
     }
 
     fn commit(
@@ -358,8 +400,8 @@ impl State {
         Ok(self.db.get_cf(self.family(family)?, key_of(shard, key))?)
     }
 
-    /// Rows of one family from the highest key down, those below `before` where it is given;
-    /// `take` says when to stop.
+    /// Rows of one family whose keys begin with `under`, from the highest key down, those below
+    /// `before` where it is given; `take` is given what follows `under`, and says when to stop.
     ///
     /// # Errors
     /// What RocksDB says.
@@ -367,27 +409,45 @@ impl State {
         &self,
         shard: ShardId,
         family: &str,
+        under: &[u8],
         before: Option<&[u8]>,
         mut take: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
-        let prefix = shard.0.to_be_bytes();
-        let upper = match before {
-            Some(key) => Some(key_of(shard, key)),
-            None => end_of(shard).map(Vec::from),
-        };
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(prefix);
-        if let Some(upper) = upper {
-            options.set_iterate_upper_bound(upper);
-        }
-        for row in self.db.iterator_cf_opt(self.family(family)?, options, IteratorMode::End) {
+        for row in self.rows_down(shard, family, under, before)? {
             let (key, value) = row?;
-            let Some(key) = key.strip_prefix(&prefix) else { break };
-            if !take(key, &value) {
+            if !take(&key, &value) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The same, one after the other.
+    ///
+    /// # Errors
+    /// What RocksDB says, at once or in the place of a row.
+    pub fn rows_down(
+        &self,
+        shard: ShardId,
+        family: &str,
+        under: &[u8],
+        before: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<KeyValue, Error>> + use<'_>, Error> {
+        let prefix = key_of(shard, under);
+        let upper = match before {
+            Some(key) => Some([prefix.as_slice(), key].concat()),
+            None => behind(&prefix),
+        };
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(prefix.as_slice());
+        if let Some(upper) = upper {
+            options.set_iterate_upper_bound(upper);
+        }
+        let rows = self.db.iterator_cf_opt(self.family(family)?, options, IteratorMode::End);
+        Ok(rows.map(move |row| {
+            let (key, value) = row?;
+            Ok((key.get(prefix.len()..).unwrap_or_default().to_vec(), value.to_vec()))
+        }))
     }
 
     /// One page of a family, from the highest key below `before` down, and where the next begins.
@@ -402,7 +462,7 @@ impl State {
         rows_max: usize,
     ) -> Result<Page, Error> {
         let mut page = Page::default();
-        self.scan_down(shard, family, before, |key, value| {
+        self.scan_down(shard, family, &[], before, |key, value| {
             if page.rows.len() == rows_max {
                 page.next = page.rows.last().map(|(key, _)| key.clone());
                 return false;
@@ -489,7 +549,7 @@ impl State {
     ) -> Result<(), Error> {
         let view = from.view();
         self.forget(shard)?;
-        for row in view.rows(their, &[])? {
+        for row in view.rows(their, &[], &[])? {
             self.put(shard, &[row?])?;
         }
         self.settle(shard, of)
@@ -517,17 +577,8 @@ impl State {
     /// All rows of a shard, but not what it has applied.
     fn forget(&self, shard: ShardId) -> Result<(), Error> {
         for name in self.families {
-            let family = self.family(name)?;
             let mut batch = WriteBatch::default();
-            match end_of(shard) {
-                Some(end) => batch.delete_range_cf(family, shard.0.to_be_bytes(), end),
-                // No key is behind those of the highest shard.
-                None => {
-                    for row in self.view().rows_of(shard, name, family) {
-                        batch.delete_cf(family, key_of(shard, &row?.key));
-                    }
-                }
-            }
+            self.delete_under(&mut batch, name, &key_of(shard, &[]))?;
             self.write_unlogged(batch, Wait::Yes)?;
         }
         Ok(())
@@ -577,6 +628,9 @@ impl State {
     }
 }
 
+/// A key, without what all of them begin with, and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// Rows from the highest key down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -606,39 +660,39 @@ impl View<'_> {
         applied_from(applied).map_err(row)
     }
 
-    /// Every row of a shard but those of the families `without`, family by family, each in the
-    /// order of its keys.
+    /// Every row of a shard whose key begins with `under`, but those of the families `without`, family
+    /// by family, each in the order of its keys, which are given without `under`.
     ///
     /// # Errors
     /// What RocksDB says, at once or in the place of a row.
     pub fn rows(
         &self,
         shard: ShardId,
+        under: &[u8],
         without: &[&str],
     ) -> Result<impl Iterator<Item = Result<Row, Error>> + use<'_>, Error> {
         let families = self.state.families.iter().filter(|name| !without.contains(name));
         let families = families.map(|name| Ok((*name, self.state.family(name)?)));
         let families = families.collect::<Result<Vec<_>, Error>>()?;
-        Ok(families.into_iter().flat_map(move |(name, family)| self.rows_of(shard, name, family)))
+        let prefix = key_of(shard, under);
+        Ok(families.into_iter().flat_map(move |(name, family)| {
+            let len = prefix.len();
+            self.iterate(family, &prefix).map(move |row| {
+                let (key, value) = row?;
+                let key = key.get(len..).unwrap_or_default().to_vec();
+                Ok(Row { family: name.to_owned(), key, value: value.to_vec() })
+            })
+        }))
     }
 
-    fn rows_of(
-        &self,
-        shard: ShardId,
-        name: &'static str,
-        family: &ColumnFamily,
-    ) -> impl Iterator<Item = Result<Row, Error>> + use<'_> {
-        let prefix = shard.0.to_be_bytes();
+    /// In the order of keys.
+    fn iterate(&self, family: &ColumnFamily, prefix: &[u8]) -> rocksdb::DBIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(prefix);
-        if let Some(end) = end_of(shard) {
+        if let Some(end) = behind(prefix) {
             options.set_iterate_upper_bound(end);
         }
-        let mode = IteratorMode::From(&prefix, Direction::Forward);
-        self.snapshot.iterator_cf_opt(family, options, mode).map(move |row| {
-            let (key, value) = row?;
-            let key = key.get(prefix.len()..).unwrap_or_default().to_vec();
-            Ok(Row { family: name.to_owned(), key, value: value.to_vec() })
-        })
+        let mode = IteratorMode::From(prefix, Direction::Forward);
+        self.snapshot.iterator_cf_opt(family, options, mode)
     }
 }

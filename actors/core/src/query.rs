@@ -72,7 +72,7 @@ fn show_call(world: &World, call: &Call) -> view::Call {
         agent: agent.map(ToString::to_string),
         position: entry_queue.and_then(|queue| queue.position(call.id)),
         gateway: call.gateway.to_string(),
-        shard: shard_name(world.shard),
+        shard: shard_name(world.home),
         started_at: rfc3339(call.started_at),
         answered_at: moment(call.answered_at),
         connected_at: moment(call.connected_at),

@@ -57,6 +57,9 @@ pub const RECORDINGS: &str = "recordings";
 /// History, by call and leg.
 pub const QUALITIES: &str = "qualities";
 
+/// What is written and never read back into the world; it grows with each call.
+pub const HISTORY: &[&str] = &[CDRS, RECORDINGS, QUALITIES];
+
 pub const FAMILIES: &[&str] = &[
     CALLS,
     INVITES,
@@ -209,6 +212,34 @@ pub fn decode_quality(bytes: &[u8]) -> Result<LegQuality, Error> {
 }
 
 impl World {
+    /// Every row that is stored and not history: what [`World::restore`] makes this world of again. Each is
+    /// as it was written last, but that of the configuration says when this was.
+    pub fn live_rows(&self) -> Vec<RowChange> {
+        let mut rows = Vec::new();
+        for (id, known) in &self.calls {
+            rows.push(call(*id, Some(known)));
+            rows.extend(known.legs.iter().map(invite));
+        }
+        rows.extend(self.agents.iter().map(|(id, known)| agent(id, Some(known))));
+        rows.extend(self.queues.iter().map(|(id, known)| queue(id, Some(known))));
+        rows.extend(self.channels.iter().map(|(id, known)| channel(id, Some(known))));
+        rows.extend(self.trunks.iter().map(|(id, known)| trunk(id, Some(known))));
+        let subscriptions = self.subscriptions.iter();
+        rows.extend(subscriptions.map(|(id, known)| subscription(*id, Some(known))));
+        rows.extend(self.messages.iter().map(|(branch, known)| message(branch, Some(known))));
+        for known in self.gateways.values() {
+            rows.extend([gateway(known), counts(known)]);
+        }
+        rows.extend(self.refused.values().map(|known| refused(known.call, Some(known))));
+        rows.extend(self.answered.iter().map(|(key, known)| answered(key, Some(known))));
+        rows.extend(self.outbox.iter().map(|(id, known)| effect(*id, Some(known))));
+        rows.push(world(self));
+        if self.config.is_some() {
+            rows.push(config(self));
+        }
+        rows
+    }
+
     /// Takes in one stored row. Rows may come in any order; [`World::restored`] ends it.
     ///
     /// # Errors

@@ -143,7 +143,7 @@ pub fn on_event(place: &Arc<Place>, origin: Origin, event: GatewayEvent) {
     let place = Arc::clone(place);
     tokio::spawn(async move {
         if let Some(verdict) = verdict(login, proposed.await) {
-            place.link.accepted(&origin, place.replica.shard(), verdict);
+            place.link.accepted(&origin, place.replica.tenant(), verdict);
         }
     });
 }

@@ -1,7 +1,6 @@
 //! Makes envelopes of commands: time, seed, and the acknowledgements that wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -9,7 +8,6 @@ use tandem_core::Reply;
 use tandem_core::command::{Command, Envelope, Origin};
 use tandem_core::effect::EffectId;
 use tandem_core::wire;
-use tandem_sip::Millis;
 
 use crate::limits;
 use crate::ports::{Consensus, ProposeError};
@@ -24,22 +22,15 @@ pub struct Proposer {
     consensus: Arc<dyn Consensus>,
     clock: Arc<LogClock>,
     done: Arc<Mutex<Vec<EffectId>>>,
-    /// When something was proposed last.
-    proposed_at: Arc<AtomicU64>,
 }
 
 impl Proposer {
     pub fn new(consensus: Arc<dyn Consensus>, clock: Arc<LogClock>) -> Self {
-        Self { consensus, clock, done: Arc::default(), proposed_at: Arc::default() }
+        Self { consensus, clock, done: Arc::default() }
     }
 
     pub fn clock(&self) -> &LogClock {
         &self.clock
-    }
-
-    /// So long nothing was proposed here.
-    pub fn idle_ms(&self) -> u64 {
-        self.clock.now().since(Millis(self.proposed_at.load(Ordering::Relaxed)))
     }
 
     /// Submitted now, in the order of calls.
@@ -49,10 +40,8 @@ impl Proposer {
         command: Command,
     ) -> BoxFuture<'static, Result<Reply, ProposeError>> {
         let done = std::mem::take(&mut *self.done.lock());
-        let at = self.clock.now();
-        self.proposed_at.store(at.0, Ordering::Relaxed);
         let envelope = Envelope {
-            at,
+            at: self.clock.to_propose(),
             seed: self.clock.seed(),
             version: FEATURE_VERSION,
             origin,

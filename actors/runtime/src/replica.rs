@@ -1,6 +1,7 @@
-//! The world of one shard on this process: consensus writes it, the runtime reads it.
+//! The world of one tenant on this process: consensus writes it, the runtime reads it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tandem_core::effect::Effect;
@@ -12,24 +13,27 @@ use tandem_core::{Meta, Rejection, Reply, World};
 use tandem_sip::Millis;
 use tokio::sync::{Notify, mpsc};
 
+use crate::tenants::standing::in_epoch;
 use crate::time::LogClock;
 
 /// What one entry came to, released when its rows are stored.
 #[derive(Debug)]
 pub struct Released {
+    /// In the log.
     pub index: u64,
-    pub term: u64,
     pub effects: Vec<Effect>,
     pub touched: Vec<EntityId>,
 }
 
 pub struct Replica {
-    shard: u16,
+    tenant: u16,
     clock: Arc<LogClock>,
     world: RwLock<World>,
+    epoch: AtomicU64,
     /// Applied, not stored yet.
     unstored: Mutex<Vec<Released>>,
-    released: mpsc::UnboundedSender<Released>,
+    /// Where somebody listens.
+    released: Mutex<Option<mpsc::UnboundedSender<Released>>>,
     /// Told of each batch of entries that was stored.
     stored: Notify,
 }
@@ -41,43 +45,45 @@ pub struct Outcome {
 }
 
 impl Replica {
-    /// The receiver gets what is released, in log order. It is drained at once by the runtime, so
-    /// it holds no more than consensus has under way.
-    pub fn new(shard: u16, clock: Arc<LogClock>) -> (Arc<Self>, mpsc::UnboundedReceiver<Released>) {
-        let (released, releases) = mpsc::unbounded_channel();
-        let replica = Self {
-            shard,
+    pub fn new(tenant: u16, clock: Arc<LogClock>) -> Arc<Self> {
+        Arc::new(Self {
+            tenant,
             clock,
-            world: RwLock::new(World::new(shard)),
+            world: RwLock::new(World::new(tenant)),
+            epoch: AtomicU64::new(0),
             unstored: Mutex::default(),
-            released,
+            released: Mutex::default(),
             stored: Notify::new(),
-        };
-        (Arc::new(replica), releases)
+        })
     }
 
-    pub fn shard(&self) -> u16 {
-        self.shard
+    /// What is released from now on, in log order; who listened before hears nothing more. It is drained
+    /// at once by the runtime, so it holds no more than consensus has under way.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Released> {
+        let (released, releases) = mpsc::unbounded_channel();
+        *self.released.lock() = Some(released);
+        releases
+    }
+
+    pub fn tenant(&self) -> u16 {
+        self.tenant
     }
 
     pub fn clock(&self) -> &Arc<LogClock> {
         &self.clock
     }
 
-    /// Puts stored rows in the place of what was.
-    ///
-    /// # Errors
-    /// A sentence: this build can't read a row.
-    pub fn restore(&self, rows: &mut dyn Iterator<Item = (String, Vec<u8>)>) -> Result<(), String> {
-        let mut world = World::new(self.shard);
-        for (family, value) in rows {
-            world.restore(&family, &value).map_err(|error| format!("family {family}: {error}"))?;
-        }
-        world.restored().map_err(|error| error.to_string())?;
+    /// Puts a world in the place of what was.
+    pub(crate) fn install(&self, world: World, epoch: u64) {
         self.clock.on_restored(world.at);
         *self.world.write() = world;
+        self.set_epoch(epoch);
         self.unstored.lock().clear();
-        Ok(())
+    }
+
+    /// From the next entry on.
+    pub(crate) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Applies one entry, on every replica in log order.
@@ -85,20 +91,19 @@ impl Replica {
         let envelope = match wire::decode_envelope(command) {
             Ok(envelope) => envelope,
             Err(error) => {
-                tracing::error!(index, %error, "TD0103 an entry can't be read by this build");
-                let why = format!("entry {index} can't be read: {error}");
-                let reply = Reply::Rejected(Rejection::Refused(why));
+                let reply = Reply::Rejected(Rejection::Refused(unreadable(index, &error)));
                 return Outcome { rows: Vec::new(), reply: encode_reply(&reply) };
             }
         };
         self.clock.on_applied(Told { index, term, at: envelope.at });
+        let epoch = self.epoch.load(Ordering::Acquire);
         let meta = Meta {
             at: envelope.at,
             seed: envelope.seed,
             version: envelope.version,
-            shard: self.shard,
-            index,
-            term,
+            shard: self.tenant,
+            index: in_epoch(epoch, index),
+            term: in_epoch(epoch, term),
         };
         let applied = self.world.write().apply(&meta, &envelope);
         if let Some(alarm) = &applied.alarm {
@@ -106,12 +111,8 @@ impl Replica {
             metrics::counter!("tandem_alarms_total").increment(1);
         }
         let reply = encode_reply(&applied.reply);
-        self.unstored.lock().push(Released {
-            index,
-            term,
-            effects: applied.effects,
-            touched: applied.touched,
-        });
+        let (effects, touched) = (applied.effects, applied.touched);
+        self.unstored.lock().push(Released { index, effects, touched });
         Outcome { rows: applied.rows, reply }
     }
 
@@ -119,11 +120,12 @@ impl Replica {
     pub fn stored(&self, index: u64) {
         let mut unstored = self.unstored.lock();
         let count = unstored.partition_point(|released| released.index <= index);
-        for released in unstored.drain(..count) {
+        let released = self.released.lock();
+        for now in unstored.drain(..count) {
             // Without a runtime nobody listens: a replica that only follows.
-            let _ = self.released.send(released);
+            let _ = released.as_ref().map(|released| released.send(now));
         }
-        drop(unstored);
+        drop((unstored, released));
         self.stored.notify_waiters();
     }
 
@@ -149,8 +151,17 @@ const REPEATED: u8 = 4;
 const KEY_REUSED: u8 = 5;
 const FULL: u8 = 6;
 
+/// The tenant is in another group, or on its way: the command is nobody's.
+pub(crate) const MOVED: &[u8] = &[7];
+
+/// Tells the operator; the sentence for who has proposed it.
+pub(crate) fn unreadable(index: u64, error: &dyn std::fmt::Display) -> String {
+    tracing::error!(index, %error, "TD0103 an entry can't be read by this build");
+    format!("entry {index} can't be read: {error}")
+}
+
 /// A byte that says what kind, then the sentence.
-fn encode_reply(reply: &Reply) -> Vec<u8> {
+pub(crate) fn encode_reply(reply: &Reply) -> Vec<u8> {
     let (kind, text) = match reply {
         Reply::Done => (DONE, String::new()),
         Reply::Rejected(Rejection::NotFound(what)) => (NOT_FOUND, what.clone()),

@@ -1,4 +1,4 @@
-//! The runtime of one shard: on becoming leader it builds the tree, on losing it tears it down;
+//! The runtime of one tenant: on becoming leader it builds the tree, on losing it tears it down;
 //! between, it routes.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use tandem_core::ids::{EntityId, GatewayId};
 use tandem_core::{Reply, World};
 use tandem_sip::Millis;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::actor::{self, Place};
 use crate::limits;
@@ -22,11 +23,13 @@ use crate::ports::{Consensus, Leadership, Link, ProposeError, Verdict};
 use crate::proposer::Proposer;
 use crate::replica::{Released, Replica};
 use crate::supervisor::{Kind, Order, Supervisor};
+use crate::tenants::standing::in_epoch;
 
 pub struct Options {
     pub node: String,
     pub replica: Arc<Replica>,
-    pub releases: mpsc::UnboundedReceiver<Released>,
+    /// In which the tenant came to the group.
+    pub epoch: u64,
     pub consensus: Arc<dyn Consensus>,
     pub link: Arc<dyn Link>,
 }
@@ -40,11 +43,17 @@ struct Tree {
 struct Shared {
     node: String,
     replica: Arc<Replica>,
+    epoch: u64,
     proposer: Proposer,
     link: Arc<dyn Link>,
     tree: Mutex<Option<Arc<Tree>>>,
+    /// Whose actors have nothing to do any more.
+    paused: Mutex<Vec<Arc<Tree>>>,
     admissions: Arc<AtomicUsize>,
     serving: watch::Sender<Leadership>,
+    stopped: watch::Sender<bool>,
+    /// Those that hold nothing which must be ended in order.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A handle; clones are the same runtime.
@@ -55,27 +64,54 @@ pub struct ShardRuntime {
 
 impl ShardRuntime {
     pub fn start(options: Options) -> Self {
-        let Options { node, replica, releases, consensus, link } = options;
-        let leadership = consensus.leadership();
+        let Options { node, replica, epoch, consensus, link } = options;
+        let (leadership, releases) = (consensus.leadership(), replica.listen());
         let proposer = Proposer::new(consensus, Arc::clone(replica.clock()));
         let shared = Arc::new(Shared {
             node,
             replica,
+            epoch,
             proposer,
             link,
             tree: Mutex::new(None),
+            paused: Mutex::default(),
             admissions: Arc::default(),
             serving: watch::channel(Leadership::default()).0,
+            stopped: watch::Sender::new(false),
+            tasks: Mutex::default(),
         });
         let runtime = Self { shared };
         tokio::spawn(runtime.clone().follow_leadership(leadership));
-        tokio::spawn(runtime.clone().release(releases));
-        tokio::spawn(runtime.clone().watch_deadlines());
-        tokio::spawn(runtime.clone().trim());
+        let tasks = vec![
+            tokio::spawn(runtime.clone().release(releases)),
+            tokio::spawn(runtime.clone().watch_deadlines()),
+            tokio::spawn(runtime.clone().trim()),
+        ];
+        *runtime.shared.tasks.lock() = tasks;
         runtime
     }
 
-    /// Who leads, and whether the actors here serve.
+    /// The tenant is on its way to another group: nothing more is done for it. Its actors stay, idle, so
+    /// that their end takes no time from the move.
+    pub fn pause(&self) {
+        self.shared.stopped.send_replace(true);
+        for task in std::mem::take(&mut *self.shared.tasks.lock()) {
+            task.abort();
+        }
+        let tree = self.shared.tree.lock().take();
+        self.shared.paused.lock().extend(tree);
+        self.shared.serving.send_modify(|told| told.leading = false);
+    }
+
+    /// The tenant is not here any more.
+    pub fn stop(&self) {
+        self.pause();
+        for tree in std::mem::take(&mut *self.shared.paused.lock()) {
+            tree.stop();
+        }
+    }
+
+    /// Who leads, in terms that grow over the tenant's moves, and whether the actors here serve.
     pub fn serving(&self) -> watch::Receiver<Leadership> {
         self.shared.serving.subscribe()
     }
@@ -105,7 +141,7 @@ impl ShardRuntime {
         let under_way = Arc::clone(&self.shared.admissions);
         if new_call && under_way.load(Ordering::Relaxed) >= limits::ADMISSIONS_MAX {
             let verdict = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
-            self.shared.link.accepted(&origin, self.shared.replica.shard(), verdict);
+            self.shared.link.accepted(&origin, self.shared.replica.tenant(), verdict);
             metrics::counter!("tandem_admissions_refused_total").increment(1);
             return;
         }
@@ -120,7 +156,7 @@ impl ShardRuntime {
             let counted = proposed.await;
             under_way.fetch_sub(1, Ordering::Relaxed);
             if let Some(verdict) = actor::verdict(false, counted) {
-                place.link.accepted(&origin, place.replica.shard(), verdict);
+                place.link.accepted(&origin, place.replica.tenant(), verdict);
             }
         });
     }
@@ -180,9 +216,11 @@ impl ShardRuntime {
     // --- leadership ----------------------------------------------------------------------------
 
     async fn follow_leadership(self, mut leadership: watch::Receiver<Leadership>) {
-        loop {
+        let mut stopped = self.shared.stopped.subscribe();
+        while !*stopped.borrow_and_update() {
             let now = *leadership.borrow_and_update();
             self.shared.proposer.clock().on_leadership(now);
+            let now = Leadership { term: in_epoch(self.shared.epoch, now.term), ..now };
             let term = self.tree().map(|tree| tree.place.term);
             if term.is_some() && term != Some(now.term) || !now.leading {
                 self.tear_down();
@@ -193,11 +231,12 @@ impl ShardRuntime {
                 let serving = Leadership { leading: self.tree().is_some(), ..now };
                 self.shared.serving.send_if_modified(|told| replace(told, serving));
             }
-            if leadership.changed().await.is_err() {
-                self.tear_down();
-                return;
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { break },
+                _ = stopped.changed() => {}
             }
         }
+        self.tear_down();
     }
 
     /// Elected is the first command of the term; then every live entity gets its actor.
@@ -208,7 +247,7 @@ impl ShardRuntime {
             tracing::warn!(term = now.term, %error, "led too shortly to begin");
             return;
         }
-        let shard = format!("s{}", self.shared.replica.shard());
+        let shard = format!("s{}", self.shared.replica.clock().shard());
         if let Ok(at) = SystemTime::now().duration_since(UNIX_EPOCH) {
             metrics::gauge!("tandem_shard_first_commit_timestamp_seconds", "shard" => shard)
                 .set(at.as_secs_f64());
@@ -252,10 +291,7 @@ impl ShardRuntime {
 
     fn tear_down(&self) {
         let Some(tree) = self.shared.tree.lock().take() else { return };
-        for supervisor in tree.supervisors.values() {
-            supervisor.stop_children(None);
-            supervisor.stop(None);
-        }
+        tree.stop();
         self.shared.serving.send_modify(|told| told.leading = false);
     }
 
@@ -340,7 +376,7 @@ impl ShardRuntime {
             }
             metrics::gauge!("tandem_outbox_effects").set(outbox as f64);
             self.shared.proposer.clock().watch();
-            let untold = self.shared.proposer.idle_ms() >= limits::TIME_TOLD_MS_MAX;
+            let untold = self.shared.replica.clock().idle_ms() >= limits::TIME_TOLD_MS_MAX;
             if self.tree().is_some() && (untold || self.shared.proposer.has_done()) {
                 tokio::spawn(self.shared.proposer.propose(None, Command::Trim));
             }
@@ -349,6 +385,13 @@ impl ShardRuntime {
 }
 
 impl Tree {
+    fn stop(&self) {
+        for supervisor in self.supervisors.values() {
+            supervisor.stop_children(None);
+            supervisor.stop(None);
+        }
+    }
+
     fn order(&self, entity: &EntityId, order: Order) {
         if let Some(supervisor) = Kind::of(entity).and_then(|kind| self.supervisors.get(&kind)) {
             // A supervisor that is gone belongs to a tree that is being torn down.

@@ -221,7 +221,7 @@ impl State {
             metrics::counter!("tandem_mailbox_full_total").increment(1);
             if let Message::Event { origin, .. } = *refused {
                 let again = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
-                self.place.link.accepted(&origin, self.place.replica.shard(), again);
+                self.place.link.accepted(&origin, self.place.replica.tenant(), again);
             }
             return;
         }

@@ -93,7 +93,7 @@ impl Rig {
         let clock =
             Arc::new(TestClock { boot: AtomicU64::new(1_000), wall: AtomicU64::new(1_000_000) });
         let log_clock = LogClock::new(0, Arc::clone(&clock) as Arc<dyn Clock>, 0);
-        let (replica, releases) = Replica::new(0, Arc::new(log_clock));
+        let replica = Replica::new(0, Arc::new(log_clock));
         let log = Arc::new(Log {
             replica: Arc::clone(&replica),
             index: AtomicU64::new(0),
@@ -104,7 +104,7 @@ impl Rig {
         let runtime = ShardRuntime::start(Options {
             node: "node-a".into(),
             replica,
-            releases,
+            epoch: 0,
             consensus: Arc::clone(&log) as Arc<dyn Consensus>,
             link: Arc::clone(&link) as Arc<dyn Link>,
         });

@@ -2,6 +2,7 @@
 //! gives it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tandem_core::log_time::{LogTime, Source, Told, Wall};
@@ -18,13 +19,31 @@ pub struct LogClock {
     time: Mutex<LogTime>,
     /// What an operator was told last.
     said: Mutex<Wall>,
+    /// When something was proposed here last: it tells the time.
+    proposed_at: AtomicU64,
 }
 
 impl LogClock {
     /// `log_end` is the last index of the shard's log as it was when the process began.
     pub fn new(shard: u16, clock: Arc<dyn Clock>, log_end: u64) -> Self {
         let (time, said) = (Mutex::new(LogTime::new(log_end)), Mutex::default());
-        Self { shard, clock, time, said }
+        Self { shard, clock, time, said, proposed_at: AtomicU64::default() }
+    }
+
+    pub fn shard(&self) -> u16 {
+        self.shard
+    }
+
+    /// The time for a command.
+    pub(crate) fn to_propose(&self) -> Millis {
+        let now = self.now();
+        self.proposed_at.fetch_max(now.0, Ordering::Relaxed);
+        now
+    }
+
+    /// So long nothing was proposed here, by any tenant of the shard.
+    pub(crate) fn idle_ms(&self) -> u64 {
+        self.now().since(Millis(self.proposed_at.load(Ordering::Relaxed)))
     }
 
     pub fn now(&self) -> Millis {

@@ -50,3 +50,16 @@ pub enum Error {
     )]
     OtherKey { path: PathBuf, key: PathBuf },
 }
+
+impl Error {
+    /// Whether it looks so while files are replaced one after the other.
+    pub(crate) fn may_be_half_replaced(&self) -> bool {
+        matches!(
+            self,
+            Self::NoCertificate { .. }
+                | Self::NoKey { .. }
+                | Self::OtherKey { .. }
+                | Self::Foreign { .. }
+        )
+    }
+}

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::nid::Nid;
+use openssl::x509::{GeneralNameRef, X509, X509KeyUsage, X509NameRef};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
-use x509_parser::time::ASN1Time;
 
 const SECONDS_PER_DAY: i64 = 24 * 3_600;
 
@@ -46,32 +47,45 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(time) = ASN1Time::from_timestamp(self.0) else { return write!(f, "{} s", self.0) };
-        let at = time.to_datetime();
-        let (hour, minute, second) = at.to_hms();
-        let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-        write!(f, "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+        let (days, second) =
+            (self.0.div_euclid(SECONDS_PER_DAY), self.0.rem_euclid(SECONDS_PER_DAY));
+        let (year, month, day) = civil(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
     }
+}
+
+/// Days since 1970-01-01 to a date of the Gregorian calendar (Hinnant, `civil_from_days`).
+fn civil(days: i64) -> (i64, i64, i64) {
+    let since_march_of_0000 = days.saturating_add(719_468);
+    let era = since_march_of_0000.div_euclid(146_097);
+    let day_of_era = since_march_of_0000.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 impl Facts {
     /// None where it is no certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let alternative = parsed.subject_alternative_name().ok().flatten();
-        let names = alternative.iter().flat_map(|it| &it.value.general_names).filter_map(name);
-        let names = names.collect();
-        let constraints = parsed.basic_constraints().ok().flatten();
+        let parsed = X509::from_der(certificate).ok()?;
+        let alternative = parsed.subject_alt_names();
+        let signs = |usage: X509KeyUsage| usage.contains(X509KeyUsage::KEY_CERT_SIGN);
         let digest = Sha256::digest(certificate.as_ref());
         Some(Self {
-            subject: common_name(parsed.subject()),
-            issuer: common_name(parsed.issuer()),
-            names,
-            from: Moment(parsed.validity().not_before.timestamp()),
-            until: Moment(parsed.validity().not_after.timestamp()),
-            is_authority: constraints.is_some_and(|it| it.value.ca),
+            subject: common_name(parsed.subject_name()),
+            issuer: common_name(parsed.issuer_name()),
+            names: alternative.iter().flatten().filter_map(name).collect(),
+            from: moment(parsed.not_before())?,
+            until: moment(parsed.not_after())?,
+            // Who signs certificates has one of both (RFC 5280 §4.2.1.3, §4.2.1.9).
+            is_authority: parsed.key_usage().is_some_and(signs) || parsed.pathlen().is_some(),
             fingerprint: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            public_key: parsed.public_key().raw.to_vec(),
+            public_key: parsed.public_key().ok()?.public_key_to_der().ok()?,
         })
     }
 
@@ -85,19 +99,24 @@ impl Facts {
     }
 }
 
-/// Those without a common name are named as a whole.
-fn common_name(name: &X509Name<'_>) -> String {
-    let common = name.iter_common_name().next().and_then(|it| it.as_str().ok());
-    common.map_or_else(|| name.to_string(), str::to_owned)
+fn moment(time: &Asn1TimeRef) -> Option<Moment> {
+    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(Moment(i64::from(since.days) * SECONDS_PER_DAY + i64::from(since.secs)))
 }
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match **bytes {
-            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
-            ref bytes => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_string()),
-        },
-        _ => None,
+/// Those without a common name are named as a whole.
+fn common_name(name: &X509NameRef) -> String {
+    let common = name.entries_by_nid(Nid::COMMONNAME).next();
+    let common = common.and_then(|it| it.data().to_string().ok());
+    common.unwrap_or_else(|| format!("{name:?}"))
+}
+
+fn name(name: &GeneralNameRef) -> Option<String> {
+    if let Some(name) = name.dnsname() {
+        return Some(name.to_owned());
+    }
+    match name.ipaddress()? {
+        &[a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+        bytes => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_string()),
     }
 }

@@ -4,6 +4,9 @@
 pub const PEM_BYTES_MAX: u64 = 1 << 20;
 /// How often the files are looked at. They are taken when two looks found the same.
 pub const LOOK_MS: u64 = 2_000;
+/// Whoever starts while its files are being replaced waits so long until they fit each other.
+pub const REPLACED_MS_MAX: u64 = 2_000;
+pub const REPLACED_LOOK_MS: u64 = 50;
 /// Handshakes under way; beyond it a connection waits in the kernel's backlog.
 pub const HANDSHAKES_MAX: usize = 256;
 /// A peer that says nothing is let go of.

@@ -74,13 +74,23 @@ impl Complaints {
 }
 
 impl Live {
-    /// `name`: of the process whose certificate it is.
+    /// `name`: of the process whose certificate it is. Blocks for a moment where the files are just
+    /// being replaced: nobody can replace three at once.
     ///
     /// # Errors
     /// What is wrong with it at this moment, in one sentence.
     pub fn open(files: Files, name: &str) -> Result<Arc<Self>, Error> {
-        let (complaints, read) = (Arc::<Complaints>::default(), files.stamps());
-        let current = load(&files, Some(name), &complaints)?;
+        let complaints = Arc::<Complaints>::default();
+        let begun = Instant::now();
+        let (read, current) = loop {
+            let read = files.stamps();
+            let waited = begun.elapsed() >= Duration::from_millis(limits::REPLACED_MS_MAX);
+            match load(&files, Some(name), &complaints) {
+                Ok(current) => break (read, current),
+                Err(error) if waited || !error.may_be_half_replaced() => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(limits::REPLACED_LOOK_MS)),
+            }
+        };
         current.show();
         let current = ArcSwap::from_pointee(current);
         Ok(Arc::new(Self { files, name: Some(name.to_owned()), current, complaints, read }))

@@ -58,6 +58,11 @@ pub enum Command {
         shard: String,
         node: String,
     },
+    /// A tenant to a shard.
+    MoveTenant {
+        tenant: String,
+        shard: String,
+    },
     AddMember {
         name: String,
         address: String,

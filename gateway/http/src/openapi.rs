@@ -166,6 +166,16 @@ const OPERATIONS: &[Operation] = &[
         params: &[],
         takes: "LeaderRequest",
     },
+    read("/v1/tenants", "The shard of each tenant, and its live calls", "TenantPage", LIST, &[]),
+    Operation {
+        method: "post",
+        path: "/v1/tenants/{tenant}/move",
+        summary: "Put a tenant into another shard; its calls go on",
+        schema: "",
+        statuses: &[202, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "MoveRequest",
+    },
     read("/v1/cluster/members", "Who belongs to the cluster", "Members", LIST, &[]),
     Operation {
         method: "post",
@@ -451,6 +461,14 @@ fn schemas() -> Value {
             ("peer", maybe()), ("sip_call_id", maybe()), ("summary", text()), ("text", maybe()),
         ]),
         "Cluster": {"type": "object"},
+        "Tenant": object(&[
+            ("name", text()), ("shard", text()), ("moving_to", maybe()), ("given_up", maybe()),
+            ("calls", maybe_count()),
+        ]),
+        "MoveRequest": {
+            "type": "object", "additionalProperties": false, "required": ["shard"],
+            "properties": {"shard": {"type": "string", "maxLength": limits::NAME_BYTES_MAX}},
+        },
         "Members": object(&[("settled", flag()), ("members", many(of("Member")))]),
         "Member": object(&[
             ("id", count()), ("name", text()), ("box", text()), ("address", text()),
@@ -496,7 +514,7 @@ fn schemas() -> Value {
     });
     // Absent until a gateway has told.
     schemas["Cdr"]["properties"]["quality"] = many(of("Quality"));
-    for name in ["Call", "Queue", "Agent", "Trunk", "Channel", "Cdr", "Recording"] {
+    for name in ["Call", "Queue", "Agent", "Trunk", "Channel", "Cdr", "Recording", "Tenant"] {
         schemas[format!("{name}Page")] = object(&[("items", many(of(name))), ("next", maybe())]);
     }
     schemas

@@ -47,6 +47,8 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/recordings/{id}/verify", get(recordings::verify))
         .route("/v1/recordings/{id}/repair", post(recordings::repair))
         .route("/v1/cluster", get(v1::cluster))
+        .route("/v1/tenants", get(v1::tenants))
+        .route("/v1/tenants/{tenant}/move", post(v1::move_tenant))
         .route("/v1/cluster/members", get(v1::members).post(v1::add_member))
         .route("/v1/cluster/members/{name}", delete(v1::remove_member))
         .route("/v1/cluster/members/{name}/replace", post(v1::replace_member))

@@ -66,6 +66,15 @@ impl Backend for Fake {
             Command::MoveLeader { shard, .. } => {
                 Executed::NotFound(Some(format!("shard {shard:?}")))
             }
+            Command::MoveTenant { tenant, shard } if tenant == "demo" && shard == "s2" => {
+                Executed::Done(None)
+            }
+            Command::MoveTenant { tenant, .. } if tenant == "demo" => {
+                Executed::Refused("demo is on its way to s1".into())
+            }
+            Command::MoveTenant { tenant, .. } => {
+                Executed::NotFound(Some(format!("tenant {tenant:?}")))
+            }
             Command::AddMember { name, .. } | Command::ReplaceMember { name }
                 if name == "node-b" =>
             {
@@ -249,6 +258,22 @@ async fn lead_is_given_away_and_a_refusal_is_409() {
     assert_eq!(post("s9", json!({"node": "node-b"})).await, 404);
     assert_eq!(post("s0", json!({"node": "n".repeat(257)})).await, 400);
     assert_eq!(post("s0", json!({})).await, 422);
+}
+
+#[tokio::test]
+async fn tenant_is_sent_on_its_way_and_a_refusal_is_409() {
+    let base = api(true).await;
+    let post = async |tenant: &str, body: Value| {
+        let url = format!("{base}/v1/tenants/{tenant}/move");
+        let client = reqwest::Client::new();
+        let answer = client.post(url).bearer_auth("secret").json(&body).send();
+        answer.await.expect("answered").status().as_u16()
+    };
+    assert_eq!(post("demo", json!({"shard": "s2"})).await, 202);
+    assert_eq!(post("demo", json!({"shard": "s3"})).await, 409);
+    assert_eq!(post("nobody", json!({"shard": "s2"})).await, 404);
+    assert_eq!(post("demo", json!({"shard": "s".repeat(257)})).await, 400);
+    assert_eq!(post("demo", json!({"node": "s2"})).await, 422);
 }
 
 #[tokio::test]

@@ -306,13 +306,16 @@ pub(crate) async fn cdrs(State(api): State<Api>, params: Params) -> Answer {
 }
 
 pub(crate) async fn cluster(State(api): State<Api>) -> Answer {
-    match api.backend.query("cluster", BTreeMap::new()).await? {
-        Some(status) => Ok(Json(status)),
-        None => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node can tell the cluster's state at the moment",
-        )),
-    }
+    told(&api, "cluster", "the cluster's state").await
+}
+
+/// What a node tells of more than one call.
+async fn told(api: &Api, kind: &'static str, what: &str) -> Answer {
+    let told = api.backend.query(kind, BTreeMap::new()).await?;
+    told.map(Json).ok_or_else(|| {
+        let why = format!("no node can tell {what} at the moment");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    })
 }
 
 #[derive(Deserialize)]
@@ -336,13 +339,31 @@ pub(crate) async fn move_leader(
 }
 
 pub(crate) async fn members(State(api): State<Api>) -> Answer {
-    match api.backend.query("members", BTreeMap::new()).await? {
-        Some(members) => Ok(Json(members)),
-        None => Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no node can tell the cluster's members at the moment",
-        )),
-    }
+    told(&api, "members", "the cluster's members").await
+}
+
+pub(crate) async fn tenants(State(api): State<Api>) -> Answer {
+    told(&api, "tenants", "where tenants are").await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveRequest {
+    shard: String,
+}
+
+/// Begun when it is answered; `GET /v1/tenants` tells when it is done.
+pub(crate) async fn move_tenant(
+    State(api): State<Api>,
+    Path(tenant): Path<String>,
+    body: Result<Json<MoveRequest>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(MoveRequest { shard }) = body.map_err(unreadable)?;
+    short("tenant", &tenant)?;
+    short("shard", &shard)?;
+    let command = Command::MoveTenant { tenant: tenant.clone(), shard };
+    executed(&api, command, None, ("tenant", &tenant)).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 #[derive(Deserialize)]

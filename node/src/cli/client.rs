@@ -16,6 +16,14 @@ const ANSWER_MS_MAX: u64 = 5_000;
 const PATIENCE_MS_MAX: u64 = 120_000;
 const CONNECT_MS_MAX: u64 = 1_000;
 
+/// What a command waits on.
+///
+/// # Errors
+/// Where the system gives it no thread or descriptor.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
 pub struct Client {
     bases: Vec<String>,
     token: String,

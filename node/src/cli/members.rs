@@ -6,7 +6,7 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, runtime};
 use super::status::{plain, rows, table, yes};
 use super::{AddMember, Changed, Status};
 use crate::exit::TimedOut;
@@ -38,10 +38,6 @@ pub fn remove(asked: &Changed) -> Result<()> {
 
 pub fn replace(asked: &Changed) -> Result<()> {
     change(asked, Method::POST, &format!("{PATH}/{}/replace", asked.name), None, true)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 /// Asks for it, and waits until it is done.

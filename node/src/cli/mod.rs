@@ -6,6 +6,7 @@ mod leaders;
 mod members;
 mod recordings;
 mod status;
+mod tenants;
 mod trace;
 
 use std::net::IpAddr;
@@ -36,6 +37,9 @@ enum Command {
     /// Certificates: the cluster's authority, those of its processes, the way to a new one
     #[command(subcommand)]
     Ca(ca::Ca),
+    /// Where each tenant is, and move it
+    #[command(subcommand)]
+    Tenant(Tenant),
     /// Look at one call
     #[command(subcommand)]
     Call(CallCommand),
@@ -129,6 +133,27 @@ enum Cluster {
     Remove(Changed),
     /// Let in a node or witness that has lost its folder, in the place of what it was
     Replace(Changed),
+}
+
+#[derive(Debug, Subcommand)]
+enum Tenant {
+    /// The shard of each, and its live calls
+    List(Status),
+    /// Put a tenant into another shard; its calls go on
+    Move(MoveTenant),
+}
+
+#[derive(Debug, Args)]
+struct MoveTenant {
+    /// For instance demo
+    tenant: String,
+    /// For instance s2
+    shard: String,
+    /// Seconds to wait until it is there
+    #[arg(long, default_value_t = 30)]
+    timeout: u64,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -296,6 +321,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Cluster(Cluster::Remove(asked)) => members::remove(&asked),
         Command::Cluster(Cluster::Replace(asked)) => members::replace(&asked),
         Command::Ca(command) => ca::run(&command),
+        Command::Tenant(Tenant::List(asked)) => tenants::list(&asked),
+        Command::Tenant(Tenant::Move(asked)) => tenants::go(&asked),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Recordings(command) => recordings::run(&command),
         Command::Config(ConfigCommand::Check { file }) => {

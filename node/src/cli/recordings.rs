@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, runtime};
 use super::{Get, List, Recordings, Verify};
 
 /// Digits of a recording's or call's id.
@@ -17,7 +17,7 @@ const ID_DIGITS: usize = 16;
 const PAGE: usize = 500;
 
 pub fn run(command: &Recordings) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         match command {
             Recordings::List(args) => list(args).await,

@@ -5,11 +5,11 @@ use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::Which;
-use super::client::Client;
+use super::client::{Client, runtime};
 
 pub fn run(which: &Which, json: bool) -> Result<()> {
     let client = Client::of(which)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let status = runtime.block_on(client.get("/v1/cluster"))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&status)?);

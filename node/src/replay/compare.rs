@@ -73,7 +73,7 @@ pub fn against_log(ours: &Recorded, theirs: &Recorded) -> Result<String, String>
         return Err(format!("one is of shard s{}, the other of s{}", ours.shard, theirs.shard));
     }
     let commands = |log: &Recorded| -> BTreeMap<u64, Entry> {
-        let commands = log.entries.iter().filter(|entry| entry.envelope.is_some());
+        let commands = log.entries.iter().filter(|entry| entry.command.is_some());
         commands.map(|entry| (entry.index, entry.clone())).collect()
     };
     let (ours, theirs) = (commands(ours), commands(theirs));

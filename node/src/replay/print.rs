@@ -15,6 +15,7 @@ pub fn text(out: &mut impl Write, step: &Step, only: Option<&EntityId>) -> Resul
     write!(out, "{} term {} ", step.index, step.term)?;
     match &step.what {
         What::Raft => writeln!(out, "consensus's own")?,
+        What::Move(what) => writeln!(out, "{what}")?,
         What::Unreadable(why) => writeln!(out, "can't be read by this build: {why}")?,
         What::Command { envelope, reply, effects } => {
             writeln!(out, "{} {}", rfc3339(envelope.at), command(&envelope.command))?;
@@ -58,6 +59,7 @@ pub fn json(step: &Step) -> Value {
     let mut value = json!({"index": step.index, "term": step.term, "hash": step.hash});
     match &step.what {
         What::Raft => value["raft"] = true.into(),
+        What::Move(what) => value["move"] = what.as_str().into(),
         What::Unreadable(why) => value["unreadable"] = why.as_str().into(),
         What::Command { envelope, reply, effects } => {
             value["at"] = rfc3339(envelope.at).into();

@@ -27,14 +27,14 @@ pub struct Entry {
     pub index: u64,
     pub term: u64,
     /// None where the entry is consensus's own: a new leader's first, or a change of members.
-    pub envelope: Option<Vec<u8>>,
+    pub command: Option<Vec<u8>>,
 }
 
 impl Recorded {
     /// Consensus's own entries do nothing to the world and are left out.
     pub fn trace(&self) -> Trace {
         let kept = self.entries.iter().filter_map(|entry| {
-            let envelope = entry.envelope.clone()?;
+            let envelope = entry.command.clone()?;
             Some(trace::Entry { index: entry.index, term: entry.term, envelope })
         });
         Trace { shard: self.shard, entries: kept.collect() }
@@ -52,7 +52,7 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Recorded> {
         let entries = trace.entries.into_iter().map(|entry| Entry {
             index: entry.index,
             term: entry.term,
-            envelope: Some(entry.envelope),
+            command: Some(entry.envelope),
         });
         return Ok(Recorded { shard: trace.shard, entries: entries.collect() });
     }
@@ -68,7 +68,7 @@ pub fn read(path: &Path, wanted: &Wanted<'_>) -> Result<Recorded> {
     let entries = log.entries.into_iter().map(|entry| Entry {
         index: entry.log_id.index,
         term: entry.log_id.leader_id.term,
-        envelope: command_of(entry),
+        command: command_of(entry),
     });
     Ok(Recorded { shard: shard.0, entries: entries.collect() })
 }

@@ -1,9 +1,16 @@
-//! One entry after the other, on a world of its own.
+//! One entry after the other, on replicas of its own.
+
+use std::sync::Arc;
 
 use tandem_core::command::Envelope;
 use tandem_core::ids::EntityId;
+use tandem_core::log_time::Reading;
 use tandem_core::rows::RowChange;
-use tandem_core::{Meta, Reply, World, wire};
+use tandem_core::{Reply, World, wire};
+use tandem_runtime::replica::decode_reply;
+use tandem_runtime::tenants::entry::{self, Step as Moved};
+use tandem_runtime::tenants::{Outcome, TENANTS, prefix};
+use tandem_runtime::{Clock, LogClock, Replica, Tenants};
 
 use super::source::Entry;
 
@@ -22,6 +29,8 @@ pub enum What {
         reply: Reply,
         effects: usize,
     },
+    /// Of a tenant that moves, or of one that is not here.
+    Move(String),
     /// This build can't read it; replicas skip it.
     Unreadable(String),
     /// Consensus's own.
@@ -35,56 +44,94 @@ pub struct Change {
     pub after: Option<String>,
 }
 
-/// Two worlds, one entry apart, so that what was before can be shown.
+/// Replicas of one shard twice, one entry apart, so that what was before can be shown.
 pub struct Stepper {
-    before: World,
-    after: World,
+    before: Tenants,
+    after: Tenants,
     hash: blake3::Hash,
+}
+
+/// Entries carry the time.
+struct Still;
+
+impl Clock for Still {
+    fn read(&self) -> Reading {
+        Reading::default()
+    }
+
+    fn seed(&self) -> u64 {
+        0
+    }
 }
 
 impl Stepper {
     pub fn new(shard: u16) -> Self {
+        let tenants = || Tenants::new(shard, Arc::new(LogClock::new(shard, Arc::new(Still), 0)));
         let hash = blake3::hash(&shard.to_le_bytes());
-        Self { before: World::new(shard), after: World::new(shard), hash }
+        Self { before: tenants(), after: tenants(), hash }
     }
 
     pub fn step(&mut self, entry: &Entry) -> Step {
-        let (what, touched) = match entry.envelope.as_deref().map(wire::decode_envelope) {
+        let (what, changes) = match &entry.command {
             None => (What::Raft, Vec::new()),
-            Some(Err(error)) => (What::Unreadable(error.to_string()), Vec::new()),
-            Some(Ok(envelope)) => {
-                let meta = Meta {
-                    at: envelope.at,
-                    seed: envelope.seed,
-                    version: envelope.version,
-                    shard: self.after.shard,
-                    index: entry.index,
-                    term: entry.term,
-                };
-                let applied = self.after.apply(&meta, &envelope);
-                self.hash = hash(self.hash, entry.index, &applied.rows);
-                let (reply, effects) = (applied.reply, applied.effects.len());
-                let mut touched: Vec<_> = applied
-                    .touched
-                    .into_iter()
-                    .map(|entity| {
-                        let before = show(&self.before, &entity);
-                        let after = show(&self.after, &entity);
-                        Change { entity, before, after }
-                    })
-                    .collect();
-                touched.retain(|change| change.before != change.after);
-                self.before.apply(&meta, &envelope);
-                (What::Command { envelope: Box::new(envelope), reply, effects }, touched)
-            }
+            Some(command) => self.apply(entry, command),
         };
-        Step {
-            index: entry.index,
-            term: entry.term,
-            what,
-            changes: touched,
-            hash: self.hash.to_hex().to_string(),
+        if let Some(command) = &entry.command {
+            self.before.apply(entry.index, entry.term, command);
+            self.before.stored(entry.index);
         }
+        let hash = self.hash.to_hex().to_string();
+        Step { index: entry.index, term: entry.term, what, changes, hash }
+    }
+
+    fn apply(&mut self, entry: &Entry, command: &[u8]) -> (What, Vec<Change>) {
+        let (tenant, envelope) = match entry::read(command) {
+            Ok((tenant, entry::Entry::Command(envelope))) => (tenant, envelope),
+            Ok((tenant, entry::Entry::Step(step))) => {
+                let outcome = self.take(entry, command);
+                let what = format!("tenant {tenant}: {}", describe(&step));
+                let what = match decode_reply(&outcome.reply) {
+                    Reply::Done => what,
+                    Reply::Rejected(why) => format!("{what}, refused: {why}"),
+                };
+                return (What::Move(what), Vec::new());
+            }
+            Err(error) => return (What::Unreadable(error.to_string()), Vec::new()),
+        };
+        let envelope = match wire::decode_envelope(&envelope) {
+            Ok(envelope) => Box::new(envelope),
+            Err(error) => return (What::Unreadable(error.to_string()), Vec::new()),
+        };
+        let of = |tenants: &Tenants| {
+            let hosted = tenants.all().borrow().hosted.get(&tenant).cloned();
+            hosted.map(|hosted| hosted.replica)
+        };
+        let (Some(before), Some(after)) = (of(&self.before), of(&self.after)) else {
+            return (
+                What::Move(format!("a command of tenant {tenant}, which is not here")),
+                vec![],
+            );
+        };
+        let mut released = after.listen();
+        let outcome = self.take(entry, command);
+        let Ok(released) = released.try_recv() else {
+            return (What::Move(format!("a command of tenant {tenant}, which moves")), vec![]);
+        };
+        let changes = released.touched.into_iter().map(|entity| {
+            let of = |replica: &Replica| replica.read(|world| show(world, &entity));
+            let (before, after) = (of(&before), of(&after));
+            Change { entity, before, after }
+        });
+        let changes = changes.filter(|change| change.before != change.after).collect();
+        let (reply, effects) = (decode_reply(&outcome.reply), released.effects.len());
+        (What::Command { envelope, reply, effects }, changes)
+    }
+
+    fn take(&mut self, entry: &Entry, command: &[u8]) -> Outcome {
+        let outcome = self.after.apply(entry.index, entry.term, command);
+        self.after.stored(entry.index);
+        self.hash = hash(self.hash, entry.index, &outcome.rows);
+        outcome
     }
 }
 
@@ -98,11 +145,29 @@ fn hash(before: blake3::Hash, index: u64, rows: &[RowChange]) -> blake3::Hash {
     part(&index.to_le_bytes());
     for row in rows {
         part(row.family.as_bytes());
-        part(&row.key);
+        // As keys were before tenants moved, so that builds of before can be compared.
+        let whose = if row.family == TENANTS { 0 } else { prefix(0).len() };
+        part(row.key.get(whose..).unwrap_or_default());
         // A value is never empty where there is one: each row has a field that is set.
         part(row.value.as_deref().unwrap_or_default());
     }
     hasher.finalize()
+}
+
+fn describe(step: &Moved) -> String {
+    match step {
+        Moved::Freeze(epoch) => format!("is frozen, epoch {epoch}"),
+        Moved::Thaw(epoch) => format!("stays, epoch {epoch}"),
+        Moved::Open(epoch) => format!("is here, epoch {epoch}"),
+        Moved::Drop(epoch) => format!("is elsewhere, epoch {epoch}"),
+        Moved::Import(import) => format!(
+            "comes, epoch {}: part {} with {} rows{}",
+            import.epoch,
+            import.part,
+            import.rows.len(),
+            if import.last { ", the last" } else { "" }
+        ),
+    }
 }
 
 fn show(world: &World, entity: &EntityId) -> Option<String> {

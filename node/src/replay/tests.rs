@@ -16,7 +16,7 @@ fn entry(index: u64, command: Command) -> Entry {
         done: Vec::new(),
         command,
     };
-    Entry { index, term: 1, envelope: Some(wire::encode_envelope(&envelope)) }
+    Entry { index, term: 1, command: Some(wire::encode_envelope(&envelope)) }
 }
 
 fn set(index: u64, agent: &str, reason: &str) -> Entry {
@@ -27,7 +27,7 @@ fn set(index: u64, agent: &str, reason: &str) -> Entry {
 
 fn log() -> Recorded {
     let config = Box::new(demo::demo_config());
-    let raft = Entry { index: 1, term: 1, envelope: None };
+    let raft = Entry { index: 1, term: 1, command: None };
     let entries = vec![
         raft,
         entry(2, Command::Configure(config)),
@@ -89,4 +89,47 @@ fn a_trace_that_was_saved_is_read_again() {
     let error = read(&path, &wanted).unwrap_err();
     assert!(error.is::<crate::exit::Usage>());
     assert!(error.to_string().contains("torn at byte"), "{error}");
+}
+
+/// In the shard that it leaves, and in the one where it comes to.
+#[test]
+fn tenant_is_followed_where_it_moves() {
+    use tandem_runtime::tenants::entry::{Import, ImportedRow, Step, step};
+
+    let moved = |index, what| Entry { index, term: 1, command: Some(step(0, what)) };
+    let told = |stepper: &mut Stepper, entry: &Entry| {
+        let mut text = Vec::new();
+        super::print::text(&mut text, &stepper.step(entry), None).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let mut from = Stepper::new(0);
+    assert!(told(&mut from, &entry(1, Command::Trim)).contains("done"));
+    let freeze = moved(2, Step::Freeze(0));
+    assert_eq!(told(&mut from, &freeze), "2 term 1 tenant 0: is frozen, epoch 0\n");
+    let late = told(&mut from, &entry(3, Command::Trim));
+    assert_eq!(late, "3 term 1 a command of tenant 0, which moves\n");
+    let gone = told(&mut from, &moved(4, Step::Drop(1)));
+    assert!(gone.contains("is elsewhere, epoch 1"), "{gone}");
+
+    let mut to = Stepper::new(1);
+    let early = told(&mut to, &set(1, "1001", "lunch"));
+    assert_eq!(early, "1 term 1 a command of tenant 0, which is not here\n");
+    let mut world = tandem_core::World::new(0);
+    let configure = entry(1, Command::Configure(Box::new(demo::demo_config())));
+    let envelope = wire::decode_envelope(configure.command.as_deref().unwrap()).unwrap();
+    let (at, seed) = (envelope.at, envelope.seed);
+    let at = tandem_core::Meta { at, seed, version: 1, shard: 0, index: 1, term: 1 };
+    world.apply(&at, &envelope);
+    let rows = world.live_rows().into_iter().map(|row| ImportedRow {
+        family: row.family.to_owned(),
+        key: row.key,
+        value: row.value,
+    });
+    let import = Import { epoch: 1, part: 0, last: true, rows: rows.collect(), attempt: 1 };
+    let comes = told(&mut to, &moved(2, Step::Import(import)));
+    assert!(comes.contains("comes, epoch 1: part 0 with") && comes.contains("the last"), "{comes}");
+    assert!(told(&mut to, &moved(3, Step::Open(2))).contains("refused"));
+    assert!(told(&mut to, &moved(4, Step::Open(1))).contains("is here"));
+    let here = to.step(&set(5, "1001", "lunch"));
+    assert!(here.changes[0].after.as_ref().unwrap().contains("lunch"));
 }

@@ -35,6 +35,9 @@ pub type ClusterStatus = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
 /// Gives the lead of a shard to a node, both by name.
 pub type MoveLeader = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + Send + Sync>;
 
+/// Begins to move a tenant to a shard, both by name.
+pub type MoveTenant = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + Send + Sync>;
+
 /// Begins to change who belongs to the cluster.
 pub type ChangeMembers = Arc<dyn Fn(Change) -> BoxFuture<'static, Moved> + Send + Sync>;
 
@@ -58,6 +61,9 @@ pub struct Desk {
     /// Who belongs to the cluster, as who leads the meta shard sees it.
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
+    /// Where each is, as who leads the meta shard knows it.
+    pub tenants: ClusterStatus,
+    pub move_tenant: MoveTenant,
 }
 
 impl Desk {
@@ -148,17 +154,17 @@ impl Node for Desk {
         kind: &str,
         params: BTreeMap<String, String>,
     ) -> Result<Option<Vec<u8>>, Status> {
-        if kind == "cluster" {
-            let status = (self.cluster)().ok_or_else(|| {
+        let of_cluster = match kind {
+            "cluster" => Some(&self.cluster),
+            "members" => Some(&self.members),
+            "tenants" => Some(&self.tenants),
+            _ => None,
+        };
+        if let Some(tell) = of_cluster {
+            let told = tell().ok_or_else(|| {
                 Status::failed_precondition(format!("{} does not lead the meta shard", self.name))
             })?;
-            return Ok(Some(bytes(&status)));
-        }
-        if kind == "members" {
-            let members = (self.members)().ok_or_else(|| {
-                Status::failed_precondition(format!("{} does not lead the meta shard", self.name))
-            })?;
-            return Ok(Some(bytes(&members)));
+            return Ok(Some(bytes(&told)));
         }
         self.leads()?;
         // Another may lead by now, and not have told.
@@ -211,6 +217,9 @@ impl Node for Desk {
             }
             pb::execute_request::Command::ChangeMembers(asked) => {
                 Some((self.change_members)(members::change_of(asked)?).await)
+            }
+            pb::execute_request::Command::MoveTenant(asked) => {
+                Some((self.move_tenant)(asked.tenant.clone(), asked.shard.clone()).await)
             }
             _ => None,
         };
@@ -342,6 +351,7 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         }
         // Of no tenant: see `execute`.
         pb::execute_request::Command::MoveLeader(_)
+        | pb::execute_request::Command::MoveTenant(_)
         | pb::execute_request::Command::ChangeMembers(_) => None,
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })

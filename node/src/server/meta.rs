@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use tandem_cluster::meta::MetaState;
 use tandem_core::config::{Config, Secret, Srtp};
 use tandem_core::wire;
 use tandem_gateway::link::pb;
@@ -120,6 +121,12 @@ pub fn routing(meta: &dyn Meta, shard: u16) -> Vec<pb::Routing> {
         }
         (_, _) => Vec::new(),
     }
+}
+
+/// The tenants by their numbers, and their names.
+pub fn tenants(meta: &MetaState) -> Vec<(u16, String)> {
+    let config = meta.get(CONFIG).and_then(|bytes| wire::decode_config(&bytes).ok());
+    config.map(|config| (0, config.tenant)).into_iter().collect()
 }
 
 /// The tenant's configuration, for the leader of its shard to propose.

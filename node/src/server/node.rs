@@ -58,6 +58,8 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
+        tenants,
+        move_tenant,
         nodes,
         disk,
         faults,
@@ -80,6 +82,8 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
+        tenants,
+        move_tenant,
     });
     let health = health(Arc::clone(&shard), meta, disk);
     let mut router = disk::with_faults(http::router(health, started.metrics.clone()), faults);

@@ -5,48 +5,48 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::Progress;
 use tandem_cluster::{AnyMachine, Cluster, Limits, Refused, Stores, Timers, pull};
-use tandem_core::command::{Command, GatewayEvent, Origin};
-use tandem_core::effect::{Effect, EffectId};
-use tandem_core::ids::{EntityId, GatewayId};
-use tandem_core::world::{Reply, World};
+use tandem_core::command::Origin;
+use tandem_core::effect::Effect;
+use tandem_core::ids::GatewayId;
 use tandem_core::{rows, wire};
 use tandem_gateway::link::pb;
 use tandem_http::backend::{Check, Readiness};
-use tandem_runtime::{
-    Committed, Consensus, Leadership, Link, LogClock, ProposeError, Replica, ShardRuntime, Verdict,
-};
+use tandem_runtime::tenants::TENANTS;
+use tandem_runtime::{Link, LogClock, Tenants, Verdict};
 use tandem_storage::faults::Faults;
 use tandem_storage::format::DataDir;
 use tandem_storage::log::{self, Log};
-use tandem_storage::machine::{Applied, Machine, Outcome, StateMachine};
+use tandem_storage::machine::{self, Applied, Machine, Outcome, StateMachine};
 use tandem_storage::raft::ShardId;
 use tandem_storage::state::{Change, Row, State};
 use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
 use super::clock::SystemClock;
-use super::desk::{ChangeMembers, ClusterStatus, MoveLeader, Moved};
+use super::desk::{ChangeMembers, ClusterStatus, MoveLeader, MoveTenant, Moved};
 use super::disk::{self, DiskCheck};
+use super::hosts::{self, Hosts, Tenant};
 use super::http::Health;
 use super::members;
 use super::meta::Meta;
+use super::moves::Moves;
 use super::process::{Shutdown, Started};
-use super::records::Rows;
 use super::replica::{self, Place};
 use super::sessions::Sessions;
-use super::shard::{Error, Lead, Records, Shard};
+use super::shard::Shard;
 use super::status::{self, Voter};
-use super::stored::Stored;
 use crate::config;
 use crate::dev::pki;
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
-/// Where the tenant is: the first shard.
-const TENANT: ShardId = ShardId(0);
+/// The one of the file.
+const FIRST_TENANT: u16 = 0;
+
+/// A command that is longer takes milliseconds to apply.
+const LONG_COMMAND_BYTES: usize = 32 << 10;
 
 /// Of the pairs of RTP ports in a gateway's range, one in so many may be taken by other programs.
 const RTP_PAIRS_SPARE: u16 = 16;
@@ -72,10 +72,9 @@ const FAMILIES: &[&str] = &[
     rows::SUBSCRIPTIONS,
     rows::MESSAGES,
     meta::META,
+    TENANTS,
 ];
-/// Written and never read back into the world; it grows with each call.
-const HISTORY: &[&str] = &[rows::CDRS, rows::RECORDINGS, rows::QUALITIES];
-const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 1);
+const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 2);
 
 /// What consensus and actors give to the rest of a node.
 pub struct Parts {
@@ -85,6 +84,9 @@ pub struct Parts {
     pub move_leader: MoveLeader,
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
+    /// Where each is, as who leads the meta shard knows it.
+    pub tenants: ClusterStatus,
+    pub move_tenant: MoveTenant,
     /// Where gateways log in.
     pub nodes: watch::Receiver<pb::Nodes>,
     pub disk: DiskCheck,
@@ -113,43 +115,32 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let meta_state = MetaState::default();
     let meta_machine = StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?;
     let mut machines = vec![(ShardId::META, meta_machine)];
-    let mut replicas = Vec::new();
+    let mut tenants = Vec::new();
     for id in tenant_shards(started) {
         let log_end = log.shard(id).last_index();
         let clock = Arc::new(LogClock::new(id.0, Arc::new(SystemClock), log_end));
-        let (replica, releases) = Replica::new(id.0, clock);
-        let machine = AnyMachine::new(TenantMachine(Arc::clone(&replica)));
+        let machine = Tenants::new(id.0, clock);
+        tenants.push((id, machine.all()));
+        let machine = AnyMachine::new(TenantMachine(machine));
         machines.push((id, StateMachine::open(id, state.clone(), machine)?));
-        replicas.push((id, replica, releases));
     }
     let meta = Some(meta_state.clone());
     let stores = Stores { log, state: state.clone(), machines, meta };
     let cluster = Arc::new(Cluster::start(options, stores).await?);
     let group = |id| cluster.shard(id).cloned().context("the group runs");
-    let (meta_group, confirming) = (group(ShardId::META)?, group(TENANT)?);
-    let mut runtimes = BTreeMap::new();
-    for (id, replica, releases) in replicas {
-        let runtime = ShardRuntime::start(tandem_runtime::shard::Options {
-            node: process.name.clone(),
-            replica,
-            releases,
-            consensus: Arc::new(TenantConsensus::new(group(id)?)),
-            link: Arc::new(SessionLink(Arc::clone(&sessions))),
-        });
-        runtimes.insert(id, runtime);
+    let meta_group = group(ShardId::META)?;
+    let mut groups = BTreeMap::new();
+    for (id, tenants) in tenants {
+        groups.insert(id, hosts::Group { group: group(id)?, tenants });
     }
-    let runtime = runtimes.get(&TENANT).cloned().context("a cluster has a shard")?;
-    let (led, lead) = watch::channel(Lead::default());
-    let mut serving = runtime.serving();
-    tokio::spawn(async move {
-        loop {
-            let now = *serving.borrow_and_update();
-            led.send_replace(Lead { term: now.term, here: now.leading });
-            if serving.changed().await.is_err() {
-                return;
-            }
-        }
+    let link = Arc::new(SessionLink(Arc::clone(&sessions)));
+    let hosts = Hosts::start(process.name.clone(), state, link, groups);
+    let moves = Arc::new(Moves {
+        cluster: Arc::clone(&cluster),
+        meta: meta_state.clone(),
+        hosts: Arc::clone(&hosts),
     });
+    moves.start();
     let (meta_leads, leads) = watch::channel(false);
     let mut leadership = meta_group.leadership();
     tokio::spawn(async move {
@@ -164,11 +155,11 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let view = ClusterView {
         cluster: Arc::clone(&cluster),
         sessions,
-        runtime: runtime.clone(),
+        hosts: Arc::clone(&hosts),
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
-        shard: Arc::new(TenantShard { runtime, group: confirming, lead, state }),
+        shard: Arc::new(Tenant { number: FIRST_TENANT, hosts }),
         meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
         cluster: Arc::new(move || view.show()),
         disk: {
@@ -191,6 +182,14 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         move_leader: Arc::new(move |shard, node| {
             let cluster = Arc::clone(&cluster);
             Box::pin(async move { moved(cluster.move_leader(&shard, &node).await) })
+        }),
+        tenants: {
+            let moves = Arc::clone(&moves);
+            Arc::new(move || moves.show())
+        },
+        move_tenant: Arc::new(move |tenant, shard| {
+            let moves = Arc::clone(&moves);
+            Box::pin(async move { moves.wish(&tenant, &shard).await })
         }),
     })
 }
@@ -254,7 +253,7 @@ fn open(started: &Started) -> Result<Opened> {
     let faults = options.faults.clone();
     let folder = replica::look(&dir, &started.config)?;
     let log = dir.open_log(options)?;
-    let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, HISTORY)?;
+    let state = State::open_or_begin(&dir.path.join("state"), FAMILIES, rows::HISTORY)?;
     Ok(Opened { log, state, faults, dir, folder })
 }
 
@@ -279,23 +278,25 @@ async fn voter(
     })
 }
 
-// --- the tenant shard ------------------------------------------------------------------------
+// --- the tenants -----------------------------------------------------------------------------
 
-struct TenantMachine(Arc<Replica>);
+struct TenantMachine(Tenants);
 
 impl Machine for TenantMachine {
     fn restore(&mut self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), String> {
-        self.0.restore(&mut rows.map(|row| (row.family.to_string(), row.value)))
+        self.0.restore(&mut rows.map(|row| (row.family, row.key, row.value)))
     }
 
     fn apply(&mut self, entry: Applied<'_>) -> Outcome {
-        let outcome = self.0.apply(entry.index, entry.term, entry.command);
-        let changes = outcome.rows.into_iter().map(|row| Change {
-            family: row.family,
-            key: row.key,
-            value: row.value,
-        });
-        Outcome { changes: changes.collect(), reply: outcome.reply }
+        let mut apply = || self.0.apply(entry.index, entry.term, entry.command);
+        // Rows of a tenant that comes: the thread has other groups to serve.
+        let is_long = entry.command.len() >= LONG_COMMAND_BYTES;
+        let outcome = if is_long { machine::apart(apply) } else { apply() };
+        let cleared = outcome.cleared.into_iter();
+        let cleared = cleared.map(|(family, prefix)| Change::DeleteUnder { family, prefix });
+        let rows = outcome.rows.into_iter();
+        let rows = rows.map(|row| Change::of(row.family, row.key, row.value));
+        Outcome { changes: cleared.chain(rows).collect(), reply: outcome.reply }
     }
 
     fn after_persist(&mut self, index: u64) {
@@ -303,48 +304,7 @@ impl Machine for TenantMachine {
     }
 
     fn history(&self) -> &'static [&'static str] {
-        HISTORY
-    }
-}
-
-struct TenantConsensus {
-    group: tandem_cluster::Shard,
-    leadership: watch::Receiver<Leadership>,
-}
-
-impl TenantConsensus {
-    fn new(group: tandem_cluster::Shard) -> Self {
-        let (told, leadership) = watch::channel(Leadership::default());
-        let mut known = group.leadership();
-        tokio::spawn(async move {
-            loop {
-                let now = *known.borrow_and_update();
-                told.send_replace(Leadership { term: now.term, leading: now.leading });
-                if known.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { group, leadership }
-    }
-}
-
-impl Consensus for TenantConsensus {
-    fn propose(&self, command: Vec<u8>) -> BoxFuture<'static, Result<Committed, ProposeError>> {
-        use tandem_cluster::shard::Error as Refused;
-        let proposed = self.group.propose(command);
-        Box::pin(async move {
-            match proposed.await {
-                Ok(done) => Ok(Committed { index: done.index, reply: done.reply }),
-                Err(Refused::NotLeader) => Err(ProposeError::NotLeading),
-                Err(Refused::Overloaded) => Err(ProposeError::Overloaded),
-                Err(other) => Err(ProposeError::Failed(other.to_string())),
-            }
-        })
-    }
-
-    fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        rows::HISTORY
     }
 }
 
@@ -370,73 +330,6 @@ impl Link for SessionLink {
         let accepted = pb::Accepted { shard, sequence, overloaded, retry_after_s };
         let body = pb::down::Body::Accepted(accepted);
         self.0.send_to_life(&origin.gateway, origin.incarnation, body);
-    }
-}
-
-struct TenantShard {
-    runtime: ShardRuntime,
-    group: tandem_cluster::Shard,
-    lead: watch::Receiver<Lead>,
-    state: State,
-}
-
-#[async_trait]
-impl Shard for TenantShard {
-    fn id(&self) -> u16 {
-        TENANT.0
-    }
-
-    fn lead(&self) -> watch::Receiver<Lead> {
-        self.lead.clone()
-    }
-
-    async fn confirm(&self) -> Result<(), Error> {
-        use tandem_cluster::shard::Error as Refused;
-        self.group.confirm().await.map_err(|error| match error {
-            Refused::NotLeader => Error::NotLeading,
-            Refused::Overloaded => Error::Overloaded,
-            Refused::Unavailable
-            | Refused::TooLong(_)
-            | Refused::Stopped(_)
-            | Refused::Moving
-            | Refused::Behind(_) => Error::Unconfirmed,
-        })
-    }
-
-    fn look(&self, at: &mut dyn FnMut(&World)) {
-        self.runtime.replica().read(|world| at(world));
-    }
-
-    async fn propose(&self, command: Command) -> Result<Reply, Error> {
-        self.runtime.propose(command).await.map_err(|error| match error {
-            ProposeError::Overloaded => Error::Overloaded,
-            ProposeError::NotLeading | ProposeError::Failed(_) => Error::NotLeading,
-        })
-    }
-
-    fn on_event(&self, origin: Origin, event: GatewayEvent) {
-        self.runtime.on_event(origin, event);
-    }
-
-    fn on_done(&self, _gateway: &GatewayId, effects: Vec<EffectId>) {
-        self.runtime.on_done(effects);
-    }
-
-    fn on_session(&self, gateway: &GatewayId) {
-        self.runtime.on_session(gateway);
-    }
-
-    fn records(&self, records: Records) -> Box<dyn Rows + '_> {
-        let family = match records {
-            Records::Cdrs => rows::CDRS,
-            Records::Recordings => rows::RECORDINGS,
-            Records::Qualities => rows::QUALITIES,
-        };
-        Box::new(Stored { state: self.state.clone(), shard: TENANT, family })
-    }
-
-    fn panic_actor(&self, entity: &EntityId) -> bool {
-        self.runtime.panic_actor(entity)
     }
 }
 
@@ -473,17 +366,18 @@ impl Meta for MetaShard {
 struct ClusterView {
     cluster: Arc<Cluster>,
     sessions: Arc<Sessions>,
-    runtime: ShardRuntime,
+    hosts: Arc<Hosts>,
     gateways: Vec<crate::config::Gateway>,
 }
 
 impl ClusterView {
-    /// As the leader of the tenant shard sees it; another node does not tell.
+    /// As who leads the shard of the first tenant sees it; another node does not tell.
     fn show(&self) -> Option<serde_json::Value> {
-        let tenant = self.cluster.shard(TENANT)?;
+        let (home, _) = self.hosts.home(FIRST_TENANT)?;
+        let tenant = &home.group;
         let leadership = *tenant.leadership().borrow();
         // Who hears no majority tells what it sees, for whoever has to find out why, and how old it is.
-        if !self.runtime.serving().borrow().leading && !leadership.unanswered {
+        if !leadership.leading && !leadership.unanswered {
             return None;
         }
         let me = leadership.leader?;
@@ -526,6 +420,12 @@ impl ClusterView {
             })
             .collect();
         let open = self.sessions.gateways();
+        let mut calls: BTreeMap<GatewayId, u64> = BTreeMap::new();
+        self.hosts.worlds(&mut |world| {
+            for call in world.calls.values().filter(|call| call.is_live()) {
+                *calls.entry(call.gateway.clone()).or_default() += 1;
+            }
+        });
         let gateways: Vec<status::Gateway> = self
             .gateways
             .iter()
@@ -533,11 +433,7 @@ impl ClusterView {
                 name: gateway.name.clone(),
                 box_name: gateway.box_name.clone(),
                 vips: vec![gateway.vip.to_string()],
-                calls: self.runtime.replica().read(|world| {
-                    let of = |id: &GatewayId| *id.0 == *gateway.name;
-                    let live = world.calls.values().filter(|call| call.is_live());
-                    live.filter(|call| of(&call.gateway)).count() as u64
-                }),
+                calls: calls.get(&gateway.name.as_str().into()).copied().unwrap_or_default(),
                 logged_in: open.iter().any(|session| *session.gateway.0 == *gateway.name),
             })
             .collect();

@@ -24,7 +24,7 @@ type Seen = (Option<LogId>, Vec<Row>);
 fn seen(state: &State) -> Result<Seen, Error> {
     let view = state.view();
     let (applied, _) = view.applied(SHARD)?;
-    let rows = view.rows(SHARD, &[])?.collect::<Result<Vec<_>, _>>()?;
+    let rows = view.rows(SHARD, &[], &[])?.collect::<Result<Vec<_>, _>>()?;
     Ok((applied, rows))
 }
 
@@ -41,7 +41,7 @@ fn fill(dir: &Path) -> Vec<Seen> {
             let value: Vec<u8> = (0..40).map(|byte| (row * 7 + flush * 3 + byte) as u8).collect();
             let value = (row % 5 != flush).then_some(value);
             let family = FAMILIES[(row % 2) as usize];
-            Change { family, key: row.to_be_bytes().to_vec(), value }
+            Change::of(family, row.to_be_bytes().to_vec(), value)
         });
         let changes: Vec<_> = changes.collect();
         state.write(SHARD, &changes, Some(&id(flush)), &StoredMembership::default()).unwrap();

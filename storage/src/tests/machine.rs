@@ -43,7 +43,7 @@ impl Machine for Counter {
         seen.count += 1;
         let value = (entry.command != b"gone").then(|| vec![seen.count]);
         let key = entry.command.to_vec();
-        Outcome { changes: vec![Change { family: "words", key, value }], reply: Vec::new() }
+        Outcome { changes: vec![Change::of("words", key, value)], reply: Vec::new() }
     }
 
     fn after_persist(&mut self, index: u64) {
@@ -79,7 +79,7 @@ async fn machine_finds_its_rows_and_applied_id_as_last_flushed() {
         assert_eq!(state.flushed_index(SHARD), Some(3));
         let view = state.view();
         apply(&mut machine, 4, &["c"]).await;
-        assert_eq!(view.rows(SHARD, &[]).unwrap().count(), 2, "a view stays as it is");
+        assert_eq!(view.rows(SHARD, &[], &[]).unwrap().count(), 2, "a view stays as it is");
         assert_eq!(state.flushed_index(SHARD), Some(3));
         assert_eq!(state.get(SHARD, "words", b"c").unwrap(), Some(vec![4]));
         assert_eq!(state.get(ShardId(2), "words", b"c").unwrap(), None);
@@ -108,7 +108,7 @@ fn who_will_not_wait_for_the_disk_is_told_so_and_has_written_nothing() {
     for index in 1..10_000_u64 {
         let log_id = wire::log_id_from(proto::LogId { term: 1, node: 1, index });
         let (key, value) = (index.to_be_bytes().to_vec(), Some(vec![7; 256 << 10]));
-        let changes = [Change { family: "words", key: key.clone(), value }];
+        let changes = [Change::of("words", key.clone(), value)];
         if !state.write_at_once(SHARD, &changes, Some(&log_id), &membership).unwrap() {
             assert_eq!(state.get(SHARD, "words", &key).unwrap(), None);
             state.write(SHARD, &changes, Some(&log_id), &membership).unwrap();
@@ -166,9 +166,8 @@ async fn snapshot_that_the_machine_refuses_changes_nothing() {
 fn pages_go_down_shard_by_shard_until_nothing_is_left() {
     let state = State::in_memory(FAMILIES).unwrap();
     for shard in [ShardId(0), SHARD, ShardId::META] {
-        let changes: Vec<Change> = (0..5_u8)
-            .map(|key| Change { family: "words", key: vec![0xff, key], value: Some(vec![key]) })
-            .collect();
+        let changes: Vec<Change> =
+            (0..5_u8).map(|key| Change::of("words", vec![0xff, key], Some(vec![key]))).collect();
         state.write(shard, &changes, None, &Default::default()).unwrap();
     }
     for shard in [ShardId(0), SHARD, ShardId::META] {
@@ -189,8 +188,35 @@ fn pages_go_down_shard_by_shard_until_nothing_is_left() {
 #[test]
 fn change_of_an_unknown_family_is_an_error_and_writes_nothing() {
     let state = State::in_memory(FAMILIES).unwrap();
-    let change = |family| Change { family, key: vec![1], value: Some(vec![1]) };
+    let change = |family| Change::of(family, vec![1], Some(vec![1]));
     let changes = [change("words"), change("unheard of")];
     state.write(SHARD, &changes, None, &Default::default()).unwrap_err();
     assert_eq!(state.get(SHARD, "words", &[1]).unwrap(), None);
+}
+
+#[test]
+fn rows_under_a_prefix_go_together_after_what_was_written_before_and_leave_their_neighbours() {
+    let state = State::in_memory(FAMILIES).unwrap();
+    let put = |key: &[u8]| Change::of("words", key.to_vec(), Some(vec![1]));
+    let under = |prefix: &[u8]| Change::DeleteUnder { family: "words", prefix: prefix.to_vec() };
+    for shard in [SHARD, ShardId::META] {
+        let first = [put(&[1]), put(&[2, 0]), put(&[2, 0xff]), put(&[3]), put(&[0xff, 0xff, 7])];
+        state.write(shard, &first, None, &Default::default()).unwrap();
+        let then = [put(&[2, 9]), under(&[2]), put(&[2, 5]), under(&[0xff, 0xff])];
+        state.write(shard, &then, None, &Default::default()).unwrap();
+        let keys = |under: &[u8]| -> Vec<Vec<u8>> {
+            let view = state.view();
+            let rows = view.rows(shard, under, &[]).unwrap();
+            rows.map(|row| row.unwrap().key).collect()
+        };
+        assert_eq!(keys(&[]), [vec![1], vec![2, 5], vec![3]], "{shard}");
+        assert_eq!(keys(&[2]), [[5]], "{shard}");
+        let mut down = Vec::new();
+        let take = |key: &[u8], _: &[u8]| {
+            down.push(key.to_vec());
+            true
+        };
+        state.scan_down(shard, "words", &[2], None, take).unwrap();
+        assert_eq!(down, [[5]], "{shard}");
+    }
 }

@@ -21,10 +21,8 @@ fn meta(index: u64) -> SnapshotMeta {
 }
 
 fn write(state: &State, shard: ShardId, rows: &[(&'static str, &str, Vec<u8>)], index: u64) {
-    let change = |(family, key, value): &(&'static str, &str, Vec<u8>)| Change {
-        family,
-        key: key.as_bytes().to_vec(),
-        value: Some(value.clone()),
+    let change = |(family, key, value): &(&'static str, &str, Vec<u8>)| {
+        Change::of(family, key.as_bytes().to_vec(), Some(value.clone()))
     };
     let changes: Vec<Change> = rows.iter().map(change).collect();
     let of = meta(index);
@@ -32,7 +30,7 @@ fn write(state: &State, shard: ShardId, rows: &[(&'static str, &str, Vec<u8>)], 
 }
 
 fn rows(state: &State, shard: ShardId) -> Vec<Row> {
-    state.view().rows(shard, &[]).unwrap().map(Result::unwrap).collect()
+    state.view().rows(shard, &[], &[]).unwrap().map(Result::unwrap).collect()
 }
 
 fn parts(state: &State, shard: ShardId, with_rows: bool) -> Vec<Part> {

@@ -430,6 +430,13 @@ proptest! {
         acts in prop::collection::vec(act(), 1..120)
     ) {
         let shard = play(&acts);
-        prop_assert_eq!(shard.restored(), shard.leader);
+        prop_assert_eq!(shard.restored(), shard.leader.clone());
+        let live = shard.leader.live_rows().into_iter();
+        let mut live: std::collections::BTreeMap<_, _> =
+            live.filter_map(|row| Some(((row.family, row.key), row.value?))).collect();
+        let mut stored = shard.live_rows();
+        let config = (crate::rows::WORLD, b"config".to_vec());
+        prop_assert_eq!(live.remove(&config).is_some(), stored.remove(&config).is_some());
+        prop_assert_eq!(live, stored);
     }
 }

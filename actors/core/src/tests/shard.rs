@@ -128,6 +128,13 @@ impl Shard {
         (applied.reply, applied.effects)
     }
 
+    /// Those that are stored, but the history.
+    pub fn live_rows(&self) -> std::collections::BTreeMap<(&'static str, Vec<u8>), Vec<u8>> {
+        let live =
+            self.rows.iter().filter(|((family, _), _)| !crate::rows::HISTORY.contains(family));
+        live.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     pub fn restored(&self) -> World {
         let mut world = World::new(0);
         for ((family, _), value) in &self.rows {

@@ -56,7 +56,10 @@ pub struct Meta {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
+    /// The tenant's number: its own for life, wherever it is.
     pub shard: u16,
+    /// The shard that it is in. Shown, and no part of what is replicated.
+    pub home: u16,
     /// The greatest time of any command.
     pub at: Millis,
     /// The log index applied last.
@@ -126,7 +129,7 @@ pub struct Applied {
 
 impl World {
     pub fn new(shard: u16) -> Self {
-        Self { shard, ..Self::default() }
+        Self { shard, home: shard, ..Self::default() }
     }
 
     /// Decides. Changes nothing.

@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use super::Trace;
-use super::client::Client;
+use super::client::{Client, runtime};
 
 /// Digits of a call's id.
 const ID_DIGITS: usize = 16;
@@ -22,7 +22,7 @@ pub fn run(args: &Trace) -> Result<()> {
         bail!("{:?} is no call: an id is {ID_DIGITS} hex digits, as a CDR has it", args.id);
     }
     let client = Client::of(&args.which)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let answer = runtime.block_on(client.get(&format!("/v1/calls/{}/trace", args.id)))?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&answer)?);

@@ -27,6 +27,8 @@ async fn configured() -> (Desk, Arc<Solo>) {
         cluster: Arc::new(|| None),
         members: Arc::new(|| None),
         change_members: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),
+        tenants: Arc::new(|| None),
+        move_tenant: Arc::new(|_, _| Box::pin(async { Moved::Refused("alone".to_owned()) })),
     };
     assert_eq!(meta.get(meta::NONCE_KEY).unwrap().len(), 32);
     (desk, shard)

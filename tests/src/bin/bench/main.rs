@@ -1,8 +1,8 @@
-//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, storms of registrations, recorded
-//! conversations, reads, commits beside etcd's, and what each process costs. Prints figures with the machine's
-//! load; asserts nothing.
+//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, moves of a tenant, storms of
+//! registrations, recorded conversations, reads, commits beside etcd's, and what each process costs. Prints figures
+//! with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|partition|calls|queued|overload|registers|relay|conversations|steady|reads|consensus]…`
+//! `tandem-bench [failover|partition|calls|queued|overload|moves|registers|relay|conversations|steady|reads|consensus]…`
 //! measures only what is named; `partition` needs root (it lays networks), `steady` takes
 //! `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
@@ -11,6 +11,7 @@ mod consensus;
 mod conversations;
 mod failover;
 mod load;
+mod moves;
 mod overload;
 mod partition;
 mod queued;
@@ -28,12 +29,13 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "failover",
     "partition",
     "calls",
     "queued",
     "overload",
+    "moves",
     "registers",
     "relay",
     "conversations",
@@ -88,6 +90,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("overload") {
                     overload::run(&fresh("overload")?).await?;
+                }
+                if wanted("moves") {
+                    moves::run(&fresh("moves")?).await?;
                 }
                 if wanted("registers") {
                     registers::run(&fresh("registers")?).await?;
