@@ -145,8 +145,7 @@ impl Channel {
                     let why = why(error.as_ref());
                     // A voter that is not there is nothing to mend; one that refuses us, or that we
                     // refuse, is, and says so until somebody does.
-                    let away = is_away(error.as_ref());
-                    if !away && why != told {
+                    if !is_away(error.as_ref()) && why != told {
                         tracing::warn!(peer, %address, why, "TD0440 a voter can't be talked to");
                         told = why;
                     } else {
@@ -211,8 +210,10 @@ fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
             tonic::Code::PermissionDenied | tonic::Code::InvalidArgument
         );
     }
-    // TLS speaks by errors of kind `InvalidData`.
-    let refusal = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    // TLS speaks by errors of kind `InvalidData`. Of certificates the connector has told.
+    let refusal = |error: &std::io::Error| {
+        error.kind() == std::io::ErrorKind::InvalidData && !tandem_pki::is_refusal(error)
+    };
     !chain(error).filter_map(|error| error.downcast_ref::<std::io::Error>()).any(refusal)
 }
 

@@ -54,12 +54,14 @@ async fn connect(uri: &Uri, live: Arc<Live>, name: String) -> io::Result<Link> {
     let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "no address");
     let host = uri.host().ok_or_else(no_address)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(HTTPS))).await?;
+    let port = uri.port_u16().unwrap_or(HTTPS);
+    let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     let no_name = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let server = ServerName::try_from(name.clone()).map_err(no_name)?;
-    let connector = TlsConnector::from(Arc::clone(&live.current().client));
-    let told = Told { live, name };
+    let server = ServerName::try_from(name).map_err(no_name)?;
+    let address = format!("{host}:{port}");
+    let connector = TlsConnector::from(live.calling(&address));
+    let told = Told { live, address };
     let connected = connector.connect(server, stream).await;
     let stream = connected.inspect_err(|error| told.of(error))?;
     Ok(Link { stream, told })
@@ -74,38 +76,40 @@ pub struct Link {
 
 struct Told {
     live: Arc<Live>,
-    name: String,
+    address: String,
 }
 
 impl Told {
     fn of(&self, error: &io::Error) {
         if let Some(why) = refusal(error) {
-            self.live.complaints().of_server(&format!("{}: {why}", self.name));
+            self.live.complaints().apart(&self.address, why);
         }
     }
 }
 
-/// What an alert of the other side, or its silence, says of our certificate or its own, in a sentence.
-pub(crate) fn refusal(error: &io::Error) -> Option<String> {
-    let error = error.get_ref()?.downcast_ref::<Error>()?;
-    let said = match error {
-        Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "it says that our certificate is over or not yet good"
-        }
-        Error::AlertReceived(AlertDescription::UnknownCA) => {
-            "it does not trust the authority of our certificate"
-        }
-        Error::AlertReceived(AlertDescription::BadCertificate) => "it can't use our certificate",
-        Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::CertificateUnknown,
-        ) => "it refuses our certificate",
-        Error::AlertReceived(AlertDescription::DecryptError) => {
-            "it does not believe our certificate's signature"
-        }
-        Error::NoCertificatesPresented => "it shows no certificate",
-        _ => return None,
+/// Whether a connection has failed for certificates; then the log says whose, and why.
+pub fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidCertificate(_))) || refusal(error).is_some()
+}
+
+/// What an alert of the other side says of our certificate (RFC 8446 §6.2), in a sentence.
+pub(crate) fn refusal(error: &io::Error) -> Option<&'static str> {
+    let Error::AlertReceived(alert) = error.get_ref()?.downcast_ref::<Error>()? else {
+        return None;
     };
-    Some(said.to_owned())
+    match alert {
+        AlertDescription::CertificateExpired => {
+            Some("it says that our certificate is over or not yet good")
+        }
+        AlertDescription::UnknownCA => Some("it does not trust the authority of our certificate"),
+        AlertDescription::BadCertificate => Some("it can't use our certificate"),
+        AlertDescription::CertificateRequired | AlertDescription::CertificateUnknown => {
+            Some("it refuses our certificate")
+        }
+        AlertDescription::DecryptError => Some("it does not believe our certificate's signature"),
+        _ => None,
+    }
 }
 
 impl AsyncRead for Link {

@@ -20,7 +20,7 @@ pub mod server;
 mod tests;
 mod verifiers;
 
-pub use client::Connector;
+pub use client::{Connector, is_refusal};
 pub use error::Error;
 pub use facts::Facts;
 pub use files::{Files, Texts};

@@ -39,7 +39,9 @@ pub struct Live {
 #[derive(Debug)]
 pub(crate) struct Current {
     pub server: Arc<ServerConfig>,
-    pub client: Arc<ClientConfig>,
+    /// Without who tells of what it refuses: see [`Live::calling`].
+    client: ClientConfig,
+    servers: Arc<WebPkiServerVerifier>,
     facts: Facts,
     authorities: Vec<Facts>,
 }
@@ -49,7 +51,8 @@ pub(crate) struct Current {
 pub(crate) struct Complaints(Mutex<Quiet>);
 
 impl Complaints {
-    pub fn of_client(&self, why: &str) {
+    /// We do not let somebody in.
+    pub fn refused(&self, why: &str) {
         if self.says(why) {
             tracing::warn!(
                 why,
@@ -58,18 +61,20 @@ impl Complaints {
         }
     }
 
-    pub fn of_server(&self, why: &str) {
-        if self.says(why) {
+    /// We refuse whom we have called, or somebody refuses us.
+    pub fn apart(&self, from: &str, why: &str) {
+        if self.says(&format!("{from}: {why}")) {
             tracing::warn!(
+                from,
                 why,
                 "TD0468 a process can't be talked to: one of us does not prove to be of this cluster"
             );
         }
     }
 
-    fn says(&self, why: &str) -> bool {
+    fn says(&self, what: &str) -> bool {
         metrics::counter!("tandem_certificate_refusals_total").increment(1);
-        self.0.lock().says(why, Instant::now())
+        self.0.lock().says(what, Instant::now())
     }
 }
 
@@ -110,6 +115,17 @@ impl Live {
         Ok(Arc::new(Self { files, name: None, current, complaints, read: Default::default() }))
     }
 
+    /// For one connection to `address`.
+    pub(crate) fn calling(&self, address: &str) -> Arc<ClientConfig> {
+        let current = self.current();
+        let inner = Arc::clone(&current.servers);
+        let (address, complaints) = (address.to_owned(), Arc::clone(&self.complaints));
+        let mut config = current.client.clone();
+        let verifier = Arc::new(Servers { inner, address, complaints });
+        config.dangerous().set_certificate_verifier(verifier);
+        Arc::new(config)
+    }
+
     pub(crate) fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }
@@ -130,7 +146,8 @@ impl Live {
         Ok(())
     }
 
-    /// Reloads when a file has changed and rests, and at once when asked to. For ever.
+    /// Reloads when a file has changed and rests, and at once when asked to; what was of no use is
+    /// tried again, for a certificate may become good with time. For ever.
     ///
     /// Files are looked at, not watched: what replaces them may be a link to a folder that is
     /// swapped, which a watch on the file does not see.
@@ -138,6 +155,7 @@ impl Live {
         let mut alarm = Alarm::default();
         let mut taken = self.read.clone();
         let mut seen = self.files.stamps();
+        let mut refused: Option<Instant> = None;
         let mut look = interval(Duration::from_millis(limits::LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -150,9 +168,13 @@ impl Live {
             // They are three files: whoever replaces them does so one after the other.
             let rests = now == seen;
             seen.clone_from(&now);
-            if at_once || (rests && taken != now) {
+            let again = Duration::from_secs(limits::SAID_AGAIN_S);
+            let again = refused.is_some_and(|at| at.elapsed() >= again);
+            if at_once || (rests && (again || taken != now)) {
                 taken = now;
-                self.tell(self.reload());
+                let reloaded = self.reload();
+                refused = reloaded.is_err().then(Instant::now);
+                self.tell(reloaded);
             }
         }
     }
@@ -241,7 +263,6 @@ impl Current {
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
         let servers = servers.map_err(|error| untrusted(error.to_string()))?;
         let clients = Arc::new(Clients { inner: clients, complaints: Arc::clone(says) });
-        let servers = Arc::new(Servers { inner: servers, complaints: Arc::clone(says) });
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(unusable)?
@@ -251,8 +272,7 @@ impl Current {
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(unusable)?
-            .dangerous()
-            .with_custom_certificate_verifier(servers)
+            .with_webpki_verifier(Arc::clone(&servers))
             .with_client_auth_cert(chain.clone(), material.key.clone_key())
             .map_err(unusable)?;
         // A session that is resumed shows no certificate, and would outlive the end of one.
@@ -262,7 +282,7 @@ impl Current {
         server.alpn_protocols.push(HTTP2.into());
         client.alpn_protocols.push(HTTP2.into());
         let authorities = material.authorities()?;
-        Ok(Self { server: Arc::new(server), client: Arc::new(client), facts, authorities })
+        Ok(Self { server: Arc::new(server), client, servers, facts, authorities })
     }
 
     fn show(&self) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use rustls::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -72,15 +73,24 @@ async fn handshake(
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "a handshake failed");
-            // What we refuse, the verifier has told; here is who refuses us, or shows nothing.
-            if let Some(why) = client::refusal(&error) {
-                live.complaints().of_client(&format!("{}: {why}", peer.ip()));
-            }
+            tell(&error, peer, &live);
             None
         }
         Err(_) => {
             tracing::debug!(%peer, "a handshake took too long");
             None
         }
+    }
+}
+
+/// Of a certificate that we refuse the verifier has told.
+fn tell(error: &io::Error, peer: SocketAddr, live: &Live) {
+    let address = peer.ip().to_string();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    if matches!(inner, Some(Error::NoCertificatesPresented)) {
+        live.complaints().refused(&format!("{address} shows no certificate"));
+    }
+    if let Some(why) = client::refusal(error) {
+        live.complaints().apart(&address, why);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -18,7 +19,9 @@ pub struct Clients {
 
 #[derive(Debug)]
 pub struct Servers {
-    pub inner: Arc<dyn ServerCertVerifier>,
+    pub inner: Arc<WebPkiServerVerifier>,
+    /// Who is called.
+    pub address: String,
     pub complaints: Arc<Complaints>,
 }
 
@@ -62,7 +65,7 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now);
-        verified.inspect_err(|error| self.complaints.of_client(&why(end_entity, error)))
+        verified.inspect_err(|error| self.complaints.refused(&why(end_entity, error)))
     }
 
     fn verify_tls12_signature(
@@ -99,7 +102,7 @@ impl ServerCertVerifier for Servers {
     ) -> Result<ServerCertVerified, Error> {
         let (inner, ocsp) = (&self.inner, ocsp_response);
         let verified = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp, now);
-        verified.inspect_err(|error| self.complaints.of_server(&why(end_entity, error)))
+        verified.inspect_err(|error| self.complaints.apart(&self.address, &why(end_entity, error)))
     }
 
     fn verify_tls12_signature(

@@ -133,6 +133,8 @@ pub struct Bench {
     pub pki: Pki,
     pub members: Vec<Member>,
     pub voters: BTreeMap<NodeId, Voter>,
+    /// Of who shall not have a new one at each start.
+    pub certificates: BTreeMap<NodeId, Tls>,
     timers: Timers,
     limits: Limits,
     segment_bytes: u64,
@@ -156,8 +158,9 @@ impl Bench {
         let members = (1..).zip(NAMES).map(member).collect();
         let dir = tempfile::tempdir().unwrap();
         let limits = Limits::default();
-        let (pki, voters) = (Pki::new(), BTreeMap::new());
-        Self { pki, members, voters, timers, limits, segment_bytes: 8 << 20, lives: 0, dir }
+        let (pki, voters, certificates) = (Pki::new(), BTreeMap::new(), BTreeMap::new());
+        let segment_bytes = 8 << 20;
+        Self { pki, members, voters, certificates, timers, limits, segment_bytes, lives: 0, dir }
     }
 
     /// Not yet running.
@@ -192,6 +195,7 @@ impl Bench {
         let state = open_state(&folder.join("state")).await;
         let segment_bytes = self.segment_bytes;
         let faults = Faults::default();
+        let given = self.certificates.get(&id).cloned();
         let small =
             log::Options { segment_bytes, faults: Some(faults.clone()), ..log::Options::default() };
         let log = Log::open(&folder.join("log"), small).unwrap();
@@ -201,7 +205,7 @@ impl Bench {
             members: self.members.clone(),
             founds,
             incarnation: self.lives,
-            tls: self.pki.tls(&member.name),
+            tls: given.unwrap_or_else(|| self.pki.tls(&member.name)),
             timers: self.timers,
             limits: self.limits,
         };
