@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::facts::Moment;
+use crate::facts::{Facts, Moment};
 use crate::limits;
 
 #[derive(Debug, thiserror::Error)]
@@ -19,32 +19,26 @@ pub enum Error {
     #[error("{path} can't be used: {why}")]
     Unusable { path: PathBuf, why: String },
     #[error(
-        "TD0464 the certificate of {subject} in {path} was good until {until} only: \
-         make a new one with `tandem ca issue`"
+        "TD0464 the certificate of {} in {path} was good until {} only: \
+         make a new one with `tandem ca issue`", facts.subject, facts.until
     )]
-    Over { path: PathBuf, subject: String, until: Moment },
+    Over { path: PathBuf, facts: Box<Facts> },
     #[error(
-        "TD0465 the certificate of {subject} in {path} is good from {from} on (until {until}), and this \
-         machine's clock says {now}: set the clock right"
+        "TD0465 the certificate of {} in {path} is good from {} on (until {}), and this \
+         machine's clock says {now}: set the clock right", facts.subject, facts.from, facts.until
     )]
-    NotYet { path: PathBuf, subject: String, from: Moment, until: Moment, now: Moment },
+    NotYet { path: PathBuf, facts: Box<Facts>, now: Moment },
     #[error(
-        "TD0466 the certificate of {subject} in {path} (until {until}) is signed by {issuer}, which is none of the \
-         authorities in {roots} ({trusted}): bring both from the same cluster, or `tandem ca issue` a new one"
+        "TD0466 the certificate of {} in {path} (until {}) is signed by {}, which is none of the \
+         authorities in {roots} ({trusted}): bring both from the same cluster, or `tandem ca issue` a new one",
+        facts.subject, facts.until, facts.issuer
     )]
-    Foreign {
-        path: PathBuf,
-        subject: String,
-        until: Moment,
-        issuer: String,
-        roots: PathBuf,
-        trusted: String,
-    },
+    Foreign { path: PathBuf, facts: Box<Facts>, roots: PathBuf, trusted: String },
     #[error(
-        "TD0469 the certificate in {path} is of {subject} and not of {name} (until {until}): \
-         bring the certificate of {name}"
+        "TD0469 the certificate in {path} is of {} and not of {name} (until {}): \
+         bring the certificate of {name}", facts.subject, facts.until
     )]
-    NotOurs { path: PathBuf, subject: String, name: String, until: Moment },
+    NotOurs { path: PathBuf, facts: Box<Facts>, name: String },
     #[error(
         "the key in {key} is not the one of the certificate in {path}: bring both from the same `tandem ca issue`"
     )]

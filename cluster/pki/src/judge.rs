@@ -44,15 +44,15 @@ pub fn judge(material: &Material, name: &str, now: Moment) -> Result<Facts, Erro
     let path = material.files.certificate.clone();
     let facts = material.facts()?;
     fits(material)?;
-    let Facts { subject, until, .. } = facts.clone();
+    let boxed = || Box::new(facts.clone());
     if !facts.answers_to(name) {
-        return Err(Error::NotOurs { path, subject, name: name.to_owned(), until });
+        return Err(Error::NotOurs { path, facts: boxed(), name: name.to_owned() });
     }
-    if now > until {
-        return Err(Error::Over { path, subject, until });
+    if now > facts.until {
+        return Err(Error::Over { path, facts: boxed() });
     }
     if now < facts.from {
-        return Err(Error::NotYet { path, subject, from: facts.from, until, now });
+        return Err(Error::NotYet { path, facts: boxed(), now });
     }
     let roots = roots(material)?;
     let provider = Arc::new(ring::default_provider());
@@ -67,14 +67,12 @@ pub fn judge(material: &Material, name: &str, now: Moment) -> Result<Facts, Erro
     let trusted = material.authorities()?;
     if verifier.verify_client_cert(own, rest, at).is_err() {
         let of_issuer = trusted.iter().find(|it| it.subject == facts.issuer && now > it.until);
-        if let Some(authority) = of_issuer {
-            let (subject, until) = (authority.subject.clone(), authority.until);
-            return Err(Error::Over { path: material.files.ca.clone(), subject, until });
-        }
         let roots = material.files.ca.clone();
+        if let Some(authority) = of_issuer {
+            return Err(Error::Over { path: roots, facts: Box::new(authority.clone()) });
+        }
         let trusted: Vec<_> = trusted.iter().map(|it| it.subject.as_str()).collect();
-        let (issuer, trusted) = (facts.issuer, trusted.join(", "));
-        return Err(Error::Foreign { path, subject, until, issuer, roots, trusted });
+        return Err(Error::Foreign { path, facts: boxed(), roots, trusted: trusted.join(", ") });
     }
     Ok(facts)
 }

@@ -46,11 +46,15 @@ pub struct Stand {
 }
 
 impl Stand {
+    /// Those that are not over.
+    pub fn good(&self) -> impl Iterator<Item = &Member> {
+        let now = Moment::now();
+        self.members.iter().filter(move |it| it.facts.until >= now)
+    }
+
     /// Signed by another authority than the one that signs, and still good.
     pub fn behind(&self) -> impl Iterator<Item = &Member> {
-        let now = Moment::now();
-        let behind = move |it: &&Member| it.facts.issuer != self.signer.subject;
-        self.members.iter().filter(behind).filter(move |it| it.facts.until >= now)
+        self.good().filter(|it| it.facts.issuer != self.signer.subject)
     }
 
     pub fn needs(&self) -> Needs {

@@ -83,19 +83,27 @@ pub enum Needs {
 impl Needs {
     /// `metrics`: the Prometheus text of a process.
     pub fn are_met(&self, metrics: &str) -> bool {
-        let says = |name: &str, label: &str| {
-            metrics.lines().any(|line| {
-                line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
-                    && line.contains(&format!("\"{label}\""))
-                    && line.split_whitespace().last() == Some("1")
-            })
-        };
         match self {
             Self::Nothing => true,
-            Self::Trusts(authority) => says("tandem_certificate_authority_trusted", authority),
-            Self::Shows(own) => own.iter().any(|it| says("tandem_certificate_in_use", it)),
+            Self::Trusts(authority) => {
+                says(metrics, "tandem_certificate_authority_trusted", authority)
+            }
+            Self::Shows(own) => own.iter().any(|it| shows(metrics, it)),
         }
     }
+}
+
+/// Whether a process shows this certificate.
+pub fn shows(metrics: &str, certificate: &str) -> bool {
+    says(metrics, "tandem_certificate_in_use", certificate)
+}
+
+fn says(metrics: &str, name: &str, label: &str) -> bool {
+    metrics.lines().any(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+            && line.contains(&format!("\"{label}\""))
+            && line.split_whitespace().last() == Some("1")
+    })
 }
 
 impl fmt::Display for Needs {

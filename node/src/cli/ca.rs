@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tandem_cluster::identity::SUPERVISOR;
 use tandem_pki::facts::Moment;
 use tandem_pki::judge::{End, end};
 use tandem_pki::{Facts, files};
 
 use crate::ca::authority::parse;
-use crate::ca::folder::{Folder, Stand};
-use crate::ca::rotation::{Phase, Step};
+use crate::ca::folder::{Folder, Member, Stand};
+use crate::ca::rotation::{Phase, Step, shows};
 use crate::exit::Unsafe;
 
 /// Of a process's answer to what it trusts.
@@ -240,21 +241,36 @@ fn everybody_is_there(asked: &Rotate, stand: &Stand) -> Result<()> {
         )));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let said = runtime.block_on(async {
         let within = Duration::from_millis(ANSWER_MS_MAX);
         let client = reqwest::Client::builder().timeout(within).build()?;
+        let mut said = Vec::new();
         for process in &asked.processes {
             let url = format!("http://{process}/metrics");
             let answer =
                 client.get(&url).send().await.and_then(reqwest::Response::error_for_status);
             let answer =
                 answer.with_context(|| format!("{process} does not say what it trusts"))?;
-            if !needs.are_met(&answer.text().await?) {
+            let text = answer.text().await?;
+            if !needs.are_met(&text) {
                 bail!(Unsafe(format!(
                     "{process} does not show yet {needs}: it is not safe to {step}"
                 )));
             }
+            said.push(text);
         }
-        Ok(())
-    })
+        anyhow::Ok(said)
+    })?;
+    // A supervisor has no address to be asked at.
+    let mut others = stand.good().filter(|it| it.facts.subject != SUPERVISOR);
+    let unseen = others.find(|it| !said.iter().any(|text| shows(text, it.facts.short())));
+    if let Some(Member { facts, certificate, .. }) = unseen {
+        bail!(Unsafe(format!(
+            "no process that was asked shows the certificate of {} in {}: name its process, too, bring it the \
+             certificate, or take the file away if it is gone for good",
+            facts.subject,
+            certificate.display()
+        )));
+    }
+    Ok(())
 }

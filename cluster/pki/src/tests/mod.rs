@@ -240,3 +240,28 @@ async fn files_that_are_of_no_use_change_nothing_and_good_ones_are_found_without
     taken.await.expect("the files are looked at");
     keeping.abort();
 }
+
+#[test]
+fn who_starts_while_its_files_are_replaced_waits_until_they_fit() {
+    let ours = Authority::new("tandem ours");
+    let dir = tempfile::tempdir().unwrap();
+    let (before, next) = (ours.issue("node-a", true), ours.issue("node-a", true));
+    write(dir.path(), &Texts { certificate: before.certificate, ..next.clone() });
+    let begun = Instant::now();
+    let open = || Live::open(files(dir.path()), "node-a");
+    let opened = std::thread::scope(|scope| {
+        let opening = scope.spawn(open);
+        while begun.elapsed() < Duration::from_millis(limits::REPLACED_MS_MAX / 4) {
+            std::thread::sleep(Duration::from_millis(limits::REPLACED_LOOK_MS));
+        }
+        // In one step, as who replaces them does it.
+        let whole = dir.path().join("whole");
+        std::fs::write(&whole, &next.certificate).unwrap();
+        std::fs::rename(whole, files(dir.path()).certificate).unwrap();
+        opening.join().unwrap()
+    });
+    opened.unwrap();
+    // Who is never helped gives up, and says what is wrong.
+    write(dir.path(), &Texts { key: ours.issue("node-a", true).key, ..next });
+    assert!(matches!(open(), Err(Error::OtherKey { .. })));
+}
