@@ -39,6 +39,21 @@ impl Moment {
         Self(now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)))
     }
 
+    /// As the API shows times.
+    pub fn rfc3339(self) -> String {
+        let (date, time) = self.parts();
+        format!("{date}T{time}.000Z")
+    }
+
+    /// Date and time of day.
+    fn parts(self) -> (String, String) {
+        let (days, second) =
+            (self.0.div_euclid(SECONDS_PER_DAY), self.0.rem_euclid(SECONDS_PER_DAY));
+        let (year, month, day) = civil(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        (format!("{year:04}-{month:02}-{day:02}"), format!("{hour:02}:{minute:02}:{second:02}"))
+    }
+
     /// Whole days from here until then; negative when that is over.
     pub fn days_until(self, then: Self) -> i64 {
         (then.0 - self.0).div_euclid(SECONDS_PER_DAY)
@@ -47,11 +62,8 @@ impl Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) =
-            (self.0.div_euclid(SECONDS_PER_DAY), self.0.rem_euclid(SECONDS_PER_DAY));
-        let (year, month, day) = civil(days);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+        let (date, time) = self.parts();
+        write!(f, "{date} {time} UTC")
     }
 }
 

@@ -72,6 +72,11 @@ impl Complaints {
         }
     }
 
+    #[cfg(test)]
+    pub fn said(&self) -> Vec<String> {
+        self.0.lock().said()
+    }
+
     fn says(&self, what: &str) -> bool {
         metrics::counter!("tandem_certificate_refusals_total").increment(1);
         self.0.lock().says(what, Instant::now())

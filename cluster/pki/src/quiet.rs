@@ -25,6 +25,11 @@ impl Quiet {
         self.said.push_back((what.to_owned(), now));
         true
     }
+
+    #[cfg(test)]
+    pub fn said(&self) -> Vec<String> {
+        self.said.iter().map(|(what, _)| what.clone()).collect()
+    }
 }
 
 #[cfg(test)]

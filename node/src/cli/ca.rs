@@ -143,8 +143,8 @@ fn row(path: &Path, facts: &Facts) -> Value {
         "issuer": facts.issuer,
         "names": facts.names,
         "authority": facts.is_authority,
-        "from": facts.from.to_string(),
-        "until": facts.until.to_string(),
+        "from": facts.from.rfc3339(),
+        "until": facts.until.rfc3339(),
         "days_left": Moment::now().days_until(facts.until),
         "sha256": facts.fingerprint,
     })

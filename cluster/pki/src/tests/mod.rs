@@ -36,12 +36,17 @@ impl Authority {
 
     /// For 2030, unless it shall be good today.
     fn issue(&self, name: &str, today: bool) -> Texts {
+        self.issue_for(name, (!today).then_some(2030))
+    }
+
+    /// Good through that year, or always.
+    fn issue_for(&self, name: &str, year: Option<i32>) -> Texts {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".into()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        if !today {
-            params.not_before = date_time_ymd(2030, 1, 1);
-            params.not_after = date_time_ymd(2031, 1, 1);
+        if let Some(year) = year {
+            params.not_before = date_time_ymd(year, 1, 1);
+            params.not_after = date_time_ymd(year + 1, 1, 1);
         }
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Texts { ca: self.pem.clone(), certificate, key: key.serialize_pem() }
@@ -78,6 +83,8 @@ fn certificate_says_whose_it_is_by_whom_and_from_when_till_when() {
     assert_eq!(facts.names, ["node-a", "127.0.0.1"]);
     assert_eq!((facts.from, facts.until), (at(0), at(365)));
     assert_eq!(facts.until.to_string(), "2031-01-01 00:00:00 UTC");
+    assert_eq!(Moment(951_868_799).rfc3339(), "2000-02-29T23:59:59.000Z");
+    assert_eq!(Moment(-1).rfc3339(), "1969-12-31T23:59:59.000Z");
     assert!(!facts.is_authority && facts.fingerprint.len() == 64);
 }
 
@@ -207,6 +214,71 @@ async fn a_connection_outlives_a_whole_rotation_and_new_ones_are_made_at_each_st
     let late = Live::of(&Texts { ca: new.pem, ..before }).unwrap();
     let mut unheard = connect(&late, port).await.unwrap();
     assert!(echoes(&mut unheard).await.is_err());
+}
+
+/// What has been said once a sentence of a process's log has these words.
+async fn complains(live: &Live, words: &str) {
+    let said = async {
+        while !live.complaints().said().iter().any(|it| it.contains(words)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let within = Duration::from_secs(10);
+    let said = tokio::time::timeout(within, said).await;
+    said.unwrap_or_else(|_| panic!("not {words:?} but {:?}", live.complaints().said()));
+}
+
+#[tokio::test]
+async fn both_sides_of_a_refused_handshake_say_why_and_once() {
+    let (ours, theirs) = (Authority::new("tandem ours"), Authority::new("tandem theirs"));
+    let good = || ours.issue("node-a", true);
+    let foreign = |name| Texts { ca: ours.pem.clone(), ..theirs.issue(name, true) };
+    for (server, client, by_server, by_client) in [
+        (
+            good(),
+            ours.issue_for("node-x", Some(2020)),
+            "the certificate of node-x was good until 2021-01-01 00:00:00 UTC only",
+            "it says that our certificate is over or not yet good",
+        ),
+        (
+            good(),
+            foreign("node-x"),
+            "the certificate of node-x is signed by tandem theirs, which is not trusted here",
+            "it does not trust the authority of our certificate",
+        ),
+        (
+            ours.issue_for("node-a", Some(2990)),
+            good(),
+            "it says that our certificate is over or not yet good",
+            "the certificate of node-a is good from 2990-01-01 00:00:00 UTC on",
+        ),
+        (
+            foreign("node-a"),
+            good(),
+            "it does not trust the authority of our certificate",
+            "the certificate of node-a is signed by tandem theirs, which is not trusted here",
+        ),
+        (
+            ours.issue("node-b", true),
+            good(),
+            "our certificate",
+            "the certificate is of node-b, 127.0.0.1, which is not who was called",
+        ),
+    ] {
+        let (server, client) = (Live::of(&server).unwrap(), Live::of(&client).unwrap());
+        let port = serve(Arc::clone(&server)).await;
+        for _ in 0..3 {
+            if let Ok(mut stream) = connect(&client, port).await {
+                assert!(echoes(&mut stream).await.is_err(), "{by_server}");
+            }
+        }
+        complains(&server, by_server).await;
+        complains(&client, by_client).await;
+        for live in [server, client] {
+            let said = live.complaints().said();
+            assert_eq!(said.len(), 1, "{said:?}");
+        }
+    }
 }
 
 #[tokio::test]
