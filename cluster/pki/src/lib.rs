@@ -14,6 +14,7 @@ pub mod files;
 pub mod judge;
 pub mod limits;
 pub mod live;
+mod looks;
 mod quiet;
 pub mod server;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::facts::{Facts, Moment};
 use crate::files::{Files, Material, Stamp, Texts};
 use crate::judge::{self, End};
+use crate::looks::Looks;
 use crate::quiet::Quiet;
 use crate::verifiers::{Clients, Servers};
 use crate::{Error, limits};
@@ -151,16 +152,13 @@ impl Live {
         Ok(())
     }
 
-    /// Reloads when a file has changed and rests, and at once when asked to; what was of no use is
-    /// tried again, for a certificate may become good with time. For ever.
+    /// Reloads when a file has changed and rests, and at once when asked to. For ever.
     ///
     /// Files are looked at, not watched: what replaces them may be a link to a folder that is
     /// swapped, which a watch on the file does not see.
     pub async fn keep(self: Arc<Self>, asked: Arc<Notify>) {
         let mut alarm = Alarm::default();
-        let mut taken = self.read.clone();
-        let mut seen = self.files.stamps();
-        let mut refused: Option<Instant> = None;
+        let mut looks = Looks::new(self.read.clone());
         let mut look = interval(Duration::from_millis(limits::LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -169,16 +167,9 @@ impl Live {
                 () = asked.notified() => true,
             };
             self.alarm(&mut alarm);
-            let now = self.files.stamps();
-            // They are three files: whoever replaces them does so one after the other.
-            let rests = now == seen;
-            seen.clone_from(&now);
-            let again = Duration::from_secs(limits::SAID_AGAIN_S);
-            let again = refused.is_some_and(|at| at.elapsed() >= again);
-            if at_once || (rests && (again || taken != now)) {
-                taken = now;
+            if looks.on_look(self.files.stamps(), at_once, Instant::now()) {
                 let reloaded = self.reload();
-                refused = reloaded.is_err().then(Instant::now);
+                looks.on_read(reloaded.is_ok(), Instant::now());
                 self.tell(reloaded);
             }
         }

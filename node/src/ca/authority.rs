@@ -1,5 +1,6 @@
 //! An authority's key, and what it signs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -95,7 +96,10 @@ impl Authority {
     }
 
     /// For a server that is a client, too.
-    pub fn issue(&self, name: &str, names: Vec<String>, validity: Validity) -> Result<Issued> {
+    pub fn issue(&self, name: &str, mut names: Vec<String>, validity: Validity) -> Result<Issued> {
+        // A process may serve several things at one address.
+        let mut known = BTreeSet::new();
+        names.retain(|name| known.insert(name.clone()));
         let key = KeyPair::generate().context("a key can't be made")?;
         let mut params = CertificateParams::new(names)
             .with_context(|| format!("{name} can't have a certificate"))?;

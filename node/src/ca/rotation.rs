@@ -111,7 +111,7 @@ impl fmt::Display for Needs {
         f.write_str(match self {
             Self::Nothing => "nothing",
             Self::Trusts(_) => "that it trusts the new authority",
-            Self::Shows(_) => "that it shows a certificate of the new authority",
+            Self::Shows(_) => "that it has taken its certificate of the new authority",
         })
     }
 }
