@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tandem_pki::Connector;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::link::RECONNECT_MS;
 use crate::pb;
@@ -23,15 +24,13 @@ impl Line {
     /// Connects at once, and again whenever it was lost, for as long as the runtime lives.
     ///
     /// # Errors
-    /// Where the address or the certificates make no sense.
-    pub fn open(address: &str, tls: ClientTlsConfig) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))?
-            .tls_config(tls)?
-            .tcp_nodelay(true)
+    /// Where the address makes no sense.
+    pub fn open(address: &str, tls: Connector) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(Duration::from_millis(CONNECT_MS_MAX));
         let (obituaries, queue) = mpsc::channel(UNHEARD_MAX);
-        let keeper =
-            Keeper { address: address.to_owned(), endpoint, queue, unheard: VecDeque::new() };
+        let (address, unheard) = (address.to_owned(), VecDeque::new());
+        let keeper = Keeper { address, endpoint, tls, queue, unheard };
         tokio::spawn(keeper.keep());
         Ok(Self { obituaries })
     }
@@ -46,6 +45,7 @@ impl Line {
 struct Keeper {
     address: String,
     endpoint: Endpoint,
+    tls: Connector,
     queue: mpsc::Receiver<pb::Obituary>,
     /// In the order in which they were told.
     unheard: VecDeque<pb::Obituary>,
@@ -63,7 +63,7 @@ impl Keeper {
 
     /// Ends without an error where nobody reports any more.
     async fn session(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let channel = self.endpoint.connect().await?;
+        let channel = self.endpoint.connect_with_connector(self.tls.clone()).await?;
         let mut client = pb::control_client::ControlClient::new(channel);
         let (sender, told) = mpsc::channel(2 * UNHEARD_MAX);
         let mut heard = client.obituaries(ReceiverStream::new(told)).await?.into_inner();

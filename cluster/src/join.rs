@@ -122,10 +122,9 @@ pub async fn identity(joining: &Joining, waits: &watch::Sender<bool>) -> Result<
         .await
         .map_err(|error| Error::Bind { address, error })?;
     let service = Service::fresh(joining.cluster.clone(), joining.me.clone());
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    let certificates = Arc::clone(&joining.tls.certificates);
+    let incoming = tandem_pki::server::incoming(listener, certificates);
     let server = Server::builder()
-        .tls_config(joining.tls.server())
-        .map_err(|error| Error::Start(error.to_string()))?
         .add_service(pb::peer_server::PeerServer::new(service))
         .serve_with_incoming(incoming);
     tokio::select! {

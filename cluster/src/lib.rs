@@ -40,12 +40,13 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 use parking_lot::Mutex;
+use tandem_pki::{Connector, Live as Certificates};
 use tandem_storage::log::Log;
 use tandem_storage::machine::StateMachine;
 use tandem_storage::raft::{NodeId, Peer, ShardId, TypeConfig};
 use tandem_storage::state::State;
 use tokio::sync::watch;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
 use changes::{Changes, Standing};
 use disk::{Disk, Disks};
@@ -105,29 +106,17 @@ impl Default for Timers {
     }
 }
 
-/// PEM texts. Keys are never logged.
+/// What proves that a process is of the cluster; it may be renewed at any time.
 #[derive(Clone)]
 pub struct Tls {
-    pub ca: String,
-    pub certificate: String,
-    pub key: String,
+    pub certificates: Arc<Certificates>,
     /// The name that every certificate of the cluster answers to.
     pub domain: String,
 }
 
 impl Tls {
-    pub fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&self.ca))
-            .identity(Identity::from_pem(&self.certificate, &self.key))
-            .domain_name(&self.domain)
-    }
-
-    /// Only who has a certificate of the cluster is served.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(Identity::from_pem(&self.certificate, &self.key))
-            .client_ca_root(Certificate::from_pem(&self.ca))
+    pub fn client(&self) -> Connector {
+        Connector::new(Arc::clone(&self.certificates), &self.domain)
     }
 }
 
@@ -469,7 +458,7 @@ async fn start_groups(
         disks: Arc::clone(&disks),
         runtime: runtime.clone(),
     });
-    serve(&options, Arc::clone(&groups), listener, &runtime)?;
+    serve(&options, Arc::clone(&groups), listener, &runtime);
     let pulse = Pulse {
         role: me.role,
         heart,
@@ -513,13 +502,10 @@ fn serve(
     groups: Arc<Groups>,
     listener: tokio::net::TcpListener,
     runtime: &tokio::runtime::Handle,
-) -> Result<(), Error> {
+) {
     let service = Service::default();
     let _ = service.groups.set(groups);
     let mut server = Server::builder()
-        .tls_config(options.tls.server())
-        .map_err(|error| Error::Start(error.to_string()))?
-        .tcp_nodelay(true)
         .initial_stream_window_size(link::WINDOW_BYTES)
         .initial_connection_window_size(2 * link::WINDOW_BYTES);
     let server = server
@@ -529,13 +515,13 @@ fn serve(
                 .max_encoding_message_size(link::MESSAGE_BYTES_MAX),
         )
         .add_service(pb::control_server::ControlServer::new(service));
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    // Only who has a certificate of the cluster is served.
+    let incoming = tandem_pki::server::incoming(listener, Arc::clone(&options.tls.certificates));
     runtime.spawn(async move {
         if let Err(error) = server.serve_with_incoming(incoming).await {
             tracing::error!(%error, "TD0403 the voters' service has ended");
         }
     });
-    Ok(())
 }
 
 fn speaker(options: &Options, me: &Member) -> Me {

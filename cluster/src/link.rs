@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
+use tandem_pki::Connector;
 use tandem_storage::raft::NodeId;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::members::Member;
 use crate::pb;
@@ -78,18 +79,17 @@ impl Me {
 /// What tonic says.
 pub async fn connect(
     address: &str,
-    tls: &ClientTlsConfig,
+    tls: &Connector,
 ) -> Result<tonic::transport::Channel, tonic::transport::Error> {
-    Endpoint::from_shared(format!("https://{address}"))?
-        .tls_config(tls.clone())?
-        .tcp_nodelay(true)
+    // The connector does the TLS, so that the scheme says nothing of it.
+    Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(Duration::from_secs(1))
         .http2_keep_alive_interval(Duration::from_millis(PING_EVERY_MS))
         .keep_alive_timeout(Duration::from_millis(PING_MS_MAX))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(2 * WINDOW_BYTES)
-        .connect()
+        .connect_with_connector(tls.clone())
         .await
 }
 
@@ -135,7 +135,7 @@ impl Channel {
     }
 
     /// Keeps the stream up until the runtime ends. `peer` is told where it can't be.
-    pub async fn keep(self: Arc<Self>, peer: Member, tls: ClientTlsConfig, me: Me) {
+    pub async fn keep(self: Arc<Self>, peer: Member, tls: Connector, me: Me) {
         let (id, peer, address) = (peer.id, peer.name, peer.address.to_string());
         let mut told = String::new();
         loop {
@@ -145,8 +145,7 @@ impl Channel {
                     let why = why(error.as_ref());
                     // A voter that is not there is nothing to mend; one that refuses us, or that we
                     // refuse, is, and says so until somebody does.
-                    let away = is_away(error.as_ref());
-                    if !away && why != told {
+                    if !is_away(error.as_ref()) && why != told {
                         tracing::warn!(peer, %address, why, "TD0440 a voter can't be talked to");
                         told = why;
                     } else {
@@ -164,7 +163,7 @@ impl Channel {
         &self,
         to: NodeId,
         address: &str,
-        tls: &ClientTlsConfig,
+        tls: &Connector,
         me: &Me,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let channel = connect(address, tls).await?;
@@ -211,8 +210,10 @@ fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
             tonic::Code::PermissionDenied | tonic::Code::InvalidArgument
         );
     }
-    // TLS speaks by errors of kind `InvalidData`.
-    let refusal = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+    // TLS speaks by errors of kind `InvalidData`. Of certificates the connector has told.
+    let refusal = |error: &std::io::Error| {
+        error.kind() == std::io::ErrorKind::InvalidData && !tandem_pki::is_refusal(error)
+    };
     !chain(error).filter_map(|error| error.downcast_ref::<std::io::Error>()).any(refusal)
 }
 

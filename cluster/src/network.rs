@@ -16,10 +16,10 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 use parking_lot::RwLock;
+use tandem_pki::Connector;
 use tandem_storage::raft::{NodeId, Peer, RaftSnapshot, ShardId, TypeConfig, Vote};
 use tandem_storage::snapshot::Snapshot;
 use tokio::task::AbortHandle;
-use tonic::transport::ClientTlsConfig;
 
 use crate::link::{Channel, Me};
 use crate::members::{Member, Role};
@@ -48,17 +48,12 @@ pub struct Hub {
     /// A witness has nothing to send.
     has_rows: bool,
     me: Me,
-    tls: ClientTlsConfig,
+    tls: Connector,
     runtime: tokio::runtime::Handle,
 }
 
 impl Hub {
-    pub fn new(
-        has_rows: bool,
-        me: Me,
-        tls: ClientTlsConfig,
-        runtime: tokio::runtime::Handle,
-    ) -> Self {
+    pub fn new(has_rows: bool, me: Me, tls: Connector, runtime: tokio::runtime::Handle) -> Self {
         Self { ways: RwLock::default(), has_rows, me, tls, runtime }
     }
 

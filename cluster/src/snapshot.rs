@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use tandem_pki::Connector;
 use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta, Vote};
 use tandem_storage::snapshot::{Here, Part, Received, Snapshot, checksum};
 use tandem_storage::state::State;
@@ -12,7 +13,6 @@ use tandem_storage::wire::{
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::transport::ClientTlsConfig;
 use tonic::{Status, Streaming};
 
 use crate::link::{self, Me};
@@ -32,7 +32,7 @@ const PART_S_MAX: u64 = 30;
 pub struct Route {
     pub to: NodeId,
     pub address: String,
-    pub tls: ClientTlsConfig,
+    pub tls: Connector,
     pub me: Me,
     /// A witness keeps no rows: it is told how far it may go on from.
     pub keeps_rows: bool,

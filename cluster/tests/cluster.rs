@@ -4,11 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bench, Pki, SLOW, WITHIN};
+use common::{Bench, Pki, SLOW, WITHIN, tls_of};
 use tandem_cluster::control::Line;
+use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, TO_HEADER};
 use tandem_cluster::shard::{COMMAND_BYTES_MAX, Error};
 use tandem_cluster::{Timers, Tls, pb};
+use tandem_pki::Texts;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
@@ -192,7 +194,8 @@ async fn only_a_supervisor_is_believed_and_only_a_voter_may_speak_as_itself() {
 
     // A certificate of another authority gets no answer at all.
     let stranger = Pki::new();
-    let theirs = Tls { ca: bench.pki.supervisor().ca, ..stranger.supervisor() };
+    let theirs = Texts { ca: bench.pki.texts("any").ca, ..stranger.texts(SUPERVISOR) };
+    let theirs = tls_of(&theirs);
     let refused = match connect(at, &theirs).await {
         Ok(channel) => obituary_refused(channel).await.is_some(),
         Err(_) => true,
@@ -207,8 +210,8 @@ fn lines_to(bench: &Bench, dead: u64, tls: &Tls) -> Vec<Line> {
 }
 
 async fn connect(at: std::net::SocketAddr, tls: &Tls) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("https://{at}")).unwrap();
-    endpoint.tls_config(tls.client()).unwrap().connect_timeout(WITHIN).connect().await
+    let endpoint = Endpoint::from_shared(format!("http://{at}")).unwrap();
+    endpoint.connect_timeout(WITHIN).connect_with_connector(tls.client()).await
 }
 
 async fn obituary_refused(channel: Channel) -> Option<Code> {

@@ -17,12 +17,11 @@ use tandem_media::record::wav;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
-use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status as RpcStatus};
 
 use crate::copies::{self, repair};
 use crate::limits;
-use crate::link::client::{Client, Clients};
+use crate::link::client::{Client, Clients, Way};
 use crate::link::pb;
 use crate::options::{self, Options, Peer, Render};
 use crate::trace::{self, Tracer};
@@ -34,7 +33,7 @@ pub struct ClusterBackend {
     /// Recordings of this gateway, then copies of others'.
     folders: [PathBuf; 2],
     /// Where other gateways give what they have.
-    copies: Vec<(String, Endpoint)>,
+    copies: Vec<(String, Way)>,
     peers: Vec<Peer>,
     metrics: Render,
     tracer: Tracer,
@@ -136,11 +135,11 @@ impl ClusterBackend {
                 if ours { own.clone() } else { copied.clone() }
             }
         };
-        for (name, endpoint) in &self.copies {
+        for (name, way) in &self.copies {
             if !copies.iter().any(|copy| copy.as_str() == Some(name.as_str())) {
                 continue;
             }
-            match repair::fetch(endpoint, &dir, recording.0).await {
+            match repair::fetch(way, &dir, recording.0).await {
                 Ok(true) => {
                     tracing::warn!(%recording, from = name, "TD0316 a recording was repaired");
                     return Ok(true);
@@ -154,11 +153,11 @@ impl ClusterBackend {
 }
 
 /// Each that takes copies.
-fn copies(options: &Options) -> Result<Vec<(String, Endpoint)>, options::Error> {
+fn copies(options: &Options) -> Result<Vec<(String, Way)>, options::Error> {
     let mut found = Vec::new();
     for peer in &options.peers {
-        let endpoint = copies::endpoint_of(options, &peer.name)?;
-        found.extend(endpoint.map(|endpoint| (peer.name.clone(), endpoint)));
+        let way = copies::way_to(options, &peer.name)?;
+        found.extend(way.map(|way| (peer.name.clone(), way)));
     }
     Ok(found)
 }

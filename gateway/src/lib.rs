@@ -22,7 +22,7 @@ pub mod task;
 mod tests;
 pub mod trace;
 
-pub use options::{Error, Node, Options, Peer, Render, SipTls, Tls, WebSocket};
+pub use options::{Certificates, Error, Node, Options, Peer, Render, SipTls, WebSocket};
 /// The names of the prompts that a gateway with this folder can play.
 pub use tandem_media::{music, prompts};
 

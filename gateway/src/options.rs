@@ -1,12 +1,12 @@
 //! What a gateway is started with, and why it may not start.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tandem_http::TokenHash;
+pub use tandem_pki::Live as Certificates;
 pub use tandem_wire::tls::Files as SipTls;
 use tokio::sync::Notify;
 
@@ -37,7 +37,7 @@ pub struct Options {
     /// The gateway, one of `peers`, that has the copies of this one's recordings.
     pub copy_to: Option<String>,
     /// `None` only in tests.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<Certificates>>,
     /// SIP over TLS; without it the gateway serves and opens none.
     pub sip_tls: Option<SipTls>,
     /// SIP over WebSocket; without it none is served.
@@ -97,20 +97,6 @@ pub struct WebSocket {
     pub origins: Vec<String>,
 }
 
-/// PEM texts.
-#[derive(Clone)]
-pub struct Tls {
-    pub ca: String,
-    pub certificate: String,
-    pub key: String,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls { .. }")
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("SIP can't be served: {0}")]
@@ -129,7 +115,7 @@ pub enum Error {
     ApiFailed(std::io::Error),
     #[error("media can't be served: {0}")]
     Media(String),
-    #[error("node {name} can't be reached by its address or certificates: {source}")]
+    #[error("node {name} can't be reached by its address: {source}")]
     Node { name: String, source: tonic::transport::Error },
     #[error("the trace's folder {dir} can't be used: {why}", dir = dir.display())]
     Trace { dir: PathBuf, why: std::io::Error },

@@ -1,5 +1,6 @@
 //! Tandem: a call centre that does not drop calls.
 
+mod ca;
 mod cli;
 mod config;
 mod dev;

@@ -47,7 +47,8 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
         ("tandem-core", set(&["tandem-sip"])),
         ("tandem-runtime", set(&["tandem-core", "tandem-sip"])),
         ("tandem-storage", set(&[])),
-        ("tandem-cluster", set(&["tandem-storage"])),
+        ("tandem-pki", set(&[])),
+        ("tandem-cluster", set(&["tandem-storage", "tandem-pki"])),
         ("tandem-control", set(&["tandem-core", "tandem-sip"])),
         ("tandem-wire", set(&["tandem-sip"])),
         ("tandem-media", set(&["tandem-sip"])),
@@ -61,6 +62,7 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
                 "tandem-wire",
                 "tandem-media",
                 "tandem-http",
+                "tandem-pki",
             ]),
         ),
     ] {

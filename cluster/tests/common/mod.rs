@@ -15,6 +15,7 @@ use tandem_cluster::shard::{Error, Progress};
 use tandem_cluster::{
     AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls, pull,
 };
+use tandem_pki::{Live, Texts};
 use tandem_storage::faults::Faults;
 use tandem_storage::log::{self, Log};
 use tandem_storage::machine::StateMachine;
@@ -49,16 +50,23 @@ impl Pki {
     }
 
     pub fn tls(&self, name: &str) -> Tls {
+        tls_of(&self.texts(name))
+    }
+
+    pub fn texts(&self, name: &str) -> Texts {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned(), DOMAIN.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        let ca = self.ca.clone();
-        Tls { ca, certificate, key: key.serialize_pem(), domain: DOMAIN.to_owned() }
+        Texts { ca: self.ca.clone(), certificate, key: key.serialize_pem() }
     }
 
     pub fn supervisor(&self) -> Tls {
         self.tls(SUPERVISOR)
     }
+}
+
+pub fn tls_of(texts: &Texts) -> Tls {
+    Tls { certificates: Live::of(texts).unwrap(), domain: DOMAIN.to_owned() }
 }
 
 pub struct Voter {
@@ -125,6 +133,8 @@ pub struct Bench {
     pub pki: Pki,
     pub members: Vec<Member>,
     pub voters: BTreeMap<NodeId, Voter>,
+    /// Of who shall not have a new one at each start.
+    pub certificates: BTreeMap<NodeId, Tls>,
     timers: Timers,
     limits: Limits,
     segment_bytes: u64,
@@ -148,8 +158,9 @@ impl Bench {
         let members = (1..).zip(NAMES).map(member).collect();
         let dir = tempfile::tempdir().unwrap();
         let limits = Limits::default();
-        let (pki, voters) = (Pki::new(), BTreeMap::new());
-        Self { pki, members, voters, timers, limits, segment_bytes: 8 << 20, lives: 0, dir }
+        let (pki, voters, certificates) = (Pki::new(), BTreeMap::new(), BTreeMap::new());
+        let segment_bytes = 8 << 20;
+        Self { pki, members, voters, certificates, timers, limits, segment_bytes, lives: 0, dir }
     }
 
     /// Not yet running.
@@ -184,6 +195,7 @@ impl Bench {
         let state = open_state(&folder.join("state")).await;
         let segment_bytes = self.segment_bytes;
         let faults = Faults::default();
+        let given = self.certificates.get(&id).cloned();
         let small =
             log::Options { segment_bytes, faults: Some(faults.clone()), ..log::Options::default() };
         let log = Log::open(&folder.join("log"), small).unwrap();
@@ -193,7 +205,7 @@ impl Bench {
             members: self.members.clone(),
             founds,
             incarnation: self.lives,
-            tls: self.pki.tls(&member.name),
+            tls: given.unwrap_or_else(|| self.pki.tls(&member.name)),
             timers: self.timers,
             limits: self.limits,
         };

@@ -20,10 +20,9 @@ use tandem_media::record::board::Board;
 use tandem_media::record::copies::Copies;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tonic::transport::Endpoint;
 
 use crate::limits;
-use crate::link::client::endpoint;
+use crate::link::client::Way;
 use crate::options::{Error, Options};
 use crate::run::{self, Tasks};
 
@@ -64,10 +63,10 @@ pub async fn start(
         tasks.spawn(async move { service::listen(listener, service, tls).await });
     }
     if let Some(to) = &options.copy_to
-        && let Some(endpoint) = endpoint_of(options, to)?
+        && let Some(way) = way_to(options, to)?
     {
         let (name, to, dir) = (options.name.clone(), to.clone(), options.recordings());
-        let sender = sender::Sender { name, to, endpoint, dir, board };
+        let sender = sender::Sender { name, to, way, dir, board };
         tasks.spawn(async move {
             sender.keep().await;
             Ok(())
@@ -79,9 +78,9 @@ pub async fn start(
 /// Where another gateway takes copies; none where it takes none.
 ///
 /// # Errors
-/// Its address or the certificates are of no use.
-pub fn endpoint_of(options: &Options, name: &str) -> Result<Option<Endpoint>, Error> {
+/// Its address is of no use.
+pub(crate) fn way_to(options: &Options, name: &str) -> Result<Option<Way>, Error> {
     let peer = options.peers.iter().find(|peer| peer.name == name);
     let Some(address) = peer.and_then(|peer| peer.copies) else { return Ok(None) };
-    endpoint(name, address, options.tls.as_ref()).map(Some).map_err(Error::Copies)
+    Way::to(name, address, options.tls.as_ref()).map(Some).map_err(Error::Copies)
 }

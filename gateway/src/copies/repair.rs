@@ -8,11 +8,11 @@ use tandem_media::record::copies::Copies;
 use tandem_media::record::manifest::{manifest_path, wav_path};
 use tandem_media::record::verify::{Verdict, verify};
 use tokio::task::spawn_blocking;
-use tonic::transport::Endpoint;
 
 use super::pb;
 use super::pb::copies_client::CopiesClient;
 use crate::limits;
+use crate::link::client::Way;
 
 /// What lies here of one recording: where, and how it was found.
 pub struct Found {
@@ -58,8 +58,8 @@ pub fn show(gateway: &str, found: &Found) -> Value {
 ///
 /// # Errors
 /// In one sentence.
-pub async fn fetch(endpoint: &Endpoint, dir: &Path, recording: u64) -> Result<bool, String> {
-    let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+pub(crate) async fn fetch(way: &Way, dir: &Path, recording: u64) -> Result<bool, String> {
+    let channel = way.connect().await.map_err(|error| error.to_string())?;
     let answer = CopiesClient::new(channel).fetch(pb::FetchRequest { recording }).await;
     let mut items = answer.map_err(|status| status.message().to_owned())?.into_inner();
     let fetched = dir.join("fetched");

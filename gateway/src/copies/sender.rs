@@ -15,17 +15,18 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::pb;
 use super::pb::copies_client::CopiesClient;
 use crate::limits;
+use crate::link::client::Way;
 
 pub struct Sender {
     /// This gateway's name, and the other's.
     pub name: String,
     pub to: String,
-    pub endpoint: Endpoint,
+    pub(crate) way: Way,
     pub dir: PathBuf,
     pub board: Arc<Board>,
 }
@@ -145,7 +146,7 @@ impl Sender {
 
     /// Why it is over.
     async fn session(self: Arc<Self>, alarmed: &mut bool) -> String {
-        let channel: Channel = match self.endpoint.connect().await {
+        let channel: Channel = match self.way.connect().await {
             Ok(channel) => channel,
             Err(error) => return error.to_string(),
         };

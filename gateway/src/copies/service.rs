@@ -1,6 +1,7 @@
 //! The server of other gateways' copies.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
@@ -10,15 +11,15 @@ use tandem_media::record::source;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::keeper::Order;
 use super::pb;
 use super::pb::copies_server::{Copies, CopiesServer};
 use crate::limits;
-use crate::options::{Error, Tls};
+use crate::options::{Certificates, Error};
 
 pub struct Service {
     pub orders: mpsc::Sender<Order>,
@@ -34,21 +35,19 @@ pub struct Service {
 pub async fn listen(
     listener: TcpListener,
     service: Service,
-    tls: Option<Tls>,
+    tls: Option<Arc<Certificates>>,
 ) -> Result<(), Error> {
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        let config = ServerTlsConfig::new()
-            .identity(Identity::from_pem(&tls.certificate, &tls.key))
-            .client_ca_root(Certificate::from_pem(&tls.ca));
-        server = server.tls_config(config).map_err(Error::Copies)?;
-    }
-    server
-        .http2_keepalive_interval(Some(std::time::Duration::from_millis(limits::KEEP_ALIVE_MS)))
-        .add_service(CopiesServer::new(service))
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-        .await
-        .map_err(Error::Copies)
+    let alive = Some(std::time::Duration::from_millis(limits::KEEP_ALIVE_MS));
+    let mut server = Server::builder().http2_keepalive_interval(alive);
+    let server = server.add_service(CopiesServer::new(service));
+    let served = match tls {
+        Some(tls) => server.serve_with_incoming(tandem_pki::server::incoming(listener, tls)).await,
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            server.serve_with_incoming(incoming).await
+        }
+    };
+    served.map_err(Error::Copies)
 }
 
 #[tonic::async_trait]

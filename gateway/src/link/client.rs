@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::StreamExt as _;
+use tandem_pki::Connector;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 
 use super::pb;
 use super::pb::link_client::LinkClient;
 use crate::limits;
-use crate::options::{Error, Node, Tls};
+use crate::options::{Certificates, Error, Node};
 
 pub type Client = LinkClient<Channel>;
 /// The connected client of each node, for reads and operators' commands.
@@ -31,17 +32,22 @@ pub enum Input {
 pub struct Dial {
     pub node: usize,
     pub name: String,
-    endpoint: Endpoint,
+    way: Way,
     hello: pb::Hello,
 }
 
 impl Dial {
     /// # Errors
-    /// Where the address or the certificates are of no use.
-    pub fn new(at: usize, node: &Node, tls: Option<&Tls>, hello: pb::Hello) -> Result<Self, Error> {
+    /// Where the address is of no use.
+    pub fn new(
+        at: usize,
+        node: &Node,
+        tls: Option<&Arc<Certificates>>,
+        hello: pb::Hello,
+    ) -> Result<Self, Error> {
         let bad = |source| Error::Node { name: node.name.clone(), source };
-        let endpoint = endpoint(&node.name, node.address, tls).map_err(bad)?;
-        Ok(Self { node: at, name: node.name.clone(), endpoint, hello })
+        let way = Way::to(&node.name, node.address, tls).map_err(bad)?;
+        Ok(Self { node: at, name: node.name.clone(), way, hello })
     }
 
     /// Until the control task is gone.
@@ -72,7 +78,7 @@ impl Dial {
         control: &mpsc::Sender<Input>,
         learn: &mpsc::Sender<pb::Nodes>,
     ) -> Result<(), String> {
-        let channel = self.endpoint.connect().await.map_err(|error| because(&error))?;
+        let channel = self.way.connect().await.map_err(|error| because(&error))?;
         let client =
             LinkClient::new(channel).max_decoding_message_size(limits::LINK_MESSAGE_BYTES_MAX);
         let (up, messages) = mpsc::channel(limits::UP_MAX);
@@ -111,25 +117,37 @@ impl Dial {
     }
 }
 
-/// A process of the cluster that proves its name.
-pub(crate) fn endpoint(
-    name: &str,
-    address: SocketAddr,
-    tls: Option<&Tls>,
-) -> Result<Endpoint, tonic::transport::Error> {
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
-        .connect_timeout(Duration::from_millis(limits::CONNECT_MS_MAX))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_millis(limits::KEEP_ALIVE_MS))
-        .keep_alive_timeout(Duration::from_millis(limits::KEEP_ALIVE_ANSWER_MS_MAX))
-        .keep_alive_while_idle(true);
-    let Some(tls) = tls else { return Ok(endpoint) };
-    let config = ClientTlsConfig::new()
-        .domain_name(name)
-        .ca_certificate(Certificate::from_pem(&tls.ca))
-        .identity(Identity::from_pem(&tls.certificate, &tls.key));
-    endpoint.tls_config(config)
+/// To a process of the cluster that proves its name.
+#[derive(Clone)]
+pub(crate) struct Way {
+    endpoint: Endpoint,
+    tls: Option<Connector>,
+}
+
+impl Way {
+    pub fn to(
+        name: &str,
+        address: SocketAddr,
+        tls: Option<&Arc<Certificates>>,
+    ) -> Result<Self, tonic::transport::Error> {
+        // The connector does the TLS, so that the scheme says nothing of it.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .connect_timeout(Duration::from_millis(limits::CONNECT_MS_MAX))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_millis(limits::KEEP_ALIVE_MS))
+            .keep_alive_timeout(Duration::from_millis(limits::KEEP_ALIVE_ANSWER_MS_MAX))
+            .keep_alive_while_idle(true);
+        let tls = tls.map(|certificates| Connector::new(Arc::clone(certificates), name));
+        Ok(Self { endpoint, tls })
+    }
+
+    /// With the certificates of the moment.
+    pub async fn connect(&self) -> Result<Channel, tonic::transport::Error> {
+        match &self.tls {
+            Some(tls) => self.endpoint.connect_with_connector(tls.clone()).await,
+            None => self.endpoint.connect().await,
+        }
+    }
 }
 
 /// An error with what caused it: tonic's own text says only "transport error".

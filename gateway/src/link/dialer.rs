@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use super::client::{Clients, Dial, Input};
 use super::pb;
 use crate::limits;
-use crate::options::{Error, Node, Tls};
+use crate::options::{Certificates, Error, Node};
 
 pub struct Dialer {
-    tls: Option<Tls>,
+    tls: Option<Arc<Certificates>>,
     hello: pb::Hello,
     clients: Clients,
     control: mpsc::Sender<Input>,
@@ -37,7 +37,7 @@ impl Dialer {
     /// Where an address or the certificates are of no use.
     pub fn start(
         nodes: &[Node],
-        tls: Option<Tls>,
+        tls: Option<Arc<Certificates>>,
         hello: pb::Hello,
         clients: Clients,
         control: mpsc::Sender<Input>,

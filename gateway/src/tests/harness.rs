@@ -13,6 +13,7 @@ use tandem_core::effect::{Body, Effect, EffectId, MediaPlan};
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_core::wire;
 use tandem_http::TokenHash;
+use tandem_pki::Texts;
 use tandem_sip::{Message, Request, Response};
 use tandem_wire::Bounds;
 use tokio::net::{TcpListener, UdpSocket};
@@ -31,7 +32,7 @@ use crate::media::MediaPlane;
 use tandem_media::record::board::Board;
 
 use crate::run::serve_within;
-use crate::{Error, Node, Options, Tls};
+use crate::{Error, Node, Options};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for a mistake to show, short enough for a test.
@@ -145,7 +146,7 @@ impl FakeNode {
     }
 
     /// With mutual TLS.
-    pub async fn start_with(name: &str, term: Option<u64>, tls: Option<Tls>) -> Self {
+    pub async fn start_with(name: &str, term: Option<u64>, tls: Option<Texts>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let leading = term.map(|term| pb::Leading { shard: 0, term, leading: true });

@@ -2,11 +2,12 @@ use std::collections::BTreeSet;
 use tandem_core::command::GatewayEvent;
 use tandem_core::effect::{Body, MediaPlan};
 use tandem_core::ids::CallId;
+use tandem_pki::Texts;
 use tonic::Status;
 
 use super::harness::{FakeNode, GATEWAY, Gateway, Phone, TOKEN, options};
 use crate::link::pb;
-use crate::{Options, Tls};
+use crate::{Certificates, Options};
 
 async fn sequences(node: &mut FakeNode, count: usize) -> Vec<(u64, String)> {
     let mut seen = Vec::new();
@@ -239,11 +240,11 @@ async fn api_asks_whoever_can_answer() {
 }
 
 /// A certificate for `name`, signed by its own authority.
-fn certificate(name: &str, authority: &rcgen::Issuer<'_, rcgen::KeyPair>, ca: &str) -> Tls {
+fn certificate(name: &str, authority: &rcgen::Issuer<'_, rcgen::KeyPair>, ca: &str) -> Texts {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, authority).unwrap().pem();
-    Tls { ca: ca.to_owned(), certificate, key: key.serialize_pem() }
+    Texts { ca: ca.to_owned(), certificate, key: key.serialize_pem() }
 }
 
 #[tokio::test]
@@ -259,7 +260,8 @@ async fn session_needs_a_node_that_proves_its_name() {
     let mut right = FakeNode::start_with("node-a", Some(1), tls("node-a")).await;
     let mut wrong = FakeNode::start_with("node-b", Some(2), tls("node-x")).await;
     let data = tempfile::tempdir().unwrap();
-    let options = Options { tls: tls(GATEWAY), ..options(&[&wrong, &right], data.path()) };
+    let tls = tls(GATEWAY).map(|texts| Certificates::of(&texts).unwrap());
+    let options = Options { tls, ..options(&[&wrong, &right], data.path()) };
     let _gateway = Gateway::start_with(options, data).await;
     assert_eq!(sequences(&mut right, 1).await, named(&[(1, "login")]));
     wrong.quiet().await;

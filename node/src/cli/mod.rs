@@ -1,5 +1,6 @@
 //! The command line.
 
+mod ca;
 mod client;
 mod leaders;
 mod members;
@@ -33,6 +34,9 @@ enum Command {
     /// Ask a running cluster how it is
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Certificates: the cluster's authority, those of its processes, the way to a new one
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Where each tenant is, and move it
     #[command(subcommand)]
     Tenant(Tenant),
@@ -316,6 +320,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Cluster(Cluster::Add(asked)) => members::add(&asked),
         Command::Cluster(Cluster::Remove(asked)) => members::remove(&asked),
         Command::Cluster(Cluster::Replace(asked)) => members::replace(&asked),
+        Command::Ca(command) => ca::run(&command),
         Command::Tenant(Tenant::List(asked)) => tenants::list(&asked),
         Command::Tenant(Tenant::Move(asked)) => tenants::go(&asked),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),

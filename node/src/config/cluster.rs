@@ -90,6 +90,12 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+impl From<Tls> for tandem_pki::Files {
+    fn from(tls: Tls) -> Self {
+        Self { ca: tls.ca, certificate: tls.certificate, key: tls.key }
+    }
+}
+
 /// `[process]`: which process of the cluster this file is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {

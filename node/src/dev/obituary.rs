@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use tandem_cluster::control::Line;
+use tandem_pki::Live;
 
 use super::folder::Folder;
-use super::pki::{self, Identity};
+use super::pki;
 use super::supervisor::Death;
 use crate::config::{Cluster, Member};
 
@@ -20,13 +21,11 @@ pub struct Announcer {
 
 impl Announcer {
     pub fn start(folder: &Folder, cluster: &Cluster) -> Result<Self> {
-        let identity = Identity::load(&pki::files_of(folder, pki::SUPERVISOR))?;
-        let tls = tandem_cluster::Tls {
-            ca: identity.ca,
-            certificate: identity.certificate,
-            key: identity.key,
-            domain: pki::CLUSTER_NAME.to_owned(),
-        };
+        let files = pki::files_of(folder, pki::SUPERVISOR);
+        let certificates = Live::open(files.into(), pki::SUPERVISOR)?;
+        // A line that breaks is opened anew with what holds then.
+        tokio::spawn(Arc::clone(&certificates).keep(Arc::default()));
+        let tls = tandem_cluster::Tls { certificates, domain: pki::CLUSTER_NAME.to_owned() };
         let announcer = Self { lines: Arc::default(), tls };
         cluster.members.iter().try_for_each(|member| announcer.add(member))?;
         Ok(announcer)

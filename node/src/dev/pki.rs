@@ -1,24 +1,17 @@
 //! The certificates of a cluster on one machine: an authority of its own, and one certificate for
-//! each process, made on the first start and kept.
+//! each process, made on the first start and kept. They are made as `tandem ca` makes them, in a
+//! folder that it understands.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use anyhow::Result;
+pub use tandem_cluster::identity::SUPERVISOR;
+pub use tandem_pki::CLUSTER_NAME;
 
 use super::folder::{self, Folder};
+use crate::ca::authority::read;
+use crate::ca::{Authority, Validity};
 use crate::config::{Cluster, SipTls, Tls};
-
-pub use tandem_cluster::identity::SUPERVISOR;
-
-/// The name that every process of the cluster answers to, besides its own.
-pub const CLUSTER_NAME: &str = "tandem";
 
 pub fn files_of(folder: &Folder, name: &str) -> Tls {
     let pki = folder.pki();
@@ -32,7 +25,9 @@ pub fn files_of(folder: &Folder, name: &str) -> Tls {
 /// Makes what is missing. The key of a certificate is written before the certificate, so that a
 /// certificate always has its key.
 pub fn ensure(folder: &Folder, cluster: &Cluster) -> Result<()> {
-    let authority = authority(folder, &cluster.id)?;
+    let (certificate, key) = (folder.pki().join("ca.pem"), folder.pki().join("ca.key"));
+    let authority_name = format!("tandem {}", cluster.id);
+    let authority = Authority::ensure(&certificate, &key, &authority_name, 0o600)?;
     let members = cluster.members.iter().map(|member| {
         let link = member.link.map(|link| link.ip());
         (member.name.as_str(), [Some(member.raft.ip()), link])
@@ -49,32 +44,10 @@ pub fn ensure(folder: &Folder, cluster: &Cluster) -> Result<()> {
         }
         let mut names = vec![name.to_owned(), CLUSTER_NAME.to_owned()];
         names.extend(addresses.into_iter().flatten().map(|address| address.to_string()));
-        certify(&authority, name, names, &files.certificate, &files.key)?;
+        let issued = authority.issue(name, names, Validity::Always)?;
+        issued.write(&files.certificate, &files.key)?;
     }
     Ok(())
-}
-
-/// A certificate for a server that is a client, too.
-fn certify(
-    authority: &Issuer<'_, KeyPair>,
-    name: &str,
-    names: Vec<String>,
-    certificate_file: &Path,
-    key_file: &Path,
-) -> Result<()> {
-    let key = KeyPair::generate().context("a key can't be made")?;
-    let mut params = CertificateParams::new(names)
-        .with_context(|| format!("{name} can't have a certificate"))?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    let certificate = params
-        .signed_by(&key, authority)
-        .with_context(|| format!("the certificate of {name} can't be signed"))?;
-    folder::write_private(key_file, key.serialize_pem().as_bytes())?;
-    folder::write_private(certificate_file, certificate.pem().as_bytes())
 }
 
 pub fn sip_files_of(folder: &Folder, gateway: &str) -> SipTls {
@@ -93,7 +66,7 @@ pub fn sip_files_of(folder: &Folder, gateway: &str) -> SipTls {
 pub fn ensure_sip(folder: &Folder, cluster: &Cluster) -> Result<()> {
     let (certificate, key) = (folder.sip_ca(), folder.pki().join("sip-ca.key"));
     let name = format!("tandem SIP {}", cluster.id);
-    let authority = issuer(&Authority { certificate, key, name, mode: 0o644 })?;
+    let authority = Authority::ensure(&certificate, &key, &name, 0o644)?;
     let vips: BTreeSet<String> =
         cluster.gateways.iter().map(|gateway| gateway.vip.ip().to_string()).collect();
     for gateway in &cluster.gateways {
@@ -107,70 +80,9 @@ pub fn ensure_sip(folder: &Folder, cluster: &Cluster) -> Result<()> {
         if right && files.certificate.exists() && files.key.exists() {
             continue;
         }
-        certify(&authority, &gateway.name, names, &files.certificate, &files.key)?;
+        let issued = authority.issue(&gateway.name, names, Validity::Always)?;
+        issued.write(&files.certificate, &files.key)?;
         folder::write_private(&named, as_text.as_bytes())?;
     }
     Ok(())
-}
-
-/// Where an authority's certificate and key are, and what it is called.
-struct Authority {
-    certificate: PathBuf,
-    key: PathBuf,
-    name: String,
-    mode: u32,
-}
-
-/// The cluster's own authority.
-fn authority(folder: &Folder, id: &str) -> Result<Issuer<'static, KeyPair>> {
-    let (certificate, key) = (folder.pki().join("ca.pem"), folder.pki().join("ca.key"));
-    issuer(&Authority { certificate, key, name: format!("tandem {id}"), mode: 0o600 })
-}
-
-/// Its parameters follow from its name, so that the key is all that has to be kept.
-fn issuer(of: &Authority) -> Result<Issuer<'static, KeyPair>> {
-    let key_file = &of.key;
-    let (key, fresh) = match read(key_file)? {
-        Some(pem) => (
-            KeyPair::from_pem(&pem)
-                .map_err(|_| anyhow::anyhow!("{} holds no key", key_file.display()))?,
-            false,
-        ),
-        None => (KeyPair::generate().context("a key can't be made")?, true),
-    };
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, of.name.clone());
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    if fresh || !of.certificate.exists() {
-        let certificate = params.self_signed(&key).context("the authority can't sign itself")?;
-        folder::write_private(key_file, key.serialize_pem().as_bytes())?;
-        folder::replace(&of.certificate, certificate.pem().as_bytes(), of.mode)?;
-    }
-    Ok(Issuer::new(params, key))
-}
-
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => anyhow::bail!("{} can't be read: {error}", path.display()),
-    }
-}
-
-/// The PEM texts of a process's files.
-pub struct Identity {
-    pub ca: String,
-    pub certificate: String,
-    pub key: String,
-}
-
-impl Identity {
-    pub fn load(tls: &Tls) -> Result<Self> {
-        let text = |path: &PathBuf| {
-            fs::read_to_string(path)
-                .map_err(|error| anyhow::anyhow!("{} can't be read: {error}", path.display()))
-        };
-        Ok(Self { ca: text(&tls.ca)?, certificate: text(&tls.certificate)?, key: text(&tls.key)? })
-    }
 }

@@ -8,5 +8,8 @@ use super::{process, wiring};
 
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "gateway")?;
-    process::run(async move |shutdown| wiring::gateway(&started, shutdown).await)
+    process::run(async move |shutdown| {
+        process::keep_certificates(&started)?;
+        wiring::gateway(&started, shutdown).await
+    })
 }

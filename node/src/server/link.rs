@@ -11,13 +11,11 @@ use futures::Stream;
 use futures::StreamExt as _;
 use tandem_gateway::link::pb;
 use tandem_gateway::link::pb::link_server::Link;
+use tandem_pki::Live;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
-
-use crate::dev::pki;
 
 use super::sessions::{DOWN_MAX, Session, Sessions};
 
@@ -58,19 +56,14 @@ pub struct LinkServer {
 pub async fn listen(
     listener: TcpListener,
     link: LinkServer,
-    identity: &pki::Identity,
+    certificates: Arc<Live>,
 ) -> anyhow::Result<()> {
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(&identity.certificate, &identity.key))
-        .client_ca_root(Certificate::from_pem(&identity.ca));
     let service =
         pb::link_server::LinkServer::new(link).max_decoding_message_size(MESSAGE_BYTES_MAX);
     Server::builder()
-        .tls_config(tls)
-        .context("the certificate of this node is no good")?
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(service)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .serve_with_incoming(tandem_pki::server::incoming(listener, certificates))
         .await
         .context("the gateways' link failed")
 }

@@ -20,11 +20,11 @@ use super::sessions::Sessions;
 use super::shard::Shard;
 use super::tasks;
 use super::wiring::{self, Parts};
-use crate::dev::pki;
 
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "node")?;
     process::run(async move |shutdown| {
+        process::keep_certificates(&started)?;
         let sessions = Arc::new(Sessions::default());
         let parts = tokio::select! {
             parts = wiring::node(&started, Arc::clone(&sessions)) => parts?,
@@ -48,7 +48,6 @@ pub async fn serve(
     let link = me.link.with_context(|| format!("{} has no link address", process.name))?;
     let link = http::bind(link).await?;
     let health_listener = http::bind(me.http).await?;
-    let identity = pki::Identity::load(&started.config.tls)?;
 
     let (told_leading, leading) = watch::channel(Vec::new());
     let (told_routing, routing) = watch::channel(Vec::new());
@@ -93,7 +92,7 @@ pub async fn serve(
         router = router.route("/fault/panic/{kind}/{*id}", faults);
     }
     tokio::select! {
-        ended = link::listen(link, LinkServer { node: desk, sessions }, &identity) => ended,
+        ended = link::listen(link, LinkServer { node: desk, sessions }, Arc::clone(&started.certificates)) => ended,
         ended = http::serve(health_listener, router, shutdown.clone()) => ended,
         known = other_shards => Err(meta::wrong_shards(known, shards)),
         () = shutdown.wait() => Ok(()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tandem_pki::Live;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -22,6 +23,8 @@ pub struct Started {
     pub config: config::Server,
     pub incarnation: u64,
     pub metrics: PrometheusHandle,
+    /// What proves that it is of the cluster.
+    pub certificates: Arc<Live>,
     /// Dropped last: it writes what is left of the log.
     pub _log: WorkerGuard,
 }
@@ -36,7 +39,10 @@ pub fn start(path: &Path, incarnation: Option<u64>, role: &'static str) -> Resul
     let kept = || Incarnations::open(config.process.data.join(incarnation::FILE)).next();
     let incarnation = incarnation.unwrap_or_else(kept);
     tracing::info!(process = %name, role, incarnation, version = crate::VERSION, "starts");
-    Ok(Started { config, incarnation, metrics, _log: log })
+    let files = config.tls.clone().into();
+    let certificates =
+        Live::open(files, name).inspect_err(|error| tracing::error!("ends: {error}"))?;
+    Ok(Started { config, incarnation, metrics, certificates, _log: log })
 }
 
 /// Runs `server` until it ends or SIGTERM or SIGINT asks it to.
@@ -108,6 +114,12 @@ pub fn hang_ups() -> Result<Arc<Notify>> {
         }
     });
     Ok(told)
+}
+
+/// Takes new certificates when their files change, and at once at each SIGHUP.
+pub fn keep_certificates(started: &Started) -> Result<()> {
+    tokio::spawn(Arc::clone(&started.certificates).keep(hang_ups()?));
+    Ok(())
 }
 
 /// To the hard limit: sockets, log segments and SST files all count.

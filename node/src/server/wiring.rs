@@ -39,7 +39,7 @@ use super::sessions::Sessions;
 use super::shard::Shard;
 use super::status::{self, Voter};
 use crate::config;
-use crate::dev::pki::{self, Identity};
+use crate::dev::pki;
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
 
 /// The one of the file.
@@ -263,13 +263,8 @@ async fn voter(
     folder: replica::Folder,
 ) -> Result<tandem_cluster::Options> {
     let config = &started.config;
-    let identity = Identity::load(&config.tls)?;
-    let tls = tandem_cluster::Tls {
-        ca: identity.ca,
-        certificate: identity.certificate,
-        key: identity.key,
-        domain: pki::CLUSTER_NAME.to_owned(),
-    };
+    let certificates = Arc::clone(&started.certificates);
+    let tls = tandem_cluster::Tls { certificates, domain: pki::CLUSTER_NAME.to_owned() };
     let replica = replica::identify(started, dir, folder, &tls).await?;
     Ok(tandem_cluster::Options {
         cluster: config.cluster.id.clone(),
@@ -460,7 +455,6 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
     let process = &config.process;
     let me = config.cluster.gateways.iter().find(|gateway| gateway.name == process.name);
     let me = me.with_context(|| format!("{} is no [[cluster.gateway]]", process.name))?;
-    let identity = Identity::load(&config.tls)?;
     let token = process.token_hash.as_deref().and_then(tandem_http::TokenHash::from_hex);
     let metrics = started.metrics.clone();
     let port_first = process.rtp_port_first.unwrap_or(RTP_PORT_FIRST);
@@ -494,11 +488,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
             .collect(),
         copies: me.copies,
         copy_to: copy_to(&config.cluster.gateways, me),
-        tls: Some(tandem_gateway::Tls {
-            ca: identity.ca,
-            certificate: identity.certificate,
-            key: identity.key,
-        }),
+        tls: Some(Arc::clone(&started.certificates)),
         sip_tls: config.sip.tls.as_ref().map(|tls| tandem_gateway::SipTls {
             certificate: tls.certificate.clone(),
             key: tls.key.clone(),

@@ -9,6 +9,7 @@ use super::{disk, http, process, wiring};
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
     let started = process::start(path, incarnation, "witness")?;
     process::run(async move |shutdown| {
+        process::keep_certificates(&started)?;
         let name = &started.config.process.name;
         let members = &started.config.cluster.members;
         let me = members.iter().find(|member| member.name == *name);

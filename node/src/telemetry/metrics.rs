@@ -19,6 +19,10 @@ pub fn start(name: &str, role: &'static str) -> Result<PrometheusHandle> {
     describe_counter!("process_cpu_seconds_total", "CPU time of this process, user and system");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of this process");
     describe_gauge!("process_open_fds", "Open file descriptors of this process");
+    describe_gauge!(
+        "tandem_certificate_expires_timestamp_seconds",
+        "When the process's certificate, or the first of the authorities that it trusts, ends"
+    );
     gauge!(
         "tandem_build_info",
         "version" => crate::VERSION,

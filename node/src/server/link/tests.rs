@@ -1,6 +1,8 @@
 use parking_lot::Mutex;
 use pb::link_client::LinkClient;
+use tandem_pki::{CLUSTER_NAME, Texts};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Identity};
 
 use super::*;
 
@@ -58,11 +60,11 @@ impl Node for Fake {
 }
 
 /// A certificate that signs itself is authority, server and client at once.
-fn identity() -> pki::Identity {
+fn identity() -> Texts {
     let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec![pki::CLUSTER_NAME.to_owned()]).unwrap();
+    let params = rcgen::CertificateParams::new(vec![CLUSTER_NAME.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
-    pki::Identity { ca: certificate.clone(), certificate, key: key.serialize_pem() }
+    Texts { ca: certificate.clone(), certificate, key: key.serialize_pem() }
 }
 
 fn up(body: pb::up::Body) -> pb::Up {
@@ -85,10 +87,11 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
     let node: Arc<dyn Node> = fake.clone();
     let server = LinkServer { node, sessions: Arc::default() };
     let tls = tonic::transport::ClientTlsConfig::new()
-        .domain_name(pki::CLUSTER_NAME)
+        .domain_name(CLUSTER_NAME)
         .identity(Identity::from_pem(&identity.certificate, &identity.key))
         .ca_certificate(Certificate::from_pem(&identity.ca));
-    tokio::spawn(async move { listen(listener, server, &identity).await });
+    let certificates = Live::of(&identity).unwrap();
+    tokio::spawn(listen(listener, server, certificates));
 
     let channel = tonic::transport::Endpoint::from_shared(format!("https://{address}"))
         .unwrap()

@@ -10,9 +10,11 @@ use anyhow::{Context as _, Result};
 use parking_lot::Mutex;
 use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
+use tandem_gateway::Certificates;
 use tandem_gateway::link::client::{Dial, Input};
 use tandem_gateway::link::pb;
-use tandem_gateway::options::{Node, Tls};
+use tandem_gateway::options::Node;
+use tandem_pki::Files;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -91,15 +93,12 @@ impl Gateway {
         nodes: &[Node],
         pki: &Path,
     ) -> Result<Self> {
-        let read = |file: String| {
-            let path = pki.join(file);
-            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        let files = Files {
+            ca: pki.join("ca.pem"),
+            certificate: pki.join(format!("{name}.pem")),
+            key: pki.join(format!("{name}.key")),
         };
-        let tls = Tls {
-            ca: read("ca.pem".into())?,
-            certificate: read(format!("{name}.pem"))?,
-            key: read(format!("{name}.key"))?,
-        };
+        let tls = Certificates::open(files, name)?;
         let hello = pb::Hello {
             gateway: name.to_owned(),
             incarnation,
