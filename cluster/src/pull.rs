@@ -2,6 +2,7 @@
 //! back to where its state ends. Its log and votes are whole, so it is the voter that it was; and what
 //! another node has applied is committed, so it may be taken in however far the own log has come.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tandem_storage::log::Log;
@@ -116,7 +117,7 @@ pub fn answer(
     tokio::task::spawn_blocking(move || {
         let mut take = |part| parts.blocking_send(snapshot::encoded(shard, &of, part)).is_ok();
         // Where the disk fails, the stream ends without an end.
-        if let Err(error) = here.read(to == Role::Node, &mut take) {
+        if let Err(error) = here.read(to == Role::Node, &HashSet::new(), &mut take) {
             tracing::error!(%shard, %error, "TD0429 rows of a snapshot can't be read");
         }
     });

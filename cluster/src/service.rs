@@ -194,6 +194,20 @@ impl pb::peer_server::Peer for Service {
         Ok(Response::new(pb::SnapshotReply { vote: Some(vote(&own)) }))
     }
 
+    type HaveStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::Parts, Status>> + Send>>;
+
+    async fn have(
+        &self,
+        request: Request<pb::HaveRequest>,
+    ) -> Result<Response<Self::HaveStream>, Status> {
+        let groups = self.groups()?;
+        groups.speaker_to_me(&request)?;
+        let shard = u16::try_from(request.into_inner().shard).map(ShardId);
+        let shard = shard.ok().filter(|shard| groups.shards.contains_key(shard));
+        let shard = shard.ok_or_else(|| Status::not_found("no such shard"))?;
+        Ok(Response::new(Box::pin(snapshot::have(&groups.state, shard).map(Ok))))
+    }
+
     type PullStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<pb::SnapshotPart, Status>> + Send>>;
 

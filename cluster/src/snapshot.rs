@@ -1,10 +1,12 @@
 //! A shard's rows to a voter that lacks more than the log still has: a stream on a connection of
 //! its own, so that neither appends nor votes wait behind it, at a bounded rate.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use tandem_pki::Connector;
+use tandem_storage::parts::{Digest, Own};
 use tandem_storage::raft::{NodeId, RaftSnapshot, ShardId, SnapshotMeta, Vote};
 use tandem_storage::snapshot::{Here, Part, Received, Snapshot, checksum};
 use tandem_storage::state::State;
@@ -25,6 +27,9 @@ pub const BYTES_PER_S_MAX: u64 = 64 << 20;
 pub const PARTS_MAX: usize = 4;
 /// Of a whole snapshot: 38 GB at the rate above.
 const SNAPSHOT_S_MAX: u64 = 600;
+/// Names of parts that are told: of 250 GB. What is behind them is sent.
+const NAMES_MAX: usize = 1 << 20;
+const NAMES_AT_ONCE: usize = 4_096;
 /// Between two parts.
 const PART_S_MAX: u64 = 30;
 
@@ -55,9 +60,13 @@ impl Route {
             .max_encoding_message_size(link::MESSAGE_BYTES_MAX);
         let (parts, outgoing) = mpsc::channel(PARTS_MAX);
         let with_rows = self.keeps_rows;
+        let known = match with_rows {
+            true => self.ask(&mut client, shard).await,
+            false => HashSet::new(),
+        };
         let reading = tokio::task::spawn_blocking(move || {
             let mut take = |part| parts.blocking_send(encoded(shard, &of, part)).is_ok();
-            here.read(with_rows, &mut take)
+            here.read(with_rows, &known, &mut take)
         });
         let mut request = tonic::Request::new(paced(outgoing));
         self.me.introduce_to(self.to, request.metadata_mut()).map_err(|e| e.to_string())?;
@@ -67,9 +76,69 @@ impl Route {
         let reply = reply.map_err(|status| status.message().to_owned())?.into_inner();
         reply.vote.map(vote_from).ok_or_else(|| "the answer has no vote".to_owned())
     }
+
+    /// What the other has already. Where it does not say, everything is sent.
+    async fn ask(&self, client: &mut Client, shard: ShardId) -> HashSet<Digest> {
+        let mut request = tonic::Request::new(pb::HaveRequest { shard: shard.0.into() });
+        let mut known = HashSet::new();
+        if self.me.introduce_to(self.to, request.metadata_mut()).is_err() {
+            return known;
+        }
+        let asked = async {
+            let mut names = client.have(request).await?.into_inner();
+            while let Some(parts) = names.message().await? {
+                let digests =
+                    parts.names.iter().filter_map(|name| Digest::try_from(name.as_slice()).ok());
+                known.extend(digests);
+            }
+            Ok::<_, Status>(())
+        };
+        let within = Duration::from_secs(PART_S_MAX);
+        if !matches!(tokio::time::timeout(within, asked).await, Ok(Ok(()))) {
+            tracing::debug!(%shard, parts = known.len(), "what a voter has of a snapshot is not known");
+        }
+        known
+    }
+}
+
+type Client = pb::peer_client::PeerClient<tonic::transport::Channel>;
+
+/// The names of the parts of a shard that are here.
+pub fn have(state: &State, shard: ShardId) -> impl Stream<Item = pb::Parts> + use<> {
+    let (parts, outgoing) = mpsc::channel(PARTS_MAX);
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || {
+        let (mut names, mut left) = (Vec::new(), NAMES_MAX);
+        let mut take = |digest: Digest| {
+            names.push(digest.to_vec());
+            left -= 1;
+            let full = names.len() >= NAMES_AT_ONCE || left == 0;
+            let sent = !full
+                || parts.blocking_send(pb::Parts { names: std::mem::take(&mut names) }).is_ok();
+            sent && left > 0
+        };
+        if let Err(error) = state.digests(shard, &mut take) {
+            tracing::error!(%shard, %error, "TD0433 rows can't be read to say which are here");
+        }
+        if !names.is_empty() {
+            // Who has asked may be gone.
+            let _ = parts.blocking_send(pb::Parts { names });
+        }
+    });
+    futures::stream::unfold(outgoing, async |mut outgoing| {
+        outgoing.recv().await.map(|parts| (parts, outgoing))
+    })
 }
 
 pub fn encoded(shard: ShardId, of: &Vote, part: Part) -> pb::SnapshotPart {
+    let kind = match &part {
+        Part::Rows(_) => Some("sent"),
+        Part::Known(_) => Some("known"),
+        Part::Moment(_) | Part::End { .. } => None,
+    };
+    if let Some(kind) = kind {
+        metrics::counter!("tandem_raft_snapshot_parts_total", "kind" => kind).increment(1);
+    }
     let body = match part {
         Part::Moment(meta) => Body::Head(pb::SnapshotHead {
             shard: u32::from(shard.0),
@@ -77,6 +146,7 @@ pub fn encoded(shard: ShardId, of: &Vote, part: Part) -> pb::SnapshotPart {
             last: meta.last_log_id.as_ref().map(log_id),
             membership: Some(stored_membership(&meta.last_membership)),
         }),
+        Part::Known(digest) => Body::Known(digest.to_vec()),
         Part::Rows(rows) => Body::Rows(pb::SnapshotRows { crc: checksum(&rows), rows }),
         Part::End { rows } => Body::End(pb::SnapshotEnd { rows }),
     };
@@ -91,7 +161,7 @@ pub fn paced(parts: mpsc::Receiver<pb::SnapshotPart>) -> impl Stream<Item = pb::
         tokio::time::sleep_until(begun + Duration::from_secs_f64(sent as f64 / RATE)).await;
         let bytes = match &part.body {
             Some(Body::Rows(rows)) => rows.rows.len() as u64,
-            Some(Body::Head(_) | Body::End(_)) | None => 0,
+            Some(Body::Head(_) | Body::End(_) | Body::Known(_)) | None => 0,
         };
         Some((part, (parts, sent + bytes)))
     })
@@ -190,11 +260,22 @@ fn write(
     shard: ShardId,
     mut parts: mpsc::Receiver<Body>,
 ) -> Result<Received, String> {
-    let mut incoming = state.receive(shard).map_err(|error| error.to_string())?;
+    let said = |error: tandem_storage::state::Error| error.to_string();
+    let left = state.left(shard).map_err(said)?;
+    let view = state.view();
+    let mut own = Own::new(left, view.rows(shard, &[], &[]).map_err(said)?);
+    let mut incoming = state.receive(shard).map_err(said)?;
     while let Some(part) = parts.blocking_recv() {
         match part {
             Body::Rows(part) if checksum(&part.rows) == part.crc => {
                 incoming.put(&part.rows).map_err(|error| error.to_string())?;
+            }
+            Body::Known(name) => {
+                let digest = name.as_slice().try_into().map_err(|_| "a part's name is none")?;
+                let part = own.find(&digest).map_err(said)?;
+                // The next snapshot has it.
+                let part = part.ok_or("a part that was here is not here any more")?;
+                incoming.put(&part).map_err(|error| error.to_string())?;
             }
             Body::Rows(_) => return Err("a part of the snapshot has another checksum".to_owned()),
             Body::End(end) => return incoming.finish(end.rows).map_err(|error| error.to_string()),

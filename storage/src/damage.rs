@@ -19,7 +19,11 @@ impl Error {
                 _ => false,
             },
             Self::Row(..) | Self::Headless { .. } | Self::HalfTaken(..) => true,
-            Self::Family(_) | Self::Machine(..) | Self::Folder { .. } | Self::InMemory => false,
+            Self::Family(_)
+            | Self::Machine(..)
+            | Self::Folder { .. }
+            | Self::Left(_)
+            | Self::InMemory => false,
         }
     }
 }

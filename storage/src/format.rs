@@ -11,7 +11,7 @@ use crate::log::{self, AMNESIA, Log};
 ///
 /// 2: INVITEs and the counts of gateways are rows of their own, free ports are none.
 /// 3: keys of a tenant's rows begin with its seat.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 const FORMAT_FILE: &str = "DATA_FORMAT";
 const LOCK_FILE: &str = "LOCK";
 /// Says that there was a log: a folder that lost it must not pass for a new one.

@@ -10,6 +10,7 @@ pub mod format;
 pub mod log;
 pub mod machine;
 pub mod memory;
+pub mod parts;
 pub mod raft;
 pub mod snapshot;
 pub mod state;

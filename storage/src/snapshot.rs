@@ -5,6 +5,8 @@
 //! Raft's own names the file meanwhile, so that a node that dies in the middle begins again with
 //! it when it starts: there is no state between the old and the new one.
 
+use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
@@ -12,17 +14,16 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
+use crate::parts::{Cut, Digest, digest_of};
 use crate::proto;
 use crate::raft::{ShardId, SnapshotMeta};
 use crate::state::{Error, Row, State};
 
-/// Rows of one part; a part is longer only by its last row.
-pub const PART_BYTES: usize = 256 << 10;
 /// A longer part than this nobody has sent.
 pub const PART_BYTES_MAX: usize = 64 << 20;
-const MAGIC: [u8; 8] = *b"TDSNAP\0\x01";
+pub(crate) const MAGIC: [u8; 8] = *b"TDSNAP\0\x01";
 /// Length and checksum.
-const PART_HEADER_BYTES: usize = 8;
+pub(crate) const PART_HEADER_BYTES: usize = 8;
 
 /// What consensus carries.
 pub enum Snapshot {
@@ -51,43 +52,44 @@ pub enum Part {
     Moment(SnapshotMeta),
     /// An encoded `tandem.storage.v1.Snapshot`.
     Rows(Vec<u8>),
+    /// One that the other has.
+    Known(Digest),
     End {
         rows: u64,
     },
 }
 
 impl Here {
-    /// Gives every part of one moment to `take`, until that has enough. Blocks as long as the disk
-    /// and `take` do. Who keeps no rows is sent none.
+    /// Gives every part of one moment to `take`, until that has enough, of those that are `known` to the other
+    /// their names alone. Blocks as long as the disk and `take` do. Who keeps no rows is sent none.
     ///
     /// # Errors
     /// What RocksDB says.
-    pub fn read(&self, with_rows: bool, take: &mut dyn FnMut(Part) -> bool) -> Result<(), Error> {
+    pub fn read(
+        &self,
+        with_rows: bool,
+        known: &HashSet<Digest>,
+        take: &mut dyn FnMut(Part) -> bool,
+    ) -> Result<(), Error> {
         let view = self.state.view();
         let (last_log_id, last_membership) = view.applied(self.shard)?;
         if !take(Part::Moment(SnapshotMeta { last_log_id, last_membership })) {
             return Ok(());
         }
-        let mut count = 0;
+        let count = Cell::new(0);
         if with_rows {
-            let (mut part, mut bytes) = (proto::Snapshot::default(), 0);
-            for row in view.rows(self.shard, &[], &[])? {
-                let Row { family, key, value } = row?;
-                bytes += family.len() + key.len() + value.len();
-                count += 1;
-                part.rows.push(proto::snapshot::Row { family, key, value });
-                if bytes >= PART_BYTES {
-                    if !take(Part::Rows(part.encode_to_vec())) {
-                        return Ok(());
-                    }
-                    (part, bytes) = (proto::Snapshot::default(), 0);
+            let rows = view.rows(self.shard, &[], &[])?;
+            for part in Cut::new(rows.inspect(|_| count.set(count.get() + 1))) {
+                let part = part?;
+                let digest = digest_of(&part);
+                let is_known = known.contains(&digest);
+                let part = if is_known { Part::Known(digest) } else { Part::Rows(part) };
+                if !take(part) {
+                    return Ok(());
                 }
             }
-            if !part.rows.is_empty() && !take(Part::Rows(part.encode_to_vec())) {
-                return Ok(());
-            }
         }
-        take(Part::End { rows: count });
+        take(Part::End { rows: count.get() });
         Ok(())
     }
 }
@@ -108,17 +110,18 @@ fn broken(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// A snapshot that is coming in. Its file is gone with it, unless it is finished.
+/// A snapshot that is coming in. Where it breaks off, what has come is left for the next one.
 pub struct Incoming {
     path: PathBuf,
+    left: PathBuf,
     file: Option<BufWriter<File>>,
     rows: u64,
 }
 
 impl Incoming {
-    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+    pub(crate) fn create(path: PathBuf, left: PathBuf) -> io::Result<Self> {
         let file = File::options().write(true).create_new(true).open(&path)?;
-        let mut incoming = Self { path, file: Some(BufWriter::new(file)), rows: 0 };
+        let mut incoming = Self { path, left, file: Some(BufWriter::new(file)), rows: 0 };
         incoming.write(&MAGIC)?;
         Ok(incoming)
     }
@@ -155,6 +158,9 @@ impl Incoming {
         self.write(&count)?;
         let file = self.file.take().ok_or_else(|| broken(&self.path, "is finished"))?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        if self.left.try_exists()? {
+            remove(&self.left);
+        }
         if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
         }
@@ -164,7 +170,10 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        let Some(file) = self.file.take() else { return };
+        // What of it is torn shows by its checksum.
+        let kept = self.rows > 0 && file.into_inner().is_ok();
+        if !kept || fs::rename(&self.path, &self.left).is_err() {
             remove(&self.path);
         }
     }

@@ -2,11 +2,13 @@
 //! WAL. The log is the truth behind the last flush; `atomic_flush` keeps the families in step, so
 //! that a restart finds rows and applied log id of one moment, and openraft applies the rest again.
 
+mod taking;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, io};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -16,8 +18,8 @@ use rocksdb::{
     IteratorMode, Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
 };
 
-use crate::raft::{LogId, ShardId, SnapshotMeta, StoredMembership};
-use crate::snapshot::{Here, Incoming, Received};
+use crate::raft::{LogId, ShardId, StoredMembership};
+use crate::snapshot::Here;
 use crate::{damage, proto, wire};
 
 /// Raft's own: what a shard has applied, by its number; and the snapshot that it is taking in.
@@ -26,6 +28,8 @@ const RAFT: &str = "raft";
 const TAKING_IN: &[u8] = b"taking in ";
 /// Of snapshots that come in.
 const RECEIVED: &str = "received";
+/// Behind it in the name: of a snapshot that broke off. One a shard, no longer than a snapshot.
+const LEFT: &str = ".left";
 const WRITE_BUFFER_BYTES_DEFAULT: usize = 16 << 20;
 /// Memtables of all families together, beyond which RocksDB flushes.
 const WRITE_BUFFERS_BYTES_MAX: usize = 64 << 20;
@@ -53,6 +57,8 @@ pub enum Error {
     Folder { path: PathBuf, error: io::Error },
     #[error("the state of {0} is half taken in: {1}; restore this node from another")]
     HalfTaken(ShardId, io::Error),
+    #[error("what is left of a snapshot that broke off: {0}")]
+    Left(io::Error),
     #[error("a state in memory takes no snapshot of another node")]
     InMemory,
 }
@@ -473,150 +479,11 @@ impl State {
         Ok(page)
     }
 
-    /// Where a snapshot of another node is put, part by part.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn receive(&self, shard: ShardId) -> Result<Incoming, Error> {
-        let dir = self.received.as_ref().ok_or(Error::InMemory)?;
-        let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!("{}-{number:06}.snapshot", shard.0));
-        Incoming::create(path.clone()).map_err(|error| Error::Folder { path, error })
-    }
-
-    /// A snapshot's rows, which can be read to their end, in the place of the shard's own, flushed.
-    /// The file is gone after it; a node that dies meanwhile does it again when it starts.
-    ///
-    /// # Errors
-    /// What RocksDB or the file says.
-    pub fn replace(
-        &self,
-        shard: ShardId,
-        mut received: Received,
-        of: &SnapshotMeta,
-    ) -> Result<(), Error> {
-        self.begin_to_take_in(shard, &received, of)?;
-        received.needed = true;
-        self.take_in(shard, received, of)
-    }
-
-    pub(crate) fn begin_to_take_in(
-        &self,
-        shard: ShardId,
-        received: &Received,
-        of: &SnapshotMeta,
-    ) -> Result<(), Error> {
-        let marker = proto::TakingIn {
-            file: received.name().unwrap_or_default().to_owned(),
-            applied: Some(applied_of(of.last_log_id.as_ref(), &of.last_membership)),
-        };
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(RAFT)?, taking_in(shard), marker.encode_to_vec());
-        self.write_unlogged(batch, Wait::Yes)
-    }
-
-    /// As far as a death in the middle leaves it.
-    #[cfg(test)]
-    pub(crate) fn take_half(&self, shard: ShardId, received: &Received) {
-        self.forget(shard).unwrap();
-        let first = received.parts().unwrap().next().unwrap().unwrap();
-        self.put(shard, &first).unwrap();
-    }
-
-    fn take_in(
-        &self,
-        shard: ShardId,
-        mut received: Received,
-        of: &SnapshotMeta,
-    ) -> Result<(), Error> {
-        let half = |error| Error::HalfTaken(shard, error);
-        self.forget(shard)?;
-        for part in received.parts().map_err(half)? {
-            self.put(shard, &part.map_err(half)?)?;
-        }
-        self.settle(shard, of)?;
-        received.needed = false;
-        Ok(())
-    }
-
-    /// Rows of another state of this process in the place of the shard's own.
-    pub(crate) fn copy(
-        &self,
-        shard: ShardId,
-        from: &Self,
-        their: ShardId,
-        of: &SnapshotMeta,
-    ) -> Result<(), Error> {
-        let view = from.view();
-        self.forget(shard)?;
-        for row in view.rows(their, &[], &[])? {
-            self.put(shard, &[row?])?;
-        }
-        self.settle(shard, of)
-    }
-
-    /// Without a row, but as far as `of`.
-    ///
-    /// # Errors
-    /// What RocksDB says.
-    pub fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        batch.delete_cf(self.family(RAFT)?, taking_in(shard));
-        self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership, Wait::Yes)?;
-        self.flush()
-    }
-
-    fn put(&self, shard: ShardId, rows: &[Row]) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        for row in rows {
-            batch.put_cf(self.family(&row.family)?, key_of(shard, &row.key), &row.value);
-        }
-        self.write_unlogged(batch, Wait::Yes)
-    }
-
-    /// All rows of a shard, but not what it has applied.
-    fn forget(&self, shard: ShardId) -> Result<(), Error> {
-        for name in self.families {
-            let mut batch = WriteBatch::default();
-            self.delete_under(&mut batch, name, &key_of(shard, &[]))?;
-            self.write_unlogged(batch, Wait::Yes)?;
-        }
-        Ok(())
-    }
-
     fn write_unlogged(&self, batch: WriteBatch, wait: Wait) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         options.set_no_slowdown(wait == Wait::No);
         Ok(self.db.write_opt(batch, &options)?)
-    }
-
-    /// What was being taken in when the node died, from its file; other files there are of no use.
-    fn take_in_again(&self) -> Result<(), Error> {
-        let Some(dir) = &self.received else { return Ok(()) };
-        let folder = |error| Error::Folder { path: dir.clone(), error };
-        fs::create_dir_all(dir).map_err(folder)?;
-        let mut found = Vec::new();
-        for row in self.db.iterator_cf(self.family(RAFT)?, IteratorMode::Start) {
-            let (key, value) = row?;
-            let shard = key.strip_prefix(TAKING_IN).and_then(|key| <[u8; 2]>::try_from(key).ok());
-            if let Some(shard) = shard {
-                found.push((ShardId(u16::from_be_bytes(shard)), value));
-            }
-        }
-        for (shard, value) in found {
-            let row = |error: wire::Error| Error::Row(shard, error);
-            let marker = proto::TakingIn::decode(&*value).map_err(|e| row(e.into()))?;
-            let applied = marker.applied.ok_or(wire::Error::Missing("applied")).map_err(row)?;
-            let (last_log_id, last_membership) = applied_from(applied).map_err(row)?;
-            let received = Received::again(dir.join(&marker.file));
-            tracing::warn!(%shard, file = marker.file, "TD0209 a snapshot is taken in again");
-            self.take_in(shard, received, &SnapshotMeta { last_log_id, last_membership })?;
-        }
-        for file in fs::read_dir(dir).map_err(folder)? {
-            crate::snapshot::remove(&file.map_err(folder)?.path());
-        }
-        Ok(())
     }
 
     pub(crate) fn offer_snapshot(&self, shard: ShardId) {

@@ -15,7 +15,7 @@ fn folder_opens_again_for_its_owner() {
     drop(DataDir::open(&path, "blue", "node-a").unwrap());
     drop(DataDir::open(&path, "blue", "node-a").unwrap());
     let text = std::fs::read_to_string(path.join("DATA_FORMAT")).unwrap();
-    assert_eq!(text, "version 3\ncluster blue\nnode node-a\n");
+    assert_eq!(text, "version 4\ncluster blue\nnode node-a\n");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn folder_refuses_an_unknown_format() {
     let dir = tempfile::tempdir().unwrap();
     for (text, found) in [("version 7\ncluster blue\nnode a\n", "7"), ("\u{0}junk", "(none)")] {
         std::fs::write(dir.path().join("DATA_FORMAT"), text).unwrap();
-        let expected = format!("data folder DIR has format version {found}; this build knows 3");
+        let expected = format!("data folder DIR has format version {found}; this build knows 4");
         assert_eq!(sentence(dir.path(), "blue", "a"), expected);
     }
 }

@@ -1,16 +1,20 @@
 //! Snapshots of another node: part by part into a file, and from there into the state, whatever
 //! happens between.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use crate::parts::{Digest, Own, PART_BYTES};
 use crate::raft::{ShardId, SnapshotMeta, StoredMembership};
-use crate::snapshot::{Here, PART_BYTES, Part, Received};
+use crate::snapshot::{Here, Part, Received};
 use crate::state::{Change, Error, Row, State};
 use crate::{proto, wire};
 
 const FAMILIES: &[&str] = &["words", "other"];
 const SHARD: ShardId = ShardId(1);
+/// Of the shard.
+const LEFT: &str = "1.left";
 const COPIES_MAX: usize = 100;
 /// Whose keys have none behind them.
 const SHARDS: [ShardId; 2] = [SHARD, ShardId::META];
@@ -34,9 +38,13 @@ fn rows(state: &State, shard: ShardId) -> Vec<Row> {
 }
 
 fn parts(state: &State, shard: ShardId, with_rows: bool) -> Vec<Part> {
+    parts_for(state, shard, with_rows, &HashSet::new())
+}
+
+fn parts_for(state: &State, shard: ShardId, with_rows: bool, known: &HashSet<Digest>) -> Vec<Part> {
     let mut parts = Vec::new();
     let here = Here { state: state.clone(), shard };
-    here.read(with_rows, &mut |part| {
+    here.read(with_rows, known, &mut |part| {
         parts.push(part);
         true
     })
@@ -56,8 +64,12 @@ fn source(shard: ShardId) -> State {
 fn receive(state: &State, shard: ShardId, parts: &[Part]) -> (SnapshotMeta, Received) {
     let mut incoming = state.receive(shard).unwrap();
     let mut of = None;
+    let left = state.left(shard).unwrap();
+    let view = state.view();
+    let mut own = Own::new(left, view.rows(shard, &[], &[]).unwrap());
     for part in parts {
         match part {
+            Part::Known(digest) => incoming.put(&own.find(digest).unwrap().unwrap()).unwrap(),
             Part::Moment(meta) => of = Some(meta.clone()),
             Part::Rows(rows) => incoming.put(rows).unwrap(),
             Part::End { rows } => return (of.unwrap(), incoming.finish(*rows).unwrap()),
@@ -162,7 +174,7 @@ fn a_node_that_died_while_it_took_rows_in_has_all_of_them_when_it_is_back() {
 
 /// It was not taken in yet, so nothing of it is needed.
 #[test]
-fn a_file_that_nobody_took_in_is_gone_at_the_next_start() {
+fn of_files_that_nobody_took_in_one_is_left_for_the_next_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(dir.path(), FAMILIES).unwrap();
     write(&state, SHARD, &[("words", "own", vec![1])], 2);
@@ -174,10 +186,10 @@ fn a_file_that_nobody_took_in_is_gone_at_the_next_start() {
     let after = killed(dir.path());
     let again = State::open(after.path(), FAMILIES).unwrap();
     assert_eq!(rows(&again, SHARD).len(), 1);
-    assert_eq!(files(after.path()), [""; 0]);
+    assert_eq!(files(after.path()), [LEFT]);
     // And without a death, too.
     drop((received, incoming));
-    assert_eq!(files(dir.path()), [""; 0]);
+    assert_eq!(files(dir.path()), [LEFT]);
 }
 
 #[test]
@@ -213,6 +225,85 @@ fn a_stream_that_lacks_rows_or_has_none_for_rows_makes_no_snapshot() {
     incoming.put(b"\xff\xff").unwrap_err();
     incoming.put(b"").unwrap_err();
     drop(incoming);
-    assert_eq!(files(dir.path()), [""; 0]);
+    assert_eq!(files(dir.path()), [LEFT], "the part that was good");
     assert!(matches!(State::in_memory(FAMILIES).unwrap().receive(SHARD), Err(Error::InMemory)));
+}
+
+fn digests(state: &State, shard: ShardId) -> HashSet<Digest> {
+    let mut known = HashSet::new();
+    let mut take = |digest| {
+        known.insert(digest);
+        true
+    };
+    state.digests(shard, &mut take).unwrap();
+    known
+}
+
+/// Rows as of calls that are over: one kind that grows, and one that is changed.
+fn history(state: &State, numbers: std::ops::Range<u32>, index: u64) {
+    let rows: Vec<_> = numbers
+        .map(|number| {
+            let family = if number % 7 == 0 { "other" } else { "words" };
+            (family, format!("{number:08}"), number.to_be_bytes().repeat(100))
+        })
+        .collect();
+    let rows: Vec<_> =
+        rows.iter().map(|(family, key, value)| (*family, key.as_str(), value.clone())).collect();
+    write(state, SHARD, &rows, index);
+}
+
+fn sent(parts: &[Part]) -> (usize, usize) {
+    let of = |kind: fn(&Part) -> bool| parts.iter().filter(|part| kind(part)).count();
+    (of(|part| matches!(part, Part::Rows(_))), of(|part| matches!(part, Part::Known(_))))
+}
+
+#[test]
+fn only_parts_that_the_other_lacks_are_sent() {
+    let source = State::in_memory(FAMILIES).unwrap();
+    history(&source, 0..20_000, 9);
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), FAMILIES).unwrap();
+    history(&state, 0..20_000, 9);
+    // More has come, one in the middle was changed, and one is here that should not be.
+    history(&source, 20_000..21_000, 10);
+    write(&source, SHARD, &[("words", "00010001", vec![9])], 11);
+    write(&state, SHARD, &[("words", "00003000x", vec![1])], 9);
+    let whole = sent(&parts(&source, SHARD, true)).0;
+    let parts = parts_for(&source, SHARD, true, &digests(&state, SHARD));
+    let (rows, known) = sent(&parts);
+    assert!(known + rows == whole && rows <= 10 && whole > 40, "{rows} and {known} of {whole}");
+    let (of, received) = receive(&state, SHARD, &parts);
+    state.replace(SHARD, received, &of).unwrap();
+    assert_eq!(super::snapshot::rows(&state, SHARD), super::snapshot::rows(&source, SHARD));
+    // The same once more is nothing at all.
+    let again = parts_for(&source, SHARD, true, &digests(&state, SHARD));
+    assert_eq!(sent(&again), (0, whole));
+}
+
+#[test]
+fn snapshot_that_broke_off_goes_on_where_it_was_also_after_a_restart() {
+    let source = State::in_memory(FAMILIES).unwrap();
+    history(&source, 0..20_000, 9);
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), FAMILIES).unwrap();
+    let all = parts(&source, SHARD, true);
+    let mut incoming = state.receive(SHARD).unwrap();
+    let came = 20;
+    for part in all.iter().filter(|part| matches!(part, Part::Rows(_))).take(came) {
+        let Part::Rows(rows) = part else { unreachable!() };
+        incoming.put(rows).unwrap();
+    }
+    drop(incoming);
+    let killed = killed(dir.path());
+    for state in [state, State::open(killed.path(), FAMILIES).unwrap()] {
+        assert_eq!(digests(&state, SHARD).len(), came);
+        history(&source, 20_000..20_010, 10);
+        let parts = parts_for(&source, SHARD, true, &digests(&state, SHARD));
+        let (rows, known) = sent(&parts);
+        assert!(known >= came - 1, "{known} of {came} are not sent again; {rows} are");
+        let (of, received) = receive(&state, SHARD, &parts);
+        state.replace(SHARD, received, &of).unwrap();
+        assert_eq!(super::snapshot::rows(&state, SHARD), super::snapshot::rows(&source, SHARD));
+        assert_eq!(digests(&state, SHARD).len(), rows + known, "nothing is left of it");
+    }
 }
