@@ -24,6 +24,17 @@ pub struct Put {
     /// Nothing is put where the key has another value than this, or has one and should have none.
     #[prost(message, optional, tag = "3")]
     pub only_over: Option<Over>,
+    /// What is put together with it, or not at all.
+    #[prost(message, repeated, tag = "4")]
+    pub also: Vec<Pair>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pair {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -34,13 +45,24 @@ pub struct Over {
 
 /// The command that sets a key.
 pub fn put(key: &str, value: Vec<u8>) -> Vec<u8> {
-    Put { key: key.to_owned(), value, only_over: None }.encode_to_vec()
+    Put { key: key.to_owned(), value, only_over: None, also: Vec::new() }.encode_to_vec()
 }
 
 /// The command that sets a key where its value is `known`: of two who know the same, one succeeds.
 pub fn replace(key: &str, known: Option<Vec<u8>>, value: Vec<u8>) -> Vec<u8> {
+    replace_and_put(key, known, value, Vec::new())
+}
+
+/// The same, with other keys that are set where it is.
+pub fn replace_and_put(
+    key: &str,
+    known: Option<Vec<u8>>,
+    value: Vec<u8>,
+    also: Vec<(String, Vec<u8>)>,
+) -> Vec<u8> {
     let only_over = Some(Over { value: known });
-    Put { key: key.to_owned(), value, only_over }.encode_to_vec()
+    let also = also.into_iter().map(|(key, value)| Pair { key, value }).collect();
+    Put { key: key.to_owned(), value, only_over, also }.encode_to_vec()
 }
 
 /// Whether a command of [`put`] or [`replace`] has put its value, as its reply says.
@@ -112,9 +134,13 @@ impl Machine for MetaMachine {
         if put.only_over.is_some_and(|over| over.value.as_ref() != values.get(&put.key)) {
             return Outcome { changes: Vec::new(), reply: NOT_PUT.to_vec() };
         }
-        let change = Change::of(META, put.key.clone().into_bytes(), Some(put.value.clone()));
-        values.insert(put.key, put.value);
-        Outcome { changes: vec![change], reply: Vec::new() }
+        let first = Pair { key: put.key, value: put.value };
+        let mut changes = Vec::with_capacity(1 + put.also.len());
+        for Pair { key, value } in std::iter::once(first).chain(put.also) {
+            changes.push(Change::of(META, key.clone().into_bytes(), Some(value.clone())));
+            values.insert(key, value);
+        }
+        Outcome { changes, reply: Vec::new() }
     }
 
     fn after_persist(&mut self, index: u64) {
@@ -150,5 +176,12 @@ mod tests {
         assert!(apply(&put("a/2", one.clone())) && apply(&put("b", one.clone())));
         let under = [("a/1".to_owned(), two), ("a/2".to_owned(), one)];
         assert_eq!(state.under("a/"), under);
+        // Together, or not at all.
+        let also = || vec![("c/1".to_owned(), b"with".to_vec()), ("c/2".to_owned(), Vec::new())];
+        let (known, next) = (Some(b"one".to_vec()), b"three".to_vec());
+        assert!(!apply(&replace_and_put("b", None, next.clone(), also())));
+        assert_eq!(state.under("c/"), []);
+        assert!(apply(&replace_and_put("b", known, next.clone(), also())));
+        assert_eq!((state.get("b"), state.under("c/")), (Some(next), also()));
     }
 }

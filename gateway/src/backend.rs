@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,8 +27,11 @@ use crate::link::pb;
 use crate::options::{self, Options, Peer, Render};
 use crate::trace::{self, Tracer};
 
+#[derive(Clone)]
 pub struct ClusterBackend {
     name: String,
+    /// Whose calls, agents and records these are; none: the first one's.
+    tenant: Option<Arc<str>>,
     clients: Clients,
     status: watch::Receiver<Status>,
     /// Recordings of this gateway, then copies of others'.
@@ -50,6 +54,7 @@ impl ClusterBackend {
     ) -> Result<Self, options::Error> {
         Ok(Self {
             name: options.name.clone(),
+            tenant: None,
             clients,
             status,
             folders: [options.recordings(), copies::folder(options)],
@@ -58,6 +63,25 @@ impl ClusterBackend {
             metrics: options.metrics.clone(),
             tracer,
         })
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.status.borrow().leader_of(self.tenant.as_deref())
+    }
+
+    /// Whose recordings these are; before a node has told of the tenants the first one's. None where there is no
+    /// such tenant.
+    fn number(&self) -> Option<u16> {
+        let status = self.status.borrow();
+        let known = status.number_of(self.tenant.as_deref());
+        let first = (self.tenant.is_none() && status.tenants.is_empty()).then_some(0);
+        known.and_then(|number| u16::try_from(number).ok()).or(first)
+    }
+
+    fn check_tenant(&self) -> Result<(), Error> {
+        let unknown =
+            || Error::Unknown(format!("tenant {:?}", self.tenant.as_deref().unwrap_or_default()));
+        self.number().map(|_| ()).ok_or_else(unknown)
     }
 
     /// The leader first, then the others.
@@ -75,7 +99,7 @@ impl ClusterBackend {
     {
         let give_up = Instant::now() + Duration::from_millis(limits::API_RETRY_MS_MAX);
         loop {
-            let leader = self.status.borrow().leader;
+            let leader = self.leader();
             for (node, client) in self.in_order(leader) {
                 let left = give_up.saturating_duration_since(Instant::now());
                 let answered = tokio::select! {
@@ -104,7 +128,10 @@ impl ClusterBackend {
     /// Completes when a leader comes about, after `before`, that is not this node.
     async fn another_leads(&self, before: Option<usize>, node: usize) {
         let mut status = self.status.clone();
-        let is_new = |now: &Status| now.leader != before && now.leader.is_some_and(|n| n != node);
+        let is_new = |now: &Status| {
+            let leader = now.leader_of(self.tenant.as_deref());
+            leader != before && leader.is_some_and(|leader| leader != node)
+        };
         if status.wait_for(is_new).await.is_err() {
             // The gateway ends.
             std::future::pending().await
@@ -180,12 +207,13 @@ fn whole_elsewhere<'a>(
     names.find_map(|name| peers.iter().find(|peer| peer.name == name))
 }
 
-/// In the first folder that has any of it.
-fn audio_in(folders: &[PathBuf; 2], recording: u64) -> std::io::Result<Option<Audio>> {
+/// In the first folder that has any of it, where it is the tenant's.
+fn audio_in(folders: &[PathBuf; 2], recording: u64, tenant: u16) -> std::io::Result<Option<Audio>> {
     for dir in folders {
         let manifest = Manifest::read(&manifest_path(dir, recording))?;
         let path = wav_path(dir, recording);
-        if manifest.begun_unix_ms.is_none() || !path.try_exists()? {
+        let is_theirs = manifest.call.is_some_and(|call| call.tenant == tenant);
+        if !is_theirs || !path.try_exists()? {
             continue;
         }
         return Ok(Some(if manifest.sealed {
@@ -197,6 +225,9 @@ fn audio_in(folders: &[PathBuf; 2], recording: u64) -> std::io::Result<Option<Au
     }
     Ok(None)
 }
+
+/// Of a question to a node: whose it is.
+const TENANT: &str = "tenant";
 
 /// What asking another node would not change.
 fn final_error(status: &RpcStatus) -> Option<Error> {
@@ -211,11 +242,11 @@ fn final_error(status: &RpcStatus) -> Option<Error> {
             let retry_after_s = status.message().parse().unwrap_or(RETRY_AFTER_S);
             Some(Error::Overloaded { retry_after_s })
         }
+        Code::NotFound => Some(Error::Unknown(status.message().to_owned())),
         Code::InvalidArgument | Code::OutOfRange => {
             Some(Error::Invalid(status.message().to_owned()))
         }
         Code::Ok
-        | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::Unimplemented
@@ -244,11 +275,17 @@ fn read(json: &[u8]) -> Result<Value, Error> {
 
 #[async_trait]
 impl Backend for ClusterBackend {
+    fn of_tenant(self: Arc<Self>, tenant: &str) -> Arc<dyn Backend> {
+        Arc::new(Self { tenant: Some(tenant.into()), ..(*self).clone() })
+    }
+
     async fn query(
         &self,
         kind: &'static str,
-        params: BTreeMap<String, String>,
+        mut params: BTreeMap<String, String>,
     ) -> Result<Option<Value>, Error> {
+        self.check_tenant()?;
+        params.extend(self.tenant.iter().map(|tenant| (TENANT.to_owned(), tenant.to_string())));
         let request = pb::QueryRequest { kind: kind.into(), params: params.into_iter().collect() };
         let ask = |mut client: Client| {
             let request = request.clone();
@@ -263,6 +300,7 @@ impl Backend for ClusterBackend {
         command: Command,
         idempotency_key: Option<String>,
     ) -> Result<Executed, Error> {
+        self.check_tenant()?;
         // A new call, as one that comes in is.
         if matches!(command, Command::Originate { .. }) && self.status.borrow().overloaded {
             return Err(Error::Overloaded { retry_after_s: RETRY_AFTER_S });
@@ -303,6 +341,10 @@ impl Backend for ClusterBackend {
             Command::MoveTenant { tenant, shard } => {
                 pb::execute_request::Command::MoveTenant(pb::MoveTenant { tenant, shard })
             }
+            Command::PutTenant { tenant, config, shard } => {
+                let shard = shard.unwrap_or_default();
+                pb::execute_request::Command::PutTenant(pb::PutTenant { tenant, config, shard })
+            }
             Command::AddMember { name, address, witness } => {
                 let add = pb::AddMember { name, address, witness };
                 change_members(pb::change_members::Change::Add(add))
@@ -317,7 +359,9 @@ impl Backend for ClusterBackend {
                 pb::execute_request::Command::Originate(pb::Originate { from, to })
             }
         };
-        let request = pb::ExecuteRequest { idempotency_key, keep_ms, command: Some(command) };
+        let tenant = self.tenant.as_deref().unwrap_or_default().to_owned();
+        let command = Some(command);
+        let request = pb::ExecuteRequest { idempotency_key, keep_ms, command, tenant };
         let ask = |mut client: Client| {
             let request = request.clone();
             async move { client.execute(request).await }
@@ -344,7 +388,8 @@ impl Backend for ClusterBackend {
             Error::Internal(format!("the recording can't be read: {error}"))
         };
         let folders = self.folders.clone();
-        let here = spawn_blocking(move || audio_in(&folders, recording.0));
+        let Some(tenant) = self.number() else { return Ok(None) };
+        let here = spawn_blocking(move || audio_in(&folders, recording.0, tenant));
         let here = here.await.map_err(|error| unreadable(error.into()))?.map_err(unreadable)?;
         let here = match here {
             Some(Audio::Open(open)) => Some(open),
@@ -368,11 +413,18 @@ impl Backend for ClusterBackend {
 
     async fn verify_recording(&self, id: &str, repair: bool) -> Result<Option<Value>, Error> {
         let Ok(recording) = id.parse::<RecordingId>() else { return Ok(None) };
+        let Some(tenant) = self.number() else { return Ok(None) };
         let unreadable = |error: std::io::Error| {
             Error::Internal(format!("the recording can't be read: {error}"))
         };
-        let look =
-            || async { repair::look(self.folders.clone(), recording.0).await.map_err(unreadable) };
+        let look = || async {
+            let found = repair::look(self.folders.clone(), recording.0).await;
+            // One whose beginning is damaged may be anybody's: only its owner can have it repaired.
+            let theirs = |found: &repair::Found| {
+                found.verdict.manifest.call.is_none_or(|call| call.tenant == tenant)
+            };
+            found.map(|found| found.filter(theirs)).map_err(unreadable)
+        };
         let mut found = look().await?;
         let good = found.as_ref().is_some_and(|found| found.verdict.is_good());
         if repair && !good && self.repair(recording, found.as_ref()).await? {
@@ -402,7 +454,7 @@ impl Backend for ClusterBackend {
             ok,
             why: if ok { good } else { bad }.to_owned(),
         };
-        let led = status.leader.is_some();
+        let led = status.tenants.iter().any(|led| led.leader.is_some());
         Readiness {
             may_take_calls: led && !status.refuses_new_calls,
             may_hold_calls: true,
@@ -411,7 +463,7 @@ impl Backend for ClusterBackend {
                 check("sip", true, "the service address is bound", ""),
                 check("media", true, "the ports are bound", ""),
                 check("routing", status.routing, "known", "no node has sent it yet"),
-                check("leader", led, "known", "no node leads the shard"),
+                check("leader", led, "known", "no node leads a tenant's shard"),
             ],
         }
     }

@@ -1,5 +1,6 @@
 //! What the control task needs of the media plane, and the engine that gives it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
 use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 use tandem_media::record::board::Board;
-use tandem_media::{Engine, Event, Held, MusicRef};
+use tandem_media::{CallKey, Engine, Event, Held, Holding, MusicRef};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
 
@@ -22,11 +23,11 @@ pub trait Media: Send {
     /// Local RTP ports that are bound, even ones.
     fn ports(&self) -> Vec<u16>;
 
-    /// Reconciles one call's media with the plan.
+    /// Reconciles the media of one call of a tenant with the plan.
     ///
     /// # Errors
     /// Why the plan can't be obeyed. It is not tried again.
-    fn apply(&mut self, plan: &MediaPlan) -> Result<(), String>;
+    fn apply(&mut self, tenant: u16, plan: &MediaPlan) -> Result<(), String>;
 }
 
 impl Media for Engine {
@@ -34,18 +35,27 @@ impl Media for Engine {
         Engine::ports(self)
     }
 
-    fn apply(&mut self, plan: &MediaPlan) -> Result<(), String> {
+    fn apply(&mut self, tenant: u16, plan: &MediaPlan) -> Result<(), String> {
         // An older version than one before is no mistake: effects may come again.
-        Engine::apply(self, plan_of(plan, self)).map(|_| ()).map_err(|error| error.to_string())
+        Engine::apply(self, plan_of(tenant, plan, self))
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     }
+}
+
+/// What is reported, and whose call it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    pub tenant: u16,
+    pub event: GatewayEvent,
 }
 
 /// The media plane and what it reports.
 pub struct MediaPlane {
     pub media: Box<dyn Media>,
-    pub events: mpsc::Receiver<GatewayEvent>,
+    pub events: mpsc::Receiver<Told>,
     /// Where more of them are told.
-    pub report: mpsc::Sender<GatewayEvent>,
+    pub report: mpsc::Sender<Told>,
     /// How far its recordings are.
     pub board: Arc<Board>,
 }
@@ -65,8 +75,7 @@ pub fn start(options: &Options) -> Result<MediaPlane, Error> {
         .name("media-events".into())
         .spawn(move || {
             for event in reported {
-                let Some(event) = event_of(event) else { continue };
-                if told.blocking_send(event).is_err() {
+                if event_of(event).into_iter().any(|event| told.blocking_send(event).is_err()) {
                     break;
                 }
             }
@@ -88,9 +97,9 @@ fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
     engine
 }
 
-fn plan_of(plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {
+fn plan_of(tenant: u16, plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {
     tandem_media::Plan {
-        call: plan.call.0,
+        call: CallKey { tenant, call: plan.call.0 },
         version: plan.version,
         legs: plan.legs.iter().map(|leg| leg_of(leg, engine)).collect(),
         recording: plan.recording.map(|recording| tandem_media::Recording {
@@ -164,13 +173,15 @@ fn prompt_of(prompt: &Prompt, engine: &Engine) -> tandem_media::Prompt {
     tandem_media::Prompt { clip, play, offset_ms, barge_in }
 }
 
-fn event_of(event: Event) -> Option<GatewayEvent> {
+/// One for each tenant that it is about.
+fn event_of(event: Event) -> Vec<Told> {
+    let told = |call: CallKey, event| vec![Told { tenant: call.tenant, event }];
     match event {
         Event::Recorded(recorded) => {
             // A file that was taken away meanwhile has no bytes any more.
             let bytes = std::fs::metadata(&recorded.path).map_or(0, |file| file.len());
-            Some(GatewayEvent::Recorded(Recorded {
-                call: CallId(recorded.call),
+            let event = GatewayEvent::Recorded(Recorded {
+                call: CallId(recorded.call.call),
                 recording: RecordingId(recorded.recording),
                 duration_ms: recorded.duration_ms,
                 chunks: recorded.chunks,
@@ -179,26 +190,35 @@ fn event_of(event: Event) -> Option<GatewayEvent> {
                 bytes,
                 pauses: gaps_of(&recorded.pauses),
                 began_at: Some(Millis(recorded.begun_unix_ms)),
-            }))
+            });
+            told(recorded.call, event)
         }
-        Event::Recording(running) => {
-            Some(GatewayEvent::Holdings(running.iter().map(manifest_of).collect()))
-        }
+        Event::Recording(running) => holdings_of(&running),
         Event::RtpSilence { call, leg, since_ms } => {
-            Some(GatewayEvent::RtpSilence { call: CallId(call), leg: LegId(leg), since_ms })
+            let (of, leg) = (CallId(call.call), LegId(leg));
+            told(call, GatewayEvent::RtpSilence { call: of, leg, since_ms })
         }
-        Event::Quality(quality) => Some(GatewayEvent::Quality(quality_of(&quality))),
-        Event::Dtmf { call, leg, number, digit, duration_ms } => Some(GatewayEvent::Digit {
-            call: CallId(call),
-            leg: LegId(leg),
-            number,
-            digit: Digit::new(digit)?,
-            duration_ms,
-        }),
+        Event::Quality(quality) => told(quality.call, GatewayEvent::Quality(quality_of(&quality))),
+        Event::Dtmf { call, leg, number, digit, duration_ms } => {
+            let Some(digit) = Digit::new(digit) else { return Vec::new() };
+            let (of, leg) = (CallId(call.call), LegId(leg));
+            told(call, GatewayEvent::Digit { call: of, leg, number, digit, duration_ms })
+        }
         Event::PromptEnded { call, leg, play, missing } => {
-            Some(GatewayEvent::PromptEnded { call: CallId(call), leg: LegId(leg), play, missing })
+            let (of, leg) = (CallId(call.call), LegId(leg));
+            told(call, GatewayEvent::PromptEnded { call: of, leg, play, missing })
         }
     }
+}
+
+/// What there is of recordings, told to those whose they are.
+pub fn holdings_of(held: &[Holding]) -> Vec<Told> {
+    let mut of_tenants: BTreeMap<u16, Vec<Manifest>> = BTreeMap::new();
+    for holding in held {
+        of_tenants.entry(holding.call.tenant).or_default().push(manifest_of(holding));
+    }
+    let told = |(tenant, manifests)| Told { tenant, event: GatewayEvent::Holdings(manifests) };
+    of_tenants.into_iter().map(told).collect()
 }
 
 fn gaps_of(gaps: &[tandem_media::Gap]) -> Vec<Gap> {
@@ -206,7 +226,7 @@ fn gaps_of(gaps: &[tandem_media::Gap]) -> Vec<Gap> {
 }
 
 /// Who has it, the cluster knows from who tells it.
-pub fn manifest_of(held: &tandem_media::Holding) -> Manifest {
+fn manifest_of(held: &Holding) -> Manifest {
     let (sealed, cut, hash) = match &held.state {
         Held::Running => (false, false, ""),
         Held::Whole { hash } => (true, false, hash.as_str()),
@@ -214,7 +234,7 @@ pub fn manifest_of(held: &tandem_media::Holding) -> Manifest {
     };
     Manifest {
         recording: RecordingId(held.recording),
-        call: CallId(held.call),
+        call: CallId(held.call.call),
         gateway: GatewayId::from(""),
         duration_ms: held.duration_ms,
         chunks: held.chunks,
@@ -230,7 +250,7 @@ pub fn manifest_of(held: &tandem_media::Holding) -> Manifest {
 fn quality_of(quality: &tandem_media::Quality) -> Quality {
     let sides = [Side::Caller, Side::Agent, Side::Callee];
     Quality {
-        call: CallId(quality.call),
+        call: CallId(quality.call.call),
         leg: LegId(quality.leg),
         role: sides.into_iter().find(|side| side.as_str() == quality.role),
         codec: quality.codec,

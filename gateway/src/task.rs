@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tandem_control::link::{Accepted, Down, Leading, Routing, Up};
 use tandem_control::sip::Transmit;
 use tandem_control::{Control, Identity, Output, Status};
-use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
 use tandem_sip::{Carrier, Millis};
 use tandem_wire::{Received, Report, Socket, Streams, Undelivered};
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::limits;
 use crate::link::client::Input;
 use crate::link::pb;
-use crate::media::Media;
+use crate::media::{Media, Told};
 use crate::trace::Tracer;
 
 /// Messages of one kind that are handled before others get their turn.
@@ -29,7 +28,7 @@ pub struct Inputs {
     pub wire: mpsc::Receiver<Received>,
     pub reports: mpsc::Receiver<Report>,
     pub link: mpsc::Receiver<Input>,
-    pub media: mpsc::Receiver<GatewayEvent>,
+    pub media: mpsc::Receiver<Told>,
     /// The process ends; who asks is told when carriers have heard.
     pub leaving: mpsc::Receiver<oneshot::Sender<()>>,
 }
@@ -88,9 +87,9 @@ impl Task {
                 Some(report) = inputs.reports.recv() => {
                     self.on_report(report);
                 }
-                Some(event) = inputs.media.recv() => {
+                Some(Told { tenant, event }) = inputs.media.recv() => {
                     self.tracer.media(&event);
-                    self.control.on_media(event);
+                    self.control.on_media(tenant.into(), event);
                 }
                 Some(left) = inputs.leaving.recv() => {
                     self.control.leave(self.now());
@@ -169,8 +168,10 @@ impl Task {
             match output {
                 Output::Transmit(transmit) => self.transmit(transmit),
                 Output::Up { node, up } => self.send_up(node, up),
-                Output::Media(plan) => {
-                    if let Err(why) = self.media.apply(&plan) {
+                Output::Media { tenant, plan } => {
+                    // A tenant's number has sixteen bits; see `tandem_core::world::World`.
+                    let tenant = u16::try_from(tenant).unwrap_or_default();
+                    if let Err(why) = self.media.apply(tenant, &plan) {
                         metrics::counter!("tandem_media_plans_refused_total").increment(1);
                         tracing::error!(call = %plan.call, why, "TD0304 media plan refused");
                     }
@@ -287,6 +288,7 @@ fn read(body: pb::down::Body) -> Option<Down> {
         pb::down::Body::Routing(routing) => match wire::decode_config(&routing.config) {
             Ok(config) => Some(Down::Routing(Routing {
                 shard: routing.shard,
+                all: routing.tenants,
                 config: config.into(),
                 nonce_key: routing.nonce_key,
             })),

@@ -33,8 +33,8 @@ fn node_refuses_a_data_folder_that_is_not_its_own() {
     let mark = cluster.path("data/node-b/DATA_FORMAT");
     let text = fs::read_to_string(&mark).unwrap();
 
-    fs::write(&mark, text.replace("version 3", "version 99")).unwrap();
-    refused(&cluster, "", &["data/node-b", "has format version 99; this build knows 3"]);
+    fs::write(&mark, text.replace("version 4", "version 99")).unwrap();
+    refused(&cluster, "", &["data/node-b", "has format version 99; this build knows 4"]);
 
     let id = text.lines().find_map(|line| line.strip_prefix("cluster ")).unwrap();
     fs::write(&mark, text.replace(id, "another")).unwrap();

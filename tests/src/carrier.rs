@@ -24,6 +24,7 @@ pub async fn takes(block: u8, incoming: Incoming) -> Result<Phone> {
         incoming,
         tone_hz: 700,
         srtp: false,
+        domain: None,
     };
     Phone::start(options, Arc::new(EndpointPool::start()?)).await
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,12 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     let found = me.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built; run `make build`"))
+}
+
+/// What a command has said, wherever to.
+pub fn said(output: &Output) -> String {
+    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&text).trim().to_owned()
 }
 
 /// The node that leads the tenant's shard, by what `/v1/cluster` says.

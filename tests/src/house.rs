@@ -1,12 +1,14 @@
 //! A cluster on a block of loopback addresses of its own, with phones: what most tests need.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tandem_media::endpoint::EndpointPool;
 
+use crate::cluster::binary;
 use crate::phone::{Incoming, Options, Over, Phone};
 use crate::{Api, Cluster};
 
@@ -74,6 +76,13 @@ impl House {
         Ok(Self { cluster, api, vips, pool, bind, options, _dir: dir })
     }
 
+    /// A command of `tandem` about this cluster.
+    pub fn tandem(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary("tandem")?);
+        command.args(arguments).arg("--dir").arg(self.cluster.dir());
+        Ok(command)
+    }
+
     /// After [`Cluster::power_off`], on the same folders; how long it took until `ready`.
     pub fn power_on(&mut self) -> Result<Duration> {
         let on = std::time::Instant::now();
@@ -138,6 +147,7 @@ impl House {
             incoming,
             tone_hz: 440,
             srtp,
+            domain: None,
         };
         Phone::start_over(over, options, Arc::clone(&self.pool)).await
     }
@@ -155,29 +165,41 @@ impl House {
         incoming: Incoming,
         tone_hz: u32,
     ) -> Result<Phone> {
-        let options = Options {
+        let options = Options { tone_hz, ..self.phone_options(user, at, incoming) };
+        Phone::start(options, Arc::clone(&self.pool)).await
+    }
+
+    /// A phone of the tenant whose domain that is.
+    pub async fn phone_in(
+        &self,
+        domain: &str,
+        user: &str,
+        at: usize,
+        incoming: Incoming,
+    ) -> Result<Phone> {
+        let domain = Some(domain.to_owned());
+        let options = Options { domain, ..self.phone_options(user, at, incoming) };
+        Phone::start(options, Arc::clone(&self.pool)).await
+    }
+
+    fn phone_options(&self, user: &str, at: usize, incoming: Incoming) -> Options {
+        Options {
             user: user.to_owned(),
             password: format!("tandem-{user}"),
             server: self.vips[at % self.vips.len()],
             bind: self.bind,
             incoming,
-            tone_hz,
+            tone_hz: 440,
             srtp: false,
-        };
-        Phone::start(options, Arc::clone(&self.pool)).await
+            domain: None,
+        }
     }
 
     /// A phone that claims to be `user` and doesn't know the password.
     pub async fn impostor(&self, user: &str) -> Result<Phone> {
-        let options = Options {
-            user: user.to_owned(),
-            password: "guessed".into(),
-            server: self.vips[0],
-            bind: self.bind,
-            incoming: Incoming::Reject { status: 486 },
-            tone_hz: 440,
-            srtp: false,
-        };
+        let password = "guessed".into();
+        let incoming = Incoming::Reject { status: 486 };
+        let options = Options { password, ..self.phone_options(user, 0, incoming) };
         Phone::start(options, Arc::clone(&self.pool)).await
     }
 

@@ -95,14 +95,6 @@ async fn lead_moves(house: &House, from: &str) -> Result<Duration> {
     }
 }
 
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
-}
-
 /// Packets since the mark.
 fn heard(phone: &Phone, call: &str) -> u64 {
     phone.with_calls(|calls| {
@@ -135,7 +127,7 @@ async fn calls_live_through_disks_that_stall_and_fail() -> Result<()> {
     house.call_is(&wait, "queued").await?;
 
     // One that is not.
-    mark(&talker);
+    talker.mark();
     house.trouble_disk(&leader, &format!("stall?ms={LONG_MS}")).await?;
     let begun = Instant::now();
     short_call(&house, "13900000003").await?;
@@ -160,7 +152,7 @@ async fn calls_live_through_disks_that_stall_and_fail() -> Result<()> {
     // The disk of who leads now fails for good.
     let second = house.cluster.leader().await?;
     assert_eq!(second, other(&leader));
-    mark(&talker);
+    talker.mark();
     house.trouble_disk(&second, "fail").await?;
     let begun = Instant::now();
     short_call(&house, "13900000005").await?;

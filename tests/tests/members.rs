@@ -8,28 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tandem_tests::cluster::binary;
+use tandem_tests::cluster::{binary, said};
 use tandem_tests::house::House;
-use tandem_tests::phone::{Incoming, Phone};
+use tandem_tests::phone::Incoming;
 
 const WITHIN: Duration = Duration::from_secs(20);
-const SPACING_MS_MAX: u64 = 60 + 60;
-
-fn tandem(house: &House, arguments: &[&str]) -> Result<Output> {
-    let dir = house.cluster.dir();
-    Ok(Command::new(binary("tandem")?).args(arguments).arg("--dir").arg(dir).output()?)
-}
 
 /// On a thread of its own: the command may take long, and phones must go on.
 async fn change(house: &House, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(binary("tandem")?);
-    command.args(arguments).arg("--dir").arg(house.cluster.dir());
+    let mut command = house.tandem(arguments)?;
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&text).trim().to_owned()
 }
 
 #[track_caller]
@@ -48,24 +36,6 @@ async fn member(house: &House, name: &str) -> Result<Value> {
 async fn tolerates(house: &House, failures: u64) -> Result<()> {
     let wanted = |status: &Value| (status["failure_tolerance"] == failures).then_some(());
     house.api.until("/v1/cluster", WITHIN, wanted).await
-}
-
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
-}
-
-#[track_caller]
-fn heard_all(phone: &Phone, call_id: &str) {
-    let spacing = phone.with_calls(|calls| {
-        let stats = calls.get(call_id)?.media.as_ref()?.stats();
-        (stats.received > 0).then_some(stats.spacing_ms_max)
-    });
-    let spacing = spacing.expect("audio");
-    assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
 }
 
 /// What its process says of itself, until that has `words` in it.
@@ -92,15 +62,18 @@ async fn a_node_that_lost_its_folder_is_replaced_under_live_calls_and_takes_over
     let wait = house.call(&waiter, "4001", "queued").await?;
     tolerates(&house, 1).await?;
     for phone in [&agent, &talker, &waiter] {
-        mark(phone);
+        phone.mark();
     }
 
-    refused(&tandem(&house, &["cluster", "replace", "node-b"])?, "nothing to let in");
+    refused(&house.tandem(&["cluster", "replace", "node-b"])?.output()?, "nothing to let in");
     house.cluster.bury("node-b").await?;
     std::fs::remove_dir_all(house.cluster.dir().join("data/node-b"))?;
-    refused(&tandem(&house, &["cluster", "replace", "node-b"])?, "does not answer");
-    refused(&tandem(&house, &["cluster", "remove", "node-a"])?, "the quorum would be lost");
-    refused(&tandem(&house, &["cluster", "remove", "witness"])?, "the quorum would be lost");
+    refused(&house.tandem(&["cluster", "replace", "node-b"])?.output()?, "does not answer");
+    refused(&house.tandem(&["cluster", "remove", "node-a"])?.output()?, "the quorum would be lost");
+    refused(
+        &house.tandem(&["cluster", "remove", "witness"])?.output()?,
+        "the quorum would be lost",
+    );
     house.cluster.revive("node-b")?;
     says(&house, "node-b", "TD0450").await?;
     // It holds nothing and votes for nobody: what it was before is still missing.
@@ -124,7 +97,7 @@ async fn a_node_that_lost_its_folder_is_replaced_under_live_calls_and_takes_over
     assert_eq!(house.cluster.leader().await?, "node-b");
     assert_eq!(other.hang_up(&echo).await?, 200);
     for (phone, call_id) in [(&talker, &talk), (&waiter, &wait)] {
-        heard_all(phone, call_id);
+        phone.heard_all(call_id);
     }
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.call_is(&wait, "connected").await?;
@@ -164,7 +137,7 @@ async fn the_first_node_that_lost_its_folder_does_not_begin_anew() -> Result<()>
     tolerates(&house, 0).await?;
     house.cluster.stop_one("witness")?;
     house.cluster.bury("node-b").await?;
-    refused(&tandem(&house, &["cluster", "replace", "node-b"])?, "");
+    refused(&house.tandem(&["cluster", "replace", "node-b"])?.output()?, "");
     house.cluster.revive("node-b")?;
     assert_eq!(caller.hang_up(&echo).await?, 200);
     house.cluster.stop()?;
@@ -177,8 +150,8 @@ async fn a_witness_comes_to_two_nodes_under_live_calls_and_then_one_may_die() ->
     tolerates(&house, 0).await?;
     let talker = house.caller("13800000001", 0).await?;
     let talk = house.call(&talker, "4003", "in_flow").await?;
-    mark(&talker);
-    let unknown = tandem(&house, &["cluster", "remove", "node-x"])?;
+    talker.mark();
+    let unknown = house.tandem(&["cluster", "remove", "node-x"])?.output()?;
     assert_eq!(unknown.status.code(), Some(1), "{}", said(&unknown));
     let mut command = Command::new(binary("tandem")?);
     command.args(["dev", "add-witness", "--dir"]).arg(house.cluster.dir());
@@ -196,7 +169,7 @@ async fn a_witness_comes_to_two_nodes_under_live_calls_and_then_one_may_die() ->
         house.cluster.revive(name)?;
         tolerates(&house, 1).await?;
     }
-    heard_all(&talker, &talk);
+    talker.heard_all(&talk);
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.cluster.stop()?;
     Ok(())
@@ -260,10 +233,10 @@ async fn a_node_that_is_wholly_new_takes_the_place_of_another_and_the_calls() ->
     let talker = house.caller("13800000001", 0).await?;
     let talk = house.call(&talker, "4003", "in_flow").await?;
     tolerates(&house, 1).await?;
-    mark(&talker);
+    talker.mark();
     let raft: SocketAddr = "127.0.203.1:7104".parse()?;
     let add = ["cluster", "add", "node-c", "127.0.203.1:7104"];
-    refused(&tandem(&house, &add)?, "does not answer");
+    refused(&house.tandem(&add)?.output()?, "does not answer");
     let _node_c = start_node_c(&house, raft)?;
     let began = tokio::time::Instant::now();
     let added = loop {
@@ -276,7 +249,7 @@ async fn a_node_that_is_wholly_new_takes_the_place_of_another_and_the_calls() ->
     assert_eq!(added.status.code(), Some(0), "{}", said(&added));
     assert_eq!(member(&house, "node-c").await?["role"], "node");
     refused(
-        &tandem(&house, &["cluster", "add", "node-c", "127.0.203.1:7104"])?,
+        &house.tandem(&["cluster", "add", "node-c", "127.0.203.1:7104"])?.output()?,
         "nothing to let in",
     );
     let removed = change(&house, &["cluster", "remove", "node-a"]).await?;
@@ -291,7 +264,7 @@ async fn a_node_that_is_wholly_new_takes_the_place_of_another_and_the_calls() ->
     assert_eq!(house.cluster.leader().await?, "node-c");
     assert_eq!(other.hang_up(&echo).await?, 200);
     house.call_is(&talk, "in_flow").await?;
-    heard_all(&talker, &talk);
+    talker.heard_all(&talk);
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.cluster.stop()?;
     Ok(())

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tandem_tests::cluster::binary;
+use tandem_tests::cluster::{binary, said};
 use tandem_tests::house::House;
-use tandem_tests::phone::{Incoming, Phone};
+use tandem_tests::phone::Incoming;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
@@ -26,11 +26,6 @@ async fn ca(arguments: &[&str], dir: &Path) -> Result<Output> {
     let mut command = Command::new(binary("tandem")?);
     command.arg("ca").args(arguments).arg("--dir").arg(dir);
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
-}
-
-fn said(output: &Output) -> String {
-    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&text).trim().to_owned()
 }
 
 /// The next step, as soon as every process has taken the one before.
@@ -70,23 +65,6 @@ async fn logs(house: &House, name: &str, words: &[&str]) -> Result<()> {
 fn sessions_closed(house: &House) -> Result<Vec<usize>> {
     let of = |name| Ok(log(house, name)?.matches("session closed").count());
     GATEWAYS.into_iter().map(of).collect()
-}
-
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
-}
-
-fn heard_all(phone: &Phone, call_id: &str) {
-    let spacing = phone.with_calls(|calls| {
-        let stats = calls.get(call_id)?.media.as_ref()?.stats();
-        (stats.received > 0).then_some(stats.spacing_ms_max)
-    });
-    let spacing = spacing.expect("audio");
-    assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
 }
 
 /// New calls come in at both gateways.
@@ -154,7 +132,7 @@ async fn authority_is_replaced_under_live_calls_and_who_missed_it_is_told() -> R
     let talk = house.call(&talker, "4001", "connected").await?;
     let echo = house.call(&echoed, "4003", "in_flow").await?;
     for phone in [&talker, &echoed] {
-        mark(phone);
+        phone.mark();
     }
     let closed = sessions_closed(&house)?;
     let stand = ca(&["rotate", "--show", "--json"], &pki).await?;
@@ -216,7 +194,7 @@ async fn authority_is_replaced_under_live_calls_and_who_missed_it_is_told() -> R
     assert_eq!(house.cluster.leader().await?, leader, "nobody was elected");
     for (phone, call_id, state) in [(&talker, &talk, "connected"), (&echoed, &echo, "in_flow")] {
         house.call_is(call_id, state).await?;
-        heard_all(phone, call_id);
+        assert!(phone.spacing_ms_max(call_id).is_some_and(|ms| ms <= SPACING_MS_MAX));
         assert_eq!(phone.hang_up(call_id).await?, 200);
     }
     house.cluster.stop().context("the cluster does not end")?;

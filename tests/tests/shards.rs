@@ -1,19 +1,16 @@
 //! Many shards: each has a leader, leads are spread and given away by the operator's word under live
 //! calls, and the death of a node takes none of them for long.
 
-use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Value;
-use tandem_tests::cluster::binary;
+use tandem_tests::cluster::said;
 use tandem_tests::house::House;
-use tandem_tests::phone::{Incoming, Phone};
+use tandem_tests::phone::Incoming;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const MOVES: usize = 10;
-/// As in `takeover`: no gap of the media path, and some slack for a loaded machine.
-const SPACING_MS_MAX: u64 = 60 + 60;
 
 /// Which node leads which shard.
 fn led(status: &Value, node: &str) -> Vec<String> {
@@ -27,15 +24,6 @@ fn all_led(status: &Value, nodes: &[&str]) -> bool {
     let mut led: Vec<String> = nodes.iter().flat_map(|node| led(status, node)).collect();
     led.sort();
     led == ["meta", "s0", "s1", "s2", "s3"]
-}
-
-fn tandem(house: &House, arguments: &[&str]) -> Result<Output> {
-    let dir = house.cluster.dir();
-    Ok(Command::new(binary("tandem")?).args(arguments).arg("--dir").arg(dir).output()?)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +55,7 @@ async fn a_lead_is_given_away_under_live_calls() -> Result<()> {
     let wait = house.call(&waiter, "4001", "queued").await?;
     let queue = house.api.get("/v1/queues/support").await?;
     for phone in [&agent, &talker, &waiter] {
-        mark(phone);
+        phone.mark();
     }
     for round in 0..MOVES {
         let leader = house.cluster.leader().await?;
@@ -75,7 +63,7 @@ async fn a_lead_is_given_away_under_live_calls() -> Result<()> {
         let caller = house.caller(&format!("139{round:08}"), round % 2).await?;
         // A call is being set up while the lead moves.
         let short = caller.dial("4003")?;
-        let moved = tandem(&house, &["cluster", "move-leader", "s0", next])?;
+        let moved = house.tandem(&["cluster", "move-leader", "s0", next])?.output()?;
         assert_eq!(moved.status.code(), Some(0), "{}", said(&moved));
         caller.answered(&short, WITHIN).await?;
         assert_eq!(caller.hang_up(&short).await?, 200);
@@ -85,28 +73,17 @@ async fn a_lead_is_given_away_under_live_calls() -> Result<()> {
     }
     assert_eq!(house.api.get("/v1/queues/support").await?, queue, "order and times of the queue");
     for (phone, call_id) in [(&talker, &talk), (&waiter, &wait)] {
-        let spacing = phone
-            .with_calls(|calls| Some(calls.get(call_id)?.media.as_ref()?.stats().spacing_ms_max));
-        let spacing = spacing.context("audio")?;
-        assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
+        phone.heard_all(call_id);
     }
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.call_is(&wait, "connected").await?;
     assert_eq!(waiter.hang_up(&wait).await?, 200);
 
-    let unknown = tandem(&house, &["cluster", "move-leader", "s99", "node-a"])?;
+    let unknown = house.tandem(&["cluster", "move-leader", "s99", "node-a"])?.output()?;
     assert_eq!(unknown.status.code(), Some(1));
     assert!(said(&unknown).contains("there is no shard \"s99\""), "{}", said(&unknown));
-    let witness = tandem(&house, &["cluster", "move-leader", "s0", "witness"])?;
+    let witness = house.tandem(&["cluster", "move-leader", "s0", "witness"])?.output()?;
     assert_eq!(witness.status.code(), Some(3));
     assert!(said(&witness).contains("runs no calls"), "{}", said(&witness));
     Ok(())
-}
-
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
 }

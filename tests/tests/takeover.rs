@@ -5,32 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
-use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone};
+use tandem_tests::phone::{CallEnd, Ended, Incoming, SPACING_MS_MAX};
 use tokio::net::UdpSocket;
 
-/// No packet spacing above this may be the media path's doing; a loaded test machine gets some
-/// slack on top.
-const SPACING_MS_MAX: u64 = 60 + 60;
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// Whoever leads is killed and comes back as a follower: five times each of the two nodes.
 const KILLS: u64 = 10;
-
-fn spacing_ms_max(phone: &Phone, call_id: &str) -> Option<u64> {
-    phone.with_calls(|calls| {
-        let endpoint = calls.get(call_id)?.media.as_ref()?;
-        let stats = endpoint.stats();
-        (stats.received > 0).then_some(stats.spacing_ms_max)
-    })
-}
-
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
-}
 
 fn waiting(queue: &serde_json::Value) -> serde_json::Value {
     queue["waiting"].clone()
@@ -67,7 +48,7 @@ async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Res
         let queue = house.api.get("/v1/queues/support").await?;
         let agents = house.api.get("/v1/agents").await?;
         for phone in [&talker, &ringer, &waiters, &talking_agent] {
-            mark(phone);
+            phone.mark();
         }
         let leader = house.cluster.leader().await?;
         killed.push(leader.clone());
@@ -85,7 +66,7 @@ async fn calls_that_talk_ring_and_wait_live_through_kills_of_both_nodes() -> Res
         house.call_is(&ring, "queued").await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         for (phone, call_id) in [(&talker, &talk), (&ringer, &ring), (&waiters, &wait[0])] {
-            let spacing = spacing_ms_max(phone, call_id).context("audio")?;
+            let spacing = phone.spacing_ms_max(call_id).context("audio")?;
             assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
         }
         house.cluster.revive(&leader)?;
@@ -154,9 +135,9 @@ async fn new_calls_get_503_and_audio_goes_on_when_there_is_no_quorum() -> Result
     }
     let call_id = refused.dial("4003")?;
     assert_eq!(refused.ended(&call_id, WITHIN).await?, Ended::Refused { status: 503 });
-    mark(&caller);
+    caller.mark();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(spacing_ms_max(&caller, &echo).is_some_and(|ms| ms <= SPACING_MS_MAX));
+    assert!(caller.spacing_ms_max(&echo).is_some_and(|ms| ms <= SPACING_MS_MAX));
     // A majority is back: the call that lived on can be ended properly.
     house.cluster.revive("witness")?;
     assert_eq!(caller.hang_up(&echo).await?, 200);

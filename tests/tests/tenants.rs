@@ -1,48 +1,20 @@
 //! A tenant moves from shard to shard under live calls, whoever dies meanwhile.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use tandem_tests::cluster::binary;
+use tandem_tests::cluster::said;
 use tandem_tests::house::House;
-use tandem_tests::phone::{Incoming, Phone};
+use tandem_tests::phone::Incoming;
 
 const WITHIN: Duration = Duration::from_secs(20);
-/// As in `takeover`: no gap of the media path, and some slack for a loaded machine.
-const SPACING_MS_MAX: u64 = 60 + 60;
 /// Where the tenant goes, over and over: each is led by one of two nodes.
 const WAY: [&str; 4] = ["s1", "s2", "s3", "s0"];
 const MOVES: usize = 12;
 /// Deaths during a move: how long after it was asked for, and of whom.
 const DEATHS: usize = 6;
-
-fn tandem(house: &House, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary("tandem")?);
-    command.args(arguments).arg("--dir").arg(house.cluster.dir());
-    Ok(command)
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim().to_owned()
-}
-
-fn mark(phone: &Phone) {
-    phone.with_calls(|calls| {
-        for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
-            endpoint.mark();
-        }
-    });
-}
-
-fn heard_without_gap(phone: &Phone, call_id: &str) -> Result<()> {
-    let spacing =
-        phone.with_calls(|calls| Some(calls.get(call_id)?.media.as_ref()?.stats().spacing_ms_max));
-    let spacing = spacing.context("audio")?;
-    assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
-    Ok(())
-}
 
 async fn shard_of_call(house: &House, call_id: &str) -> Result<Value> {
     let calls = house.api.items(&format!("/v1/calls?sip_call_id={call_id}")).await?;
@@ -59,14 +31,14 @@ async fn a_tenant_moves_under_live_calls() -> Result<()> {
     let wait = house.call(&waiter, "4001", "queued").await?;
     let queue = house.api.get("/v1/queues/support").await?;
     for phone in [&agent, &talker, &waiter] {
-        mark(phone);
+        phone.mark();
     }
     let mut shorts = Vec::new();
     for (round, shard) in WAY.iter().cycle().take(MOVES).enumerate() {
         let caller = house.caller(&format!("139{round:08}"), round % 2).await?;
         // A call is being set up while the tenant moves.
         let short = caller.dial("4003")?;
-        let moved = tandem(&house, &["tenant", "move", "demo", shard])?.output()?;
+        let moved = house.tandem(&["tenant", "move", "demo", shard])?.output()?;
         assert_eq!(moved.status.code(), Some(0), "{}", said(&moved));
         caller.answered(&short, WITHIN).await?;
         assert_eq!(shard_of_call(&house, &short).await?, *shard);
@@ -76,8 +48,8 @@ async fn a_tenant_moves_under_live_calls() -> Result<()> {
         shorts.push(short);
     }
     assert_eq!(house.api.get("/v1/queues/support").await?, queue, "order and times of the queue");
-    heard_without_gap(&talker, &talk)?;
-    heard_without_gap(&waiter, &wait)?;
+    talker.heard_all(&talk);
+    waiter.heard_all(&wait);
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.call_is(&wait, "connected").await?;
     assert_eq!(waiter.hang_up(&wait).await?, 200);
@@ -101,7 +73,7 @@ fn refuses_what_there_is_not(house: &House) -> Result<()> {
         ("demo", "s9", "there is no shard \"s9\""),
         ("demo", "meta", "there is no shard \"meta\""),
     ] {
-        let unknown = tandem(house, &["tenant", "move", tenant, shard])?.output()?;
+        let unknown = house.tandem(&["tenant", "move", tenant, shard])?.output()?;
         assert_eq!(unknown.status.code(), Some(1));
         assert!(said(&unknown).contains(missing), "{}", said(&unknown));
     }
@@ -119,7 +91,7 @@ async fn a_tenant_that_moves_outlives_any_node() -> Result<()> {
     let talk = house.call(&talker, "4001", "connected").await?;
     let wait = house.call(&waiter, "4001", "queued").await?;
     for phone in [&agent, &talker, &waiter] {
-        mark(phone);
+        phone.mark();
     }
     let lead = |status: &Value| {
         let led = |node: &str| {
@@ -133,7 +105,7 @@ async fn a_tenant_that_moves_outlives_any_node() -> Result<()> {
     for (round, shard) in WAY.iter().cycle().take(DEATHS).enumerate() {
         house.api.until("/v1/cluster", WITHIN, lead).await?;
         let victim = if round % 2 == 0 { "node-a" } else { "node-b" };
-        let mut moving = tandem(&house, &["tenant", "move", "demo", shard])?;
+        let mut moving = house.tandem(&["tenant", "move", "demo", shard])?;
         let mut moving = moving.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         // Before it begins, in its middle, and after its end: moves take some milliseconds.
         tokio::time::sleep(Duration::from_millis(2 * round as u64)).await;
@@ -156,8 +128,8 @@ async fn a_tenant_that_moves_outlives_any_node() -> Result<()> {
         assert_eq!(caller.hang_up(&short).await?, 200);
         house.cluster.revive(victim)?;
     }
-    heard_without_gap(&talker, &talk)?;
-    heard_without_gap(&waiter, &wait)?;
+    talker.heard_all(&talk);
+    waiter.heard_all(&wait);
     assert_eq!(talker.hang_up(&talk).await?, 200);
     house.call_is(&wait, "connected").await?;
     assert_eq!(waiter.hang_up(&wait).await?, 200);

@@ -343,6 +343,7 @@ fn config(queues: usize, agents: usize) -> Config {
             out: None,
             incoming: Default::default(),
             codecs: Vec::new(),
+            shared: false,
         }],
         queues: (0..queues)
             .map(|queue| Queue {

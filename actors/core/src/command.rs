@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::effect::EffectId;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
 use crate::ivr::keys::Digit;
+use crate::leases::Leases;
 use crate::trunk::state::{PeerChange, RegistrationChange};
 
 /// A command with everything that `handle` may not take from its surroundings.
@@ -65,6 +66,8 @@ pub enum Command {
         entity: EntityId,
         reason: String,
     },
+    /// What is leased to the tenant from now on, in the place of what was: the meta shard has said it before.
+    Lease(Leases),
     /// Carries only `done`.
     Trim,
 }

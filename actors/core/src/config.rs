@@ -181,6 +181,8 @@ pub struct Trunk {
     pub incoming: Incoming,
     /// What is spoken with it, what is liked best first; empty: all that we know, as its peer likes.
     pub codecs: Vec<Codec>,
+    /// Other tenants have it, too: of its channels this one has blocks that are leased to it.
+    pub shared: bool,
 }
 
 /// What a trunk wants of TLS.

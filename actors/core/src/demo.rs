@@ -36,6 +36,7 @@ pub fn demo_config() -> Config {
             out: None,
             incoming: Default::default(),
             codecs: Vec::new(),
+            shared: false,
         }],
         queues: vec![queue("support", 1001..=1004), queue("sales", 1005..=1008)],
         agents: (1001..=1008)

@@ -21,10 +21,11 @@ use crate::gateway::Gateway;
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, RecordingId, SubscriptionId, TrunkId,
 };
+use crate::leases::Leases;
 use crate::limits;
 use crate::message::state::Relayed;
 use crate::queue::state::Queue;
-use crate::rng::Rng;
+use crate::rng::{self, Rng};
 use crate::subscription::state::Subscription;
 use crate::trunk::state::Trunk;
 use crate::world::{Meta, World};
@@ -60,6 +61,7 @@ pub struct Writes {
     /// Ports of lives that are known.
     pub ports: Vec<Ports>,
     pub config: Option<Box<Config>>,
+    pub leases: Option<Leases>,
     pub effects: Vec<Effect>,
     /// Branches of requests of ours that need not be sent again: their peer has answered.
     pub answered_branches: Vec<String>,
@@ -119,7 +121,7 @@ impl<'a> Draft<'a> {
             world,
             meta,
             now: world.at.max(meta.at),
-            rng: Rng::new(meta.seed),
+            rng: Rng::of_tenant(meta.seed, meta.shard),
             said: None,
             writes: Writes::default(),
         }
@@ -191,7 +193,7 @@ impl<'a> Draft<'a> {
             host: host(vip.ip()),
             port: Some(carrier.port(vip.port())),
             params: vec![
-                Param { name: "branch".into(), value: Some(self.rng.hex_after("z9hG4bK")) },
+                Param { name: "branch".into(), value: Some(self.rng.hex_after(rng::COOKIE)) },
                 Param { name: "rport".into(), value: None },
             ],
         }
@@ -238,7 +240,8 @@ impl<'a> Draft<'a> {
         let gateway = self.world.gateways.get(id)?;
         let ports = self.writes.ports_of(id);
         let free = gateway.free_ports.iter().find(|port| !ports.taken.contains(port)).copied();
-        let given = ports.given.iter().min().copied();
+        let may_use = |port: &&u16| self.world.may_use_port(id, **port);
+        let given = ports.given.iter().filter(may_use).min().copied();
         let port = [free, given].into_iter().flatten().min()?;
         if given == Some(port) {
             ports.given.retain(|other| *other != port);
@@ -253,7 +256,9 @@ impl<'a> Draft<'a> {
             return;
         }
         if let Some(new) = self.writes.gateways.get_mut(id) {
-            new.free_ports.insert(port);
+            if self.world.may_use_port(id, port) {
+                new.free_ports.insert(port);
+            }
             return;
         }
         let ports = self.writes.ports_of(id);

@@ -243,6 +243,10 @@ fn ports_are_used_once(world: &World) -> Result<(), Violation> {
                 ensure!(!free, "port {port} of {} is used and free", gateway.id);
             }
         }
+        let lent =
+            |port: &u16| gateway.granted.contains(port) && world.may_use_port(&gateway.id, *port);
+        let free = gateway.free_ports.iter().find(|port| !lent(port));
+        ensure!(free.is_none(), "port {free:?} of {} is free and not ours", gateway.id);
     }
     Ok(())
 }

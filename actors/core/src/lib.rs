@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod ids;
 pub mod invariants;
 pub mod ivr;
+pub mod leases;
 pub mod limits;
 pub mod log_time;
 pub mod message;
@@ -46,5 +47,6 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/tandem.core.v1.rs"));
 }
 
+pub use rng::tenant_of;
 pub use rows::FAMILIES;
 pub use world::{Applied, Meta, Rejection, Reply, World};

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::effect::{Effect, EffectId};
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{AgentId, CallId, ChannelId, GatewayId, LegId, QueueId, SubscriptionId, TrunkId};
+use crate::leases::Leases;
 use crate::message::state::Relayed;
 use crate::proto;
 use crate::queue::state::Queue;
@@ -164,6 +165,20 @@ pub(crate) fn config(world: &World) -> RowChange {
     row(WORLD, b"config".as_slice(), Some(value))
 }
 
+/// None where nobody ever leased anything.
+pub(crate) fn leases(world: &World) -> Option<RowChange> {
+    let leases = world.leases.as_ref()?;
+    Some(row(WORLD, b"leases".as_slice(), Some(Leased(leases).encoded())))
+}
+
+struct Leased<'l>(&'l Leases);
+
+impl Encode for Leased<'_> {
+    fn encode(&self, to: &mut Writer) {
+        to.message(170, self.0);
+    }
+}
+
 /// A world's row, with the configuration or without.
 struct Position<'w>(&'w World, Option<&'w Config>);
 
@@ -237,6 +252,7 @@ impl World {
         if self.config.is_some() {
             rows.push(config(self));
         }
+        rows.extend(leases(self));
         rows
     }
 
@@ -301,6 +317,9 @@ impl World {
                 let world = proto::World::decode(value)?;
                 self.at = self.at.max(Millis(world.at));
                 self.index = self.index.max(world.index);
+                if let Some(leases) = world.leases {
+                    self.leases = Some(leases.try_into()?);
+                }
                 if let Some(config) = world.config {
                     self.config = Some(config.try_into()?);
                 }
@@ -329,13 +348,7 @@ impl World {
             gateway.ok_or_else(|| Error::Unknown("gateway of counts", id.to_string()))?.counts =
                 counts;
         }
-        for call in self.calls.values() {
-            if let Some(gateway) = self.gateways.get_mut(&call.gateway) {
-                for leg in &call.legs {
-                    gateway.free_ports.remove(&leg.media.port);
-                }
-            }
-        }
+        self.find_free_ports();
         self.index_all();
         Ok(())
     }

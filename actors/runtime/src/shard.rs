@@ -374,7 +374,8 @@ impl ShardRuntime {
             if !used {
                 continue;
             }
-            metrics::gauge!("tandem_outbox_effects").set(outbox as f64);
+            let tenant = self.shared.replica.tenant().to_string();
+            metrics::gauge!("tandem_outbox_effects", "tenant" => tenant).set(outbox as f64);
             self.shared.proposer.clock().watch();
             let untold = self.shared.replica.clock().idle_ms() >= limits::TIME_TOLD_MS_MAX;
             if self.tree().is_some() && (untold || self.shared.proposer.has_done()) {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, TransactionKey};
-use tandem_core::config::Config;
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{ConnectionId, Flow, Message, Millis, Proof, Request, Ticket};
+use tandem_sip::{ConnectionId, Flow, Message, Millis, Request, Ticket};
 
 use crate::admission::{Admission, Asks};
 use crate::carriers::health::Health;
@@ -23,11 +23,11 @@ use crate::sip::flows::Flows;
 use crate::sip::nonces::Nonces;
 use crate::sip::notifies::Notifies;
 use crate::sip::refused::Refused;
-use crate::sip::registrar::Registrar;
 use crate::sip::servers::Servers;
 use crate::sip::strays::Strays;
-use crate::sip::suspects::{Admitted, Suspects};
+use crate::sip::suspects::Suspects;
 use crate::sip::{Transmit, clients, edge, servers};
+use crate::tenants::{Tenant, Tenants};
 
 /// Who this gateway is.
 #[derive(Clone, Debug)]
@@ -51,15 +51,18 @@ pub enum Output {
         node: usize,
         up: Up,
     },
-    /// What one call's media shall be.
-    Media(MediaPlan),
+    /// What the media of one call of a tenant shall be.
+    Media {
+        tenant: u32,
+        plan: MediaPlan,
+    },
 }
 
 /// What others in the process may know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The node that leads the tenant's shard, by its place in the options.
-    pub leader: Option<usize>,
+    /// The tenants in the order of their numbers.
+    pub tenants: Vec<Led>,
     pub routing: bool,
     /// A leader was known once.
     pub started: bool,
@@ -67,6 +70,33 @@ pub struct Status {
     pub refuses_new_calls: bool,
     /// Some of the new calls are answered 503: the cluster does not keep up with all.
     pub overloaded: bool,
+}
+
+/// A tenant by its name, and the node that leads it, by its place in the options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Led {
+    pub number: u32,
+    pub name: Arc<str>,
+    pub leader: Option<usize>,
+}
+
+impl Status {
+    /// Who leads the tenant of that name, or the first one.
+    pub fn leader_of(&self, tenant: Option<&str>) -> Option<usize> {
+        self.find(tenant)?.leader
+    }
+
+    pub fn number_of(&self, tenant: Option<&str>) -> Option<u32> {
+        self.find(tenant).map(|led| led.number)
+    }
+
+    fn find(&self, tenant: Option<&str>) -> Option<&Led> {
+        let mut tenants = self.tenants.iter();
+        match tenant {
+            Some(name) => tenants.find(|led| *led.name == *name),
+            None => tenants.next(),
+        }
+    }
 }
 
 /// How many of each are held; each has its bound in [`limits`].
@@ -101,26 +131,19 @@ pub struct Control {
     pub(crate) admission: Admission,
     /// Nodes with a session.
     pub(crate) sessions: BTreeSet<usize>,
-    /// The tenant's shard and who may register, once a node has said it.
-    pub(crate) tenant: Option<Tenant>,
-    pub(crate) leaderless_since: Option<Millis>,
-    /// New calls that waited for a leader were turned away.
-    pub(crate) turned_away: bool,
+    /// Who may register and call, once a node has said it.
+    pub(crate) tenants: Tenants,
+    /// When this life began.
+    pub(crate) begun: Millis,
+    /// New calls of before there was routing have waited for too long.
+    turned_away: bool,
     started: bool,
     pub(crate) nonce_counter: u64,
     /// New calls of before there was routing.
     pub(crate) early: Vec<(Flow, Request)>,
     /// What happened before there was routing; it follows the login.
-    pub(crate) early_events: Vec<(GatewayEvent, About)>,
+    pub(crate) early_events: Vec<(u32, GatewayEvent, About)>,
     pub(crate) outputs: VecDeque<Output>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Tenant {
-    pub shard: u32,
-    pub registrar: Registrar,
-    pub admitted: Admitted,
-    pub config: Config,
 }
 
 impl Control {
@@ -142,8 +165,8 @@ impl Control {
             shards: BTreeMap::new(),
             admission: Admission::new(now),
             sessions: BTreeSet::new(),
-            tenant: None,
-            leaderless_since: Some(now),
+            tenants: Tenants::default(),
+            begun: now,
             turned_away: false,
             started: false,
             nonce_counter: 0,
@@ -178,20 +201,21 @@ impl Control {
 
     fn on_timed_out(&mut self, now: Millis, branch: String) {
         if !self.is_silence_of_carriers(now, &branch) && !self.on_notified(now, &branch, None) {
-            self.raise(GatewayEvent::ClientTimeout { branch }, About::Existing);
+            let tenant = self.tenants.of_text(&branch);
+            self.raise(tenant, GatewayEvent::ClientTimeout { branch }, About::Existing);
         }
     }
 
     /// A connection that a peer has opened is gone.
     pub fn on_closed(&mut self, source: SocketAddr, connection: ConnectionId) {
-        if self.flows.take(connection) {
-            self.raise(GatewayEvent::FlowGone { source, connection }, About::Existing);
+        for tenant in self.flows.take(connection) {
+            self.raise(tenant, GatewayEvent::FlowGone { source, connection }, About::Existing);
         }
     }
 
-    /// What the media plane reports.
-    pub fn on_media(&mut self, event: GatewayEvent) {
-        self.raise(event, About::Existing);
+    /// What the media plane reports of a tenant's call.
+    pub fn on_media(&mut self, tenant: u32, event: GatewayEvent) {
+        self.raise(tenant, event, About::Existing);
     }
 
     /// Whatever is due by now; then what waits for the leaders.
@@ -199,9 +223,9 @@ impl Control {
         for action in self.servers.on_time(now) {
             match action {
                 servers::Action::Transmit(transmit) => self.transmit(transmit),
-                servers::Action::NoAck(key) => {
+                servers::Action::NoAck { key, tenant } => {
                     let transaction = self.transaction(&key);
-                    self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
+                    self.raise(tenant, GatewayEvent::AckTimeout { transaction }, About::Existing);
                 }
             }
         }
@@ -215,21 +239,17 @@ impl Control {
         for shard in self.shards.values_mut() {
             shard.on_time(now);
         }
-        if self.is_leaderless(now) && !self.turned_away {
-            self.turn_away(now);
-        }
+        self.turn_away(now);
         self.flush(now);
     }
 
     /// When [`Control::on_time`] is due.
     pub fn wake_at(&self) -> Option<Millis> {
-        let leaderless = self
-            .leaderless_since
-            .filter(|_| !self.turned_away)
-            .map(|since| since.after(limits::NO_QUORUM_MS_MAX));
+        let early = (!self.tenants.is_complete() && !self.turned_away)
+            .then(|| self.begun.after(limits::NO_QUORUM_MS_MAX));
         let shards = self.shards.values().filter_map(Shard::next).min();
         let carriers = [self.health.next(), self.registrations.next()];
-        let timers = [self.servers.next(), self.clients.next(), leaderless, shards];
+        let timers = [self.servers.next(), self.clients.next(), early, shards];
         timers.into_iter().chain(carriers).flatten().min()
     }
 
@@ -239,14 +259,21 @@ impl Control {
     }
 
     pub fn status(&mut self, now: Millis) -> Status {
-        let leader = self.leader();
-        self.started |= leader.is_some();
+        let led = |(number, tenant): (u32, &Tenant)| Led {
+            number,
+            name: Arc::clone(&tenant.name),
+            leader: self.leader(number),
+        };
+        let tenants: Vec<Led> = self.tenants.iter().map(led).collect();
+        self.started |= tenants.iter().any(|led| led.leader.is_some());
         self.admission.settle(now);
+        let takes_calls =
+            self.tenants.iter().any(|(number, _)| !self.refuses_new_calls(now, number));
         Status {
-            leader,
-            routing: self.tenant.is_some(),
+            tenants,
+            routing: self.tenants.is_complete(),
             started: self.started,
-            refuses_new_calls: self.refuses_new_calls(now),
+            refuses_new_calls: !takes_calls,
             overloaded: self.admission.new_calls_permille() < 1_000,
         }
     }
@@ -263,49 +290,85 @@ impl Control {
 
     /// No leader for too long: new calls to which nothing was said are answered here.
     fn turn_away(&mut self, now: Millis) {
-        self.turned_away = true;
         let mut withdrawn = Vec::new();
-        for shard in self.shards.values_mut() {
-            let servers = &self.servers;
-            let silent = |transaction: &TransactionKey| servers.is_silent(&key_of(transaction));
-            withdrawn.extend(shard.ledger.withdraw_new_calls(silent));
+        let servers = &self.servers;
+        let silent = |transaction: &TransactionKey| servers.is_silent(&key_of(transaction));
+        for (number, shard) in &mut self.shards {
+            if shard.turns_away(now) {
+                let calls = shard.ledger.withdraw_new_calls(silent);
+                tracing::warn!(
+                    tenant = number,
+                    calls = calls.len(),
+                    "no leader: new calls are refused"
+                );
+                withdrawn.extend(calls);
+            }
         }
-        tracing::warn!(calls = withdrawn.len(), "no leader: new calls are refused");
         for transaction in &withdrawn {
             self.refuse(now, transaction, limits::RETRY_AFTER_S);
         }
-        self.refuse_early(now);
+        if self.has_waited_for_routing(now) && !std::mem::replace(&mut self.turned_away, true) {
+            tracing::warn!("no routing: new calls are refused");
+            self.refuse_early(now);
+        }
     }
 
-    /// Nobody has led for longer than calls may wait.
-    pub(crate) fn is_leaderless(&self, now: Millis) -> bool {
-        self.leaderless_since.is_some_and(|since| now.since(since) >= limits::NO_QUORUM_MS_MAX)
+    fn has_waited_for_routing(&self, now: Millis) -> bool {
+        !self.tenants.is_complete() && now.since(self.begun) >= limits::NO_QUORUM_MS_MAX
     }
 
-    pub(crate) fn refuses_new_calls(&self, now: Millis) -> bool {
-        self.tenant.is_none() || self.is_leaderless(now)
+    /// Nobody has led for longer than calls may wait, or nobody has said whose they are.
+    pub(crate) fn is_leaderless(&self, now: Millis, tenant: u32) -> bool {
+        self.has_waited_for_routing(now)
+            || self.shards.get(&tenant).is_some_and(|shard| shard.is_leaderless(now))
     }
 
-    /// Puts an event on its way to the tenant's shard.
-    pub(crate) fn raise(&mut self, event: GatewayEvent, about: About) {
-        if self.try_raise(event, about).is_err() {
+    pub(crate) fn refuses_new_calls(&self, now: Millis, tenant: u32) -> bool {
+        !self.tenants.is_complete() || self.is_leaderless(now, tenant)
+    }
+
+    /// Takes note of who leads what.
+    pub(crate) fn note_leaders(&mut self, now: Millis) {
+        for (number, _) in self.tenants.iter() {
+            if let Some(shard) = self.shards.get_mut(&number) {
+                shard.note_leader(now);
+            }
+        }
+    }
+
+    pub(crate) fn leader(&self, tenant: u32) -> Option<usize> {
+        self.shards.get(&tenant)?.leader()
+    }
+
+    /// Puts an event on its way to the tenant that it is about.
+    pub(crate) fn raise(&mut self, tenant: u32, event: GatewayEvent, about: About) {
+        if self.try_raise(tenant, event, about).is_err() {
             metrics::counter!("tandem_link_events_dropped_total").increment(1);
             tracing::error!("TD0301 too many events wait for the cluster: one was dropped");
         }
     }
 
-    pub(crate) fn try_raise(&mut self, event: GatewayEvent, about: About) -> Result<(), Full> {
-        let shard = self.tenant.as_ref().map(|tenant| tenant.shard);
-        match shard.and_then(|shard| self.shards.get_mut(&shard)) {
-            Some(shard) => shard.ledger.push(event, about),
-            // A life that has just begun: the leader's effects, and what peers say to them, may be
-            // here before the routing is.
-            None if self.early_events.len() < limits::EARLY_MAX => {
-                self.early_events.push((event, about));
-                Ok(())
-            }
-            None => Err(Full),
+    pub(crate) fn try_raise(
+        &mut self,
+        tenant: u32,
+        event: GatewayEvent,
+        about: About,
+    ) -> Result<(), Full> {
+        if let (Some(_), Some(shard)) = (self.tenants.get(tenant), self.shards.get_mut(&tenant)) {
+            return shard.ledger.push(event, about);
         }
+        if self.tenants.is_complete() {
+            // Of a tenant that is no more: nobody wants to hear of it.
+            metrics::counter!("tandem_link_events_of_nobody_total").increment(1);
+            return Ok(());
+        }
+        // A life that has just begun: the leader's effects, and what peers say to them, may be here before the
+        // routing is.
+        if self.early_events.len() >= limits::EARLY_MAX {
+            return Err(Full);
+        }
+        self.early_events.push((tenant, event, about));
+        Ok(())
     }
 
     /// 503 where the cluster does not keep up, to some of those who would make it more work. False
@@ -355,14 +418,7 @@ impl Control {
         }
     }
 
-    /// Who answers a connection of ours must prove who it is, where the configuration does not say
-    /// otherwise.
-    pub(crate) fn transmit(&mut self, mut transmit: Transmit) {
-        if let (true, Some(open)) = (transmit.way.carrier.is_secure(), transmit.way.open)
-            && self.tenant.as_ref().is_some_and(|tenant| !tenant.config.verifies(open.ip()))
-        {
-            transmit.way.proof = Proof::Nothing;
-        }
+    pub(crate) fn transmit(&mut self, transmit: Transmit) {
         self.outputs.push_back(Output::Transmit(transmit));
     }
 
@@ -396,7 +452,7 @@ impl Control {
         metrics::gauge!("tandem_sip_new_calls_admitted_ratio")
             .set(self.admission.new_calls_permille() as f64 / 1_000.0);
         metrics::gauge!("tandem_link_sessions").set(self.sessions.len() as f64);
-        self.registrations.trunks().for_each(|(trunk, up)| registration::set_gauge(trunk, up));
+        self.registrations.trunks().for_each(|(line, up)| registration::set_gauge(line, up));
         self.health.peers().for_each(|(target, up)| target.set_gauge(up));
     }
 }

@@ -48,9 +48,7 @@ impl Control {
         if verdict == Verdict::Do {
             self.perform(now, number, effect);
         }
-        if self.leader().is_none() {
-            self.note_leader(now);
-        }
+        self.note_leaders(now);
         verdict
     }
 
@@ -63,9 +61,11 @@ impl Control {
         };
         metrics::counter!("tandem_effects_total", "kind" => kind).increment(1);
         match &effect.body {
-            Body::Respond { transaction, response } => self.respond(now, transaction, response),
+            Body::Respond { transaction, response } => {
+                self.respond(now, shard, transaction, response);
+            }
             Body::Send { request, destination, carrier } => {
-                self.send(now, request, *destination, *carrier);
+                self.send(now, shard, request, *destination, *carrier);
             }
             Body::Notify { request, destination, carrier } => self.notify(
                 now,
@@ -76,19 +76,31 @@ impl Control {
                     carrier: *carrier,
                 },
             ),
-            Body::Media(plan) => self.outputs.push_back(Output::Media(plan.clone())),
+            Body::Media(plan) => {
+                self.outputs.push_back(Output::Media { tenant: shard, plan: plan.clone() });
+            }
         }
     }
 
-    fn respond(&mut self, now: Millis, transaction: &TransactionKey, response: &Response) {
+    fn respond(
+        &mut self,
+        now: Millis,
+        tenant: u32,
+        transaction: &TransactionKey,
+        response: &Response,
+    ) {
         let key = key_of(transaction);
         if let Meets::Refused { first } = self.refused.meet(&key) {
             if first && response.status < 300 {
-                self.undo(transaction);
+                self.undo(tenant, transaction);
             }
             return;
         }
-        let answered = self.servers.respond(now, &key, response);
+        let adopt = || {
+            let way = Way::of_response(response)?;
+            Some((tenant, self.tenants.proven(tenant, way)))
+        };
+        let answered = self.servers.respond(now, &key, response, adopt);
         if let Some(transmit) = answered.transmit {
             count_response(response.status);
             self.transmit(transmit);
@@ -104,21 +116,22 @@ impl Control {
 
     /// The caller was refused here, and the cluster has its call: it must hear that nobody waits.
     /// The one event where the call is not answered yet, the other where it is.
-    pub(crate) fn undo(&mut self, transaction: &TransactionKey) {
+    pub(crate) fn undo(&mut self, tenant: u32, transaction: &TransactionKey) {
         let cancel = GatewayEvent::Cancel { transaction: transaction.clone(), q850: None };
-        self.raise(cancel, About::Existing);
+        self.raise(tenant, cancel, About::Existing);
         let no_ack = GatewayEvent::AckTimeout { transaction: transaction.clone() };
-        self.raise(no_ack, About::Existing);
+        self.raise(tenant, no_ack, About::Existing);
     }
 
     pub(crate) fn send(
         &mut self,
         now: Millis,
+        tenant: u32,
         request: &Request,
         peer: SocketAddr,
         carrier: Carrier,
     ) {
-        let way = Way::of_request(request, peer, carrier);
+        let way = self.tenants.proven(tenant, Way::of_request(request, peer, carrier));
         if request.method == Method::Ack {
             let ack = Transmit { bytes: request.to_bytes(), way, ticket: None };
             // An ACK has no transaction to hear of a failure: where the 2xx comes again, the

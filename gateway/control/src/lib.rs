@@ -21,6 +21,7 @@ mod requests;
 mod responses;
 mod shard;
 pub mod sip;
+mod tenants;
 #[cfg(test)]
 mod tests;
 

@@ -42,6 +42,8 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Routing {
     pub shard: u32,
+    /// Every tenant that there is, by number; each has a routing of its own.
+    pub all: Vec<u32>,
     pub config: Box<Config>,
     /// The key of the digest nonces: the same on every gateway. Never logged.
     pub nonce_key: Vec<u8>,

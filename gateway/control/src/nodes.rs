@@ -1,14 +1,11 @@
 //! What the nodes say, and what is sent up to the one that leads.
 
 use tandem_core::command::{GatewayEvent, Login};
-use tandem_core::config::Config;
 use tandem_sip::Millis;
 
-use crate::control::{Control, Output, Tenant, key_of};
+use crate::control::{Control, Output, key_of};
 use crate::ledger::{About, Settled};
 use crate::link::{Accepted, Down, Leading, Routing, Up};
-use crate::sip::registrar::Registrar;
-use crate::sip::suspects::Admitted;
 
 impl Control {
     /// What a node says on its session. An effect goes to [`Control::on_effect`].
@@ -40,7 +37,7 @@ impl Control {
         for shard in self.shards.values_mut() {
             shard.on_session_over(node);
         }
-        self.note_leader(now);
+        self.note_leaders(now);
     }
 
     fn on_leading(&mut self, now: Millis, node: usize, leading: &Leading) {
@@ -51,21 +48,7 @@ impl Control {
             let name = shard.leader().and_then(|node| self.identity.nodes.get(node));
             tracing::info!(shard = leading.shard, term = leading.term, ?name, "leader");
         }
-        self.note_leader(now);
-    }
-
-    /// Takes note of whether the tenant's shard is led.
-    pub(crate) fn note_leader(&mut self, now: Millis) {
-        if self.leader().is_some() {
-            self.leaderless_since = None;
-            self.turned_away = false;
-        } else if self.leaderless_since.is_none() {
-            self.leaderless_since = Some(now);
-        }
-    }
-
-    pub(crate) fn leader(&self) -> Option<usize> {
-        self.shards.get(&self.tenant.as_ref()?.shard)?.leader()
+        self.note_leaders(now);
     }
 
     fn on_accepted(&mut self, now: Millis, node: usize, accepted: &Accepted) {
@@ -94,29 +77,32 @@ impl Control {
     }
 
     fn on_routing(&mut self, now: Millis, routing: &Routing) {
-        let Some(registrar) = Registrar::new(&routing.config, &routing.nonce_key) else {
+        let was_complete = self.tenants.is_complete();
+        if !self.tenants.learn(routing) {
             tracing::error!("TD0309 the routing has no key for nonces");
             return;
-        };
+        }
         let (tenant, version) = (&routing.config.tenant, routing.config.version);
         tracing::info!(tenant, version, "routing");
-        let admitted = Admitted::of(&routing.config);
-        // Secrets are the registrar's alone.
-        let config = Config { agents: Vec::new(), ..(*routing.config).clone() };
-        self.health.configure(now, &config);
-        self.registrations.configure(now, &config);
-        self.tenant = Some(Tenant { shard: routing.shard, registrar, admitted, config });
-        let shard = self.shards.entry(routing.shard).or_default();
+        let configs = || self.tenants.iter().map(|(number, tenant)| (number, &tenant.config));
+        self.health.configure(now, configs());
+        self.registrations.configure(now, configs());
+        let number = routing.shard;
+        let shard = self.shards.entry(number).or_default();
         if !shard.logged_in {
+            // It may have been led by nobody for as long as this gateway is there.
+            shard.note_leader(if was_complete { now } else { self.begun });
             let (vip, ports) = (self.identity.vip, self.identity.ports.clone());
             let login = GatewayEvent::Login(Login { vip, ports });
             shard.logged_in = shard.ledger.push(login, About::Login).is_ok();
         }
-        self.note_leader(now);
-        for (event, about) in std::mem::take(&mut self.early_events) {
-            self.raise(event, about);
+        self.note_leaders(now);
+        for (tenant, event, about) in std::mem::take(&mut self.early_events) {
+            self.raise(tenant, event, about);
         }
-        self.take_early(now);
+        if self.tenants.is_complete() {
+            self.take_early(now);
+        }
     }
 
     /// Puts out what waits for each leader.

@@ -13,13 +13,13 @@ impl Control {
         let of = notify.of;
         if self.clients.len() >= limits::TRANSACTIONS_MAX {
             // Nobody would hear of its answer: it is sent once.
-            self.send(now, &notify.request, notify.destination, notify.carrier);
+            self.send(now, notify.of.0, &notify.request, notify.destination, notify.carrier);
             self.note_done(now, of);
             return;
         }
         match self.notifies.put(notify) {
             Put::Send(notify) => {
-                self.send(now, &notify.request, notify.destination, notify.carrier);
+                self.send(now, notify.of.0, &notify.request, notify.destination, notify.carrier);
             }
             Put::Waits { instead: Some(instead) } => self.note_done(now, instead),
             Put::Waits { instead: None } | Put::Known => {}
@@ -49,7 +49,7 @@ impl Control {
         if status.is_none_or(ends) && !settled.last {
             let (call_id, local_tag) = settled.name;
             let gone = GatewayEvent::SubscriptionGone { call_id, local_tag };
-            self.raise(gone, About::Existing);
+            self.raise(settled.done.0, gone, About::Existing);
         }
         true
     }

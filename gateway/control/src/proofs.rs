@@ -20,15 +20,16 @@ impl Control {
         now: Millis,
         unix_ms: u64,
         flow: &Flow,
-        key: &Key,
+        (tenant, key): (u32, &Key),
         mut request: Request,
     ) {
         self.nonce_counter += 1;
-        let Some(tenant) = &self.tenant else {
+        let whole = self.tenants.is_complete();
+        let Some(known) = self.tenants.get(tenant).filter(|_| whole) else {
             self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
             return;
         };
-        let (registrar, counter) = (&tenant.registrar, self.nonce_counter);
+        let (registrar, counter) = (&known.registrar, self.nonce_counter);
         let source = flow.remote.ip();
         let Some(claim) = registrar.claim(&request) else {
             match self.suspects.on_challenge(now, source) {
@@ -42,7 +43,9 @@ impl Control {
             }
             return;
         };
-        let meets = self.suspects.on_attempt(now, source, &claim.username);
+        // The same name with another tenant is another account.
+        let account = registrar.account(&claim.username);
+        let meets = self.suspects.on_attempt(now, source, &account);
         if meets != Meets::Served {
             self.put_off(flow, &request, meets, "passwords");
             return;
@@ -55,7 +58,7 @@ impl Control {
                     self.answer(flow, &challenge);
                     return;
                 }
-                self.suspects.on_proven(now, source, &claim.username);
+                self.suspects.on_proven(now, source, &account);
                 let checked = match request.method {
                     Method::Register => contacts::check(&request),
                     _ => Ok(()),
@@ -65,15 +68,15 @@ impl Control {
                     return;
                 }
                 if let Some(connection) = flow.carrier.connection() {
-                    self.flows.note(connection);
+                    self.flows.note(connection, tenant);
                 }
                 if request.method != Method::Message {
                     request.body = Vec::new();
                 }
-                if !self.begin(now, flow, key, &request) {
+                if !self.begin(now, flow, (tenant, key), &request) {
                     return;
                 }
-                self.on_proven(now, flow, key, request, agent);
+                self.on_proven(now, flow, (tenant, key), request, agent);
             }
             Verdict::Stale => {
                 let challenge = registrar.challenge(&request, unix_ms, counter, true);
@@ -81,7 +84,7 @@ impl Control {
             }
             Verdict::Wrong { nonce_is_good } => {
                 let known = registrar.knows(&claim.username);
-                self.suspects.on_wrong(now, source, &claim.username, known);
+                self.suspects.on_wrong(now, source, &account, known);
                 metrics::counter!("tandem_sip_registrations_refused_total").increment(1);
                 let method = &request.method;
                 tracing::info!(source = %flow.remote, "a {method} proved no password");
@@ -99,7 +102,7 @@ impl Control {
         &mut self,
         now: Millis,
         flow: &Flow,
-        key: &Key,
+        (tenant, key): (u32, &Key),
         mut request: Request,
         agent: AgentId,
     ) {
@@ -121,7 +124,7 @@ impl Control {
             Method::Message => GatewayEvent::Message(proven),
             _ => GatewayEvent::Register(proven),
         };
-        if self.try_raise(event, About::Register(transaction.clone())) == Err(Full) {
+        if self.try_raise(tenant, event, About::Register(transaction.clone())) == Err(Full) {
             self.refuse_for_overload(now, &transaction, limits::RETRY_AFTER_S);
         }
     }

@@ -40,31 +40,32 @@ impl Control {
             self.on_cancel(now, flow, key, request);
             return;
         }
-        let session_s_min = self.session_s_min();
+        let tenant = self.tenants.of_request(flow, &request);
+        let session_s_min = self.session_s_min(tenant);
         if let Err(refusal) = edge::check(&request, session_s_min) {
             self.answer(flow, &refusal);
             return;
         }
         match (&request.method, request.is_in_dialog()) {
             (Method::Register, _) | (Method::Subscribe | Method::Message, false) => {
-                self.on_proving(now, unix_ms, flow, &key, request);
+                self.on_proving(now, unix_ms, flow, (tenant, &key), request);
             }
             (Method::Options, false) => {
-                let answer = if self.refuses_new_calls(now) {
+                let answer = if self.refuses_new_calls(now, tenant) {
                     edge::unavailable(&request, limits::RETRY_AFTER_S)
                 } else {
                     edge::capabilities(&request)
                 };
                 self.answer(flow, &answer);
             }
-            (_, false) if self.is_too_much(now, flow, &request) => {}
+            (_, false) if self.is_too_much(now, flow, tenant, &request) => {}
             (_, false) => self.on_new_call(now, flow, key, request),
-            (_, true) => self.on_in_dialog(now, flow, key, request),
+            (_, true) => self.on_in_dialog(now, flow, (tenant, key), request),
         }
     }
 
-    fn session_s_min(&self) -> u32 {
-        let config = self.tenant.as_ref().map(|tenant| &tenant.config);
+    fn session_s_min(&self, tenant: u32) -> u32 {
+        let config = self.tenants.get(tenant).map(|tenant| &tenant.config);
         config.map_or(SESSION_EXPIRES_S_MIN, Config::session_expires_s_min)
     }
 
@@ -85,25 +86,32 @@ impl Control {
     }
 
     /// Starts a server transaction; false where there is no room.
-    pub(crate) fn begin(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) -> bool {
+    pub(crate) fn begin(
+        &mut self,
+        now: Millis,
+        flow: &Flow,
+        (tenant, key): (u32, &Key),
+        request: &Request,
+    ) -> bool {
         if self.servers.is_full() {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "transactions").increment(1);
             self.lose(flow, request);
             return false;
         }
-        let way = flow.way_back(&request.respond(100, None, None));
+        let way = self.tenants.proven(tenant, flow.way_back(&request.respond(100, None, None)));
         // What a refusal is made of; the body is of no use to it.
         let kept = Request { body: Vec::new(), ..request.clone() };
-        self.servers.begin(now, key.clone(), kept, way);
+        self.servers.begin(now, key.clone(), tenant, kept, way);
         true
     }
 
     fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
-        if self.is_leaderless(now) {
-            self.refuse_new_call(now, flow, &key, &request);
+        let tenant = self.tenants.of_request(flow, &request);
+        if self.is_leaderless(now, tenant) {
+            self.refuse_new_call(now, flow, (tenant, &key), &request);
             return;
         }
-        if self.tenant.is_none() {
+        if !self.tenants.is_complete() {
             // A life that has just begun: the last one may have brought this call to the cluster,
             // which answers it then. A refusal would take it away.
             if self.early.len() < limits::EARLY_MAX {
@@ -124,7 +132,7 @@ impl Control {
                 return;
             }
         };
-        if !self.begin(now, flow, &key, &request) {
+        if !self.begin(now, flow, (tenant, &key), &request) {
             return;
         }
         let transaction = self.transaction(&key);
@@ -141,16 +149,16 @@ impl Control {
             offer,
             names: flow.names.to_vec(),
         });
-        if self.try_raise(event, About::NewCall(transaction.clone())) == Err(Full) {
+        if self.try_raise(tenant, event, About::NewCall(transaction.clone())) == Err(Full) {
             self.refuse_for_overload(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
 
     /// With a transaction, so that the same INVITE is refused again though a leader is there by
     /// then: the caller has heard the first refusal, perhaps (RFC 3261 §17.2.1).
-    fn refuse_new_call(&mut self, now: Millis, flow: &Flow, key: &Key, request: &Request) {
-        if self.begin(now, flow, key, request) {
-            let transaction = self.transaction(key);
+    fn refuse_new_call(&mut self, now: Millis, flow: &Flow, of: (u32, &Key), request: &Request) {
+        if self.begin(now, flow, of, request) {
+            let transaction = self.transaction(of.1);
             self.refuse(now, &transaction, limits::RETRY_AFTER_S);
         }
     }
@@ -170,12 +178,19 @@ impl Control {
         for (flow, request) in std::mem::take(&mut self.early) {
             let key = name_of(&request);
             if !self.servers.knows(&key) {
-                self.refuse_new_call(now, &flow, &key, &request);
+                let tenant = self.tenants.of_request(&flow, &request);
+                self.refuse_new_call(now, &flow, (tenant, &key), &request);
             }
         }
     }
 
-    fn on_in_dialog(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
+    fn on_in_dialog(
+        &mut self,
+        now: Millis,
+        flow: &Flow,
+        (tenant, key): (u32, Key),
+        mut request: Request,
+    ) {
         let offer = match edge::take_offer(&mut request) {
             Ok(offer) => offer,
             Err(refusal) => {
@@ -183,7 +198,7 @@ impl Control {
                 return;
             }
         };
-        if !self.begin(now, flow, &key, &request) {
+        if !self.begin(now, flow, (tenant, &key), &request) {
             return;
         }
         strip_credentials(&mut request);
@@ -202,7 +217,7 @@ impl Control {
             Some(digit) => GatewayEvent::Info { inbound, digit },
             None => GatewayEvent::Request(inbound),
         };
-        if self.try_raise(event, About::Existing) == Err(Full) {
+        if self.try_raise(tenant, event, About::Existing) == Err(Full) {
             self.servers.forget(&key);
             self.lose(flow, &repeated);
         } else if repeated.method == Method::Prack {
@@ -223,8 +238,9 @@ impl Control {
 
     /// More calls of a stranger than are looked at. One that nobody can place is let through: its
     /// source may be a trunk's.
-    fn is_too_much(&mut self, now: Millis, flow: &Flow, request: &Request) -> bool {
-        let Some(tenant) = &self.tenant else { return false };
+    fn is_too_much(&mut self, now: Millis, flow: &Flow, tenant: u32, request: &Request) -> bool {
+        let whole = self.tenants.is_complete();
+        let Some(tenant) = self.tenants.get(tenant).filter(|_| whole) else { return false };
         let meets = self.suspects.on_invite(now, flow.remote.ip(), &tenant.admitted);
         if meets == Meets::Served {
             return false;
@@ -254,14 +270,15 @@ impl Control {
             self.answer(flow, &edge::answer(&request, 481));
             return;
         };
-        if !self.begin(now, flow, &key, &request) {
+        let tenant = self.servers.tenant_of(&invite).unwrap_or_else(|| self.tenants.first());
+        if !self.begin(now, flow, (tenant, &key), &request) {
             return;
         }
         if pending {
             let transaction = self.transaction(&invite);
             let q850 = Q850::of_reason(&request.headers);
             let event = GatewayEvent::Cancel { transaction, q850 };
-            if self.try_raise(event, About::Existing) == Err(Full) {
+            if self.try_raise(tenant, event, About::Existing) == Err(Full) {
                 self.servers.forget(&key);
                 self.lose(flow, &request);
                 return;
@@ -272,7 +289,7 @@ impl Control {
         if let Some(tag) = self.servers.tag_of(&invite) {
             answer.headers.to.set_tag(tag);
         }
-        let answered = self.servers.respond(now, &key, &answer);
+        let answered = self.servers.respond(now, &key, &answer, || None);
         if let Some(transmit) = answered.transmit {
             count_response(200);
             self.transmit(transmit);
@@ -280,6 +297,7 @@ impl Control {
     }
 
     fn on_ack(&mut self, now: Millis, key: &Key, mut ack: Request) {
+        let tenant = self.tenants.of_text(ack.headers.to_tag().unwrap_or_default());
         match self.servers.on_ack(now, key, &ack) {
             AckOf::Success => {
                 let answer = edge::take_answer(ack.headers.content_type.as_deref(), &mut ack.body);
@@ -289,11 +307,13 @@ impl Control {
                     call_id: ack.headers.call_id,
                     answer,
                 };
-                self.raise(event, About::Existing);
+                self.raise(tenant, event, About::Existing);
             }
             AckOf::Refusal => {
+                // The tag is another's.
+                let tenant = self.servers.tenant_of(key).unwrap_or(tenant);
                 let transaction = self.transaction(key);
-                self.raise(GatewayEvent::AckTimeout { transaction }, About::Existing);
+                self.raise(tenant, GatewayEvent::AckTimeout { transaction }, About::Existing);
             }
             AckOf::Repeated | AckOf::Failure => {}
             AckOf::Unknown => {

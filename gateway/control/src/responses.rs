@@ -25,7 +25,7 @@ impl Control {
                 if response.is_success() && self.acks.of(&response).is_some() {
                     self.acknowledge_again(&response);
                 } else if (!response.is_provisional() || reliable::rseq(&response).is_some())
-                    && self.tenant.is_some()
+                    && self.tenants.is_complete()
                     && self.strays.note(&response)
                 {
                     // Of an earlier life: the core knows the branch, or drops it. Before there is
@@ -59,7 +59,8 @@ impl Control {
         let branch = response.headers.branch().to_owned();
         let answer =
             edge::take_answer(response.headers.content_type.as_deref(), &mut response.body);
+        let tenant = self.tenants.of_text(&branch);
         let event = GatewayEvent::Response { branch, response: Box::new(response), answer };
-        self.raise(event, About::Existing);
+        self.raise(tenant, event, About::Existing);
     }
 }

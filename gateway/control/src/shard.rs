@@ -26,6 +26,9 @@ pub struct Shard {
     look_at: Option<Millis>,
     /// The login event is on its way or done.
     pub logged_in: bool,
+    leaderless_since: Option<Millis>,
+    /// New calls that waited for a leader were turned away.
+    turned_away: bool,
 }
 
 impl Shard {
@@ -61,6 +64,25 @@ impl Shard {
             self.leader = best;
             self.ledger.send_all_again();
         }
+    }
+
+    /// Takes note of whether it is led; where it is not, it may have been so since then.
+    pub fn note_leader(&mut self, since: Millis) {
+        if self.leader.is_some() {
+            (self.leaderless_since, self.turned_away) = (None, false);
+        } else {
+            self.leaderless_since.get_or_insert(since);
+        }
+    }
+
+    /// Nobody has led for longer than calls may wait.
+    pub fn is_leaderless(&self, now: Millis) -> bool {
+        self.leaderless_since.is_some_and(|since| now.since(since) >= limits::NO_QUORUM_MS_MAX)
+    }
+
+    /// True once each time that calls have waited for too long.
+    pub fn turns_away(&mut self, now: Millis) -> bool {
+        self.is_leaderless(now) && !std::mem::replace(&mut self.turned_away, true)
     }
 
     pub fn note_done(&mut self, now: Millis, id: EffectId) {
@@ -115,7 +137,9 @@ impl Shard {
         let told = self.done_since.filter(|_| self.leader.is_some());
         let done = told.map(|since| since.after(limits::DONE_WAIT_MS_MAX));
         let look = self.look_at.filter(|_| self.leader.is_some());
-        [done, self.retry_at, look].into_iter().flatten().min()
+        let leaderless = self.leaderless_since.filter(|_| !self.turned_away);
+        let leaderless = leaderless.map(|since| since.after(limits::NO_QUORUM_MS_MAX));
+        [done, self.retry_at, look, leaderless].into_iter().flatten().min()
     }
 }
 

@@ -5,6 +5,7 @@ mod edge;
 mod mutate;
 mod mutated;
 mod subscribing;
+mod tenants;
 mod torture;
 
 use std::net::SocketAddr;
@@ -63,7 +64,12 @@ impl Bench {
     }
 
     fn configure(&mut self, config: Config) {
-        let routing = Routing { shard: SHARD, config: config.into(), nonce_key: vec![1; 32] };
+        let routing = Routing {
+            shard: SHARD,
+            all: vec![SHARD],
+            config: config.into(),
+            nonce_key: vec![1; 32],
+        };
         self.control.on_down(self.now, NODE, Down::Routing(routing));
     }
 
@@ -156,7 +162,7 @@ impl Bench {
                 Output::Up { up: Up::Done { effects, .. }, .. } => {
                     format!("done {}", effects.len())
                 }
-                Output::Media(plan) => format!("media {}", plan.version),
+                Output::Media { plan, .. } => format!("media {}", plan.version),
             });
         }
         words

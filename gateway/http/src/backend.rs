@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -9,6 +10,9 @@ use serde_json::Value;
 /// Asks the shard's leader, through the gateway's link.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
+    /// The same for calls, agents and records of the tenant of that name; as it is, for those of the first.
+    fn of_tenant(self: Arc<Self>, tenant: &str) -> Arc<dyn Backend>;
+
     /// `kind` and `params` as in the link's `QueryRequest`. `None`: the one thing that was asked
     /// for is not there.
     async fn query(
@@ -62,6 +66,12 @@ pub enum Command {
     MoveTenant {
         tenant: String,
         shard: String,
+    },
+    /// What a tenant is from now on, in TOML; where it is new, in which shard.
+    PutTenant {
+        tenant: String,
+        config: String,
+        shard: Option<String>,
     },
     AddMember {
         name: String,
@@ -190,6 +200,9 @@ pub enum Error {
     NoLeader,
     #[error("too many requests are under way; try again in {retry_after_s} s")]
     Overloaded { retry_after_s: u32 },
+    /// Of what the request names: there is none such.
+    #[error("there is no {0}")]
+    Unknown(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]

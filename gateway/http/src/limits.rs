@@ -3,6 +3,9 @@
 /// A request body: no call takes more than a few fields.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The body that configures a tenant: some thousand agents.
+pub const TENANT_BYTES_MAX: usize = 768 * 1024;
+
 /// Items of one page where the caller names no `limit`.
 pub const PAGE_ITEMS_DEFAULT: u32 = 200;
 

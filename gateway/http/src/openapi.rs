@@ -4,6 +4,7 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 use crate::limits;
+use crate::routes::TENANT;
 
 /// Method, path, what it does, the answer's schema, further statuses, query parameters, and what a
 /// POST takes.
@@ -168,6 +169,15 @@ const OPERATIONS: &[Operation] = &[
     },
     read("/v1/tenants", "The shard of each tenant, and its live calls", "TenantPage", LIST, &[]),
     Operation {
+        method: "put",
+        path: "/v1/tenants/{tenant}",
+        summary: "Add a tenant, or change what it is",
+        schema: "",
+        statuses: &[204, 400, 401, 404, 409, 413, 415, 422, 429, 503],
+        params: &[],
+        takes: "TenantRequest",
+    },
+    Operation {
         method: "post",
         path: "/v1/tenants/{tenant}/move",
         summary: "Put a tenant into another shard; its calls go on",
@@ -257,6 +267,13 @@ fn describe_operation(operation: &Operation) -> Value {
                 "pattern": "^[ -~]+$"},
         }));
     }
+    let of_cluster = ["/v1/cluster", "/v1/tenants"].iter().any(|it| operation.path.starts_with(it));
+    if operation.path.starts_with("/v1") && !of_cluster {
+        parameters.push(json!({
+            "name": TENANT, "in": "query", "description": "whose it is; without it the first one's",
+            "schema": {"type": "string", "minLength": 1, "maxLength": limits::NAME_BYTES_MAX},
+        }));
+    }
     for name in operation.params {
         let schema = match *name {
             "limit" => {
@@ -282,7 +299,7 @@ fn describe_operation(operation: &Operation) -> Value {
     if operation.path.starts_with("/v1") {
         described["security"] = json!([{"token": []}]);
     }
-    if operation.method == "post" && !operation.takes.is_empty() {
+    if !operation.takes.is_empty() {
         let takes = format!("#/components/schemas/{}", operation.takes);
         described["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": {"$ref": takes}}}});
@@ -463,8 +480,15 @@ fn schemas() -> Value {
         "Cluster": {"type": "object"},
         "Tenant": object(&[
             ("name", text()), ("shard", text()), ("moving_to", maybe()), ("given_up", maybe()),
-            ("calls", maybe_count()),
+            ("calls", maybe_count()), ("ready", flag()),
         ]),
+        "TenantRequest": {
+            "type": "object", "additionalProperties": false, "required": ["config"],
+            "properties": {
+                "config": {"type": "string", "description": "the tables that make a tenant, in TOML"},
+                "shard": {"type": ["string", "null"], "maxLength": limits::NAME_BYTES_MAX},
+            },
+        },
         "MoveRequest": {
             "type": "object", "additionalProperties": false, "required": ["shard"],
             "properties": {"shard": {"type": "string", "maxLength": limits::NAME_BYTES_MAX}},

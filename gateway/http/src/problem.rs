@@ -41,6 +41,7 @@ impl From<backend::Error> for Problem {
                 detail,
                 retry_after_s: Some(retry_after_s),
             },
+            backend::Error::Unknown(_) => Self::new(StatusCode::NOT_FOUND, detail),
             backend::Error::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, detail),
             backend::Error::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
@@ -17,20 +17,20 @@ use tower_http::services::ServeFile;
 use crate::backend::{Audio, Command, Gateway, Open};
 use crate::limits;
 use crate::problem::Problem;
-use crate::routes::Api;
+use crate::routes::{Api, TENANT};
 use crate::v1::{Answer, PROXIED, Params, accept, executed, idempotency_key, list, one};
 
-pub(crate) async fn recordings(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn recordings(api: Api, params: Params) -> Answer {
     let params = accept(params, &["call", "since", "limit", "cursor"])?;
     list(&api, "recordings", params).await
 }
 
-pub(crate) async fn recording(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn recording(api: Api, Path(id): Path<String>) -> Answer {
     one(&api, "recording", id).await
 }
 
 pub(crate) async fn recording_audio(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -95,6 +95,16 @@ async fn serve_open(open: Open) -> Result<Response, Problem> {
     Ok(response)
 }
 
+/// What another gateway says of a recording of the same tenant.
+fn url(api: &Api, base: &str, id: &str, what: &str) -> Option<reqwest::Url> {
+    let mut url = reqwest::Url::parse(base).ok()?;
+    url.path_segments_mut().ok()?.extend(["v1", "recordings", id, what]);
+    if let Some(tenant) = &api.tenant {
+        url.query_pairs_mut().append_pair(TENANT, tenant);
+    }
+    Some(url)
+}
+
 /// The copy of another gateway, streamed through.
 async fn fetch_from_peer(
     api: &Api,
@@ -107,9 +117,12 @@ async fn fetch_from_peer(
         detail: format!("the gateway that holds this recording does not answer: {error}"),
         retry_after_s: Some(1),
     };
+    let url = url(api, base, id, "audio").ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{base:?} is no URL of a gateway"))
+    })?;
     let mut ask = api
         .client
-        .get(format!("{base}/v1/recordings/{id}/audio"))
+        .get(url)
         .header(PROXIED, "1")
         .timeout(Duration::from_millis(limits::PEER_ANSWER_MS_MAX));
     for name in [header::AUTHORIZATION, header::RANGE] {
@@ -130,16 +143,16 @@ async fn fetch_from_peer(
     Ok(response)
 }
 
-pub(crate) async fn pause(state: State<Api>, id: Path<String>, headers: HeaderMap) -> Answer {
-    pause_or_resume(state, id, &headers, true).await
+pub(crate) async fn pause(api: Api, id: Path<String>, headers: HeaderMap) -> Answer {
+    pause_or_resume(api, id, &headers, true).await
 }
 
-pub(crate) async fn resume(state: State<Api>, id: Path<String>, headers: HeaderMap) -> Answer {
-    pause_or_resume(state, id, &headers, false).await
+pub(crate) async fn resume(api: Api, id: Path<String>, headers: HeaderMap) -> Answer {
+    pause_or_resume(api, id, &headers, false).await
 }
 
 async fn pause_or_resume(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     headers: &HeaderMap,
     paused: bool,
@@ -151,21 +164,16 @@ async fn pause_or_resume(
 }
 
 /// Each copy is read again where it lies.
-pub(crate) async fn verify(state: State<Api>, id: Path<String>, headers: HeaderMap) -> Answer {
-    look(state, id, &headers, false).await
+pub(crate) async fn verify(api: Api, id: Path<String>, headers: HeaderMap) -> Answer {
+    look(api, id, &headers, false).await
 }
 
 /// The same, and what is damaged is made right from a copy that is not.
-pub(crate) async fn repair(state: State<Api>, id: Path<String>, headers: HeaderMap) -> Answer {
-    look(state, id, &headers, true).await
+pub(crate) async fn repair(api: Api, id: Path<String>, headers: HeaderMap) -> Answer {
+    look(api, id, &headers, true).await
 }
 
-async fn look(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: &HeaderMap,
-    repair: bool,
-) -> Answer {
+async fn look(api: Api, Path(id): Path<String>, headers: &HeaderMap, repair: bool) -> Answer {
     if id.len() > limits::NAME_BYTES_MAX {
         return Err(Problem::not_found("recording", "with so long a name"));
     }
@@ -197,9 +205,8 @@ async fn ask(
     headers: &HeaderMap,
     repair: bool,
 ) -> Option<Vec<Value>> {
-    let mut url = reqwest::Url::parse(&gateway.base).ok()?;
     let (method, last) = if repair { (Method::POST, "repair") } else { (Method::GET, "verify") };
-    url.path_segments_mut().ok()?.extend(["v1", "recordings", id, last]);
+    let url = url(api, &gateway.base, id, last)?;
     let mut request = api
         .client
         .request(method, url)

@@ -3,26 +3,30 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::backend::Backend;
 use crate::problem::Problem;
 use crate::{TokenHash, health, limits, openapi, recordings, trace, v1};
 
+/// For a handler: what it asks is of the tenant that the request names.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub backend: Arc<dyn Backend>,
+    /// By name; none is the first one.
+    pub tenant: Option<String>,
     pub token: TokenHash,
     pub client: reqwest::Client,
 }
 
 pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
-    let api = Api { backend, token, client: reqwest::Client::new() };
+    let api = Api { backend, tenant: None, token, client: reqwest::Client::new() };
     let guarded = Router::new()
         .route("/v1/calls", get(v1::calls).post(v1::originate))
         .route("/v1/calls/{id}", get(v1::call).delete(v1::release_call))
@@ -53,9 +57,13 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/cluster/members/{name}", delete(v1::remove_member))
         .route("/v1/cluster/members/{name}/replace", post(v1::replace_member))
         .route("/v1/cluster/shards/{shard}/leader", post(v1::move_leader))
-        .route_layer(middleware::from_fn_with_state(api.clone(), require_token));
+        .layer(RequestBodyLimitLayer::new(limits::BODY_BYTES_MAX));
+    let long = Router::new()
+        .route("/v1/tenants/{tenant}", put(v1::put_tenant))
+        .layer(RequestBodyLimitLayer::new(limits::TENANT_BYTES_MAX));
+    let token = middleware::from_fn_with_state(api.clone(), require_token);
     Router::new()
-        .merge(guarded)
+        .merge(guarded.merge(long).route_layer(token))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/startupz", get(health::startupz))
@@ -63,8 +71,33 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/openapi.json", get(openapi::document))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(RequestBodyLimitLayer::new(limits::BODY_BYTES_MAX))
         .with_state(api)
+}
+
+/// The query's parameter that says whose a request is, on every path that is about calls and agents.
+pub(crate) const TENANT: &str = "tenant";
+
+impl FromRequestParts<Self> for Api {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Self) -> Result<Self, Problem> {
+        let given = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        // What can't be read is refused by whoever reads the rest.
+        let given = given.map(|Query(given)| given).unwrap_or_default();
+        let mut named =
+            given.into_iter().filter(|(name, _)| name == TENANT).map(|(_, value)| value);
+        let Some(tenant) = named.next() else { return Ok(state.clone()) };
+        if named.next().is_some() {
+            return Err(Problem::bad_request(format!("parameter {TENANT:?} stands twice")));
+        }
+        if tenant.is_empty() || tenant.len() > limits::NAME_BYTES_MAX {
+            let most = limits::NAME_BYTES_MAX;
+            let expected = format!("{TENANT} is a tenant's name of 1 to {most} bytes");
+            return Err(Problem::bad_request(expected));
+        }
+        let backend = Arc::clone(&state.backend).of_tenant(&tenant);
+        Ok(Self { backend, tenant: Some(tenant), ..state.clone() })
+    }
 }
 
 async fn require_token(State(api): State<Api>, request: Request, next: Next) -> Response {

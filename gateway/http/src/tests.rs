@@ -6,15 +6,21 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::backend::{Audio, Command, Error, Executed, Gateway, Readiness};
-use crate::{Backend, TokenHash, openapi, serve};
+use crate::{Backend, TokenHash, limits, openapi, serve};
 
 /// Knows one call, one agent and one recording; has no leader on demand.
+#[derive(Clone, Default)]
 struct Fake {
     leader: bool,
+    tenant: Option<String>,
 }
 
 #[async_trait]
 impl Backend for Fake {
+    fn of_tenant(self: Arc<Self>, tenant: &str) -> Arc<dyn Backend> {
+        Arc::new(Self { tenant: Some(tenant.to_owned()), ..(*self).clone() })
+    }
+
     async fn query(
         &self,
         kind: &'static str,
@@ -24,6 +30,10 @@ impl Backend for Fake {
             return Err(Error::NoLeader);
         }
         Ok(match (kind, params.get("name").map(String::as_str)) {
+            ("queues", _) => Some(json!({"items": [{"tenant": self.tenant}], "next": null})),
+            ("call", _) if self.tenant.as_deref() == Some("nobody") => {
+                return Err(Error::Unknown("tenant \"nobody\"".into()));
+            }
             ("calls", _) => Some(json!({"items": [{"params": params}], "next": null})),
             ("call", Some("c1")) | ("agent", Some("1001")) => Some(json!({"id": "x"})),
             _ => None,
@@ -75,6 +85,10 @@ impl Backend for Fake {
             Command::MoveTenant { tenant, .. } => {
                 Executed::NotFound(Some(format!("tenant {tenant:?}")))
             }
+            Command::PutTenant { tenant, shard, .. } if tenant == "acme" && shard.is_none() => {
+                Executed::Done(None)
+            }
+            Command::PutTenant { .. } => Executed::Refused("line 1".into()),
             Command::AddMember { name, .. } | Command::ReplaceMember { name }
                 if name == "node-b" =>
             {
@@ -131,7 +145,7 @@ async fn api(leader: bool) -> String {
     let address = listener.local_addr().expect("bound");
     tokio::spawn(serve(
         listener,
-        Arc::new(Fake { leader }),
+        Arc::new(Fake { leader, ..Fake::default() }),
         TokenHash::of("secret"),
         std::future::pending(),
     ));
@@ -274,6 +288,42 @@ async fn tenant_is_sent_on_its_way_and_a_refusal_is_409() {
     assert_eq!(post("nobody", json!({"shard": "s2"})).await, 404);
     assert_eq!(post("demo", json!({"shard": "s".repeat(257)})).await, 400);
     assert_eq!(post("demo", json!({"node": "s2"})).await, 422);
+}
+
+#[tokio::test]
+async fn tenant_is_put_with_a_body_that_may_be_long() {
+    let base = api(true).await;
+    let put = async |tenant: &str, body: Value| {
+        let url = format!("{base}/v1/tenants/{tenant}");
+        let answer = reqwest::Client::new().put(url).bearer_auth("secret").json(&body).send();
+        answer.await.expect("answered").status().as_u16()
+    };
+    let agents = "[[agent]]\n".repeat(20_000);
+    assert_eq!(put("acme", json!({"config": agents})).await, 204);
+    assert_eq!(put("acme", json!({"config": "", "shard": "s1"})).await, 409);
+    assert_eq!(put("acme", json!({"shard": "s1"})).await, 422);
+    assert_eq!(put("acme", json!({"config": "x".repeat(limits::TENANT_BYTES_MAX)})).await, 413);
+    let url = format!("{base}/v1/tenants/acme");
+    assert_eq!(reqwest::Client::new().put(url).send().await.expect("answered").status(), 401);
+}
+
+#[tokio::test]
+async fn request_is_of_the_tenant_that_it_names() {
+    let base = api(true).await;
+    let whose = async |query: &str| -> Value {
+        let page: Value =
+            get(&base, &format!("/v1/queues{query}")).await.json().await.expect("json");
+        page["items"][0]["tenant"].clone()
+    };
+    assert_eq!(whose("").await, Value::Null);
+    assert_eq!(whose("?tenant=acme").await, "acme");
+    assert_eq!(whose("?limit=3&tenant=a%20c").await, "a c");
+    let long = format!("/v1/queues?tenant={}", "a".repeat(257));
+    for refused in ["/v1/queues?tenant=a&tenant=b", "/v1/queues?tenant=", &long] {
+        assert_eq!(get(&base, refused).await.status(), 400, "{refused}");
+    }
+    assert_eq!(get(&base, "/v1/calls/c1?tenant=acme").await.status(), 200);
+    assert_eq!(get(&base, "/v1/calls/c1?tenant=nobody").await.status(), 404);
 }
 
 #[tokio::test]

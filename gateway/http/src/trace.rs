@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::routes::Api;
 use crate::v1::PROXIED;
 
 pub(crate) async fn of_call(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::backend::{AgentState, Command, Executed};
 use crate::limits;
 use crate::openapi::CALL_STATES;
 use crate::problem::Problem;
-use crate::routes::Api;
+use crate::routes::{Api, TENANT};
 
 pub(crate) type Answer = Result<Json<Value>, Problem>;
 /// In the order in which they stand, each as often as it stands.
@@ -28,7 +28,8 @@ pub(crate) const PROXIED: &str = "x-tandem-proxied";
 pub(crate) fn accept(params: Params, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
     let Query(given) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let mut params = BTreeMap::new();
-    for (name, value) in given {
+    // Whose they are, the router has read.
+    for (name, value) in given.into_iter().filter(|(name, _)| name != TENANT) {
         if !known.contains(&name.as_str()) {
             return Err(Problem::bad_request(format!(
                 "there is no parameter {name:?}; this call takes: {}",
@@ -87,19 +88,16 @@ pub(crate) async fn one(api: &Api, kind: &'static str, name: String) -> Answer {
     }
 }
 
-pub(crate) async fn calls(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn calls(api: Api, params: Params) -> Answer {
     let params = accept(params, &["state", "sip_call_id", "limit", "cursor"])?;
     list(&api, "calls", params).await
 }
 
-pub(crate) async fn call(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn call(api: Api, Path(id): Path<String>) -> Answer {
     one(&api, "call", id).await
 }
 
-pub(crate) async fn release_call(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(crate) async fn release_call(api: Api, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     executed(&api, Command::ReleaseCall { call: id.clone() }, None, ("call", &id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -146,7 +144,7 @@ pub(crate) struct OriginateRequest {
 
 /// Click-to-dial.
 pub(crate) async fn originate(
-    State(api): State<Api>,
+    api: Api,
     headers: HeaderMap,
     body: Result<Json<OriginateRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
@@ -174,7 +172,7 @@ pub(crate) struct TransferRequest {
 
 /// A blind transfer.
 pub(crate) async fn transfer(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Result<Json<TransferRequest>, JsonRejection>,
@@ -189,7 +187,7 @@ pub(crate) async fn transfer(
 
 /// The agent asks a colleague; the caller waits.
 pub(crate) async fn consult(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Result<Json<TransferRequest>, JsonRejection>,
@@ -200,17 +198,13 @@ pub(crate) async fn consult(
     of_consult(&api, Command::Consult { call: id.clone(), to }, key, &id).await
 }
 
-pub(crate) async fn conference(
-    State(api): State<Api>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
+pub(crate) async fn conference(api: Api, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let key = idempotency_key(&headers)?;
     of_consult(&api, Command::Conference { call: id.clone() }, key, &id).await
 }
 
 pub(crate) async fn complete_consult(
-    State(api): State<Api>,
+    api: Api,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
@@ -218,7 +212,7 @@ pub(crate) async fn complete_consult(
     of_consult(&api, Command::CompleteConsult { call: id.clone() }, key, &id).await
 }
 
-pub(crate) async fn cancel_consult(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn cancel_consult(api: Api, Path(id): Path<String>) -> Answer {
     of_consult(&api, Command::CancelConsult { call: id.clone() }, None, &id).await
 }
 
@@ -239,21 +233,21 @@ fn short(name: &str, text: &str) -> Result<(), Problem> {
     Err(Problem::bad_request(format!("{name} is longer than {most} bytes")))
 }
 
-pub(crate) async fn queues(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn queues(api: Api, params: Params) -> Answer {
     let params = accept(params, &["limit", "cursor"])?;
     list(&api, "queues", params).await
 }
 
-pub(crate) async fn queue(State(api): State<Api>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn queue(api: Api, Path(name): Path<String>) -> Answer {
     one(&api, "queue", name).await
 }
 
-pub(crate) async fn agents(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn agents(api: Api, params: Params) -> Answer {
     let params = accept(params, &["limit", "cursor"])?;
     list(&api, "agents", params).await
 }
 
-pub(crate) async fn agent(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn agent(api: Api, Path(id): Path<String>) -> Answer {
     one(&api, "agent", id).await
 }
 
@@ -265,7 +259,7 @@ pub(crate) struct AgentStateRequest {
 }
 
 pub(crate) async fn set_agent_state(
-    State(api): State<Api>,
+    api: Api,
     Path(agent): Path<String>,
     headers: HeaderMap,
     body: Result<Json<AgentStateRequest>, JsonRejection>,
@@ -281,16 +275,12 @@ pub(crate) async fn set_agent_state(
     }
 }
 
-pub(crate) async fn trunks(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn trunks(api: Api, params: Params) -> Answer {
     let params = accept(params, &["limit", "cursor"])?;
     list(&api, "trunks", params).await
 }
 
-pub(crate) async fn channels(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    params: Params,
-) -> Answer {
+pub(crate) async fn channels(api: Api, Path(name): Path<String>, params: Params) -> Answer {
     let mut params = accept(params, &["limit", "cursor"])?;
     params.insert("name".into(), name.clone());
     params.entry("limit".into()).or_insert_with(|| limits::PAGE_ITEMS_DEFAULT.to_string());
@@ -300,12 +290,12 @@ pub(crate) async fn channels(
     }
 }
 
-pub(crate) async fn cdrs(State(api): State<Api>, params: Params) -> Answer {
+pub(crate) async fn cdrs(api: Api, params: Params) -> Answer {
     let params = accept(params, &["sip_call_id", "since", "call", "limit", "cursor"])?;
     list(&api, "cdrs", params).await
 }
 
-pub(crate) async fn cluster(State(api): State<Api>) -> Answer {
+pub(crate) async fn cluster(api: Api) -> Answer {
     told(&api, "cluster", "the cluster's state").await
 }
 
@@ -326,7 +316,7 @@ pub(crate) struct LeaderRequest {
 
 /// Done when another leads, or the one who is wished for does.
 pub(crate) async fn move_leader(
-    State(api): State<Api>,
+    api: Api,
     Path(shard): Path<String>,
     body: Result<Json<LeaderRequest>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -338,11 +328,11 @@ pub(crate) async fn move_leader(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(crate) async fn members(State(api): State<Api>) -> Answer {
+pub(crate) async fn members(api: Api) -> Answer {
     told(&api, "members", "the cluster's members").await
 }
 
-pub(crate) async fn tenants(State(api): State<Api>) -> Answer {
+pub(crate) async fn tenants(api: Api) -> Answer {
     told(&api, "tenants", "where tenants are").await
 }
 
@@ -354,7 +344,7 @@ pub(crate) struct MoveRequest {
 
 /// Begun when it is answered; `GET /v1/tenants` tells when it is done.
 pub(crate) async fn move_tenant(
-    State(api): State<Api>,
+    api: Api,
     Path(tenant): Path<String>,
     body: Result<Json<MoveRequest>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
@@ -364,6 +354,28 @@ pub(crate) async fn move_tenant(
     let command = Command::MoveTenant { tenant: tenant.clone(), shard };
     executed(&api, command, None, ("tenant", &tenant)).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantRequest {
+    /// The tables of a configuration file that make a tenant, in TOML.
+    config: String,
+    shard: Option<String>,
+}
+
+/// Adds the tenant, or changes what it is. Done when it is answered; its leader has it a moment later.
+pub(crate) async fn put_tenant(
+    api: Api,
+    Path(tenant): Path<String>,
+    body: Result<Json<TenantRequest>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(TenantRequest { config, shard }) = body.map_err(unreadable)?;
+    short("tenant", &tenant)?;
+    short("shard", shard.as_deref().unwrap_or_default())?;
+    let command = Command::PutTenant { tenant: tenant.clone(), config, shard };
+    executed(&api, command, None, ("tenant", &tenant)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -378,7 +390,7 @@ pub(crate) struct MemberRequest {
 
 /// Begun when it is answered; `GET /v1/cluster/members` tells when it is done.
 pub(crate) async fn add_member(
-    State(api): State<Api>,
+    api: Api,
     body: Result<Json<MemberRequest>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     let Json(MemberRequest { name, address, witness }) = body.map_err(unreadable)?;
@@ -389,7 +401,7 @@ pub(crate) async fn add_member(
 
 /// The same.
 pub(crate) async fn remove_member(
-    State(api): State<Api>,
+    api: Api,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     short("name", &name)?;
@@ -398,7 +410,7 @@ pub(crate) async fn remove_member(
 
 /// The same.
 pub(crate) async fn replace_member(
-    State(api): State<Api>,
+    api: Api,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
     short("name", &name)?;

@@ -96,7 +96,7 @@ fn plan(call: u64, pair: &[Endpoint; 2], ports: &[u16], recorded: bool) -> Plan 
         keys: None,
     };
     Plan {
-        call,
+        call: call.into(),
         version: 1,
         legs: vec![leg(0, Source::Leg(1)), leg(1, Source::Leg(0))],
         recording: recorded.then_some(Recording {

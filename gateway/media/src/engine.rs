@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::event::Event;
 use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
 use crate::music::{self, Music, MusicRef};
-use crate::plan::{self, Plan};
+use crate::plan::{self, CallKey, Plan};
 use crate::ports::{self, Pair};
 use crate::prompts::{self, PromptRef, Prompts};
 use crate::record::board::Board;
@@ -132,10 +132,10 @@ struct Handle {
 struct Books {
     pairs: HashMap<u16, Arc<Pair>>,
     /// The call that has the port.
-    taken: HashMap<u16, u64>,
-    calls: HashMap<u64, Entry>,
+    taken: HashMap<u16, CallKey>,
+    calls: HashMap<CallKey, Entry>,
     /// Released calls, oldest first.
-    released: VecDeque<(u64, u64)>,
+    released: VecDeque<(CallKey, u64)>,
 }
 
 struct Entry {
@@ -273,8 +273,8 @@ impl Engine {
         self.events.clone()
     }
 
-    fn command(&self, call: u64, command: Command) -> Result<(), Error> {
-        let worker = usize::try_from(call % self.workers.len() as u64).unwrap_or(0);
+    fn command(&self, call: CallKey, command: Command) -> Result<(), Error> {
+        let worker = usize::try_from(call.call % self.workers.len() as u64).unwrap_or(0);
         self.workers[worker].send(command)
     }
 
@@ -331,7 +331,7 @@ impl Books {
 
     /// Writes the plan down; the ports that other calls lose by it. A call's release may be told
     /// after its port was granted anew, so the later plan is right.
-    fn enter(&mut self, plan: &Plan) -> Vec<(u64, u16)> {
+    fn enter(&mut self, plan: &Plan) -> Vec<(CallKey, u16)> {
         let ports: Vec<u16> = plan.legs.iter().map(|leg| leg.port).collect();
         let entry = Entry { version: plan.version, ports: ports.clone() };
         if let Some(before) = self.calls.insert(plan.call, entry) {

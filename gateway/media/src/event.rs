@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::plan::CallKey;
 use crate::quality::Quality;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,19 +12,19 @@ pub enum Event {
     /// What there is of the recordings that run, now and then.
     Recording(Vec<Holding>),
     /// A leg's peer has sent nothing for so long. Told once, until it sends again.
-    RtpSilence { call: u64, leg: u64, since_ms: u64 },
+    RtpSilence { call: CallKey, leg: u64, since_ms: u64 },
     /// A leg was let go: how it was to talk over.
     Quality(Quality),
     /// A key was pressed at a leg's peer (RFC 4733, or tones in its audio): the `number`-th that was told of the leg,
     /// from 1.
-    Dtmf { call: u64, leg: u64, number: u64, digit: char, duration_ms: u32 },
+    Dtmf { call: CallKey, leg: u64, number: u64, digit: char, duration_ms: u32 },
     /// A prompt was played to its end, or stopped by a key. Told once a play.
-    PromptEnded { call: u64, leg: u64, play: u64, missing: bool },
+    PromptEnded { call: CallKey, leg: u64, play: u64, missing: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    pub call: u64,
+    pub call: CallKey,
     pub recording: u64,
     pub duration_ms: u64,
     pub chunks: u32,
@@ -38,7 +39,7 @@ pub struct Recorded {
 /// What there is of a recording that is not whole, or is another gateway's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
-    pub call: u64,
+    pub call: CallKey,
     pub recording: u64,
     pub duration_ms: u64,
     pub chunks: u32,

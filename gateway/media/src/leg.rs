@@ -12,7 +12,7 @@ use crate::dtmf::Keypad;
 use crate::limits::{LISTENERS_MAX, SAMPLES_PER_MS};
 use crate::mix::Playout;
 use crate::noise::Noise;
-use crate::plan::{Leg, Prompt, Source};
+use crate::plan::{CallKey, Leg, Prompt, Source};
 use crate::ports::Pair;
 use crate::quality::{Measured, Quality};
 use crate::random::Random;
@@ -66,7 +66,7 @@ impl Narrowed {
 }
 
 pub struct Slot {
-    pub call: u64,
+    pub call: CallKey,
     pub leg: Leg,
     pub pair: Arc<Pair>,
     pub armour: Armour,
@@ -144,7 +144,7 @@ impl Slot {
         }
     }
 
-    pub fn new(call: u64, leg: Leg, pair: Arc<Pair>, now_ns: u64) -> Self {
+    pub fn new(call: CallKey, leg: Leg, pair: Arc<Pair>, now_ns: u64) -> Self {
         let ahead = if pair.adopted { TAKEOVER_AHEAD_PACKETS } else { 0 };
         Self {
             call,

@@ -54,7 +54,7 @@ pub mod transcoding {
 pub use engine::{Applied, Engine, Options};
 pub use event::{Event, Gap, Held, Holding, Recorded};
 pub use music::{Music, MusicRef};
-pub use plan::{Keys, Leg, Plan, Prompt, Recording, Source};
+pub use plan::{CallKey, Keys, Leg, Plan, Prompt, Recording, Source};
 pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;
 pub use stats::{LegState, Stats};

@@ -1,5 +1,6 @@
 //! What the media of one call shall be: declared whole, replicated by others, reconciled here.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use tandem_sip::sdp::Codec;
@@ -10,10 +11,30 @@ use crate::music::MusicRef;
 use crate::prompts::PromptRef;
 use crate::tones::Country;
 
+/// A call by its owner's names for it: nothing here depends on what they mean, and events say them again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CallKey {
+    pub tenant: u16,
+    pub call: u64,
+}
+
+impl fmt::Display for CallKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.call)
+    }
+}
+
+/// Of the first tenant.
+impl From<u64> for CallKey {
+    fn from(call: u64) -> Self {
+        Self { tenant: 0, call }
+    }
+}
+
 /// A later version replaces an earlier one. No legs: release everything of the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    pub call: u64,
+    pub call: CallKey,
     pub version: u64,
     pub legs: Vec<Leg>,
     pub recording: Option<Recording>,

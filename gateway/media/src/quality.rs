@@ -5,6 +5,7 @@
 use tandem_sip::sdp::Codec;
 
 use crate::limits::PTIME_MS;
+use crate::plan::CallKey;
 
 /// All that disturbs a call but delay, codec and loss, at G.107's default values.
 const RATING_MAX: f64 = 93.2;
@@ -17,7 +18,7 @@ const US_PER_MS: f64 = 1000.0;
 /// What a leg's streams have come to, told once when the leg is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quality {
-    pub call: u64,
+    pub call: CallKey,
     pub leg: u64,
     /// As the plan named it.
     pub role: &'static str,

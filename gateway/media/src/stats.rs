@@ -1,5 +1,6 @@
 //! What the media plane has done, and what its streams are at.
 
+use crate::plan::CallKey;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -125,7 +126,7 @@ pub struct Stats {
 /// Where one leg's streams are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegState {
-    pub call: u64,
+    pub call: CallKey,
     pub leg: u64,
     pub port: u16,
     /// Of our stream: its source, the sequence number of the next packet, the newest timestamp.

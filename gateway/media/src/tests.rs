@@ -41,7 +41,7 @@ fn leg(leg: u64, port: u16, source: Source) -> Leg {
 
 #[test]
 fn plan_that_contradicts_itself_is_refused() {
-    let plan = |legs: Vec<Leg>, recording| Plan { call: 1, version: 1, legs, recording };
+    let plan = |legs: Vec<Leg>, recording| Plan { call: 1.into(), version: 1, legs, recording };
     let two = vec![leg(1, 20_000, Source::Leg(2)), leg(2, 20_002, Source::Leg(1))];
     assert_eq!(
         plan(
@@ -329,7 +329,7 @@ fn timeline_makes_room_by_chunks_when_audio_waited_long() {
 fn manifest_reads_back_what_was_written_and_stops_at_a_torn_line() {
     let hash = blake3::hash(b"audio").to_hex().to_string();
     let lines = [
-        Line::Begun { recording: "00000000000000ff".into(), call: 7, unix_ms: 123 },
+        Line::Begun { recording: "00000000000000ff".into(), call: 7, unix_ms: 123, tenant: 0 },
         Line::Chunk { at_frame: 0, frames: 8000, blake3: hash.clone() },
         Line::Gap(Gap { at_ms: 1000, len_ms: 500 }),
         Line::Chunk { at_frame: 12_000, frames: 8000, blake3: hash },
@@ -341,7 +341,7 @@ fn manifest_reads_back_what_was_written_and_stops_at_a_torn_line() {
     }
     let whole = bytes.len() as u64;
     let expected = Manifest {
-        call: Some(7),
+        call: Some(7.into()),
         begun_unix_ms: Some(123),
         frames: 20_000,
         chunks: 2,
@@ -364,7 +364,7 @@ fn writer_marks_chunks_that_never_came_and_audio_that_was_missed() {
         writer::Command::Chunk { recording: 9, chunk: Chunk { at_frame, bytes }, missing_ms }
     };
     for command in [
-        writer::Command::Begin { recording: 9, call: 7, at_ns: 0, unix_ms: 1000 },
+        writer::Command::Begin { recording: 9, call: 7.into(), at_ns: 0, unix_ms: 1000 },
         chunk(0, 0),
         chunk(2 * CHUNK_FRAMES as u64, 40),
         writer::Command::Finish { recording: 9 },

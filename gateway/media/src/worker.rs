@@ -22,7 +22,7 @@ use crate::limits::{
     CATCH_UP_PACKETS_MAX, DATAGRAM_BYTES_MAX, PACKET_SAMPLES_MAX, PTIME_MS, SAMPLES_PER_PACKET,
 };
 use crate::music::Music;
-use crate::plan::{Plan, Prompt, Recording, Source};
+use crate::plan::{CallKey, Plan, Prompt, Recording, Source};
 use crate::ports::Pair;
 use crate::prompts::{Clip, Prompts};
 use crate::random::Random;
@@ -48,7 +48,7 @@ pub enum Command {
     },
     /// Another call has been granted a port that this one still holds.
     Withdraw {
-        call: u64,
+        call: CallKey,
         port: u16,
     },
     Report {
@@ -73,7 +73,7 @@ pub struct Worker {
     ticker: Ticker,
     ticking: bool,
     slots: Vec<Option<Slot>>,
-    calls: HashMap<u64, Call>,
+    calls: HashMap<CallKey, Call>,
     /// Slots that hear a mix.
     mixing: usize,
     stopped: bool,
@@ -180,7 +180,7 @@ impl Worker {
                 self.on_commands();
             }
         }
-        let calls: Vec<u64> = self.calls.keys().copied().collect();
+        let calls: Vec<CallKey> = self.calls.keys().copied().collect();
         for call in calls {
             self.release(call);
         }

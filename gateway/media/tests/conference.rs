@@ -66,7 +66,7 @@ impl Room {
         };
         let legs = present.iter().map(|at| leg(*at)).collect();
         self.version += 1;
-        let plan = Plan { call: 1, version: self.version, legs, recording };
+        let plan = Plan { call: 1.into(), version: self.version, legs, recording };
         self.engine.apply(plan).expect("a good plan");
     }
 
@@ -144,7 +144,7 @@ fn recording_of_a_conference_has_the_others_on_its_right() {
     room.join(&[0, 1], Some(Recording { mixed: false, ..recording }));
     room.hears(0, &[1]);
     room.version += 1;
-    let over = Plan { call: 1, version: room.version, legs: Vec::new(), recording: None };
+    let over = Plan { call: 1.into(), version: room.version, legs: Vec::new(), recording: None };
     room.engine.apply(over).expect("a good plan");
     let recorded = loop {
         if let Event::Recorded(recorded) = events.recv_timeout(WITHIN).expect("it is told") {

@@ -17,7 +17,8 @@ const FRAMES: u64 = 8;
 /// A sealed recording of so many tiny chunks, with a gap and a pause.
 fn original(dir: &Path, chunks: u64) {
     let mut audio = Vec::new();
-    let mut lines = vec![Line::Begun { recording: format!("{ID:016x}"), call: 7, unix_ms: 5 }];
+    let mut lines =
+        vec![Line::Begun { recording: format!("{ID:016x}"), call: 7, unix_ms: 5, tenant: 0 }];
     for chunk in 0..chunks {
         if chunk == 2 {
             // A chunk that never came: silence.
@@ -188,7 +189,7 @@ fn copy_that_nobody_goes_on_with_ends_with_its_last_whole_chunk() {
     copies.sync();
     let cut = copies.cut(ID).unwrap().expect("two chunks");
     let Held::Cut { hash } = cut.state else { panic!("{cut:?}") };
-    assert_eq!((cut.chunks, cut.call), (2, 7));
+    assert_eq!((cut.chunks, cut.call), (2, 7.into()));
     assert_eq!(hash, blake3::hash(&fs::read(wav_path(to.path(), ID)).unwrap()).to_hex().as_str());
     // It goes on all the same when somebody does.
     let bytes = copies.have(ID).unwrap().place.bytes;

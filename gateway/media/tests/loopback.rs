@@ -12,13 +12,14 @@ use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
 use tandem_media::tones::{Country, dominant_hz, share_at};
 use tandem_media::{
-    Applied, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording, Source,
+    Applied, CallKey, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording, Source,
 };
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const WITHIN: Duration = Duration::from_secs(20);
-const CALL: u64 = 7;
+const CALL: CallKey = CallKey { tenant: 3, call: 7 };
+const OTHER: CallKey = CallKey { tenant: 3, call: 8 };
 const CALLER: u64 = 1;
 const AGENT: u64 = 2;
 const CALLER_HZ: u32 = 440;
@@ -509,7 +510,7 @@ fn ports_are_free_after_release_and_go_to_whom_they_are_granted_next() {
     let next = bench.phone(Codec::Pcmu, bench.ports[0], 700);
     let plan = |call, version, legs| Plan { call, version, legs, recording: None };
     let legs = vec![bench.leg(CALLER, &next, Source::Echo)];
-    bench.engine.apply(plan(CALL + 1, 1, legs)).expect("a good plan");
+    bench.engine.apply(plan(OTHER, 1, legs)).expect("a good plan");
     caller.hush();
     hears(&next, 700);
     bench.apply(2, Vec::new(), None);
@@ -517,7 +518,7 @@ fn ports_are_free_after_release_and_go_to_whom_they_are_granted_next() {
     assert_eq!(bench.engine.stats().ports_free, 7);
     next.mark();
     hears_packets(&next, 10);
-    bench.engine.apply(plan(CALL + 1, 2, Vec::new())).expect("a good plan");
+    bench.engine.apply(plan(OTHER, 2, Vec::new())).expect("a good plan");
     until("all ports are free", || bench.engine.stats().ports_free == 8);
     until("all legs are gone", || bench.engine.stats().legs.is_empty());
 }

@@ -73,7 +73,7 @@ fn recorded_relay_allocates_nothing_per_packet() {
             mixed: false,
             paused: false,
         });
-        engine.apply(Plan { call, version: 1, legs, recording }).expect("a good plan");
+        engine.apply(Plan { call: call.into(), version: 1, legs, recording }).expect("a good plan");
         for (at, (phone, port)) in phones.iter().zip(ports).enumerate() {
             phone.talk(SocketAddr::new(address, *port), codec(call as usize, at), 440);
         }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{Engine, Event, Leg, Options, Plan, Prompt, Source};
+use tandem_media::{CallKey, Engine, Event, Leg, Options, Plan, Prompt, Source};
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const WITHIN: Duration = Duration::from_secs(20);
-const CALL: u64 = 7;
+const CALL: CallKey = CallKey { tenant: 3, call: 7 };
 const LEG: u64 = 1;
 const PROMPT_HZ: u32 = 600;
 const PROMPT_MS: u64 = 1_500;

@@ -50,7 +50,9 @@ impl Bench {
     }
 
     fn apply(&self, version: u64, legs: Vec<Leg>) {
-        self.engine.apply(Plan { call: 7, version, legs, recording: None }).expect("a good plan");
+        self.engine
+            .apply(Plan { call: 7.into(), version, legs, recording: None })
+            .expect("a good plan");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tandem_core::command::GatewayEvent;
 use tandem_media::Holding;
 use tandem_media::record::copies::{Copies, Have, Synced};
 use tokio::runtime::Handle;
@@ -12,7 +11,7 @@ use tokio::time::timeout;
 
 use super::pb;
 use crate::limits;
-use crate::media::manifest_of;
+use crate::media::{Told, holdings_of};
 
 pub type Reply = mpsc::Sender<Result<pb::Down, tonic::Status>>;
 
@@ -38,7 +37,7 @@ pub struct Keeper {
     copies: Copies,
     orders: mpsc::Receiver<Order>,
     /// Where what is whole, or cut, is told.
-    reports: mpsc::Sender<GatewayEvent>,
+    reports: mpsc::Sender<Told>,
     followed: BTreeMap<u64, Followed>,
     /// Whom to tell when it is on the disk.
     replies: BTreeMap<u64, Reply>,
@@ -52,11 +51,7 @@ struct Followed {
 }
 
 impl Keeper {
-    pub fn new(
-        copies: Copies,
-        orders: mpsc::Receiver<Order>,
-        reports: mpsc::Sender<GatewayEvent>,
-    ) -> Self {
+    pub fn new(copies: Copies, orders: mpsc::Receiver<Order>, reports: mpsc::Sender<Told>) -> Self {
         // Whoever recorded these may have gone while we were away.
         let unsealed = copies.unsealed().unwrap_or_else(|error| {
             tracing::error!(%error, "TD0321 copies of recordings can't be looked through");
@@ -210,9 +205,10 @@ impl Keeper {
 
     fn report(&self, holdings: Vec<Holding>) {
         for part in holdings.chunks(tandem_core::limits::HOLDINGS_MAX) {
-            let event = GatewayEvent::Holdings(part.iter().map(manifest_of).collect());
-            if self.reports.blocking_send(event).is_err() {
-                tracing::debug!("the gateway ends");
+            for told in holdings_of(part) {
+                if self.reports.blocking_send(told).is_err() {
+                    tracing::debug!("the gateway ends");
+                }
             }
         }
     }

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tandem_core::command::GatewayEvent;
 use tandem_media::record::board::Board;
 use tandem_media::record::copies::Copies;
 use tokio::runtime::Handle;
@@ -23,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 use crate::link::client::Way;
+use crate::media::Told;
 use crate::options::{Error, Options};
 use crate::run::{self, Tasks};
 
@@ -44,7 +44,7 @@ pub fn folder(options: &Options) -> PathBuf {
 pub async fn start(
     options: &Options,
     board: Arc<Board>,
-    report: mpsc::Sender<GatewayEvent>,
+    report: mpsc::Sender<Told>,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     if let Some(address) = options.copies {

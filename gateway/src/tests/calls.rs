@@ -8,6 +8,7 @@ use tandem_sip::reason::Q850;
 use tokio::time::Instant;
 
 use super::harness::{Gateway, Phone, parse};
+use crate::media::Told;
 
 #[tokio::test]
 async fn caller_hears_trying_only_when_the_effect_says_so() {
@@ -170,6 +171,7 @@ async fn media_plan_reaches_the_media_and_its_reports_the_cluster() {
         leg: tandem_core::ids::LegId(6),
         since_ms: 30_000,
     };
-    gateway.reports.send(silence.clone()).await.unwrap();
+    let told = Told { tenant: 0, event: silence.clone() };
+    gateway.reports.send(told).await.unwrap();
     assert_eq!(node.event().await, silence);
 }

@@ -28,7 +28,7 @@ use tonic::{Request as Rpc, Response as Reply, Status, Streaming};
 use crate::link::pb;
 use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
-use crate::media::MediaPlane;
+use crate::media::{MediaPlane, Told};
 use tandem_media::record::board::Board;
 
 use crate::run::serve_within;
@@ -118,7 +118,12 @@ impl Link for Arc<Service> {
 }
 
 fn routing() -> pb::Routing {
-    pb::Routing { config: wire::encode_config(&demo_config()), shard: 0, nonce_key: vec![9; 32] }
+    pb::Routing {
+        config: wire::encode_config(&demo_config()),
+        shard: 0,
+        nonce_key: vec![9; 32],
+        tenants: vec![0],
+    }
 }
 
 static INDEX: AtomicU64 = AtomicU64::new(1);
@@ -275,7 +280,7 @@ impl Media for FakeMedia {
         PORTS.to_vec()
     }
 
-    fn apply(&mut self, plan: &MediaPlan) -> Result<(), String> {
+    fn apply(&mut self, _tenant: u16, plan: &MediaPlan) -> Result<(), String> {
         let _ = self.0.send(plan.clone());
         Ok(())
     }
@@ -328,7 +333,7 @@ pub struct Gateway {
     /// Told, the gateway reads its SIP certificate anew.
     pub reload: Arc<Notify>,
     pub plans: mpsc::UnboundedReceiver<MediaPlan>,
-    pub reports: mpsc::Sender<GatewayEvent>,
+    pub reports: mpsc::Sender<Told>,
     pub task: JoinHandle<Result<(), Error>>,
     pub data: tempfile::TempDir,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::Which;
@@ -27,6 +27,8 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 pub struct Client {
     bases: Vec<String>,
     token: String,
+    /// Whose calls, agents and records are asked for; none: the first one's.
+    tenant: Option<String>,
     http: reqwest::Client,
 }
 
@@ -53,7 +55,11 @@ impl Client {
             .no_proxy()
             .build()
             .context("HTTP can't be spoken")?;
-        Ok(Self { bases, token: token.trim().to_owned(), http })
+        Ok(Self { bases, token: token.trim().to_owned(), tenant: None, http })
+    }
+
+    pub fn of_tenant(self, tenant: Option<&str>) -> Self {
+        Self { tenant: tenant.map(str::to_owned), ..self }
     }
 
     pub async fn get(&self, path: &str) -> Result<Value> {
@@ -113,7 +119,12 @@ impl Client {
         within_ms: u64,
     ) -> Result<Response> {
         let url = format!("{base}{path}");
-        let mut request = self.http.request(method, &url).bearer_auth(&self.token);
+        let mut of_tenant =
+            Url::parse(&url).with_context(|| format!("{base:?} is no URL of a gateway"))?;
+        if let Some(tenant) = &self.tenant {
+            of_tenant.query_pairs_mut().append_pair("tenant", tenant);
+        }
+        let mut request = self.http.request(method, of_tenant).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }

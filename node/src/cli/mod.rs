@@ -139,8 +139,24 @@ enum Cluster {
 enum Tenant {
     /// The shard of each, and its live calls
     List(Status),
+    /// Add the tenant of a configuration file, or change it to what the file says
+    Apply(ApplyTenant),
     /// Put a tenant into another shard; its calls go on
     Move(MoveTenant),
+}
+
+#[derive(Debug, Args)]
+struct ApplyTenant {
+    /// Its tables [tenant], [[trunk]], [[queue]], [[agent]], [[number]], [[route]] and [[flow]]
+    file: PathBuf,
+    /// Where a new one begins, for instance s2 [default: where the fewest are]
+    #[arg(long)]
+    shard: Option<String>,
+    /// Seconds to wait until it takes calls
+    #[arg(long, default_value_t = 30)]
+    timeout: u64,
+    #[command(flatten)]
+    which: Which,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +260,9 @@ struct List {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Whose they are [default: the tenant of the cluster's file]
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     which: Which,
 }
@@ -258,6 +277,9 @@ struct Get {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Whose they are [default: the tenant of the cluster's file]
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     which: Which,
 }
@@ -276,6 +298,9 @@ struct Verify {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Whose they are [default: the tenant of the cluster's file]
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     which: Which,
 }
@@ -322,6 +347,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Cluster(Cluster::Replace(asked)) => members::replace(&asked),
         Command::Ca(command) => ca::run(&command),
         Command::Tenant(Tenant::List(asked)) => tenants::list(&asked),
+        Command::Tenant(Tenant::Apply(asked)) => tenants::apply(&asked),
         Command::Tenant(Tenant::Move(asked)) => tenants::go(&asked),
         Command::Call(CallCommand::Trace(trace)) => trace::run(&trace),
         Command::Recordings(command) => recordings::run(&command),

@@ -31,7 +31,7 @@ async fn list(args: &List) -> Result<()> {
     if let Some(call) = &args.call {
         check_id(call, "call")?;
     }
-    let client = Client::of(&args.which)?;
+    let client = Client::of(&args.which)?.of_tenant(args.tenant.as_deref());
     let mut query = Vec::new();
     query.extend(args.call.as_ref().map(|call| ("call", call.clone())));
     query.extend(args.since.as_ref().map(|since| ("since", since.clone())));
@@ -107,7 +107,7 @@ fn state(item: &Value) -> &'static str {
 
 async fn get(args: &Get) -> Result<()> {
     check_id(&args.id, "recording")?;
-    let client = Client::of(&args.which)?;
+    let client = Client::of(&args.which)?.of_tenant(args.tenant.as_deref());
     let audio = client.bytes(&format!("/v1/recordings/{}/audio", args.id)).await?;
     let file = &args.output;
     write(file, &audio)?;
@@ -126,7 +126,7 @@ fn write(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 async fn verify(args: &Verify) -> Result<()> {
-    let client = Client::of(&args.which)?;
+    let client = Client::of(&args.which)?.of_tenant(args.tenant.as_deref());
     let wanted = match (&args.id, args.all) {
         (Some(id), _) => {
             check_id(id, "recording")?;

@@ -1,14 +1,15 @@
-//! `tandem tenant list` and `move`.
+//! `tandem tenant list`, `apply` and `move`.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, runtime};
 use super::status::{plain, rows, table};
-use super::{MoveTenant, Status};
+use super::{ApplyTenant, MoveTenant, Status};
+use crate::config::{self, Sounds};
 use crate::exit::{TimedOut, Unsafe};
 
 /// Between two looks at how far a move has come.
@@ -22,13 +23,57 @@ pub fn list(asked: &Status) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&tenants)?);
         return Ok(());
     }
-    let mut all = table(["tenant", "shard", "calls", "on its way to", "last move given up"]);
+    let mut all =
+        table(["tenant", "shard", "takes calls", "calls", "on its way to", "last move given up"]);
     for tenant in rows(&tenants["items"]) {
         let of = |key: &str| plain(&tenant[key]);
-        all.add_row([of("name"), of("shard"), of("calls"), of("moving_to"), of("given_up")]);
+        let ready = if tenant["ready"] == true { "yes" } else { "no" }.to_owned();
+        let (moving, given_up) = (of("moving_to"), of("given_up"));
+        all.add_row([of("name"), of("shard"), ready, of("calls"), moving, given_up]);
     }
     println!("{all}");
     Ok(())
+}
+
+/// Adds the tenant or changes it, and waits until it takes calls.
+pub fn apply(asked: &ApplyTenant) -> Result<()> {
+    let ApplyTenant { file, shard, timeout, which } = asked;
+    let known = config::load(file)?;
+    let Some(tenant) = known.tenant else {
+        bail!("{}: the table [tenant] is missing", file.display());
+    };
+    let others = [
+        ("cluster", known.cluster.is_some()),
+        ("tls", known.tls.is_some()),
+        ("sip", known.sip.is_some()),
+        ("process", known.process.is_some()),
+    ];
+    if let Some((table, _)) = others.into_iter().find(|(_, given)| *given) {
+        bail!("{}: [{table}] is no table of a tenant", file.display());
+    }
+    // What goes to the cluster has no password in it.
+    let text =
+        config::render::tenant(&tenant, &Sounds::default()).context("it can't be written")?;
+    let name = tenant.tenant;
+    let client = Client::of(which)?;
+    let deadline = Instant::now() + Duration::from_secs(*timeout);
+    runtime()?.block_on(async {
+        let body = json!({"config": text, "shard": shard});
+        client.order(Method::PUT, &format!("{PATH}/{name}"), Some(&body)).await?;
+        loop {
+            let now = client.get(PATH).await.unwrap_or_default();
+            let found = rows(&now["items"]).iter().find(|known| known["name"] == *name);
+            if let Some(known) = found.filter(|known| known["ready"] == true) {
+                println!("{name} takes calls in {}", plain(&known["shard"]));
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let why = format!("{name} is added, and takes no calls after {timeout} s");
+                return Err(TimedOut(why).into());
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    })
 }
 
 /// Asks for it, and waits until the tenant is there.

@@ -63,6 +63,9 @@ fn tables_of(config: &Config) -> Table {
         let mut row = Table::new();
         row.insert("name".into(), trunk.id.to_string().into());
         row.insert("channels".into(), i64::from(trunk.channels).into());
+        if trunk.shared {
+            row.insert("shared".into(), true.into());
+        }
         row.insert("guard_ms".into(), millis(trunk.guard_ms));
         let sources = trunk.sources.iter().map(|source| Value::from(source.to_string()));
         row.insert("sources".into(), Value::Array(sources.collect()));

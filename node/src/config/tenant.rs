@@ -394,6 +394,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
     let out = outward::read(&reader);
     let incoming = outward::incoming(&reader);
     let codecs = outward::codecs(&reader);
+    let shared = reader.bool("shared", "true or false").unwrap_or(false);
     if let Some(id) = &id {
         names.take(&reader, "trunk", "name", id);
     }
@@ -407,6 +408,7 @@ fn trunk(reader: Reader<'_, '_>, names: &mut Names) -> Option<Trunk> {
         out,
         incoming,
         codecs,
+        shared,
     })
 }
 

@@ -92,6 +92,7 @@ fn command(command: &Command) -> String {
         Command::Operator(of) => operator(of),
         Command::Keyed(keyed) => format!("{} (key {})", operator(&keyed.command), keyed.key),
         Command::Quarantine { entity, reason } => format!("{entity} is quarantined: {reason}"),
+        Command::Lease(_) => "leases of ports and channels".to_owned(),
         Command::Trim => "acknowledgements only".to_owned(),
     }
 }

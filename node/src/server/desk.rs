@@ -1,5 +1,7 @@
-//! A node's answers to the link: events to the actors, reads from the leader's world,
-//! operators' commands to the log.
+//! A node's answers to the link: events to the actors, what is about the cluster, and what is about one tenant
+//! ([`served`]).
+
+mod served;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,26 +10,19 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tandem_cluster::Change;
-use tandem_core::answered::Outcome;
-use tandem_core::command::{Command, Keyed, OperatorCommand, Origin, RequestedState};
+use tandem_core::command::{OperatorCommand, Origin, RequestedState};
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{AgentId, CallId};
 use tandem_core::wire;
-use tandem_core::world::{Rejection, Reply, World};
 use tandem_gateway::link::pb;
 use tokio::sync::watch;
 use tonic::Status;
 
+use self::served::Served;
 use super::link::Node;
 use super::members;
-use super::recordings;
-use super::records::{self, Asked};
 use super::sessions::Session;
-use super::shard::{Error, Records, Shard};
-use super::views;
-
-/// What a gateway is told to wait before it tries again.
-const RETRY_AFTER_S: u32 = 1;
+use super::tenants::Tenants;
 
 /// The cluster's state as the leader of the meta shard sees it; `None` where another leads it.
 pub type ClusterStatus = Arc<dyn Fn() -> Option<Value> + Send + Sync>;
@@ -37,6 +32,9 @@ pub type MoveLeader = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + 
 
 /// Begins to move a tenant to a shard, both by name.
 pub type MoveTenant = Arc<dyn Fn(String, String) -> BoxFuture<'static, Moved> + Send + Sync>;
+
+/// Adds a tenant, or changes what it is.
+pub type PutTenant = Arc<dyn Fn(pb::PutTenant) -> BoxFuture<'static, Moved> + Send + Sync>;
 
 /// Begins to change who belongs to the cluster.
 pub type ChangeMembers = Arc<dyn Fn(Change) -> BoxFuture<'static, Moved> + Send + Sync>;
@@ -52,7 +50,7 @@ pub enum Moved {
 
 pub struct Desk {
     pub name: String,
-    pub shard: Arc<dyn Shard>,
+    pub tenants: Arc<Tenants>,
     pub leading: watch::Receiver<Vec<pb::Leading>>,
     pub routing: watch::Receiver<Vec<pb::Routing>>,
     pub nodes: watch::Receiver<pb::Nodes>,
@@ -61,29 +59,21 @@ pub struct Desk {
     /// Who belongs to the cluster, as who leads the meta shard sees it.
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
-    /// Where each is, as who leads the meta shard knows it.
-    pub tenants: ClusterStatus,
+    /// Where each tenant is, as who leads the meta shard knows it.
+    pub places: ClusterStatus,
     pub move_tenant: MoveTenant,
+    pub put_tenant: PutTenant,
 }
 
 impl Desk {
-    fn leads(&self) -> Result<(), Status> {
-        if self.shard.lead().borrow().here {
-            return Ok(());
-        }
-        Err(Status::failed_precondition(format!("{} does not lead the shard", self.name)))
-    }
-
-    fn read<T>(&self, mut read: impl FnMut(&World) -> T) -> Option<T> {
-        let mut found = None;
-        self.shard.look(&mut |world| found = Some(read(world)));
-        found
-    }
-
-    fn agent_json(&self, agent: &AgentId) -> Vec<u8> {
-        let params = BTreeMap::from([("name".to_owned(), agent.to_string())]);
-        let found = self.read(|world| views::of(world, "agent", &params));
-        found.and_then(Result::ok).flatten().map(|json| bytes(&json)).unwrap_or_default()
+    /// The tenant of that name, or the first.
+    fn served(&self, tenant: &str) -> Result<Served<'_>, Status> {
+        let shard = self.tenants.find(tenant);
+        // A gateway has heard of it, so that another node has.
+        let shard = shard.ok_or_else(|| {
+            Status::failed_precondition(format!("{} does not know tenant {tenant:?}", self.name))
+        })?;
+        Ok(Served { node: &self.name, shard })
     }
 }
 
@@ -106,14 +96,18 @@ impl Node for Desk {
     }
 
     fn on_session(&self, session: &Session) {
-        self.shard.on_session(&session.gateway);
+        for tenant in self.tenants.all().values() {
+            tenant.shard.on_session(&session.gateway);
+        }
     }
 
     fn on_event(&self, session: &Session, event: pb::Event) {
-        if event.shard != u32::from(self.shard.id()) {
+        let shard = u16::try_from(event.shard).ok().and_then(|number| self.tenants.get(number));
+        let Some(shard) = shard else {
+            // Its configuration was read elsewhere sooner: the event comes again.
             tracing::warn!(gateway = %session.gateway, shard = event.shard, "no such shard here");
             return;
-        }
+        };
         match wire::decode_event(&event.event) {
             Ok(decoded) => {
                 let origin = Origin {
@@ -121,7 +115,7 @@ impl Node for Desk {
                     incarnation: session.incarnation,
                     sequence: event.sequence,
                 };
-                self.shard.on_event(origin, decoded);
+                shard.on_event(origin, decoded);
             }
             Err(error) => {
                 // It will be no better the next time: the gateway must not send it for ever.
@@ -138,15 +132,13 @@ impl Node for Desk {
     }
 
     fn on_done(&self, session: &Session, done: pb::Done) {
-        let shard = self.shard.id();
-        if done.shard != u32::from(shard) {
-            return;
-        }
+        let Ok(number) = u16::try_from(done.shard) else { return };
+        let Some(shard) = self.tenants.get(number) else { return };
         let effects = done.effects.iter().filter_map(|effect| {
             let ordinal = u16::try_from(effect.ordinal).ok()?;
-            Some(EffectId { shard, index: effect.index, ordinal })
+            Some(EffectId { shard: number, index: effect.index, ordinal })
         });
-        self.shard.on_done(&session.gateway, effects.collect());
+        shard.on_done(&session.gateway, effects.collect());
     }
 
     async fn query(
@@ -157,7 +149,7 @@ impl Node for Desk {
         let of_cluster = match kind {
             "cluster" => Some(&self.cluster),
             "members" => Some(&self.members),
-            "tenants" => Some(&self.tenants),
+            "tenants" => Some(&self.places),
             _ => None,
         };
         if let Some(tell) = of_cluster {
@@ -166,49 +158,12 @@ impl Node for Desk {
             })?;
             return Ok(Some(bytes(&told)));
         }
-        self.leads()?;
-        // Another may lead by now, and not have told.
-        self.shard.confirm().await.map_err(status_of)?;
-        let found = match kind {
-            "cdrs" | "recordings" => {
-                let asked = Asked::of(|name| params.get(name)).map_err(Status::invalid_argument)?;
-                // Rows are read from disk: not on a thread that carries calls.
-                let shard = Arc::clone(&self.shard);
-                let cdrs = kind == "cdrs";
-                let page = tokio::task::spawn_blocking(move || {
-                    if cdrs {
-                        let rows = shard.records(Records::Cdrs);
-                        let qualities = shard.records(Records::Qualities);
-                        records::cdrs(rows.as_ref(), qualities.as_ref(), &asked, views::cdr)
-                    } else {
-                        let rows = shard.records(Records::Recordings);
-                        recordings::list(rows.as_ref(), &asked)
-                    }
-                });
-                Some(page.await.map_err(|_| Status::internal("the records can't be read"))?)
-            }
-            "recording" => {
-                let Some(id) = params.get("name").and_then(|name| name.parse().ok()) else {
-                    return Ok(None);
-                };
-                let shard = Arc::clone(&self.shard);
-                let found = tokio::task::spawn_blocking(move || {
-                    let rows = shard.records(Records::Recordings);
-                    recordings::one(rows.as_ref(), id)
-                });
-                found.await.map_err(|_| Status::internal("the records can't be read"))?
-            }
-            _ => self
-                .read(|world| views::of(world, kind, &params))
-                .transpose()
-                .map_err(Status::invalid_argument)?
-                .flatten(),
-        };
-        Ok(found.map(|json| bytes(&json)))
+        let tenant = params.get("tenant").map(String::as_str).unwrap_or_default();
+        self.served(tenant)?.query(kind, params).await
     }
 
     async fn execute(&self, request: pb::ExecuteRequest) -> Result<pb::ExecuteReply, Status> {
-        let pb::ExecuteRequest { idempotency_key: key, command, keep_ms } = request;
+        let pb::ExecuteRequest { idempotency_key: key, command, keep_ms, tenant } = request;
         let command = command.ok_or_else(|| Status::invalid_argument("a command is missing"))?;
         // Any node knows who leads what.
         let done = match &command {
@@ -221,6 +176,9 @@ impl Node for Desk {
             pb::execute_request::Command::MoveTenant(asked) => {
                 Some((self.move_tenant)(asked.tenant.clone(), asked.shard.clone()).await)
             }
+            pb::execute_request::Command::PutTenant(asked) => {
+                Some((self.put_tenant)(asked.clone()).await)
+            }
             _ => None,
         };
         if let Some(done) = done {
@@ -230,81 +188,12 @@ impl Node for Desk {
                 Moved::Refused(why) => refused(why),
             });
         }
-        self.leads()?;
-        let Some(command) = command_of(command)? else {
-            return Ok(pb::ExecuteReply::default());
-        };
-        if key.is_empty() {
-            return self.execute_unnamed(command).await;
+        let served = self.served(&tenant)?;
+        served.leads()?;
+        match command_of(command)? {
+            Some(command) => served.execute(key, keep_ms, command).await,
+            None => Ok(pb::ExecuteReply::default()),
         }
-        // Committed and answered before: nothing is to be decided any more.
-        if let Some(reply) = self.answer_of(&key, &command) {
-            return Ok(reply);
-        }
-        let keyed = Keyed { key: key.clone(), keep_ms, command: command.clone() };
-        match self.propose(Command::Keyed(keyed)).await? {
-            Reply::Rejected(Rejection::KeyReused(_)) => Ok(key_reused(&key)),
-            Reply::Rejected(Rejection::Full) => Err(full()),
-            Reply::Rejected(Rejection::Panicked(_)) => Err(broken()),
-            // What it came to is remembered with it.
-            Reply::Done | Reply::Rejected(_) => self.answer_of(&key, &command).ok_or_else(|| {
-                Status::unavailable("the answer was forgotten before it could be told")
-            }),
-        }
-    }
-}
-
-impl Desk {
-    async fn propose(&self, command: Command) -> Result<Reply, Status> {
-        self.shard.propose(command).await.map_err(status_of)
-    }
-
-    /// A gateway of an earlier build names no command; what it asks for may be done twice.
-    async fn execute_unnamed(&self, command: OperatorCommand) -> Result<pb::ExecuteReply, Status> {
-        let agent = match &command {
-            OperatorCommand::SetAgentState { agent, .. } => Some(agent.clone()),
-            OperatorCommand::ReleaseCall { .. } => None,
-            OperatorCommand::Originate { .. }
-            | OperatorCommand::TransferCall { .. }
-            | OperatorCommand::PauseRecording { .. }
-            | OperatorCommand::Consult { .. }
-            | OperatorCommand::Conference { .. }
-            | OperatorCommand::CompleteConsult { .. }
-            | OperatorCommand::CancelConsult { .. } => {
-                return Err(Status::invalid_argument("this command needs a key"));
-            }
-        };
-        match self.propose(Command::Operator(command)).await? {
-            Reply::Done => Ok(pb::ExecuteReply {
-                found: true,
-                json: agent.map(|agent| self.agent_json(&agent)).unwrap_or_default(),
-                ..Default::default()
-            }),
-            Reply::Rejected(Rejection::NotFound(what)) => Ok(not_found(what)),
-            Reply::Rejected(Rejection::Full) => Err(full()),
-            Reply::Rejected(Rejection::Panicked(_)) => Err(broken()),
-            Reply::Rejected(
-                rejection @ (Rejection::Illegal { .. }
-                | Rejection::Refused(_)
-                | Rejection::Repeated
-                | Rejection::KeyReused(_)
-                | Rejection::Stale
-                | Rejection::TooEarly),
-            ) => Ok(refused(rejection.to_string())),
-        }
-    }
-
-    /// What this key was answered.
-    fn answer_of(&self, key: &str, command: &OperatorCommand) -> Option<pb::ExecuteReply> {
-        let known = self.read(|world| world.answered.get(key).cloned()).flatten()?;
-        if known.command != *command {
-            return Some(key_reused(key));
-        }
-        Some(match known.outcome {
-            Outcome::Done { json } => pb::ExecuteReply { found: true, json, ..Default::default() },
-            Outcome::NotFound { what } => not_found(what),
-            Outcome::Refused { sentence } => refused(sentence),
-        })
     }
 }
 
@@ -352,19 +241,12 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         // Of no tenant: see `execute`.
         pb::execute_request::Command::MoveLeader(_)
         | pb::execute_request::Command::MoveTenant(_)
+        | pb::execute_request::Command::PutTenant(_)
         | pb::execute_request::Command::ChangeMembers(_) => None,
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })
         }
     })
-}
-
-fn status_of(error: Error) -> Status {
-    match error {
-        Error::NotLeading => Status::failed_precondition(error.to_string()),
-        Error::Unconfirmed => Status::unavailable(error.to_string()),
-        Error::Overloaded => full(),
-    }
 }
 
 fn refused(refusal: String) -> pb::ExecuteReply {
@@ -373,19 +255,6 @@ fn refused(refusal: String) -> pb::ExecuteReply {
 
 fn not_found(missing: String) -> pb::ExecuteReply {
     pb::ExecuteReply { missing, ..Default::default() }
-}
-
-fn key_reused(key: &str) -> pb::ExecuteReply {
-    let refusal = Rejection::KeyReused(key.to_owned()).to_string();
-    pb::ExecuteReply { found: true, refusal, key_reused: true, ..Default::default() }
-}
-
-fn full() -> Status {
-    Status::resource_exhausted(format!("{RETRY_AFTER_S}"))
-}
-
-fn broken() -> Status {
-    Status::internal("the command broke a rule of the core; see the alarms")
 }
 
 fn bytes(json: &Value) -> Vec<u8> {

@@ -1,17 +1,20 @@
-//! What the meta shard holds for this version: the tenant's configuration and the key of the
-//! digest nonces. Whoever leads it puts them there; every node reads them.
+//! What the meta shard holds for this version: the tenants' configurations and the key of the
+//! digest nonces. Whoever leads it puts there what the file says; every node reads them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use tandem_cluster::meta::MetaState;
-use tandem_core::config::{Config, Secret, Srtp};
+use tandem_core::config::{Config, Number, Secret, Srtp};
 use tandem_core::wire;
 use tandem_gateway::link::pb;
 use tokio::sync::watch;
 
-/// The tenant's configuration, as `tandem_core::wire` writes it.
+use super::tenants::FIRST;
+
+/// The first tenant's configuration, as `tandem_core::wire` writes it; others' have their number behind it, in
+/// five digits.
 pub const CONFIG: &str = "tenant/config";
 /// 32 random bytes. Never logged.
 pub const NONCE_KEY: &str = "nonce_key";
@@ -24,8 +27,19 @@ const SECRET_BYTES: usize = 32;
 pub trait Meta: Send + Sync + 'static {
     /// From this node's own replica.
     fn get(&self, key: &str) -> Option<Vec<u8>>;
+    /// What is under the keys that begin so, in their order.
+    fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)>;
     /// Answered when it is committed; only the leader may.
     async fn put(&self, key: &str, value: Vec<u8>) -> Result<()>;
+    /// From any node: puts it, and the others with it, where the key's value is still what was `known`. False
+    /// where it is another.
+    async fn replace(
+        &self,
+        key: &str,
+        known: Option<Vec<u8>>,
+        value: Vec<u8>,
+        also: Vec<(String, Vec<u8>)>,
+    ) -> Result<bool>;
     /// True while this node leads the meta shard.
     fn leads(&self) -> watch::Receiver<bool>;
     /// Changes whenever something was applied to this node's replica.
@@ -57,10 +71,22 @@ async fn write(meta: &dyn Meta, given: &Config, shards: u16) -> Result<()> {
     }
     let stored = meta.get(CONFIG).and_then(|bytes| wire::decode_config(&bytes).ok());
     if let Some(wanted) = wanted(stored.as_ref(), given, fresh_secret) {
+        if let Some(why) = clash(FIRST, given, &others(meta)) {
+            tracing::error!(
+                why,
+                "TD0212 the file's tenant stays as it was: it clashes with another"
+            );
+            return Ok(());
+        }
         tracing::info!(version = wanted.version, tenant = %wanted.tenant, "configuration changed");
         meta.put(CONFIG, wire::encode_config(&wanted)).await.context("the configuration")?;
     }
     Ok(())
+}
+
+fn others(meta: &dyn Meta) -> BTreeMap<u16, Config> {
+    let all = configs(meta).into_iter();
+    all.filter_map(|(number, stored)| Some((number, read_config(&stored)?))).collect()
 }
 
 /// Once this node knows that the cluster has another number of shards than its file says: that one.
@@ -86,14 +112,14 @@ pub fn wrong_shards(known: u16, asked: u16) -> anyhow::Error {
     )
 }
 
-fn fresh_secret() -> Secret {
+pub fn fresh_secret() -> Secret {
     let secret: [u8; SECRET_BYTES] = rand::random();
     Secret::new(secret.to_vec())
 }
 
 /// The configuration that has to be stored, where it is another than the stored one. Its secret is
 /// drawn once: keys of live calls follow from it.
-fn wanted(
+pub fn wanted(
     stored: Option<&Config>,
     given: &Config,
     draw: impl FnOnce() -> Secret,
@@ -113,28 +139,90 @@ fn wanted(
     }
 }
 
-/// What gateways are told of the tenant, once it is there.
-pub fn routing(meta: &dyn Meta, shard: u16) -> Vec<pb::Routing> {
-    match (meta.get(CONFIG), meta.get(NONCE_KEY)) {
-        (Some(config), Some(nonce_key)) => {
-            vec![pb::Routing { config, shard: u32::from(shard), nonce_key }]
-        }
-        (_, _) => Vec::new(),
-    }
+/// Where a tenant's configuration is.
+pub fn config_key(number: u16) -> String {
+    if number == FIRST { CONFIG.to_owned() } else { format!("{CONFIG}/{number:05}") }
 }
 
-/// The tenants by their numbers, and their names.
-pub fn tenants(meta: &MetaState) -> Vec<(u16, String)> {
-    let config = meta.get(CONFIG).and_then(|bytes| wire::decode_config(&bytes).ok());
-    config.map(|config| (0, config.tenant)).into_iter().collect()
+/// Each tenant's configuration as it is stored, by number.
+pub fn configs(meta: &dyn Meta) -> BTreeMap<u16, Vec<u8>> {
+    configs_of(meta.under(CONFIG))
 }
 
-/// The tenant's configuration, for the leader of its shard to propose.
-pub fn config(meta: &dyn Meta) -> Option<Config> {
-    let bytes = meta.get(CONFIG)?;
-    wire::decode_config(&bytes)
+/// The same, of what is under [`CONFIG`].
+pub fn configs_of(under: Vec<(String, Vec<u8>)>) -> BTreeMap<u16, Vec<u8>> {
+    let number = |key: &str| match key.strip_prefix(CONFIG)?.strip_prefix('/') {
+        Some(digits) => digits.parse().ok(),
+        None => (key == CONFIG).then_some(FIRST),
+    };
+    under.into_iter().filter_map(|(key, stored)| Some((number(&key)?, stored))).collect()
+}
+
+/// What gateways are told of each tenant, once the first is there.
+pub fn routing(meta: &dyn Meta) -> Vec<pb::Routing> {
+    let (configs, nonce_key) = (configs(meta), meta.get(NONCE_KEY));
+    let Some(nonce_key) = nonce_key.filter(|_| configs.contains_key(&FIRST)) else {
+        return Vec::new();
+    };
+    let tenants: Vec<u32> = configs.keys().copied().map(u32::from).collect();
+    let of = |(number, config): (u16, Vec<u8>)| pb::Routing {
+        config,
+        shard: number.into(),
+        nonce_key: nonce_key.clone(),
+        tenants: tenants.clone(),
+    };
+    configs.into_iter().map(of).collect()
+}
+
+/// A tenant's configuration, for the leader of its shard to propose.
+pub fn config(meta: &dyn Meta, number: u16) -> Option<Config> {
+    read_config(&meta.get(&config_key(number))?)
+}
+
+pub fn read_config(stored: &[u8]) -> Option<Config> {
+    wire::decode_config(stored)
         .inspect_err(|error| tracing::error!(%error, "TD0203 the configuration can't be read"))
         .ok()
+}
+
+/// Why a tenant can't be beside the others: a gateway could not say whose a request is.
+pub fn clash(number: u16, given: &Config, all: &BTreeMap<u16, Config>) -> Option<String> {
+    let others = all.iter().filter(|(other, _)| **other != number);
+    others.map(|(_, other)| other).find_map(|other| {
+        let name = &other.tenant;
+        if *name == given.tenant {
+            return Some(format!("there is another tenant {name}"));
+        }
+        if other.realm.eq_ignore_ascii_case(&given.realm) {
+            return Some(format!("the realm {} is that of tenant {name}", given.realm));
+        }
+        let pairs = given
+            .trunks
+            .iter()
+            .flat_map(|ours| other.trunks.iter().map(move |theirs| (ours, theirs)));
+        for (ours, theirs) in pairs {
+            if ours.shared && theirs.shared && ours.id == theirs.id {
+                let (has, theirs) = (ours.channels, theirs.channels);
+                if has != theirs {
+                    let id = &ours.id;
+                    return Some(format!(
+                        "trunk {id} has {theirs} channels with {name}, and {has} here"
+                    ));
+                }
+            }
+            let same = ours.sources.iter().any(|source| theirs.sources.contains(source))
+                || (ours.sources.is_empty() && theirs.sources.is_empty());
+            let known = |digits: &str| other.numbers.iter().any(|it| it.digits == digits);
+            let twice = given.numbers.iter().find(|it| same && known(&it.digits));
+            if let Some(Number { digits, .. }) = twice {
+                let id = &ours.id;
+                return Some(format!(
+                    "number {digits} is one of tenant {name}, and trunk {id} is of both"
+                ));
+            }
+        }
+        None
+    })
 }
 
 #[cfg(test)]
@@ -164,6 +252,31 @@ mod tests {
         let changed = Config { acw_ms: 5_000, ..given };
         let next = wanted(Some(&stored), &changed, never).unwrap();
         assert_eq!((next.version, next.srtp.secret), (5, seven()));
+    }
+
+    #[test]
+    fn tenants_that_a_gateway_could_not_tell_apart_are_refused() {
+        let demo = tandem_core::demo::demo_config();
+        let all = BTreeMap::from([(0, demo.clone())]);
+        assert_eq!(clash(0, &demo, &all), None, "itself");
+        let mut other =
+            Config { tenant: "acme".into(), realm: "acme.example".into(), ..demo.clone() };
+        other.numbers.retain(|number| number.digits == "4003");
+        let why = |config: &Config| clash(1, config, &all).unwrap_or_default();
+        assert_eq!(why(&other), "number 4003 is one of tenant demo, and trunk carrier is of both");
+        other.trunks[0].sources = vec!["192.0.2.1".parse().unwrap()];
+        assert_eq!(why(&other), "");
+        let realm = Config { realm: demo.realm.to_ascii_uppercase(), ..other.clone() };
+        assert!(why(&realm).ends_with("is that of tenant demo"), "{}", why(&realm));
+        assert_eq!(
+            why(&Config { tenant: "demo".into(), ..other.clone() }),
+            "there is another tenant demo"
+        );
+        let mut all = all.clone();
+        all.get_mut(&0).unwrap().trunks[0].shared = true;
+        (other.trunks[0].shared, other.trunks[0].channels) = (true, 30);
+        let why = clash(1, &other, &all).unwrap();
+        assert_eq!(why, "trunk carrier has 120 channels with demo, and 30 here");
     }
 
     #[test]

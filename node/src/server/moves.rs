@@ -9,6 +9,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tandem_cluster::Cluster;
 use tandem_cluster::meta::{self, MetaState};
+use tandem_core::ids::GatewayId;
+use tandem_core::leases::Leases;
 use tandem_core::world::{Reply, World};
 use tandem_runtime::Replica;
 use tandem_runtime::replica::decode_reply;
@@ -192,6 +194,14 @@ impl Moves {
         tenants
     }
 
+    /// Those that are configured, by number.
+    fn names(&self) -> Vec<(u16, String)> {
+        let stored = values::configs_of(self.meta.under(values::CONFIG));
+        let name =
+            |(number, stored): (u16, Vec<u8>)| Some((number, values::read_config(&stored)?.tenant));
+        stored.into_iter().filter_map(name).collect()
+    }
+
     fn known(&self, tenant: u16) -> Option<Known> {
         let stored = self.meta.get(&place::key(tenant));
         match Place::read(stored.as_deref()) {
@@ -312,7 +322,7 @@ impl Moves {
         let Some(to) = all.map(|shard| shard.id).find(|id| id.to_string() == to) else {
             return Moved::Unknown(format!("shard {to:?}"));
         };
-        let tenants = values::tenants(&self.meta);
+        let tenants = self.names();
         let Some((tenant, _)) = tenants.into_iter().find(|(_, known)| known == name) else {
             return Moved::Unknown(format!("tenant {name:?}"));
         };
@@ -343,27 +353,39 @@ impl Moves {
     /// Nothing where this node does not lead the meta shard: it may not have heard of the last wish.
     pub fn show(&self) -> Option<Value> {
         let leads = self.cluster.shard(ShardId::META)?.leadership().borrow().leading;
-        let tenants = values::tenants(&self.meta).into_iter().filter(|_| leads);
+        let tenants = self.names().into_iter().filter(|_| leads);
         let items: Vec<Value> = tenants
             .filter_map(|(tenant, name)| {
                 let Place { group, to, given_up, .. } = self.known(tenant)?.place;
                 let shard = |number: u32| format!("s{number}");
-                let calls = self.hosts.home(tenant).map(|(_, hosted)| {
+                let home = self.hosts.home(tenant);
+                let calls = home.as_ref().map(|(_, hosted)| {
                     let live =
                         |world: &World| world.calls.values().filter(|it| it.is_live()).count();
                     hosted.replica.read(live)
                 });
+                let ready = home.is_some_and(|(_, hosted)| hosted.replica.read(takes_calls));
                 Some(json!({
                     "name": name,
                     "shard": shard(group),
                     "moving_to": to.map(shard),
                     "given_up": (!given_up.is_empty()).then_some(given_up),
                     "calls": calls,
+                    "ready": ready,
                 }))
             })
             .collect();
         leads.then(|| json!({"items": items, "next": Value::Null}))
     }
+}
+
+/// It is configured, and has ports at each gateway that it knows.
+fn takes_calls(world: &World) -> bool {
+    let has_ports = |gateway: &GatewayId| {
+        let blocks = |leases: &Leases| leases.ports.get(gateway).is_some_and(|it| !it.is_empty());
+        world.leases.as_ref().is_none_or(blocks)
+    };
+    world.config.is_some() && !world.gateways.is_empty() && world.gateways.keys().all(has_ports)
 }
 
 fn ms_since(begun: Instant) -> u64 {

@@ -12,13 +12,17 @@ use tokio::sync::watch;
 
 use super::desk::Desk;
 use super::disk::{self, DiskCheck};
+use super::hashes::Hashes;
 use super::http::{self, Health};
+use super::leases;
 use super::link::{self, LinkServer};
-use super::meta::{self, Meta};
+use super::meta;
 use super::process::{self, Shutdown, Started};
+use super::put::Puts;
 use super::sessions::Sessions;
 use super::shard::Shard;
 use super::tasks;
+use super::tenants::{FIRST, Tenants};
 use super::wiring::{self, Parts};
 
 pub fn run(path: &Path, incarnation: Option<u64>) -> Result<()> {
@@ -58,23 +62,34 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
-        tenants,
+        tenants: places,
         move_tenant,
         nodes,
         disk,
+        hashes,
         faults,
     } = parts;
     let shards = started.config.cluster.shards;
     let other_shards = meta::other_shards(Arc::clone(&meta), shards);
     let given = started.config.tenant.clone().unwrap_or_else(tandem_core::demo::demo_config);
     tokio::spawn(meta::keep(Arc::clone(&meta), given, shards));
-    tokio::spawn(tasks::tell_leading(Arc::clone(&shard), told_leading));
-    tokio::spawn(tasks::tell_routing(Arc::clone(&meta), shard.id(), told_routing));
-    tokio::spawn(tasks::configure(Arc::clone(&shard), Arc::clone(&meta)));
+    tokio::spawn(tasks::tell_routing(Arc::clone(&meta), told_routing));
+    let of = Arc::clone(&shard);
+    let serves = Arc::clone(&meta);
+    let tenants = Tenants::start(
+        Arc::clone(&meta),
+        move |number| of(number),
+        move |all, shard| {
+            tokio::spawn(tasks::tell_leading(Arc::clone(&shard), told_leading.clone()));
+            tokio::spawn(tasks::configure(Arc::clone(&shard), Arc::clone(&serves)));
+            tokio::spawn(leases::keep(shard, Arc::clone(&serves), Arc::clone(all)));
+        },
+    );
+    let puts = Arc::new(Puts { meta: Arc::clone(&meta), shards });
 
     let desk = Arc::new(Desk {
         name: process.name.clone(),
-        shard: Arc::clone(&shard),
+        tenants: Arc::clone(&tenants),
         leading,
         routing,
         nodes,
@@ -82,13 +97,17 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
-        tenants,
+        places,
         move_tenant,
+        put_tenant: Arc::new(move |asked| {
+            let puts = Arc::clone(&puts);
+            Box::pin(async move { puts.put(&asked).await })
+        }),
     });
-    let health = health(Arc::clone(&shard), meta, disk);
+    let health = health(tenants, disk, hashes);
     let mut router = disk::with_faults(http::router(health, started.metrics.clone()), faults);
     if process.fault_injection {
-        let faults = post(panic_actor).with_state(shard);
+        let faults = post(panic_actor).with_state(shard(FIRST));
         router = router.route("/fault/panic/{kind}/{*id}", faults);
     }
     tokio::select! {
@@ -99,32 +118,42 @@ pub async fn serve(
     }
 }
 
-/// A node is ready when somebody leads both shards, the tenant is configured and its disk writes.
-fn health(shard: Arc<dyn Shard>, meta: Arc<dyn Meta>, disk: DiskCheck) -> Health {
+/// A node is ready when it knows the tenants, each of them is configured, and its disk writes.
+fn health(tenants: Arc<Tenants>, disk: DiskCheck, hashes: Hashes) -> Health {
     Arc::new(move || {
-        let lead = *shard.lead().borrow();
-        let mut configured = false;
-        shard.look(&mut |world| configured = world.config.is_some());
-        let stored = meta.get(meta::CONFIG).is_some();
+        let all = tenants.all();
+        let mut unconfigured = Vec::new();
+        let mut led = 0;
+        for tenant in all.values() {
+            led += usize::from(tenant.shard.lead().borrow().here);
+            let mut configured = false;
+            tenant.shard.look(&mut |world| configured = world.config.is_some());
+            if !configured {
+                unconfigured.push(tenant.name().to_owned());
+            }
+        }
+        let stored = all.get(&FIRST).is_some_and(|first| first.config.is_some());
+        let configured = unconfigured.is_empty();
         let check = |name: &str, ok: bool, why: &str, why_not: &str| Check {
             name: name.to_owned(),
             ok,
             why: if ok { why } else { why_not }.to_owned(),
         };
-        let disk = disk::check(&disk);
-        let writes = disk.ok;
+        let (disk, state) = (disk::check(&disk), hashes.check());
+        let is_sound = disk.ok && state.ok;
         let checks = vec![
             check("meta shard", stored, "holds the tenant", "does not hold the tenant yet"),
             check(
                 "tenant shard",
                 configured,
-                if lead.here { "is led from here" } else { "follows" },
-                "has no configuration yet",
+                &format!("{led} of {} tenants are led from here", all.len()),
+                &format!("no configuration yet of {}", unconfigured.join(", ")),
             ),
             disk,
+            state,
         ];
         Readiness {
-            may_take_calls: stored && configured && writes,
+            may_take_calls: stored && configured && is_sound,
             may_hold_calls: configured,
             started: true,
             checks,

@@ -159,6 +159,29 @@ impl Meta for SoloMeta {
         self.values.lock().get(key).cloned()
     }
 
+    fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let values = self.values.lock();
+        let under = values.iter().filter(|(key, _)| key.starts_with(prefix));
+        under.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        known: Option<Vec<u8>>,
+        value: Vec<u8>,
+        also: Vec<(String, Vec<u8>)>,
+    ) -> Result<bool> {
+        let mut values = self.values.lock();
+        if values.get(key) != known.as_ref() {
+            return Ok(false);
+        }
+        values.insert(key.to_owned(), value);
+        values.extend(also);
+        self.applied.send_modify(|applied| *applied += 1);
+        Ok(true)
+    }
+
     async fn put(&self, key: &str, value: Vec<u8>) -> Result<()> {
         self.values.lock().insert(key.to_owned(), value);
         self.applied.send_modify(|applied| *applied += 1);

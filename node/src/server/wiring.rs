@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use super::clock::SystemClock;
 use super::desk::{ChangeMembers, ClusterStatus, MoveLeader, MoveTenant, Moved};
 use super::disk::{self, DiskCheck};
+use super::hashes::Hashes;
 use super::hosts::{self, Hosts, Tenant};
 use super::http::Health;
 use super::members;
@@ -38,12 +39,10 @@ use super::replica::{self, Place};
 use super::sessions::Sessions;
 use super::shard::Shard;
 use super::status::{self, Voter};
+use super::tenants;
 use crate::config;
 use crate::dev::pki;
 use crate::dev::plan::{RTP_PORT_FIRST, RTP_PORTS};
-
-/// The one of the file.
-const FIRST_TENANT: u16 = 0;
 
 /// A command that is longer takes milliseconds to apply.
 const LONG_COMMAND_BYTES: usize = 32 << 10;
@@ -78,7 +77,8 @@ const _: () = assert!(FAMILIES.len() == tandem_core::FAMILIES.len() + 2);
 
 /// What consensus and actors give to the rest of a node.
 pub struct Parts {
-    pub shard: Arc<dyn Shard>,
+    /// A tenant's, by its number.
+    pub shard: Arc<dyn Fn(u16) -> Arc<dyn Shard> + Send + Sync>,
     pub meta: Arc<dyn Meta>,
     pub cluster: ClusterStatus,
     pub move_leader: MoveLeader,
@@ -90,6 +90,7 @@ pub struct Parts {
     /// Where gateways log in.
     pub nodes: watch::Receiver<pb::Nodes>,
     pub disk: DiskCheck,
+    pub hashes: Hashes,
     /// Where tests may trouble the disk.
     pub faults: Option<Faults>,
 }
@@ -115,12 +116,12 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let meta_state = MetaState::default();
     let meta_machine = StateMachine::open(ShardId::META, state.clone(), meta_state.machine())?;
     let mut machines = vec![(ShardId::META, meta_machine)];
-    let mut tenants = Vec::new();
+    let mut hosted = Vec::new();
     for id in tenant_shards(started) {
         let log_end = log.shard(id).last_index();
         let clock = Arc::new(LogClock::new(id.0, Arc::new(SystemClock), log_end));
         let machine = Tenants::new(id.0, clock);
-        tenants.push((id, machine.all()));
+        hosted.push((id, machine.all(), machine.chain()));
         let machine = AnyMachine::new(TenantMachine(machine));
         machines.push((id, StateMachine::open(id, state.clone(), machine)?));
     }
@@ -130,7 +131,9 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let meta_group = group(ShardId::META)?;
     let mut groups = BTreeMap::new();
-    for (id, tenants) in tenants {
+    let mut hashes = Hashes::default();
+    for (id, tenants, chain) in hosted {
+        hashes.watch(id, group(id)?, chain);
         groups.insert(id, hosts::Group { group: group(id)?, tenants });
     }
     let link = Arc::new(SessionLink(Arc::clone(&sessions)));
@@ -159,14 +162,18 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
-        shard: Arc::new(Tenant { number: FIRST_TENANT, hosts }),
-        meta: Arc::new(MetaShard { group: meta_group, state: meta_state, leads }),
+        shard: Arc::new(move |number| Arc::new(Tenant { number, hosts: Arc::clone(&hosts) })),
+        meta: {
+            let cluster = Arc::clone(&cluster);
+            Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, leads })
+        },
         cluster: Arc::new(move || view.show()),
         disk: {
             let cluster = Arc::clone(&cluster);
             Arc::new(move || cluster.disk().check())
         },
         faults,
+        hashes,
         nodes: members::nodes(cluster.lives()),
         members: {
             let cluster = Arc::clone(&cluster);
@@ -336,6 +343,7 @@ impl Link for SessionLink {
 // --- the meta shard --------------------------------------------------------------------------
 
 struct MetaShard {
+    cluster: Arc<Cluster>,
     group: tandem_cluster::Shard,
     state: MetaState,
     leads: watch::Receiver<bool>,
@@ -347,9 +355,25 @@ impl Meta for MetaShard {
         self.state.get(key)
     }
 
+    fn under(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        self.state.under(prefix)
+    }
+
     async fn put(&self, key: &str, value: Vec<u8>) -> Result<()> {
         self.group.propose(meta::put(key, value)).await?;
         Ok(())
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        known: Option<Vec<u8>>,
+        value: Vec<u8>,
+        also: Vec<(String, Vec<u8>)>,
+    ) -> Result<bool> {
+        let command = meta::replace_and_put(key, known, value, also);
+        let replies = self.cluster.propose(ShardId::META, vec![command]).await?;
+        Ok(replies.iter().all(|reply| meta::has_put(reply)))
     }
 
     fn leads(&self) -> watch::Receiver<bool> {
@@ -373,7 +397,7 @@ struct ClusterView {
 impl ClusterView {
     /// As who leads the shard of the first tenant sees it; another node does not tell.
     fn show(&self) -> Option<serde_json::Value> {
-        let (home, _) = self.hosts.home(FIRST_TENANT)?;
+        let (home, _) = self.hosts.home(tenants::FIRST)?;
         let tenant = &home.group;
         let leadership = *tenant.leadership().borrow();
         // Who hears no majority tells what it sees, for whoever has to find out why, and how old it is.

@@ -225,7 +225,10 @@ impl Agent {
     }
 
     fn server_uri(&self, user: Option<&str>) -> Uri {
-        sip_uri(user, self.options.server.ip(), Some(self.options.server.port()))
+        match &self.options.domain {
+            Some(domain) => Uri::sip(user, domain, None),
+            None => sip_uri(user, self.options.server.ip(), Some(self.options.server.port())),
+        }
     }
 
     /// A request outside any dialog (RFC 3261 §8.1.1).

@@ -22,6 +22,8 @@ pub struct Options {
     pub tone_hz: u32,
     /// Calls with SRTP and not without. A key that is offered is used by any phone.
     pub srtp: bool,
+    /// In whose name it registers and calls; none: the service address.
+    pub domain: Option<String>,
 }
 
 /// What the phone does with a call that comes in.

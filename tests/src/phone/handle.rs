@@ -32,6 +32,10 @@ pub(super) struct Shared {
     pub changed: watch::Sender<u64>,
 }
 
+/// No packet spacing above this may be the media path's doing; a loaded test machine gets some
+/// slack on top.
+pub const SPACING_MS_MAX: u64 = 60 + 60;
+
 /// A handle; the phone lives until it is dropped.
 pub struct Phone {
     commands: mpsc::UnboundedSender<Command>,
@@ -285,6 +289,31 @@ impl Phone {
 
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.violations.lock().clone()
+    }
+
+    /// From now on it is looked how far apart packets are.
+    pub fn mark(&self) {
+        self.with_calls(|calls| {
+            for endpoint in calls.values().filter_map(|call| call.media.as_ref()) {
+                endpoint.mark();
+            }
+        });
+    }
+
+    /// The longest time between two packets since then; none where none came.
+    pub fn spacing_ms_max(&self, call_id: &str) -> Option<u64> {
+        self.with_calls(|calls| {
+            let stats = calls.get(call_id)?.media.as_ref()?.stats();
+            (stats.received > 0).then_some(stats.spacing_ms_max)
+        })
+    }
+
+    /// # Panics
+    /// Where there was a gap, or no audio at all.
+    #[track_caller]
+    pub fn heard_all(&self, call_id: &str) {
+        let spacing = self.spacing_ms_max(call_id).expect("audio");
+        assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", self.user);
     }
 
     /// Waits until `found` gives something of the phone's calls.

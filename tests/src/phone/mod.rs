@@ -8,5 +8,5 @@ mod handle;
 mod line;
 
 pub use call::{Call, CallEnd, Ended, Incoming, Options, Violation};
-pub use handle::Phone;
+pub use handle::{Phone, SPACING_MS_MAX};
 pub use line::Over;

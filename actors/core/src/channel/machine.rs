@@ -29,7 +29,8 @@ fn idle<'d>(draft: &'d Draft<'_>, trunk: &'d TrunkId) -> impl Iterator<Item = u1
     let left = draft.writes.channels.iter().filter(move |(id, channel)| {
         channel.is_none() && id.trunk == *trunk && (1..=channels).contains(&id.number)
     });
-    left.map(|(id, _)| id.number).chain(known)
+    let all = left.map(|(id, _)| id.number).chain(known);
+    all.filter(|number| draft.world.may_use_channel(trunk, *number))
 }
 
 fn seize(draft: &mut Draft<'_>, trunk: &TrunkId, number: u16, state: State) -> ChannelId {

@@ -1,6 +1,7 @@
 //! The world under scenarios that cross entities; each entity's own tests lie beside it.
 
 mod gateways;
+mod leases;
 mod random_day;
 pub(crate) mod shard;
 

@@ -10,6 +10,7 @@ use crate::demo::demo_config;
 use crate::effect::Effect;
 use crate::ids::{AgentId, CallId, EntityId, GatewayId};
 use crate::ivr::keys::Digit;
+use crate::leases::{Leases, Pool};
 
 /// What a random day brings.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ enum Act {
     Quarantine(u16),
     Configure(u64),
     GatewayAnew,
+    /// The two blocks in which the ports of the gateway are: which of them are leased.
+    Lease([bool; 2]),
     /// A key of the call's caller, so many behind the next.
     Press(usize, char, u64),
     PromptEnded(usize),
@@ -55,6 +58,14 @@ enum Act {
     Join(usize),
     /// The phone of the call's agent holds it and calls another.
     Second(usize, u16),
+}
+
+fn lease(blocks: [bool; 2]) -> Command {
+    let leased = [312, 313].into_iter().zip(blocks).filter(|(_, leased)| *leased);
+    let mut leases = Leases::default();
+    let pool = Pool::Ports(GatewayId(GATEWAY.into()));
+    leases.put(pool, leased.map(|(block, _)| block).collect());
+    Command::Lease(leases)
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -103,6 +114,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1001_u16..=1008).prop_map(Act::Quarantine),
         1 => prop::sample::select(vec![5_000, 4 * 3_600_000]).prop_map(Act::Configure),
         1 => Just(Act::GatewayAnew),
+        1 => any::<[bool; 2]>().prop_map(Act::Lease),
         6 => (any::<usize>(), key, 0..3_u64).prop_map(|(at, key, by)| Act::Press(at, key, by)),
         4 => any::<usize>().prop_map(Act::PromptEnded),
         2 => any::<(usize, bool)>().prop_map(|(at, paused)| Act::Pause(at, paused)),
@@ -266,6 +278,7 @@ fn play(acts: &[Act]) -> Shard {
                 };
                 shard.apply(Command::Configure(Box::new(config))).1
             }
+            Act::Lease(blocks) => shard.apply(lease(*blocks)).1,
             Act::GatewayAnew => {
                 shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
                 Vec::new()
@@ -414,6 +427,7 @@ fn play(acts: &[Act]) -> Shard {
     assert_eq!(shard.leader.calls.len(), 0, "{:?}", shard.leader.calls);
     assert_eq!(shard.leader.channels.len(), 0);
     assert_eq!(shard.leader.subscriptions.len(), 0, "nobody has refreshed one");
+    shard.apply(lease([true; 2]));
     assert_eq!(shard.leader.gateways[&GatewayId(GATEWAY.into())].free_ports.len(), 40);
     assert_eq!(shard.cdrs.len(), invited, "one record a call");
     let mut calls: Vec<_> = shard.cdrs.iter().map(|cdr| cdr.call).collect();

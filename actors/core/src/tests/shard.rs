@@ -490,6 +490,7 @@ pub fn with_carriers(config: &mut Config) {
         }),
         incoming: Default::default(),
         codecs: Vec::new(),
+        shared: false,
     };
     config.trunks.push(carrier("north", 2, &["192.0.2.1:5060", "192.0.2.2:5060"], 1, 2));
     config.trunks.push(carrier("south", 1, &["192.0.2.3:5060"], 2, 0));

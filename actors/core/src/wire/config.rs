@@ -67,6 +67,7 @@ impl Encode for Trunk {
         to.messages(61, &self.incoming.called);
         to.messages(62, &self.incoming.calling);
         to.texts(121, self.codecs.iter().map(|codec| codec.name()));
+        to.flag(170, self.shared);
     }
 }
 
@@ -126,6 +127,7 @@ impl TryFrom<proto::Config> for Config {
                     calling: rewrites_from(trunk.calling_in),
                 },
                 codecs: super::codecs_from(&trunk.codecs)?,
+                shared: trunk.shared,
             })
         };
         let queue = |queue: proto::QueueConfig| -> Result<Queue, Error> {

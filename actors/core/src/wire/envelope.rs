@@ -30,6 +30,7 @@ impl Encode for Envelope {
                 to.message(1, entity);
                 to.text(2, reason);
             }),
+            Command::Lease(leases) => to.message(170, leases),
             Command::Trim => to.delimited(17, |_| {}),
         }
     }
@@ -172,6 +173,7 @@ impl TryFrom<proto::Envelope> for Envelope {
                 entity: need(quarantine.entity, "quarantine.entity")?.try_into()?,
                 reason: quarantine.reason,
             },
+            From::Lease(leases) => Command::Lease(leases.try_into()?),
             From::Trim(proto::Trim {}) => Command::Trim,
         };
         Ok(Self {

@@ -9,6 +9,7 @@ mod envelope;
 mod event;
 mod flow;
 mod history;
+mod leases;
 mod message;
 mod row;
 mod subscription;

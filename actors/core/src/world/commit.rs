@@ -43,6 +43,11 @@ impl World {
         if let Some(config) = config {
             self.config = Some(*config);
         }
+        let leases = writes.leases.take();
+        let leased = leases.is_some();
+        if leased {
+            self.leases = leases;
+        }
         let effects = std::mem::take(&mut writes.effects);
         let refused = std::mem::take(&mut writes.refused);
         let about = writes.about.take();
@@ -56,6 +61,10 @@ impl World {
             rows.push(rows::config(self));
             // Deadlines follow from the configuration, too.
             self.index_all();
+        }
+        if leased {
+            rows.extend(rows::leases(self));
+            self.find_free_ports();
         }
         if let (Some(origin), false) = (&envelope.origin, counts_later(reply))
             && let Some(gateway) = self.gateways.get_mut(&origin.gateway)
@@ -145,7 +154,9 @@ impl World {
                 for port in taken {
                     gateway.free_ports.remove(&port);
                 }
-                gateway.free_ports.extend(given);
+                let leases = self.leases.as_ref();
+                let leased = |port: &u16| leases.is_none_or(|leases| leases.has_port(&id, *port));
+                gateway.free_ports.extend(given.into_iter().filter(leased));
                 touched.push(EntityId::Gateway(id));
             }
         }

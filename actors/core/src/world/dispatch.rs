@@ -166,12 +166,14 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     let held: BTreeSet<u16> = held.filter(|port| *port != 0).collect();
     let calls: Vec<CallId> = anchored.iter().map(|call| call.id).collect();
     let ports = login.ports.iter().copied().filter(|port| !held.contains(port));
-    let free_ports: BTreeSet<u16> = ports.take(limits::PORTS_MAX).collect();
+    let granted: BTreeSet<u16> = ports.take(limits::PORTS_MAX).collect();
+    let leased = |port: &&u16| draft.world.may_use_port(&origin.gateway, **port);
+    let free_ports = granted.iter().filter(leased).copied().collect();
     let gateway = Gateway {
         id: origin.gateway.clone(),
         incarnation: origin.incarnation,
         vip: login.vip,
-        granted: &free_ports | &held,
+        granted: &granted | &held,
         free_ports,
         counts: Counts::default(),
     };

@@ -31,6 +31,7 @@ use crate::gateway::Gateway;
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, GatewayId, QueueId, SubscriptionId, TrunkId,
 };
+use crate::leases::{self, Leases};
 use crate::message::state::Relayed;
 use crate::queue::machine as queue;
 use crate::queue::state::Queue;
@@ -65,6 +66,8 @@ pub struct World {
     /// The log index applied last.
     pub index: u64,
     pub config: Option<Config>,
+    /// None: all that gateways grant and trunks have.
+    pub leases: Option<Leases>,
     pub calls: BTreeMap<CallId, Call>,
     pub agents: BTreeMap<AgentId, Agent>,
     pub queues: BTreeMap<QueueId, Queue>,
@@ -155,6 +158,7 @@ impl World {
             Command::Quarantine { entity, reason } => {
                 dispatch::quarantine(&mut draft, entity, reason)
             }
+            Command::Lease(granted) => leases::lease(&mut draft, granted)?,
             Command::Trim => {}
         }
         queue::match_all(&mut draft);

@@ -25,6 +25,11 @@ pub enum Entry<'a> {
     /// An envelope.
     Command(Cow<'a, [u8]>),
     Step(Step),
+    /// Of no tenant: how far whoever led had come, and to what (see [`super::chain`]).
+    Check {
+        index: u64,
+        hash: u64,
+    },
 }
 
 /// Of the way of one tenant to another group; each names the epoch (see [`super::standing`]).
@@ -79,7 +84,7 @@ impl ImportedRow {
 struct Encoded {
     #[prost(uint32, tag = "1")]
     tenant: u32,
-    #[prost(oneof = "What", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "What", tags = "2, 3, 4, 5, 6, 7, 8")]
     what: Option<What>,
 }
 
@@ -97,6 +102,16 @@ enum What {
     Open(u64),
     #[prost(uint64, tag = "7")]
     Drop(u64),
+    #[prost(message, tag = "8")]
+    Check(Check),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Check {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(fixed64, tag = "2")]
+    hash: u64,
 }
 
 /// The first tenant's stand as they are, as they did when there was no other.
@@ -113,6 +128,10 @@ pub fn step(tenant: u16, step: Step) -> Vec<u8> {
         Step::Drop(epoch) => What::Drop(epoch),
     };
     encode(tenant, what)
+}
+
+pub fn check(index: u64, hash: u64) -> Vec<u8> {
+    encode(0, What::Check(Check { index, hash }))
 }
 
 fn encode(tenant: u16, what: What) -> Vec<u8> {
@@ -138,6 +157,7 @@ pub fn read(bytes: &[u8]) -> Result<(u16, Entry<'_>), Error> {
         What::Import(import) => Step::Import(import),
         What::Open(epoch) => Step::Open(epoch),
         What::Drop(epoch) => Step::Drop(epoch),
+        What::Check(Check { index, hash }) => return Ok((tenant, Entry::Check { index, hash })),
     };
     Ok((tenant, Entry::Step(step)))
 }
@@ -168,6 +188,9 @@ mod tests {
             assert_eq!(step(tenant, what.clone()), bytes, "{what:?}");
             assert_eq!(read(bytes), Ok((tenant, Entry::Step(what))));
         }
+        let bytes = b"\0\x42\x0b\x08\x05\x11\x01\0\0\0\0\0\0\x80";
+        assert_eq!(check(5, 1 << 63 | 1), bytes);
+        assert_eq!(read(bytes), Ok((0, Entry::Check { index: 5, hash: 1 << 63 | 1 })));
         let envelope = b"\x08\x01envelope".to_vec();
         let of_tenant = |tenant| {
             let bytes = command(tenant, envelope.clone());

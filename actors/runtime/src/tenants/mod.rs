@@ -4,6 +4,7 @@
 //! Read in this order: [`standing`] (how a tenant stands in a group), [`entry`] (what the log holds),
 //! then [`Tenants`].
 
+pub mod chain;
 pub mod entry;
 pub mod standing;
 
@@ -15,6 +16,7 @@ use tandem_core::rows::RowChange;
 use tandem_core::{FAMILIES, Rejection, Reply, World, rows};
 use tokio::sync::watch;
 
+use self::chain::{Chain, Found};
 use self::entry::{Entry, Import, ImportedRow, Step};
 use self::standing::{Came, Phase, Standing};
 use crate::ports::{Committed, Consensus, Leadership, ProposeError};
@@ -75,6 +77,7 @@ pub struct Tenants {
     /// What the rows that are not stored yet are of.
     unstored: BTreeSet<u16>,
     is_changed: bool,
+    chain: Chain,
     told: watch::Sender<Arc<All>>,
 }
 
@@ -100,6 +103,7 @@ impl Tenants {
             held: BTreeMap::new(),
             unstored: BTreeSet::new(),
             is_changed: false,
+            chain: Chain::default(),
             told: watch::Sender::default(),
         };
         if group == FIRST_GROUP {
@@ -112,6 +116,11 @@ impl Tenants {
     /// Who they are and how they stand, at each change, once that is stored.
     pub fn all(&self) -> watch::Receiver<Arc<All>> {
         self.told.subscribe()
+    }
+
+    /// What this replica has come to, and whether it is what others have.
+    pub fn chain(&self) -> Chain {
+        self.chain.clone()
     }
 
     fn tell(&mut self) {
@@ -153,7 +162,12 @@ impl Tenants {
     ) -> Result<(), String> {
         let mut standings = BTreeMap::new();
         let mut of_tenants: BTreeMap<u16, Rows> = BTreeMap::new();
+        let mut chain = None;
         for (family, key, value) in rows {
+            if family == TENANTS && key == chain::KEY {
+                chain = Some(value);
+                continue;
+            }
             let tenant = key.first_chunk::<NUMBER_BYTES>().copied().map(u16::from_be_bytes);
             let tenant = tenant.ok_or_else(|| format!("a row of {family} is of no tenant"))?;
             if family == TENANTS {
@@ -185,6 +199,7 @@ impl Tenants {
         if let Some(tenant) = of_tenants.keys().next() {
             return Err(format!("rows of tenant {tenant}, which is not here"));
         }
+        self.chain.restore(chain.as_deref())?;
         // Whoever serves a tenant goes on with the same replica.
         self.held.retain(|tenant, _| known.contains_key(tenant));
         self.unstored.clear();
@@ -207,11 +222,30 @@ impl Tenants {
 
     /// Applies one entry, on every replica in log order.
     pub fn apply(&mut self, index: u64, term: u64, command: &[u8]) -> Outcome {
-        match entry::read(command) {
+        let mut outcome = match entry::read(command) {
             Ok((tenant, Entry::Command(envelope))) => self.command(tenant, index, term, &envelope),
             Ok((tenant, Entry::Step(step))) => self.step(tenant, step),
+            Ok((_, Entry::Check { index, hash })) => self.check(index, hash),
             Err(error) => refused(replica::unreadable(index, &error)),
+        };
+        self.chain.add(index, &mut outcome);
+        outcome
+    }
+
+    fn check(&self, index: u64, hash: u64) -> Outcome {
+        let found = self.chain.compare(index, hash);
+        let outcome = match found {
+            Found::Same => "same",
+            Found::Differs => "differs",
+            Found::Unknown => "unknown",
+        };
+        metrics::counter!("tandem_state_checks_total", "outcome" => outcome).increment(1);
+        if found == Found::Differs {
+            metrics::counter!("tandem_alarms_total").increment(1);
+            let group = format!("s{}", self.group);
+            tracing::error!(group, index, "TD0214 this node's state is not that of who leads");
         }
+        done()
     }
 
     fn command(&mut self, tenant: u16, index: u64, term: u64, envelope: &[u8]) -> Outcome {

@@ -238,3 +238,36 @@ fn who_serves_a_tenant_hears_that_it_left_once_that_is_stored() {
     assert_eq!(group.step(0, Step::Drop(1)), Reply::Done);
     assert!(all.borrow_and_update().hosted.is_empty());
 }
+
+#[test]
+fn replicas_come_to_the_same_hash_over_restarts_and_one_that_strays_is_found() {
+    let (mut leads, mut follows) = (Group::new(0), Group::new(0));
+    let both = |leads: &mut Group, follows: &mut Group, command: &dyn Fn() -> Command| {
+        assert_eq!(leads.command(0, command()), follows.command(0, command()));
+    };
+    both(&mut leads, &mut follows, &|| configure(1));
+    follows.restart();
+    both(&mut leads, &mut follows, &elected);
+    let check = |group: &Group| {
+        let (index, hash) = group.tenants.chain().last().unwrap();
+        entry::check(index, hash)
+    };
+    let told = check(&leads);
+    assert_eq!(leads.propose(&told), follows.propose(&told));
+    assert_eq!(leads.tenants.chain().last(), follows.tenants.chain().last());
+    assert_eq!(follows.tenants.chain().differs_at(), None);
+    // It applied something else, for whatever reason.
+    leads.command(0, configure(2));
+    follows.command(0, configure(3));
+    let told = check(&leads);
+    leads.propose(&told);
+    follows.propose(&told);
+    assert_eq!(leads.tenants.chain().differs_at(), None);
+    assert_eq!(follows.tenants.chain().differs_at(), Some(4));
+    // Rows of the other mend it.
+    follows.rows = leads.rows.clone();
+    follows.restart();
+    assert_eq!(follows.tenants.chain().differs_at(), None);
+    both(&mut leads, &mut follows, &elected);
+    assert_eq!(leads.tenants.chain().last(), follows.tenants.chain().last());
+}

@@ -489,6 +489,7 @@ fn config(scenario: &Scenario) -> Config {
             out: None,
             incoming: Default::default(),
             codecs: Vec::new(),
+            shared: false,
         }],
         queues: scenario.queues.iter().map(queue).collect(),
         // No password is ever asked for: the gateway has proven whom it reports.

@@ -55,6 +55,7 @@ pub fn command(command: &Command) -> u64 {
         Command::Configure(_) => 1,
         Command::Elected { .. } => 2,
         Command::Trim => 3,
+        Command::Lease(_) => 4,
         Command::Gateway(of) => event(of),
         Command::Due(due) => deadline(due),
         Command::Operator(of) => operator(of),

@@ -417,6 +417,7 @@ pub fn house(settings: &Settings) -> Config {
             out: None,
             incoming: Default::default(),
             codecs: Vec::new(),
+            shared: false,
         }]
         .into_iter()
         .chain(out)

@@ -12,6 +12,7 @@ pub fn command(command: &Command) -> String {
         Command::Operator(of) => operator(of),
         Command::Keyed(keyed) => format!("{} as {}", operator(&keyed.command), keyed.key),
         Command::Quarantine { entity, .. } => format!("{entity} is quarantined"),
+        Command::Lease(_) => "leases".into(),
         Command::Trim => "trim".into(),
     }
 }

@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 
 use tandem_core::config::Config;
-use tandem_core::ids::TrunkId;
 use tandem_core::trunk::outward::Peer;
 use tandem_sip::Millis;
 
+use super::Line;
 use crate::limits;
 
 const TIMED_OUT: u16 = 408;
@@ -22,18 +22,19 @@ const UNAVAILABLE: u16 = 503;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
-    pub trunk: TrunkId,
+    pub line: Line,
     pub peer: Peer,
 }
 
 impl Target {
     pub fn set_gauge(&self, up: bool) {
-        let (trunk, peer) = (self.trunk.to_string(), self.peer.to_string());
-        metrics::gauge!("tandem_trunk_peer_up", "trunk" => trunk, "peer" => peer).set(if up {
-            1.0
-        } else {
-            0.0
-        });
+        let Line { tenant, trunk } = &self.line;
+        let labels = [
+            ("tenant", tenant.to_string()),
+            ("trunk", trunk.to_string()),
+            ("peer", self.peer.to_string()),
+        ];
+        metrics::gauge!("tandem_trunk_peer_up", &labels).set(if up { 1.0 } else { 0.0 });
     }
 }
 
@@ -78,13 +79,16 @@ pub struct Health {
 
 impl Health {
     /// Whoever is new is asked soon, one after the other; what is known of the others stays.
-    pub fn configure(&mut self, now: Millis, config: &Config) {
+    pub fn configure<'c>(&mut self, now: Millis, configs: impl Iterator<Item = (u32, &'c Config)>) {
         let mut before = std::mem::take(&mut self.known);
-        for trunk in &config.trunks {
+        let of = |(tenant, config): (u32, &'c Config)| {
+            config.trunks.iter().map(move |trunk| (tenant, trunk))
+        };
+        for (tenant, trunk) in configs.flat_map(of) {
             let Some(out) = trunk.out.as_ref().filter(|out| out.options_s > 0) else { continue };
             let every_ms = u64::from(out.options_s) * 1_000;
             for peer in &out.peers {
-                let target = Target { trunk: trunk.id.clone(), peer: *peer };
+                let target = Target { line: Line { tenant, trunk: trunk.id.clone() }, peer: *peer };
                 let wait_ms = self.known.len() as u64 * limits::OPTIONS_APART_MS;
                 let mut known = before.remove(&target).unwrap_or(Known {
                     every_ms,
@@ -235,7 +239,7 @@ mod tests {
         /// Both peers have answered once.
         fn new() -> Self {
             let mut bench = Self { health: Health::default(), now: Millis(0), asked: 0 };
-            bench.health.configure(bench.now, &config(EVERY_S));
+            bench.health.configure(bench.now, [(0, &config(EVERY_S))].into_iter());
             bench.answers(Some(200));
             bench.answers(Some(200));
             bench
@@ -259,7 +263,7 @@ mod tests {
             let mut bench = Self::new();
             let mut config = config(EVERY_S);
             config.trunks[0].out.as_mut().unwrap().peers.truncate(1);
-            bench.health.configure(bench.now, &config);
+            bench.health.configure(bench.now, [(0, &config)].into_iter());
             bench
         }
     }
@@ -309,11 +313,11 @@ mod tests {
         let mut bench = Bench::one();
         bench.answers(None);
         assert!(bench.answers(None).1.is_some());
-        bench.health.configure(bench.now, &config(5));
+        bench.health.configure(bench.now, [(0, &config(5))].into_iter());
         assert_eq!(bench.health.peers().map(|(_, up)| up).collect::<Vec<_>>(), [false, true]);
-        bench.health.configure(bench.now, &config(0));
+        bench.health.configure(bench.now, [(0, &config(0))].into_iter());
         assert!(bench.health.is_empty() && bench.health.next().is_none());
-        bench.health.configure(bench.now, &config(5));
+        bench.health.configure(bench.now, [(0, &config(5))].into_iter());
         assert!(bench.health.peers().all(|(_, up)| up), "they begin anew");
     }
 }

@@ -5,7 +5,10 @@
 pub mod health;
 pub mod registration;
 
+use std::fmt;
+
 use tandem_core::command::GatewayEvent;
+use tandem_core::ids::TrunkId;
 use tandem_core::trunk::outward::Peer;
 use tandem_core::trunk::state::{PeerChange, RegistrationChange};
 use tandem_sip::dialog::MAX_FORWARDS;
@@ -28,6 +31,19 @@ const TAG_CHARS: usize = 16;
 const SIP_PORT: u16 = 5060;
 /// Who asks: no number of anybody.
 const USER: &str = "tandem";
+
+/// A trunk of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    pub tenant: u32,
+    pub trunk: TrunkId,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.trunk.fmt(f)
+    }
+}
 
 impl Control {
     /// The answer to a request of ours that the cluster knows nothing of. False where it is another.
@@ -81,7 +97,7 @@ impl Control {
                 health::Due::Ask { target, number } => {
                     let request = options(&self.identity, &target.peer, number);
                     self.health.asked(now, &target, request.headers.branch());
-                    self.send_to(now, request, &target.peer);
+                    self.send_to(now, target.line.tenant, request, &target.peer);
                 }
             }
         }
@@ -95,7 +111,8 @@ impl Control {
                 registration::Due::Send(order) => {
                     let request = register(&self.identity, &order);
                     self.registrations.sent(now, &order.trunk, request.headers.branch());
-                    self.send_to(now, request, &order.registration.registrar);
+                    let (tenant, peer) = (order.trunk.tenant, &order.registration.registrar);
+                    self.send_to(now, tenant, request, peer);
                 }
             }
         }
@@ -113,8 +130,9 @@ impl Control {
         self.registrations.has_left()
     }
 
-    fn send_to(&mut self, now: Millis, request: Request, peer: &Peer) {
+    fn send_to(&mut self, now: Millis, tenant: u32, request: Request, peer: &Peer) {
         let way = Way::of_request(&request, peer.address, peer.transport.carrier());
+        let way = self.tenants.proven(tenant, way);
         if let Some(transmit) = self.clients.send(now, request, way) {
             self.transmit(transmit);
         }
@@ -139,22 +157,23 @@ impl Control {
         } else {
             tracing::warn!(%trunk, status, "TD0332 not registered with a carrier");
         }
+        let Line { tenant, trunk } = trunk;
         let change = RegistrationChange { trunk, number, up, status };
-        self.raise(GatewayEvent::RegistrationChange(change), About::Existing);
+        self.raise(tenant, GatewayEvent::RegistrationChange(change), About::Existing);
     }
 
     fn tell_change(&mut self, change: Option<Change>) {
         let Some(Change { target, number, up, status }) = change else { return };
         target.set_gauge(up);
-        let Target { trunk, peer } = target;
+        let Target { line, peer } = target;
         if up {
-            tracing::info!(%trunk, %peer, status, "TD0331 a carrier's peer is there again");
+            tracing::info!(trunk = %line, %peer, status, "TD0331 a carrier's peer is there again");
         } else {
-            tracing::warn!(%trunk, %peer, status, "TD0330 a carrier's peer does not answer OPTIONS");
+            tracing::warn!(trunk = %line, %peer, status, "TD0330 a carrier's peer does not answer OPTIONS");
         }
-        let peer = peer.address;
+        let (Line { tenant, trunk }, peer) = (line, peer.address);
         let change = PeerChange { trunk, peer, number, up, status };
-        self.raise(GatewayEvent::PeerChange(change), About::Existing);
+        self.raise(tenant, GatewayEvent::PeerChange(change), About::Existing);
     }
 }
 

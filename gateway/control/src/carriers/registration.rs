@@ -11,11 +11,11 @@
 use std::collections::BTreeMap;
 
 use tandem_core::config::Config;
-use tandem_core::ids::TrunkId;
 use tandem_core::trunk::outward::{Credentials, Registration};
 use tandem_sip::digest::{Authorization, Challenger, is_stale};
 use tandem_sip::{Headers, Method, Millis, Response};
 
+use super::Line;
 use crate::limits;
 
 const TIMED_OUT: u16 = 408;
@@ -23,14 +23,16 @@ const TIMED_OUT: u16 = 408;
 /// A trunk is registered, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    pub trunk: TrunkId,
+    pub trunk: Line,
     pub number: u64,
     pub up: bool,
     pub status: u16,
 }
 
-pub fn set_gauge(trunk: &TrunkId, up: bool) {
-    metrics::gauge!("tandem_trunk_registered", "trunk" => trunk.to_string()).set(if up {
+pub fn set_gauge(trunk: &Line, up: bool) {
+    let Line { tenant, trunk } = trunk;
+    let (tenant, trunk) = (tenant.to_string(), trunk.to_string());
+    metrics::gauge!("tandem_trunk_registered", "tenant" => tenant, "trunk" => trunk).set(if up {
         1.0
     } else {
         0.0
@@ -40,7 +42,7 @@ pub fn set_gauge(trunk: &TrunkId, up: bool) {
 /// A REGISTER to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    pub trunk: TrunkId,
+    pub trunk: Line,
     pub registration: Registration,
     /// The Call-ID and CSeq of all of them (§10.2.4).
     pub call: u64,
@@ -84,22 +86,26 @@ struct Known {
 
 #[derive(Debug, Default)]
 pub struct Registrations {
-    known: BTreeMap<TrunkId, Known>,
+    known: BTreeMap<Line, Known>,
     next: Option<Millis>,
     count: u64,
 }
 
 impl Registrations {
     /// Who changes nothing stays registered; who is left out lapses with the carrier.
-    pub fn configure(&mut self, now: Millis, config: &Config) {
+    pub fn configure<'c>(&mut self, now: Millis, configs: impl Iterator<Item = (u32, &'c Config)>) {
         let mut before = std::mem::take(&mut self.known);
-        for trunk in &config.trunks {
+        let of = |(tenant, config): (u32, &'c Config)| {
+            config.trunks.iter().map(move |trunk| (tenant, trunk))
+        };
+        for (tenant, trunk) in configs.flat_map(of) {
             let Some(out) = &trunk.out else { continue };
             let Some(registration) = &out.register else { continue };
             let same = |known: &Known| {
                 known.registration == *registration && known.credentials == out.credentials
             };
-            let known = before.remove(&trunk.id).filter(same).unwrap_or_else(|| {
+            let line = Line { tenant, trunk: trunk.id.clone() };
+            let known = before.remove(&line).filter(same).unwrap_or_else(|| {
                 self.count += 1;
                 Known {
                     registration: registration.clone(),
@@ -117,7 +123,7 @@ impl Registrations {
                     changes: 0,
                 }
             });
-            self.known.insert(trunk.id.clone(), known);
+            self.known.insert(line, known);
         }
         self.find_next();
     }
@@ -139,7 +145,7 @@ impl Registrations {
     }
 
     /// Each trunk that registers, and whether it is.
-    pub fn trunks(&self) -> impl Iterator<Item = (&TrunkId, bool)> {
+    pub fn trunks(&self) -> impl Iterator<Item = (&Line, bool)> {
         self.known.iter().map(|(trunk, known)| (trunk, known.until.is_some()))
     }
 
@@ -156,7 +162,7 @@ impl Registrations {
         due
     }
 
-    pub fn sent(&mut self, now: Millis, trunk: &TrunkId, branch: &str) {
+    pub fn sent(&mut self, now: Millis, trunk: &Line, branch: &str) {
         if let Some(known) = self.known.get_mut(trunk) {
             known.under_way = Some(branch.to_owned());
             known.due_at = now.after(limits::REGISTER_REPLY_MS);
@@ -206,7 +212,7 @@ impl Registrations {
 }
 
 impl Known {
-    fn due(&mut self, trunk: &TrunkId, now: Millis) -> Option<Due> {
+    fn due(&mut self, trunk: &Line, now: Millis) -> Option<Due> {
         if !self.leaving && self.until.is_some_and(|until| until <= now) {
             self.until = None;
             return Some(Due::Lapsed(self.change(trunk, false, TIMED_OUT)));
@@ -243,7 +249,7 @@ impl Known {
     fn on_answer(
         &mut self,
         now: Millis,
-        trunk: &TrunkId,
+        trunk: &Line,
         response: &Response,
         is_ours: impl Fn(&tandem_sip::NameAddr) -> bool,
         jitter: u64,
@@ -310,7 +316,7 @@ impl Known {
     fn on_failure(
         &mut self,
         now: Millis,
-        trunk: &TrunkId,
+        trunk: &Line,
         status: u16,
         after_s: Option<u64>,
         jitter: u64,
@@ -333,7 +339,7 @@ impl Known {
         first.then(|| self.change(trunk, false, status))
     }
 
-    fn change(&mut self, trunk: &TrunkId, up: bool, status: u16) -> Change {
+    fn change(&mut self, trunk: &Line, up: bool, status: u16) -> Change {
         self.changes += 1;
         Change { trunk: trunk.clone(), number: self.changes, up, status }
     }

@@ -53,7 +53,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let mut bench = Self { registrations: Registrations::default(), now: Millis(1_000) };
-        bench.registrations.configure(bench.now, &config());
+        bench.registrations.configure(bench.now, [(0, &config())].into_iter());
         bench
     }
 

@@ -1,6 +1,7 @@
 //! Connections over which somebody has proven a password: whoever registered over one is to be
 //! known as gone with it (RFC 5626 §4.2.1 lets the phone open another).
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -9,7 +10,7 @@ use tandem_sip::ConnectionId;
 use crate::limits;
 
 #[derive(Debug)]
-pub struct Flows(LruCache<ConnectionId, ()>);
+pub struct Flows(LruCache<ConnectionId, BTreeSet<u32>>);
 
 impl Default for Flows {
     fn default() -> Self {
@@ -26,12 +27,12 @@ impl Flows {
         self.0.is_empty()
     }
 
-    pub fn note(&mut self, connection: ConnectionId) {
-        self.0.put(connection, ());
+    pub fn note(&mut self, connection: ConnectionId, tenant: u32) {
+        self.0.get_or_insert_mut(connection, BTreeSet::new).insert(tenant);
     }
 
-    /// It is gone; true where somebody has registered over it.
-    pub fn take(&mut self, connection: ConnectionId) -> bool {
-        self.0.pop(&connection).is_some()
+    /// It is gone; the tenants of whom somebody has registered over it.
+    pub fn take(&mut self, connection: ConnectionId) -> BTreeSet<u32> {
+        self.0.pop(&connection).unwrap_or_default()
     }
 }

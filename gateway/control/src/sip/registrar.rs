@@ -72,6 +72,11 @@ impl Registrar {
             .find(|authorization| authorization.realm == self.realm)
     }
 
+    /// A user's name that no other tenant has.
+    pub fn account(&self, user: &str) -> String {
+        format!("{user}@{}", self.realm)
+    }
+
     pub fn knows(&self, user: &str) -> bool {
         self.ha1.contains_key(user)
     }

@@ -20,6 +20,7 @@ type CallName = (String, String, u32);
 #[derive(Debug)]
 struct Server {
     key: Key,
+    tenant: u32,
     machine: Machine,
     way: Way,
     begun: Millis,
@@ -52,7 +53,10 @@ pub enum Action {
     Transmit(Transmit),
     /// No ACK came for the 2xx of this INVITE (RFC 3261 §13.3.1.4), or no PRACK for its 1xx
     /// (RFC 3262 §3).
-    NoAck(Key),
+    NoAck {
+        key: Key,
+        tenant: u32,
+    },
 }
 
 /// What became of a response.
@@ -97,8 +101,8 @@ impl Servers {
     }
 
     /// A new request. The caller has asked [`Servers::knows`] and [`Servers::is_full`].
-    pub fn begin(&mut self, now: Millis, key: Key, request: Request, way: Way) {
-        let id = self.insert(now, key, way);
+    pub fn begin(&mut self, now: Millis, key: Key, tenant: u32, request: Request, way: Way) {
+        let id = self.insert(now, key, tenant, way);
         let call = call_name(&request);
         if let Some(name) = &call {
             self.calls.entry(name.clone()).or_insert(id);
@@ -110,7 +114,7 @@ impl Servers {
         self.arm(id);
     }
 
-    fn insert(&mut self, now: Millis, key: Key, way: Way) -> u64 {
+    fn insert(&mut self, now: Millis, key: Key, tenant: u32, way: Way) -> u64 {
         let machine = Machine::new(&key, way.carrier.is_reliable());
         self.last_id += 1;
         let id = self.last_id;
@@ -123,6 +127,7 @@ impl Servers {
             id,
             Server {
                 key,
+                tenant,
                 machine,
                 way,
                 begun: now,
@@ -173,6 +178,11 @@ impl Servers {
         }
     }
 
+    /// Whose request it is.
+    pub fn tenant_of(&self, key: &Key) -> Option<u32> {
+        self.ids.get(key).and_then(|id| self.by_id.get(id)).map(|server| server.tenant)
+    }
+
     /// The To tag of what was answered to the INVITE.
     pub fn tag_of(&self, invite: &Key) -> Option<&str> {
         self.by_id.get(self.ids.get(invite)?)?.tag.as_deref()
@@ -184,17 +194,23 @@ impl Servers {
     }
 
     /// An answer of the cluster's or our own. A transaction that this process does not know is of
-    /// an earlier life, or another gateway's: it is adopted.
-    pub fn respond(&mut self, now: Millis, key: &Key, response: &Response) -> Answered {
+    /// an earlier life, or another gateway's: it is adopted, where it is said whose it is and by which way.
+    pub fn respond(
+        &mut self,
+        now: Millis,
+        key: &Key,
+        response: &Response,
+        adopt: impl FnOnce() -> Option<(u32, Way)>,
+    ) -> Answered {
         let id = match self.ids.get(key) {
             Some(id) => *id,
             None => {
-                let Some(way) = Way::of_response(response) else { return Answered::default() };
+                let Some((tenant, way)) = adopt() else { return Answered::default() };
                 if self.is_full() {
                     let transmit = Some(Transmit { bytes: response.to_bytes(), way, ticket: None });
                     return Answered { transmit, first_after_ms: None };
                 }
-                let id = self.insert(now, key.clone(), way);
+                let id = self.insert(now, key.clone(), tenant, way);
                 if let Some(server) = self.by_id.get_mut(&id) {
                     // Nobody knows when its request came.
                     server.silent = false;
@@ -245,7 +261,7 @@ impl Servers {
             return Answered::default();
         };
         let response = refusal(request);
-        self.respond(now, key, &response)
+        self.respond(now, key, &response, || None)
     }
 
     /// An ACK. `Some` with what it names where it is the first for a 2xx.
@@ -315,10 +331,12 @@ impl Servers {
                     }
                     // Of a failure nobody needs to hear (RFC 3261 §17.2.1, timer H).
                     Output::ToUser(Event::NoAck) if acknowledged_late => {
-                        actions.push(Action::NoAck(server.key.clone()));
+                        let (key, tenant) = (server.key.clone(), server.tenant);
+                        actions.push(Action::NoAck { key, tenant });
                     }
                     Output::ToUser(Event::NoPrack) => {
-                        actions.push(Action::NoAck(server.key.clone()));
+                        let (key, tenant) = (server.key.clone(), server.tenant);
+                        actions.push(Action::NoAck { key, tenant });
                     }
                     Output::ToUser(Event::NoAck | Event::TimedOut | Event::Response(_)) => {}
                 }

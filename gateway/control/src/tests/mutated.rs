@@ -137,7 +137,7 @@ impl World {
                     self.bench.control.on_time(self.bench.now);
                 }
                 Output::Up { up: Up::Done { .. }, .. } => {}
-                Output::Media(plan) => panic!("nobody has asked for {plan:?}"),
+                Output::Media { plan, .. } => panic!("nobody has asked for {plan:?}"),
             }
         }
     }

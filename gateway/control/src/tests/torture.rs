@@ -43,7 +43,7 @@ fn meet(name: &str, bytes: &[u8]) -> (String, Option<Response>) {
                 Output::Up { up: Up::Event { .. }, .. } => {
                     return ("taken".into(), answers.pop());
                 }
-                Output::Up { up: Up::Done { .. }, .. } | Output::Media(_) => {
+                Output::Up { up: Up::Done { .. }, .. } | Output::Media { .. } => {
                     panic!("{name}: {output:?}")
                 }
             }

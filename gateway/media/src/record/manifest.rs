@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wav::FRAMES_PER_MS;
 use crate::event::Gap;
+use crate::plan::CallKey;
 
 /// A line that seals is shorter than this.
 const SEALED_BYTES_MAX: u64 = 256;
@@ -32,6 +33,9 @@ pub enum Line {
         recording: String,
         call: u64,
         unix_ms: u64,
+        /// Absent in those of the first tenant.
+        #[serde(default, skip_serializing_if = "is_first")]
+        tenant: u16,
     },
     /// The audio from `at_frame` on; the hash is BLAKE3 of its bytes.
     Chunk {
@@ -54,10 +58,15 @@ pub enum Line {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_first(tenant: &u16) -> bool {
+    *tenant == 0
+}
+
 /// What a manifest says so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
-    pub call: Option<u64>,
+    pub call: Option<CallKey>,
     pub begun_unix_ms: Option<u64>,
     pub frames: u64,
     pub chunks: u32,
@@ -114,8 +123,8 @@ impl Manifest {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         self.sealed = false;
         match line {
-            Line::Begun { call, unix_ms, .. } => {
-                self.call = Some(*call);
+            Line::Begun { call, unix_ms, tenant, .. } => {
+                self.call = Some(CallKey { tenant: *tenant, call: *call });
                 self.begun_unix_ms = Some(*unix_ms);
             }
             Line::Chunk { at_frame, frames, .. } => {
@@ -151,7 +160,7 @@ pub fn all(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Recordings that were begun and not sealed, with their calls.
-pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, CallKey)>> {
     let mut found = Vec::new();
     for recording in all(dir)? {
         let path = manifest_path(dir, recording);

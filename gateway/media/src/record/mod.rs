@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::limits::{
     PIECE_SAMPLES_MAX, PTIME_MS, RECORDER_CONTROLS_MAX, RECORDER_PIECES_MAX, WRITER_CHUNKS_MAX,
 };
+use crate::plan::CallKey;
 use crate::sys;
 use board::Board;
 use timeline::{Audio, Chunk, Timeline};
@@ -40,7 +41,7 @@ const WRITER_SPARE: usize = 128;
 const NS_PER_MS: u64 = 1_000_000;
 
 enum Control {
-    Begin { recording: u64, call: u64, at_ns: u64, unix_ms: u64, lost: Arc<AtomicU64> },
+    Begin { recording: u64, call: CallKey, at_ns: u64, unix_ms: u64, lost: Arc<AtomicU64> },
     Pause { recording: u64, at_ns: u64, paused: bool },
     End { recording: u64, at_ns: u64 },
     Stop,
@@ -134,7 +135,7 @@ impl Recorder {
     }
 
     /// The taps for the caller's and the agent's leg.
-    pub fn begin(&self, recording: u64, call: u64) -> [Tap; 2] {
+    pub fn begin(&self, recording: u64, call: CallKey) -> [Tap; 2] {
         let lost = Arc::new(AtomicU64::new(0));
         self.control(Control::Begin {
             recording,

@@ -18,6 +18,7 @@ use super::verify::recover;
 use super::wav::{FRAMES_PER_MS, HEADER_BYTES, bytes_of, header};
 use crate::event::{Event, Gap, Held, Holding, Recorded};
 use crate::limits::{HOLDINGS_EVERY_MS, HOLDINGS_MAX, RESUME_GAP_MS_MAX};
+use crate::plan::CallKey;
 
 const HASH_BLOCK_BYTES: usize = 256 * 1024;
 /// How often an event that found no room is tried again.
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub enum Command {
     Begin {
         recording: u64,
-        call: u64,
+        call: CallKey,
         at_ns: u64,
         unix_ms: u64,
     },
@@ -60,7 +61,7 @@ pub struct Writer {
 }
 
 struct Recording {
-    call: u64,
+    call: CallKey,
     wav: File,
     lines: File,
     manifest: Manifest,
@@ -244,7 +245,7 @@ impl Writer {
 
 impl Recording {
     /// A recording that is there already is gone on with: the time between is a gap.
-    fn open(dir: &Path, recording: u64, call: u64, unix_ms: u64) -> io::Result<Self> {
+    fn open(dir: &Path, recording: u64, call: CallKey, unix_ms: u64) -> io::Result<Self> {
         let manifest = recover(dir, recording)?;
         let open = |path: &Path| {
             OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)
@@ -267,7 +268,8 @@ impl Recording {
         opened.write_header()?;
         if is_new {
             let name = format!("{recording:016x}");
-            opened.add(&Line::Begun { recording: name, call, unix_ms })?;
+            let CallKey { tenant, call } = call;
+            opened.add(&Line::Begun { recording: name, call, unix_ms, tenant })?;
         }
         Ok(opened)
     }

@@ -8,6 +8,7 @@ pub mod reception;
 #[cfg(test)]
 mod tests;
 
+use crate::plan::CallKey;
 use crate::random::Random;
 use packets::{Block, CNAME_BYTES, Malformed, REPORT_BYTES_MAX, Report, Said, Sender};
 use reception::Reception;
@@ -57,9 +58,9 @@ pub struct Moment {
 
 impl Session {
     /// The name is the same wherever the leg goes on with its source.
-    pub fn new(call: u64, leg: u64, ssrc: u32) -> Self {
+    pub fn new(call: CallKey, leg: u64, ssrc: u32) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&call.to_be_bytes());
+        hasher.update(&call.call.to_be_bytes());
         hasher.update(&leg.to_be_bytes());
         hasher.update(&ssrc.to_be_bytes());
         let hex = hasher.finalize().to_hex();

@@ -113,7 +113,7 @@ fn report_is_read_by_others_as_it_was_meant() {
     let mut ear = Ear::default();
     [5, 6, 8].into_iter().for_each(|at| ear.hear(at, u32::from(at) * 160, u64::from(at) * 20));
     let mut random = Random::new(1);
-    let mut session = Session::new(1, 2, OURS);
+    let mut session = Session::new(1.into(), 2, OURS);
     session.begin(5000, 0, &mut random);
     (0..3).for_each(|_| session.on_sent(160));
     let mut out = [0; REPORT_BYTES_MAX];
@@ -143,7 +143,7 @@ fn report_is_read_by_others_as_it_was_meant() {
 #[test]
 fn who_sends_nothing_reports_as_a_receiver_and_leaves_with_a_goodbye() {
     let mut random = Random::new(1);
-    let mut session = Session::new(1, 2, OURS);
+    let mut session = Session::new(1.into(), 2, OURS);
     let mut reception = Reception::default();
     let mut out = [0; REPORT_BYTES_MAX];
     assert_eq!(session.goodbye(&moment(0), &mut reception, &mut out), None, "never heard of");
@@ -167,7 +167,8 @@ fn who_sends_nothing_reports_as_a_receiver_and_leaves_with_a_goodbye() {
 #[test]
 fn two_sides_measure_their_round_trip() {
     let mut random = Random::new(3);
-    let (mut ours, mut theirs) = (Session::new(1, 1, OURS), Session::new(1, 2, THEIRS));
+    let (mut ours, mut theirs) =
+        (Session::new(1.into(), 1, OURS), Session::new(1.into(), 2, THEIRS));
     let mut ear = Ear::default();
     ear.hear(1, 160, 0);
     ours.on_sent(160);
@@ -187,7 +188,7 @@ fn two_sides_measure_their_round_trip() {
 
 #[test]
 fn nonsense_round_trips_are_not_measured() {
-    let mut session = Session::new(1, 1, OURS);
+    let mut session = Session::new(1.into(), 1, OURS);
     let report = |last_sr, delay| {
         let block = Block { ssrc: OURS, last_sr, delay_since_last_sr: delay, ..Block::default() };
         let cname = &[b'x'; packets::CNAME_BYTES];
@@ -209,7 +210,7 @@ fn nonsense_round_trips_are_not_measured() {
 #[test]
 fn reports_are_spread_as_6_3_1_says() {
     let mut random = Random::new(42);
-    let mut session = Session::new(1, 1, OURS);
+    let mut session = Session::new(1.into(), 1, OURS);
     let mut reception = Reception::default();
     let mut out = [0; REPORT_BYTES_MAX];
     session.begin(5000, 0, &mut random);
@@ -250,7 +251,7 @@ proptest! {
         turns in vec((any::<usize>(), any::<u8>()), 0..6),
         cut in any::<usize>(),
     ) {
-        let mut session = Session::new(1, 1, OURS);
+        let mut session = Session::new(1.into(), 1, OURS);
         let mut bytes = vec![0x81, kind];
         bytes.extend(&noise);
         let _ = session.on_datagram(&bytes, &moment(5));

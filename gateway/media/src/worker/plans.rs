@@ -7,7 +7,7 @@ use super::{TAG_RTCP, Worker};
 use crate::event::Event;
 use crate::leg::Slot;
 use crate::limits::STALE_DATAGRAMS_MAX;
-use crate::plan::{Plan, Source};
+use crate::plan::{CallKey, Plan, Source};
 use crate::ports::Pair;
 use crate::sys;
 
@@ -45,7 +45,7 @@ impl Worker {
                 None => match self.attach(Slot::new(plan.call, leg, pair, now_ns), now_ns) {
                     Ok(at) => call.slots.push(at),
                     Err(error) => {
-                        tracing::error!(call = plan.call, %error, "a leg can't be served");
+                        tracing::error!(call = %plan.call, %error, "a leg can't be served");
                     }
                 },
             }
@@ -92,7 +92,7 @@ impl Worker {
         self.link_mixes(slots);
     }
 
-    pub(super) fn release(&mut self, call: u64) {
+    pub(super) fn release(&mut self, call: CallKey) {
         let Some(mut call) = self.calls.remove(&call) else { return };
         let recording = call.recording.take();
         self.stop_recording(&call.slots, recording);
@@ -115,14 +115,14 @@ impl Worker {
         self.detach(at);
     }
 
-    pub(super) fn withdraw(&mut self, call: u64, port: u16) {
+    pub(super) fn withdraw(&mut self, call: CallKey, port: u16) {
         let Some(mut entry) = self.calls.remove(&call) else { return };
         let (gone, kept): (Vec<usize>, Vec<usize>) = entry
             .slots
             .into_iter()
             .partition(|at| self.slots[*at].as_ref().is_some_and(|slot| slot.leg.port == port));
         for at in gone {
-            tracing::warn!(call, port, "a leg lost its port to a later call");
+            tracing::warn!(%call, port, "a leg lost its port to a later call");
             self.detach(at);
         }
         self.link(&kept);

@@ -2,11 +2,11 @@
 
 use super::Worker;
 use crate::leg::Slot;
-use crate::plan::Recording;
+use crate::plan::{CallKey, Recording};
 use crate::record::Channel;
 
 impl Worker {
-    pub(super) fn start_recording(&mut self, call: u64, slots: &[usize], recording: Recording) {
+    pub(super) fn start_recording(&mut self, call: CallKey, slots: &[usize], recording: Recording) {
         let taps = self.recorder.begin(recording.id, call);
         let [left, right] = taps.map(|tap| tap.paused(recording.paused));
         if recording.paused {
@@ -25,7 +25,7 @@ impl Worker {
 
     /// A leg of a recording that goes on has moved to another port, or another leg is its right
     /// channel by now: the new slot needs the tap, the old one has it no more.
-    pub(super) fn tap_again(&mut self, call: u64, slots: &[usize], recording: Recording) {
+    pub(super) fn tap_again(&mut self, call: CallKey, slots: &[usize], recording: Recording) {
         let tapped = |slot: &Slot| slot.tap.clone();
         let Some(any) = slots.iter().find_map(|at| self.slots[*at].as_ref().and_then(tapped))
         else {

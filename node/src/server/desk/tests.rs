@@ -12,23 +12,31 @@ async fn configured() -> (Desk, Arc<Solo>) {
     let (told_routing, mut routing) = watch::channel(Vec::new());
     let given = tandem_core::demo::demo_config();
     tokio::spawn(meta::keep(meta.clone(), given, 4));
-    tokio::spawn(tasks::tell_leading(shard.clone(), told_leading));
-    tokio::spawn(tasks::tell_routing(meta.clone(), 0, told_routing));
-    tokio::spawn(tasks::configure(shard.clone(), meta.clone()));
+    tokio::spawn(tasks::tell_routing(meta.clone(), told_routing));
+    let (of, serves) = (shard.clone(), meta.clone());
+    let tenants = Tenants::start(
+        meta.clone(),
+        move |_| of.clone(),
+        move |_, shard| {
+            tokio::spawn(tasks::tell_leading(shard.clone(), told_leading.clone()));
+            tokio::spawn(tasks::configure(shard, serves.clone()));
+        },
+    );
     meta.take_lead();
     routing.wait_for(|routing| !routing.is_empty()).await.unwrap();
     let desk = Desk {
         move_leader: Arc::new(|_, _| Box::pin(async { Moved::Refused("alone".to_owned()) })),
         name: "node-a".into(),
-        shard: shard.clone(),
+        tenants,
         leading,
         routing,
         nodes: watch::channel(pb::Nodes::default()).1,
         cluster: Arc::new(|| None),
         members: Arc::new(|| None),
         change_members: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),
-        tenants: Arc::new(|| None),
+        places: Arc::new(|| None),
         move_tenant: Arc::new(|_, _| Box::pin(async { Moved::Refused("alone".to_owned()) })),
+        put_tenant: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),
     };
     assert_eq!(meta.get(meta::NONCE_KEY).unwrap().len(), 32);
     (desk, shard)
@@ -43,7 +51,7 @@ async fn leading_with_shard() -> (Desk, Arc<Solo>) {
     shard.take_lead(true);
     let mut told = desk.leading.clone();
     told.wait_for(|leading| leading.iter().any(|leading| leading.leading)).await.unwrap();
-    while desk.read(|world| world.config.is_none()) == Some(true) {
+    while desk.served("").unwrap().read(|world| world.config.is_none()) == Some(true) {
         tokio::task::yield_now().await;
     }
     (desk, shard)
@@ -64,7 +72,8 @@ fn set_state(agent: &str, state: &str) -> pb::execute_request::Command {
 }
 
 fn once(key: &str, command: pb::execute_request::Command) -> pb::ExecuteRequest {
-    pb::ExecuteRequest { idempotency_key: key.into(), keep_ms: 60_000, command: Some(command) }
+    let (idempotency_key, keep_ms, command) = (key.into(), 60_000, Some(command));
+    pb::ExecuteRequest { idempotency_key, keep_ms, command, tenant: String::new() }
 }
 
 #[tokio::test]

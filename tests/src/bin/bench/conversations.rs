@@ -37,6 +37,7 @@ pub async fn run(dir: &Path, conversations: u32) -> Result<()> {
         incoming,
         tone_hz: 440,
         srtp: false,
+        domain: None,
     };
     let mut agents = Vec::new();
     for user in users {

@@ -110,6 +110,7 @@ async fn calls_come_and_go(processes: Processes) -> Result<()> {
         incoming: Incoming::Reject { status: 486 },
         tone_hz: 440,
         srtp: false,
+        domain: None,
     };
     let phone = Arc::new(Phone::start(options, pool).await?);
     let mut every = tokio::time::interval(Duration::from_secs(1) / CALLS_A_SECOND);

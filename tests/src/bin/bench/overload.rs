@@ -61,6 +61,7 @@ pub async fn run(dir: &Path) -> Result<()> {
         incoming: Incoming::Reject { status: 486 },
         tone_hz: 440,
         srtp: false,
+        domain: None,
     };
     let talker = Phone::start(options, Arc::clone(&pool)).await?;
     let mut talks = Vec::new();

@@ -75,6 +75,7 @@ impl Cast {
                 incoming,
                 tone_hz: 300 + 50 * (number - 1000),
                 srtp: false,
+                domain: None,
             };
             let phone = Phone::start(options, Arc::clone(&pool)).await?;
             let status = phone.register(REGISTER_S).await?;
@@ -116,6 +117,7 @@ impl Cast {
             incoming: Incoming::Reject { status: 486 },
             tone_hz: 1000 + 50 * u32::try_from(n)?,
             srtp: false,
+            domain: None,
         };
         let phone = Phone::start(options, Arc::clone(&self.pool)).await?;
         let call_id = phone.dial(number)?;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use tandem_sip::reason::Q850;
@@ -27,10 +27,11 @@ use crate::effect::{
 };
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, FlowId, GatewayId, LegId, OfferId, PromptId, QueueId,
-    RecordingId, SubscriptionId,
+    RecordingId, SubscriptionId, TrunkId,
 };
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::Digit;
+use crate::leases::Leases;
 use crate::trunk::numbers::{Incoming, Rewrite};
 use crate::trunk::outward::{Credentials, Outward, Registration, Route};
 use crate::trunk::state::{PeerChange, RegistrationChange};
@@ -261,12 +262,19 @@ pub fn config() -> impl Strategy<Value = Config> {
             out: None,
             incoming: Incoming::default(),
             codecs: Vec::new(),
+            shared: false,
         },
     );
     let incoming =
         (rewrites(), rewrites()).prop_map(|(called, calling)| Incoming { called, calling });
-    let trunk = (trunk, option::of(outward()), incoming, vec(codec(), 0..3))
-        .prop_map(|(trunk, out, incoming, codecs)| Trunk { out, incoming, codecs, ..trunk });
+    let trunk = (trunk, option::of(outward()), incoming, vec(codec(), 0..3), any::<bool>())
+        .prop_map(|(trunk, out, incoming, codecs, shared)| Trunk {
+            out,
+            incoming,
+            codecs,
+            shared,
+            ..trunk
+        });
     let music = option::of(text());
     let queue =
         (queue_id(), vec(agent_id(), 0..3), any::<u64>(), any::<bool>(), any::<u32>(), music)
@@ -538,6 +546,13 @@ pub fn operator() -> impl Strategy<Value = OperatorCommand> {
     ]
 }
 
+fn leases() -> impl Strategy<Value = Leases> {
+    let blocks = || btree_set(any::<u16>(), 0..4);
+    let ports = btree_map(gateway_id(), blocks(), 0..3);
+    let channels = btree_map(text().prop_map(TrunkId::from), blocks(), 0..3);
+    (ports, channels).prop_map(|(ports, channels)| Leases { ports, channels })
+}
+
 pub fn command() -> impl Strategy<Value = Command> {
     let keyed = (text(), any::<u64>(), operator())
         .prop_map(|(key, keep_ms, command)| Command::Keyed(Keyed { key, keep_ms, command }));
@@ -549,6 +564,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         2 => operator().prop_map(Command::Operator),
         1 => keyed,
         1 => (entity(), text()).prop_map(|(entity, reason)| Command::Quarantine { entity, reason }),
+        1 => leases().prop_map(Command::Lease),
         1 => Just(Command::Trim),
     ]
 }

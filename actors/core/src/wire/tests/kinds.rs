@@ -134,6 +134,11 @@ fn write_invite((id, invite): &(LegId, Arc<Request>)) -> Written {
     row(rows::invite(&leg))
 }
 
+/// One of its rows: what else is of it stands in others.
+fn write_world(world: &World) -> Written {
+    row(rows::leases(world).unwrap_or_else(|| rows::config(world)))
+}
+
 pub fn read_agent(bytes: &[u8]) -> Result<Agent, Error> {
     Ok(restored(rows::AGENTS, bytes)?.agents.into_values().next().expect("a row"))
 }
@@ -183,7 +188,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         kind!("GatewayEvent", events, |v| message(wire::encode_event(v)), wire::decode_event),
         kind!("Config", configs, |v| message(wire::encode_config(v)), wire::decode_config),
         kind!("Effect", effects, |v| row(rows::effect(v.id, Some(v))), wire::decode_effect),
-        kind!("World", worlds, |v| row(rows::config(v)), |bytes| restored(rows::WORLD, bytes)),
+        kind!("World", worlds, write_world, |bytes| restored(rows::WORLD, bytes)),
         kind!("Call", calls, |v| row(rows::call(v.id, Some(v))), read_call),
         kind!("Invite", invites, write_invite, read_invite),
         kind!("Agent", agents, |v| row(rows::agent(&v.id, Some(v))), read_agent),

@@ -44,6 +44,7 @@ use crate::ids::{
 use crate::ivr::flow::{Action, Choice, Flow, Gather, Step, StepId};
 use crate::ivr::keys::{Digit, Keys, Way};
 use crate::ivr::state::{Run, State as RunState};
+use crate::leases::Leases;
 use crate::message::state::Relayed;
 use crate::queue::state::{Entry, Queue, State as EntryState};
 use crate::subscription;
@@ -179,6 +180,7 @@ pub fn configs() -> Cases<Config> {
             out: None,
             incoming: Incoming::default(),
             codecs: Vec::new(),
+            shared: true,
         }],
         queues: vec![config::Queue {
             id: "support".into(),
@@ -374,6 +376,7 @@ pub fn envelopes() -> Cases<Envelope> {
         ("conference", Command::Operator(OperatorCommand::Conference { call: CALL })),
         ("complete_consult", Command::Operator(OperatorCommand::CompleteConsult { call: CALL })),
         ("cancel_consult", Command::Operator(OperatorCommand::CancelConsult { call: CALL })),
+        ("lease", Command::Lease(leases())),
         ("keyed", Command::Keyed(Keyed { key: "k".into(), keep_ms: 60_000, command: originate() })),
     ];
     let envelope = |(name, command)| {
@@ -656,10 +659,28 @@ pub fn effects() -> Cases<Effect> {
     bodies.into_iter().map(effect).collect()
 }
 
+fn leases() -> Leases {
+    Leases {
+        ports: [("gateway-a", [312, 313]), ("gateway-b", [312, 400])]
+            .map(|(gateway, blocks)| (gateway.into(), blocks.into()))
+            .into(),
+        channels: [("carrier".into(), [0, 3].into())].into(),
+    }
+}
+
 pub fn worlds() -> Cases<World> {
     let mut world = World::new(3);
     (world.at, world.index, world.config) = (AT, 42, Some(config()));
-    vec![("world", world)]
+    let leased = |leases| {
+        let mut world = World::new(3);
+        world.leases = Some(leases);
+        world
+    };
+    vec![
+        ("world", world),
+        ("leased", leased(leases())),
+        ("nothing_leased", leased(Leases::default())),
+    ]
 }
 
 /// An inbound leg; those that we call differ in what [`outbound`] changes.

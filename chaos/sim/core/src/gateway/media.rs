@@ -6,6 +6,7 @@ use tandem_core::effect::{MediaLeg, MediaPlan, Source};
 use tandem_core::ids::{CallId, LegId, PromptId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 
+use super::SHARD;
 use crate::draws::For;
 use crate::limits;
 use crate::names;
@@ -89,7 +90,7 @@ impl Simulation {
                 pauses: Vec::new(),
                 began_at: None,
             };
-            self.gateways[g].state.control.on_media(GatewayEvent::Recorded(recorded));
+            self.gateways[g].state.control.on_media(SHARD, GatewayEvent::Recorded(recorded));
         }
     }
 
@@ -110,7 +111,7 @@ impl Simulation {
             round_trip_us: None,
             mos_x100: Some(383),
         };
-        self.gateways[g].state.control.on_media(GatewayEvent::Quality(quality));
+        self.gateways[g].state.control.on_media(SHARD, GatewayEvent::Quality(quality));
     }
 
     /// A key of a caller reaches the gateway that has its media, where nothing swallows it.
@@ -142,7 +143,7 @@ impl Simulation {
         let life = self.gateways[g].incarnation;
         self.watch.flows.heard((call, life, number), digit);
         let event = GatewayEvent::Digit { call, leg, number, digit, duration_ms: 100 };
-        self.gateways[g].state.control.on_media(event);
+        self.gateways[g].state.control.on_media(SHARD, event);
         self.serve_gateway(g);
     }
 
@@ -158,7 +159,7 @@ impl Simulation {
             ended.push(GatewayEvent::PromptEnded { call: *call, leg, play, missing });
         }
         for event in ended {
-            self.gateways[g].state.control.on_media(event);
+            self.gateways[g].state.control.on_media(SHARD, event);
         }
     }
 
@@ -194,7 +195,7 @@ impl Simulation {
         for (call, leg, since_ms) in reports {
             self.coverage.mark("a peer without RTP is reported");
             let report = GatewayEvent::RtpSilence { call, leg, since_ms };
-            self.gateways[g].state.control.on_media(report);
+            self.gateways[g].state.control.on_media(SHARD, report);
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::limits;
 use bugs::Planted;
 use media::Plan;
 
+/// The one tenant of the model.
+const SHARD: u32 = 0;
 /// The first port that a gateway grants.
 const PORT_FIRST: u16 = 20_000;
 

@@ -11,6 +11,7 @@ use tandem_core::effect::Effect;
 use tandem_core::ids::GatewayId;
 use tandem_sip::{Carrier, Flow, Message, Method, Millis};
 
+use super::SHARD;
 use crate::event::Event;
 use crate::inv_acknowledged::Acknowledged;
 use crate::limits;
@@ -19,8 +20,6 @@ use crate::packet::{Content, Packet};
 use crate::plant::Plant;
 use crate::simulation::Simulation;
 
-/// The one shard of the model.
-const SHARD: u32 = 0;
 /// The key of the nonces, the same on both gateways.
 const NONCE_KEY: [u8; 32] = [7; 32];
 
@@ -65,6 +64,7 @@ impl Simulation {
             Down::Routing => {
                 let routing = link::Routing {
                     shard: SHARD,
+                    all: vec![SHARD],
                     config: crate::simulation::house(&self.settings).into(),
                     nonce_key: NONCE_KEY.to_vec(),
                 };
@@ -201,7 +201,7 @@ impl Simulation {
             match output {
                 Output::Transmit(transmit) => self.on_transmit(g, &transmit),
                 Output::Up { node, up } => self.on_up_sent(g, node, up),
-                Output::Media(plan) => self.on_media_plan(g, &plan),
+                Output::Media { plan, .. } => self.on_media_plan(g, &plan),
             }
         }
     }

@@ -56,6 +56,7 @@ pub fn trunks(settings: &Settings) -> ([config::Trunk; 2], Route) {
             }),
             incoming: Default::default(),
             codecs: Vec::new(),
+            shared: false,
         }
     };
     let trunks = [trunk("north", 0..2, 1, settings.pace), trunk("south", 2..SWITCHES, 2, 1)];
