@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use tandem_media::endpoint::EndpointPool;
 use tandem_tests::Cluster;
-use tandem_tests::cluster::Processes;
+use tandem_tests::cluster::{Processes, binary, said};
 use tandem_tests::phone::{Incoming, Options, Phone};
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ use crate::print_histogram;
 const KILLS: u32 = 50;
 const MOVES: u32 = 50;
 const BETWEEN_MOVES: Duration = Duration::from_millis(300);
-const SHARDS: &str = "16";
+const SHARDS: u16 = 16;
 const METRIC: &str = "tandem_shard_first_commit_timestamp_seconds{shard=\"";
 const TENANT: &str = "s0";
 const WAIT_S_MAX: u64 = 20;
@@ -34,7 +35,8 @@ const CALLS_A_SECOND: u32 = 25;
 const HOLD_MS: u64 = 2_000;
 
 pub async fn run(dir: &Path) -> Result<()> {
-    let cluster = Cluster::start(dir, &["--shards", SHARDS])?;
+    let cluster = Cluster::start(dir, &["--shards", &SHARDS.to_string()])?;
+    furnish(&cluster)?;
     // An idle log is the same everywhere; one that is written to is where an election is hard.
     let traffic = tokio::spawn(calls_come_and_go(cluster.processes()?));
     let mut tenants_us = Histogram::<u64>::new(3)?;
@@ -73,6 +75,20 @@ pub async fn run(dir: &Path) -> Result<()> {
     traffic.abort();
     print_histogram("the lead is asked to move → first commit of the new leader", "µs", &moves_us);
     cluster.stop()?;
+    Ok(())
+}
+
+/// A tenant for each of the other shards: one without has no command to commit.
+fn furnish(cluster: &Cluster) -> Result<()> {
+    for shard in 1..SHARDS {
+        let file = cluster.dir().join("tenant.toml");
+        let text = format!("[tenant]\nname = \"t{shard}\"\nrealm = \"t{shard}.example\"\n");
+        std::fs::write(&file, text)?;
+        let mut apply = Command::new(binary("tandem")?);
+        apply.args(["tenant", "apply", "--shard", &format!("s{shard}"), "--dir"]);
+        let applied = apply.arg(cluster.dir()).arg(&file).output()?;
+        ensure!(applied.status.success(), "{}", said(&applied));
+    }
     Ok(())
 }
 
