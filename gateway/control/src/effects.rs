@@ -48,7 +48,9 @@ impl Control {
         if verdict == Verdict::Do {
             self.perform(now, number, effect);
         }
-        self.note_leaders(now);
+        if self.leader(number).is_none() {
+            self.note_leaders(now);
+        }
         verdict
     }
 
