@@ -68,9 +68,14 @@ fn block_of_channel(number: u16) -> u16 {
     number.saturating_sub(1) / CHANNELS_A_BLOCK
 }
 
+/// Without leases every port is the tenant's.
+pub(crate) fn may_use_port(leases: Option<&Leases>, gateway: &GatewayId, port: u16) -> bool {
+    leases.is_none_or(|leases| leases.has_port(gateway, port))
+}
+
 impl World {
     pub(crate) fn may_use_port(&self, gateway: &GatewayId, port: u16) -> bool {
-        self.leases.as_ref().is_none_or(|leases| leases.has_port(gateway, port))
+        may_use_port(self.leases.as_ref(), gateway, port)
     }
 
     /// Where several tenants share the trunk it takes a lease.
@@ -125,7 +130,7 @@ impl World {
         let leases = self.leases.as_ref();
         for (id, gateway) in &mut self.gateways {
             let held = held.remove(id).unwrap_or_default();
-            let leased = |port: &&u16| leases.is_none_or(|leases| leases.has_port(id, **port));
+            let leased = |port: &&u16| may_use_port(leases, id, **port);
             let free = gateway.granted.iter().filter(|port| !held.contains(port)).filter(leased);
             gateway.free_ports = free.copied().collect();
         }

@@ -59,7 +59,7 @@ impl Control {
                 self.answer(flow, &answer);
             }
             (_, false) if self.is_too_much(now, flow, tenant, &request) => {}
-            (_, false) => self.on_new_call(now, flow, key, request),
+            (_, false) => self.on_new_call(now, flow, (tenant, key), request),
             (_, true) => self.on_in_dialog(now, flow, (tenant, key), request),
         }
     }
@@ -105,8 +105,13 @@ impl Control {
         true
     }
 
-    fn on_new_call(&mut self, now: Millis, flow: &Flow, key: Key, mut request: Request) {
-        let tenant = self.tenants.of_request(flow, &request);
+    fn on_new_call(
+        &mut self,
+        now: Millis,
+        flow: &Flow,
+        (tenant, key): (u32, Key),
+        mut request: Request,
+    ) {
         if self.is_leaderless(now, tenant) {
             self.refuse_new_call(now, flow, (tenant, &key), &request);
             return;
@@ -168,7 +173,8 @@ impl Control {
         for (flow, request) in std::mem::take(&mut self.early) {
             let key = name_of(&request);
             if !self.servers.knows(&key) {
-                self.on_new_call(now, &flow, key, request);
+                let tenant = self.tenants.of_request(&flow, &request);
+                self.on_new_call(now, &flow, (tenant, key), request);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -38,19 +38,8 @@ pub fn list(asked: &Status) -> Result<()> {
 /// Adds the tenant or changes it, and waits until it takes calls.
 pub fn apply(asked: &ApplyTenant) -> Result<()> {
     let ApplyTenant { file, shard, timeout, which } = asked;
-    let known = config::load(file)?;
-    let Some(tenant) = known.tenant else {
-        bail!("{}: the table [tenant] is missing", file.display());
-    };
-    let others = [
-        ("cluster", known.cluster.is_some()),
-        ("tls", known.tls.is_some()),
-        ("sip", known.sip.is_some()),
-        ("process", known.process.is_some()),
-    ];
-    if let Some((table, _)) = others.into_iter().find(|(_, given)| *given) {
-        bail!("{}: [{table}] is no table of a tenant", file.display());
-    }
+    let tenant = config::load(file)?.only_tenant();
+    let tenant = tenant.map_err(|why| anyhow!("{}: {why}", file.display()))?;
     // What goes to the cluster has no password in it.
     let text =
         config::render::tenant(&tenant, &Sounds::default()).context("it can't be written")?;

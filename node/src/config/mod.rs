@@ -116,6 +116,28 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
 }
 
+impl File {
+    /// The tenant of a file that is about nothing else.
+    ///
+    /// # Errors
+    /// In one sentence, which table is missing, or stands in the cluster's file.
+    pub fn only_tenant(self) -> Result<tandem_core::config::Config, String> {
+        let others = [
+            ("cluster", self.cluster.is_some()),
+            ("tls", self.tls.is_some()),
+            ("sip", self.sip.is_some()),
+            ("process", self.process.is_some()),
+        ];
+        if let Some((table, _)) = others.into_iter().find(|(_, given)| *given) {
+            return Err(format!(
+                "[{table}] is no table of a tenant: it stands in the cluster's file"
+            ));
+        }
+        let missing = "the table [tenant] is missing, with the tenant's name and realm";
+        self.tenant.ok_or_else(|| missing.to_owned())
+    }
+}
+
 /// What a server needs of a file.
 pub struct Server {
     pub cluster: Cluster,

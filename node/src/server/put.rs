@@ -149,17 +149,7 @@ fn read(asked: &pb::PutTenant) -> Result<Config, String> {
         let mistakes: Vec<String> = mistakes.iter().map(|it| format!("line {it}")).collect();
         mistakes.join("; ")
     })?;
-    let others = [
-        ("cluster", file.cluster.is_some()),
-        ("tls", file.tls.is_some()),
-        ("sip", file.sip.is_some()),
-        ("process", file.process.is_some()),
-    ];
-    if let Some((table, _)) = others.into_iter().find(|(_, given)| *given) {
-        return Err(format!("[{table}] is no table of a tenant: it stands in the cluster's file"));
-    }
-    let given =
-        file.tenant.ok_or("the table [tenant] is missing, with the tenant's name and realm")?;
+    let given = file.only_tenant()?;
     if given.tenant != asked.tenant {
         return Err(format!(
             "its name is {}, and the request is about {}",

@@ -14,6 +14,7 @@ use crate::command::{Command, Envelope};
 use crate::draft::{Ports, Writes};
 use crate::effect::{Body, Effect, EffectId};
 use crate::ids::{CallId, EntityId, LegId};
+use crate::leases::may_use_port;
 use crate::rows::{self, RowChange};
 
 impl World {
@@ -155,7 +156,7 @@ impl World {
                     gateway.free_ports.remove(&port);
                 }
                 let leases = self.leases.as_ref();
-                let leased = |port: &u16| leases.is_none_or(|leases| leases.has_port(&id, *port));
+                let leased = |port: &u16| may_use_port(leases, &id, *port);
                 gateway.free_ports.extend(given.into_iter().filter(leased));
                 touched.push(EntityId::Gateway(id));
             }
