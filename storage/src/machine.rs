@@ -12,7 +12,7 @@ pub use crate::raft::{LogId, RaftSnapshot, Reply, ShardId, SnapshotMeta, StoredM
 use crate::raft::{Membership, TypeConfig};
 use crate::snapshot::{Here, Snapshot};
 pub use crate::state::{Change, Row};
-use crate::state::{Error, State};
+use crate::state::{Error, State, latest};
 
 /// Entries that are stored in one batch.
 pub const BATCH_ENTRIES_MAX: usize = 256;
@@ -208,6 +208,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 if count < BATCH_ENTRIES_MAX {
                     next = entries.next().now_or_never().flatten();
                 }
+            }
+            if count > 1 {
+                changes = latest(changes);
             }
             store(&self.state, self.shard, changes, self.applied, &self.membership).await?;
             machine.after_persist(last);

@@ -4,7 +4,7 @@
 
 mod taking;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,6 +95,25 @@ impl Change {
             None => Self::Delete { family, key },
         }
     }
+}
+
+/// Of each key only what comes of it in the end: entries that are stored together write some rows one after
+/// the other, and nobody sees what was between them. What is deleted by prefix stays where it is, for all
+/// before it is gone by it.
+pub(crate) fn latest(mut changes: Vec<Change>) -> Vec<Change> {
+    let mut seen = HashSet::with_capacity(changes.len());
+    let mut keeps: Vec<bool> = changes
+        .iter()
+        .rev()
+        .map(|change| match change {
+            Change::Put { family, key, .. } | Change::Delete { family, key } => {
+                seen.insert((*family, key.as_slice()))
+            }
+            Change::DeleteUnder { .. } => true,
+        })
+        .collect();
+    changes.retain(|_| keeps.pop().unwrap_or(true));
+    changes
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use futures::stream;
 use openraft::storage::RaftStateMachine as _;
 use openraft::{EntryPayload, RaftSnapshotBuilder as _};
 use parking_lot::Mutex;
+use proptest::prelude::*;
 
 use super::snapshot::killed;
 use crate::machine::{Applied, Change, Machine, Outcome, Row, StateMachine};
 use crate::raft::{Command, Entry, ShardId, StoredMembership};
-use crate::state::{Options, State};
+use crate::state::{Options, State, latest};
 use crate::{proto, wire};
 
 const FAMILIES: &[&str] = &["words", "other"];
@@ -218,5 +219,48 @@ fn rows_under_a_prefix_go_together_after_what_was_written_before_and_leave_their
         };
         state.scan_down(shard, "words", &[2], None, take).unwrap();
         assert_eq!(down, [[5]], "{shard}");
+    }
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let family = prop_oneof![Just("words"), Just("other")];
+    let key = prop::collection::vec(0_u8..3, 1..3);
+    (family, key, 0_u8..8).prop_map(|(family, key, kind)| match kind {
+        0 => Change::DeleteUnder { family, prefix: key },
+        1 | 2 => Change::of(family, key, None),
+        value => Change::of(family, key, Some(vec![value])),
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_counts_of_each_key_is_what_came_last(
+        before in prop::collection::vec(any_change(), 0..8),
+        changes in prop::collection::vec(any_change(), 0..24),
+    ) {
+        let state = State::in_memory(FAMILIES).unwrap();
+        let (one_by_one, together) = (SHARD, ShardId(2));
+        for shard in [one_by_one, together] {
+            state.write(shard, &before, None, &Default::default()).unwrap();
+        }
+        for change in &changes {
+            let change = std::slice::from_ref(change);
+            state.write(one_by_one, change, None, &Default::default()).unwrap();
+        }
+        let fewer = latest(changes.clone());
+        state.write(together, &fewer, None, &Default::default()).unwrap();
+        let rows = |shard| -> Vec<Row> {
+            state.view().rows(shard, &[], &[]).unwrap().map(Result::unwrap).collect()
+        };
+        prop_assert_eq!(rows(one_by_one), rows(together));
+        let keys: std::collections::HashSet<_> = changes.iter().filter_map(named).collect();
+        prop_assert_eq!(fewer.iter().filter_map(named).count(), keys.len());
+    }
+}
+
+fn named(change: &Change) -> Option<(&'static str, &[u8])> {
+    match change {
+        Change::Put { family, key, .. } | Change::Delete { family, key } => Some((*family, key)),
+        Change::DeleteUnder { .. } => None,
     }
 }
