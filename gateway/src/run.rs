@@ -68,7 +68,7 @@ pub async fn serve_within(
     copies::start(&options, plane.board, plane.report, &mut tasks).await?;
     let clients = dialer::places();
     let (status, watched) = watch::channel(Status::default());
-    let (to_wire, wire) = mpsc::channel(tandem_wire::limits::IN_FLIGHT_MAX);
+    let (to_wire, wire) = tandem_wire::intake::open(tandem_wire::limits::IN_FLIGHT_MAX);
     let link = dial_nodes(&options, vip, &clients, &mut tasks)?;
     let (to_control, reports) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
     let handler = to_wire.clone();

@@ -9,6 +9,7 @@ use tandem_control::sip::Transmit;
 use tandem_control::{Control, Identity, Output, Status};
 use tandem_core::wire;
 use tandem_sip::{Carrier, Millis};
+use tandem_wire::intake::Outlet;
 use tandem_wire::{Received, Report, Socket, Streams, Undelivered};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -25,7 +26,7 @@ const GAUGES_MS: u64 = 1_000;
 
 /// Where messages come from.
 pub struct Inputs {
-    pub wire: mpsc::Receiver<Received>,
+    pub wire: Outlet,
     pub reports: mpsc::Receiver<Report>,
     pub link: mpsc::Receiver<Input>,
     pub media: mpsc::Receiver<Told>,

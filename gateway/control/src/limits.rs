@@ -35,8 +35,11 @@ pub const DONE_WAIT_MS_MAX: u64 = 5;
 /// New calls that wait for the first routing of a life, beyond which one is answered 503; and what
 /// else happened before, beyond which an event is dropped.
 pub const EARLY_MAX: usize = 1_024;
-/// Transactions of each side; beyond it new ones are dropped as if they were lost.
-pub const TRANSACTIONS_MAX: usize = 65_536;
+/// Transactions of each side; beyond it new ones are dropped as if they were lost. Each stays for some 32 s
+/// (RFC 3261 §17.2), and a call has two: this is for 2,000 calls a second.
+pub const TRANSACTIONS_MAX: usize = 131_072;
+/// From here on new calls are answered 503, so that those which live have room.
+pub const TRANSACTIONS_NEW_CALLS_MAX: usize = TRANSACTIONS_MAX / 8 * 7;
 /// ACKs that are kept to be repeated; the oldest goes first.
 pub const ACKS_MAX: usize = 32_768;
 /// INVITEs refused here that are remembered; the oldest is forgotten first.

@@ -130,6 +130,11 @@ impl Control {
             self.answer(flow, &edge::answer(&request, 482));
             return;
         }
+        if !self.servers.has_room_for_calls() {
+            metrics::counter!("tandem_sip_overload_refusals_total").increment(1);
+            self.answer(flow, &edge::unavailable(&request, limits::RETRY_AFTER_S));
+            return;
+        }
         let offer = match edge::take_offer(&mut request) {
             Ok(offer) => offer,
             Err(refusal) => {

@@ -267,6 +267,28 @@ fn invite_that_was_refused_for_want_of_a_leader_is_refused_again_when_there_is_o
     assert_eq!(bench.outputs(), ["event 2"]);
 }
 
+/// Each transaction stays for half a minute: a table that is full is a busy day, and no reason to keep silent.
+#[test]
+fn new_calls_hear_503_where_only_those_that_live_have_room() {
+    let mut bench = Bench::led();
+    for n in 0..limits::TRANSACTIONS_NEW_CALLS_MAX {
+        bench.send(&invite(&n.to_string()));
+        while bench.control.next_output().is_some() {}
+    }
+    bench.outputs();
+    assert_eq!(bench.control.sizes().servers, limits::TRANSACTIONS_NEW_CALLS_MAX);
+    let one_more = invite("one more");
+    for _ in 0..2 {
+        bench.send(&one_more);
+        assert_eq!(bench.outputs(), ["503"]);
+    }
+    assert_eq!(bench.control.sizes().servers, limits::TRANSACTIONS_NEW_CALLS_MAX);
+    let mut again = invite("again");
+    again.headers.to.set_tag("t");
+    bench.send(&again);
+    assert_eq!(bench.control.sizes().servers, limits::TRANSACTIONS_NEW_CALLS_MAX + 1);
+}
+
 /// The ACK of an INVITE of ours for an answer with that tag.
 fn ack(invite: &Request, branch: &str, tag: &str) -> Request {
     let mut ack = invite.clone();

@@ -21,6 +21,7 @@ pub struct Sources {
 struct Counts {
     datagrams: u32,
     refusals: u32,
+    turned_away: u32,
 }
 
 impl Sources {
@@ -51,6 +52,16 @@ impl Sources {
         counts.refusals = counts.refusals.saturating_add(1);
         counts.refusals <= limits::SOURCE_REFUSALS_PER_S_MAX
     }
+
+    /// Counts one request that is refused for want of room; false where nothing must be said to it.
+    pub fn may_turn_away(&mut self, now: Instant, address: IpAddr, rank: Rank) -> bool {
+        if rank != Rank::NewCall {
+            return self.may_refuse(now, address);
+        }
+        let counts = self.counts(now, address);
+        counts.turned_away = counts.turned_away.saturating_add(1);
+        counts.turned_away <= limits::SOURCE_TURNED_AWAY_PER_S_MAX
+    }
 }
 
 /// How much a message matters when not all can be taken.
@@ -59,7 +70,8 @@ pub enum Rank {
     NewCall,
     /// A REGISTER, an OPTIONS: whatever else belongs to no dialog.
     Outside,
-    /// Of a call that lives, or a response, ACK or CANCEL.
+    /// Of a call that lives, or a response, ACK or CANCEL. It is never refused: by UDP it is better lost, for
+    /// its peer sends it again; on a connection it waits.
     Existing,
 }
 

@@ -1,5 +1,7 @@
 //! Every bound of the wire, and what happens at it.
 
+use std::time::Duration;
+
 /// Datagrams that are read at one wake-up before other work gets its turn.
 pub const BATCH_MAX: usize = 64;
 /// Receive and send buffer that is asked of the kernel; it gives what `net.core.rmem_max` allows.
@@ -9,15 +11,28 @@ pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 pub const IN_FLIGHT_MAX: usize = 8_192;
 /// From this many waiting messages on, new calls are answered 503.
 pub const IN_FLIGHT_NEW_CALLS_MAX: usize = IN_FLIGHT_MAX / 2;
+/// A new call that would wait for the handler longer than this finds it behind;
+pub const NEW_CALL_WAIT: Duration = Duration::from_millis(20);
+/// where that has stood for so long, new calls are answered 503,
+pub const WAIT_STANDS: Duration = Duration::from_millis(250);
+/// until none has been for so long.
+pub const WAIT_CALMS: Duration = Duration::from_secs(2);
+/// New calls of which it is remembered what they were told: at least for as long, and twice as many. A caller
+/// by UDP asks again for 32 s (RFC 3261 §17.1.1.2).
+pub const TOLD_FOR: Duration = Duration::from_secs(32);
+pub const TOLD_MAX: usize = 65_536;
 /// From this many waiting messages on, whatever belongs to no dialog is answered 503.
 pub const IN_FLIGHT_OUTSIDE_MAX: usize = IN_FLIGHT_MAX / 4 * 3;
 /// Addresses whose datagrams are counted. Beyond it the table starts anew.
 pub const SOURCES_MAX: usize = 16_384;
 /// Datagrams of one address in one second; the rest of that second's are dropped unread.
 pub const SOURCE_DATAGRAMS_PER_S_MAX: u32 = 20_000;
-/// Refusals of malformed or overload requests to one address in one second, so that nobody uses
-/// us to flood somebody.
+/// Answers to malformed requests, and refusals of requests other than new calls, to one address in one
+/// second, so that nobody uses us to flood somebody.
 pub const SOURCE_REFUSALS_PER_S_MAX: u32 = 200;
+/// New calls of one address that are turned away with an answer in one second, which is no longer than what
+/// was asked; the rest is dropped. A carrier has all its calls behind one address.
+pub const SOURCE_TURNED_AWAY_PER_S_MAX: u32 = 5_000;
 /// `Retry-After` of a 503, seconds.
 pub const RETRY_AFTER_S: u32 = 5;
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use tandem_sip::{Message, Param, Request, Response};
 
-use crate::admission::Rank;
 use crate::limits;
 
 /// Where a stateless refusal goes: always back to the address that the datagram came from.
@@ -38,12 +37,6 @@ pub fn stamp_request(message: &mut Message, source: SocketAddr) {
     if let Message::Request(request) = message {
         tandem_sip::stamp_source(request, source);
     }
-}
-
-/// An ACK is never answered, and a request of a live call is not refused: by UDP it is better lost,
-/// for its peer sends it again; on a connection it waits.
-pub fn is_refusable(request: &Request) -> bool {
-    Rank::of_request(request) != Rank::Existing
 }
 
 /// 503: come back later.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::admission::{Rank, Sources};
+use crate::intake::{self, Outlet};
 use crate::{Bounds, Error, Received, Socket, limits, stream};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,14 +25,14 @@ fn request(method: &str, to_tag: &str) -> String {
 struct Bench {
     peer: UdpSocket,
     server: SocketAddr,
-    received: mpsc::Receiver<Received>,
+    received: Outlet,
 }
 
 impl Bench {
     async fn open(capacity: usize) -> Self {
         let socket = Arc::new(Socket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap());
         let server = socket.local();
-        let (handler, received) = mpsc::channel(capacity);
+        let (handler, received) = intake::open(capacity);
         tokio::spawn(socket.receive(handler));
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         Self { peer, server, received }
@@ -99,7 +100,7 @@ async fn socket_says_so_when_its_port_is_busy() {
 async fn stream_refuses_new_calls_under_overload_and_what_lives_waits_for_its_turn() {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (streams, listener) = stream::bind(local, Bounds::default()).unwrap();
-    let (handler, mut received) = mpsc::channel(limits::IN_FLIGHT_NEW_CALLS_MAX + 1);
+    let (handler, mut received) = intake::open(limits::IN_FLIGHT_NEW_CALLS_MAX + 1);
     let (reports, _undelivered) = mpsc::channel(1);
     tokio::spawn(listener.run(handler.clone(), reports));
     let mut peer = TcpStream::connect(streams.local()).await.unwrap();

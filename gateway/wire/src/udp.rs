@@ -13,11 +13,11 @@ use socket2::{Domain, Protocol, Type};
 use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::admission::{Rank, Sources};
 use crate::error::Error;
+use crate::intake::{Intake, Told, Verdict};
 use crate::received::Received;
 use crate::{limits, refusal, stun};
 
@@ -26,6 +26,18 @@ use crate::{limits, refusal, stun};
 pub struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
+}
+
+/// What is remembered of those who send.
+struct Guard {
+    sources: Sources,
+    told: Told,
+}
+
+impl Guard {
+    fn new(now: Instant) -> Self {
+        Self { sources: Sources::new(now), told: Told::new(now) }
+    }
 }
 
 impl Socket {
@@ -77,16 +89,16 @@ impl Socket {
     ///
     /// # Errors
     /// Where the socket itself fails.
-    pub async fn receive(self: Arc<Self>, handler: mpsc::Sender<Received>) -> Result<(), Error> {
+    pub async fn receive(self: Arc<Self>, handler: Intake) -> Result<(), Error> {
         let failed = |source| Error::Socket { address: self.local, source };
-        let mut sources = Sources::new(Instant::now());
+        let mut guard = Guard::new(Instant::now());
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         loop {
             self.socket.ready(Interest::READABLE).await.map_err(failed)?;
             for _ in 0..limits::BATCH_MAX {
                 match self.socket.try_recv_from(&mut buffer) {
                     Ok((length, source)) => {
-                        if !self.take(&mut sources, &buffer[..length], source, &handler) {
+                        if !self.take(&mut guard, &buffer[..length], source, &handler) {
                             return Ok(());
                         }
                     }
@@ -110,12 +122,13 @@ impl Socket {
     /// One datagram; false where there is no handler any more.
     fn take(
         &self,
-        sources: &mut Sources,
+        guard: &mut Guard,
         datagram: &[u8],
         source: SocketAddr,
-        handler: &mpsc::Sender<Received>,
+        handler: &Intake,
     ) -> bool {
         let now = Instant::now();
+        let Guard { sources, told } = guard;
         if !sources.admits(now, source.ip()) {
             metrics::counter!("tandem_sip_dropped_total", "reason" => "source").increment(1);
             return !handler.is_closed();
@@ -139,10 +152,18 @@ impl Socket {
             }
         };
         refusal::stamp_request(&mut message, source);
-        let waiting = handler.max_capacity() - handler.capacity();
-        if !Rank::of(&message).admits(waiting) {
-            self.on_overload(sources, now, source, &message);
-            return !handler.is_closed();
+        let verdict = match &message {
+            Message::Request(request) => told.judge(now, request, handler),
+            Message::Response(_) if handler.admits(now, Rank::Existing) => Verdict::LetIn,
+            Message::Response(_) => Verdict::TurnedAway,
+        };
+        match verdict {
+            Verdict::LetIn => {}
+            Verdict::Over => return !handler.is_closed(),
+            Verdict::TurnedAway => {
+                self.on_overload(sources, now, source, &message);
+                return !handler.is_closed();
+            }
         }
         let flow = Flow::udp(self.local, source);
         match handler.try_send(Received { at: now, flow, message }) {
@@ -182,7 +203,8 @@ impl Socket {
     ) {
         metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
         let Message::Request(request) = message else { return };
-        if refusal::is_refusable(request) && sources.may_refuse(now, source.ip()) {
+        let rank = Rank::of_request(request);
+        if rank != Rank::Existing && sources.may_turn_away(now, source.ip(), rank) {
             let response = refusal::overloaded(request);
             self.send(&response.to_bytes(), refusal::destination(&response, source));
         }

@@ -96,6 +96,11 @@ impl Servers {
         self.by_id.len() >= limits::TRANSACTIONS_MAX
     }
 
+    /// What room is left is for the calls that live.
+    pub fn has_room_for_calls(&self) -> bool {
+        self.by_id.len() < limits::TRANSACTIONS_NEW_CALLS_MAX
+    }
+
     pub fn knows(&self, key: &Key) -> bool {
         self.ids.contains_key(key)
     }

@@ -16,8 +16,8 @@ use super::framer::{Frame, Framer};
 use super::inlet::Inlet;
 use super::table::{Outgoing, Place, Writing};
 use super::{Report, Shared, Undelivered, websocket};
+use crate::intake::Intake;
 use crate::limits;
-use crate::received::Received;
 
 pub struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -25,7 +25,7 @@ pub struct Connection {
     pub(super) flow: Flow,
     /// The peer has opened it.
     pub(super) accepted: bool,
-    pub(super) handler: mpsc::Sender<Received>,
+    pub(super) handler: Intake,
     pub(super) reports: mpsc::Sender<Report>,
 }
 

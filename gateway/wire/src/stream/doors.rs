@@ -22,8 +22,8 @@ use super::handshake::{self, Handshake};
 use super::table::{End, Place};
 use super::{Open, Report, Shared, websocket};
 use crate::error::Error;
+use crate::intake::Intake;
 use crate::limits;
-use crate::received::Received;
 use crate::tls::Tls;
 
 /// One address that is listened on.
@@ -56,7 +56,7 @@ pub struct Listener {
 #[derive(Clone)]
 struct Doors {
     shared: Arc<Shared>,
-    handler: mpsc::Sender<Received>,
+    handler: Intake,
     reports: mpsc::Sender<Report>,
 }
 
@@ -69,11 +69,7 @@ impl Listener {
     ///
     /// # Errors
     /// None today: a socket that can't accept for a while can again.
-    pub async fn run(
-        self,
-        handler: mpsc::Sender<Received>,
-        reports: mpsc::Sender<Report>,
-    ) -> Result<(), Error> {
+    pub async fn run(self, handler: Intake, reports: mpsc::Sender<Report>) -> Result<(), Error> {
         let doors = Doors { shared: self.shared, handler, reports };
         let mut loops = JoinSet::new();
         for port in self.ports {

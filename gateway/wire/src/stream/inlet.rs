@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_sip::{Flow, Message, ParseError, ParseErrorKind, Request, Response};
-use tokio::sync::mpsc;
 
 use super::Shared;
 use super::connection::Reason;
 use super::framer::{Broken, Why};
 use super::table::{Outgoing, Writing};
 use crate::admission::Rank;
+use crate::intake::Intake;
 use crate::received::Received;
 use crate::{limits, refusal};
 
@@ -22,7 +22,7 @@ pub struct Inlet {
     pub shared: Arc<Shared>,
     pub flow: Flow,
     pub writing: Writing,
-    pub handler: mpsc::Sender<Received>,
+    pub handler: Intake,
     pub malformed: u32,
 }
 
@@ -53,17 +53,17 @@ impl Inlet {
             Err(error) => return self.on_malformed(&error),
         };
         refusal::stamp_request(&mut message, self.flow.remote);
-        let waiting = self.handler.max_capacity() - self.handler.capacity();
-        if let Message::Request(request) = &message
-            && refusal::is_refusable(request)
-            && !Rank::of_request(request).admits(waiting)
-        {
-            metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
-            return self.refuse(&refusal::overloaded(request));
+        let now = Instant::now();
+        if let Message::Request(request) = &message {
+            let rank = Rank::of_request(request);
+            if rank != Rank::Existing && !self.handler.admits(now, rank) {
+                metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
+                return self.turn_away(now, rank, &refusal::overloaded(request));
+            }
         }
         // What belongs to a live call waits for its turn, and the peer with it: it would not send
         // it again.
-        let received = Received { at: Instant::now(), flow: self.flow.clone(), message };
+        let received = Received { at: now, flow: self.flow.clone(), message };
         self.handler.send(received).await.map_err(|_| Reason::Over)
     }
 
@@ -110,6 +110,14 @@ impl Inlet {
     fn refuse(&self, response: &Response) -> Result<(), Reason> {
         let source = self.flow.remote.ip();
         if !self.shared.sources.lock().may_refuse(Instant::now(), source) {
+            return Ok(());
+        }
+        self.say(response.to_bytes().into())
+    }
+
+    fn turn_away(&self, now: Instant, rank: Rank, response: &Response) -> Result<(), Reason> {
+        let source = self.flow.remote.ip();
+        if !self.shared.sources.lock().may_turn_away(now, source, rank) {
             return Ok(());
         }
         self.say(response.to_bytes().into())

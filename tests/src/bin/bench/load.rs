@@ -28,6 +28,7 @@ const T1: Duration = Duration::from_millis(500);
 const GIVE_UP: Duration = Duration::from_millis(64 * 500);
 const FIRST_AGENT: u32 = 20_001;
 const DATAGRAM_BYTES_MAX: usize = 65_535;
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// Calls to a number at an even rate, each hung up `hold` after it was answered.
 pub struct Plan {
@@ -67,6 +68,8 @@ impl Line {
     fn open(server: SocketAddr, media: Arc<Media>) -> Result<Self> {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let socket = UdpSocket::bind(any)?;
+        // What this side loses would be taken for the server's silence.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
         let address = socket.local_addr()?;
         let buffer = vec![0; DATAGRAM_BYTES_MAX];
         Ok(Self { socket, address, server, media, buffer })

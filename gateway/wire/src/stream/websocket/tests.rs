@@ -13,6 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::intake::{self, Outlet};
 use crate::stream::{Bounds, Ports, Streams, bind_all};
 use crate::{Received, Report, Undelivered, limits};
 
@@ -22,7 +23,7 @@ const DESK: &str = "https://desk.example.net";
 struct Server {
     at: SocketAddr,
     streams: Streams,
-    received: mpsc::Receiver<Received>,
+    received: Outlet,
     reports: mpsc::Receiver<Report>,
 }
 
@@ -35,7 +36,7 @@ fn serve(bounds: Bounds, origins: &[&str]) -> Server {
     let origins: Arc<[String]> = origins.iter().map(|origin| (*origin).to_owned()).collect();
     let ports = Ports { tcp: any, tls: None, ws: Some(at), wss: None, origins };
     let (streams, listener) = bind_all(ports, bounds, 0).unwrap();
-    let (handler, received) = mpsc::channel(limits::IN_FLIGHT_MAX);
+    let (handler, received) = intake::open(limits::IN_FLIGHT_MAX);
     let (to_us, reports) = mpsc::channel(limits::REPORTS_MAX);
     tokio::spawn(listener.run(handler, to_us));
     Server { at, streams, received, reports }
