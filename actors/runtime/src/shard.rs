@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use ractor::{Actor as _, ActorRef};
@@ -252,6 +252,7 @@ impl ShardRuntime {
             metrics::gauge!("tandem_shard_first_commit_timestamp_seconds", "shard" => shard)
                 .set(at.as_secs_f64());
         }
+        let begun = Instant::now();
         let place = Arc::new(Place {
             term: now.term,
             replica: Arc::clone(&self.shared.replica),
@@ -285,7 +286,9 @@ impl ShardRuntime {
             }
         }
         self.perform_unowned(&tree, None);
-        tracing::info!(term = now.term, "the actors serve");
+        let took = begun.elapsed();
+        metrics::histogram!("tandem_actors_begin_seconds").record(took);
+        tracing::info!(term = now.term, ms = took.as_millis(), "the actors serve");
         self.shared.serving.send_if_modified(|told| replace(told, now));
     }
 

@@ -34,6 +34,14 @@ pub struct Outlet {
     turns: Arc<Turns>,
 }
 
+/// Why a message is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    Full,
+    /// Nobody handles anything any more.
+    Over,
+}
+
 /// A way to a handler for which so many messages may wait.
 pub fn open(messages_max: usize) -> (Intake, Outlet) {
     let (to, from) = mpsc::channel(messages_max);
@@ -86,16 +94,19 @@ impl Intake {
 
     /// # Errors
     /// Where it is full, or nobody handles anything any more.
-    pub fn try_send(&self, received: Received) -> Result<(), TrySendError<Received>> {
-        self.messages.try_send(received)
+    pub fn try_send(&self, received: Received) -> Result<(), NotTaken> {
+        self.messages.try_send(received).map_err(|error| match error {
+            TrySendError::Full(_) => NotTaken::Full,
+            TrySendError::Closed(_) => NotTaken::Over,
+        })
     }
 
     /// Waits for room.
     ///
     /// # Errors
     /// Where nobody handles anything any more.
-    pub async fn send(&self, received: Received) -> Result<(), mpsc::error::SendError<Received>> {
-        self.messages.send(received).await
+    pub async fn send(&self, received: Received) -> Result<(), NotTaken> {
+        self.messages.send(received).await.map_err(|_| NotTaken::Over)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -13,11 +13,10 @@ use socket2::{Domain, Protocol, Type};
 use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::admission::{Rank, Sources};
 use crate::error::Error;
-use crate::intake::{Intake, Told, Verdict};
+use crate::intake::{Intake, NotTaken, Told, Verdict};
 use crate::received::Received;
 use crate::{limits, refusal, stun};
 
@@ -168,11 +167,11 @@ impl Socket {
         let flow = Flow::udp(self.local, source);
         match handler.try_send(Received { at: now, flow, message }) {
             Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
+            Err(NotTaken::Full) => {
                 metrics::counter!("tandem_sip_dropped_total", "reason" => "overload").increment(1);
                 true
             }
-            Err(TrySendError::Closed(_)) => false,
+            Err(NotTaken::Over) => false,
         }
     }
 

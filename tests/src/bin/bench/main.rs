@@ -1,15 +1,18 @@
-//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, moves of a tenant, storms of
-//! registrations, recorded conversations, reads, commits beside etcd's, and what each process costs. Prints figures
-//! with the machine's load; asserts nothing.
+//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
+//! are behind or begin, moves of a tenant, storms of registrations, recorded conversations, reads, commits beside
+//! etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [failover|partition|calls|queued|overload|moves|registers|relay|conversations|steady|reads|consensus]…`
-//! measures only what is named; `partition` needs root (it lays networks), `steady` takes
-//! `TANDEM_STEADY_MINUTES`, `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
+//! `tandem-bench [NAME]…` measures only what is named, one or more of [`ALL`]; `partition` needs root (it lays networks),
+//! `steady`, `busy` and `behind` take `TANDEM_STEADY_MINUTES`, `TANDEM_BUSY_MINUTES` and `TANDEM_BEHIND_MINUTES`,
+//! `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
+mod behind;
+mod busy;
 mod calls;
 mod consensus;
 mod conversations;
 mod failover;
+mod idle;
 mod load;
 mod moves;
 mod overload;
@@ -17,6 +20,7 @@ mod partition;
 mod queued;
 mod reads;
 mod registers;
+mod rehydrate;
 mod relay;
 mod steady;
 mod tenant;
@@ -29,9 +33,13 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 12] = [
+const ALL: [&str; 16] = [
     "failover",
     "partition",
+    "idle",
+    "rehydrate",
+    "behind",
+    "busy",
     "calls",
     "queued",
     "overload",
@@ -82,6 +90,18 @@ fn main() -> ExitCode {
             .build()?
             .block_on(async {
                 println!("load average before: {}", load_average());
+                if wanted("idle") {
+                    idle::run()?;
+                }
+                if wanted("rehydrate") {
+                    rehydrate::run(&fresh("rehydrate")?).await?;
+                }
+                if wanted("behind") {
+                    behind::run(&fresh("behind")?).await?;
+                }
+                if wanted("busy") {
+                    busy::run(&fresh("busy")?).await?;
+                }
                 if wanted("calls") {
                     calls::run(&fresh("calls")?)?;
                 }
@@ -145,6 +165,14 @@ fn fresh(name: &str) -> Result<PathBuf> {
     }
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
+}
+
+/// As many as a variable says.
+fn minutes(variable: &str, otherwise: u32) -> Result<u32> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable}={text:?} is no number")),
+        Err(_) => Ok(otherwise),
+    }
 }
 
 fn load_average() -> String {

@@ -1,0 +1,75 @@
+//! A carrier's rate for minutes beside programs that take all the time they get: whether that makes elections.
+
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tandem_tests::Cluster;
+use tandem_tests::cluster::metric;
+
+use crate::load::{Called, Media, Plan, call};
+use crate::{minutes, pids, print_histogram};
+
+const LOOPS: usize = 2;
+const CALLS_A_SECOND: u32 = 100;
+/// 100 channels of the demo tenant's 120 are busy at a time.
+const HOLD: Duration = Duration::from_secs(1);
+const MINUTES: &str = "TANDEM_BUSY_MINUTES";
+const MINUTES_DEFAULT: u32 = 10;
+const SHARDS: u16 = 16;
+
+/// Ends with this.
+struct Loop(Child);
+
+impl Loop {
+    fn start() -> Result<Self> {
+        let mut shell = Command::new("sh");
+        Ok(Self(shell.args(["-c", "while :; do :; done"]).spawn().context("sh")?))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // Whichever fails: it has ended.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+pub async fn run(dir: &Path) -> Result<()> {
+    let minutes = minutes(MINUTES, MINUTES_DEFAULT)?;
+    let cluster = Cluster::start(dir, &["--shards", &SHARDS.to_string()])?;
+    let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
+    let before = terms(&cluster).await?;
+    let loops = (0..LOOPS).map(|_| Loop::start()).collect::<Result<Vec<_>>>()?;
+    let seconds = minutes * 60;
+    let plan = Plan { server, number: "4003", calls_a_second: CALLS_A_SECOND, seconds, hold: HOLD };
+    let calling =
+        tokio::task::spawn_blocking(move || call(&plan, Called::default(), Media::open()?));
+    let outcome = calling.await??;
+    drop(loops);
+    let elections = terms(&cluster).await? - before;
+    println!(
+        "  {minutes} min at {CALLS_A_SECOND} calls/s, {LOOPS} busy loops: {elections} elections"
+    );
+    print_histogram("INVITE → 100 beside busy loops", "µs", &outcome.trying_us);
+    print_histogram("INVITE → 200 beside busy loops", "µs", &outcome.answered_us);
+    let failed: u64 = outcome.failed.values().sum();
+    println!("  {} calls, {failed} failed, {} messages repeated", outcome.calls, outcome.repeated);
+    for (why, count) in &outcome.failed {
+        println!("    {count} x {why}");
+    }
+    pids(&cluster)?;
+    cluster.stop()?;
+    Ok(())
+}
+
+/// Of all groups together, as the first node knows them.
+async fn terms(cluster: &Cluster) -> Result<f64> {
+    let base = format!("http://{}", cluster.process("node-a")?.http);
+    let (_, text) = cluster.api()?.probe(&base, "/metrics").await?;
+    let shards = (0..SHARDS).map(|shard| format!("s{shard}")).chain(["meta".to_owned()]);
+    let term = |shard| metric(&text, &format!("tandem_raft_term{{shard=\"{shard}\"}}"));
+    let terms: Option<Vec<f64>> = shards.map(term).collect();
+    Ok(terms.context("a term is not told")?.iter().sum())
+}
