@@ -277,7 +277,8 @@ impl Shard for Tenant {
             | Refused::TooLong(_)
             | Refused::Stopped(_)
             | Refused::Moving
-            | Refused::Behind(_) => Error::Unconfirmed,
+            | Refused::Behind(_)
+            | Refused::Out(_) => Error::Unconfirmed,
         })?;
         // What it wrote last where it was before may not be here yet.
         let lags = |(id, other): (&ShardId, &Group)| {

@@ -131,9 +131,9 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let meta_group = group(ShardId::META)?;
     let mut groups = BTreeMap::new();
-    let mut hashes = Hashes::default();
+    let hashes = Hashes::of(&state);
     for (id, tenants, chain) in hosted {
-        hashes.watch(id, group(id)?, chain);
+        hashes.watch(group(id)?, chain);
         groups.insert(id, hosts::Group { group: group(id)?, tenants });
     }
     let link = Arc::new(SessionLink(Arc::clone(&sessions)));
@@ -313,6 +313,10 @@ impl Machine for TenantMachine {
     fn history(&self) -> &'static [&'static str] {
         rows::HISTORY
     }
+
+    fn differs(&self) -> bool {
+        self.0.differs()
+    }
 }
 
 struct SessionLink(Arc<Sessions>);
@@ -440,6 +444,7 @@ impl ClusterView {
                     leads: self.leads(member.id),
                     lag,
                     caught_up: lag.is_some_and(|lag| lag < 1_000),
+                    differs: !self.cluster.outs_of(member.id).is_empty(),
                 }
             })
             .collect();
