@@ -304,7 +304,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Mend),
         1 => Just(Step::Restart),
     ];
-    proptest::collection::vec(step, 1..60)
+    proptest::collection::vec(step, 1..50)
 }
 
 /// With who leads as its twin. Whether it was out at any time.
@@ -364,7 +364,7 @@ async fn stays_what_its_twin_is(steps: &[Step]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..Default::default() })]
     #[test]
     fn replica_is_what_its_twin_is_or_is_out(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
