@@ -4,10 +4,12 @@
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
 //! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `detector`, `pulse` and
 //! `rest` (who lives and leads, and at what cost), `balance` (who should lead), `snapshot` (to who is
-//! far behind), [`pull`] (by who lost its rows), `mending` (of who has wrong ones), `upkeep` (of the log), [`disk`] (who steps away from
+//! far behind), [`pull`] (by who lost its rows), `mending` (of who has wrong ones), `upkeep` (of the log), [`budget`] (of the disk), [`disk`] (who steps away from
 //! one), [`meta`].
 
+mod alarm;
 mod balance;
+pub mod budget;
 pub mod changes;
 pub mod control;
 mod detector;
@@ -49,6 +51,7 @@ use tandem_storage::state::State;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+use budget::{Budgets, Used};
 use changes::{Changes, Standing};
 use disk::{Disk, Disks};
 use link::Me;
@@ -66,8 +69,8 @@ pub use roster::Change;
 use service::{Groups, Service};
 use shard::Voter;
 pub use shard::{Leadership, Shard};
-pub use upkeep::Limits;
 use upkeep::Upkeep;
+pub use upkeep::{LOG_MIB_MAX_DEFAULT, LOG_MIB_MAX_LEAST, Limits, STATE_MIB_MAX_DEFAULT};
 
 /// Generated from `proto/tandem/cluster/v1/cluster.proto`.
 #[allow(clippy::all)]
@@ -177,6 +180,7 @@ pub struct Cluster {
     log: Log,
     disks: Arc<Disks>,
     outs: Arc<Outs>,
+    used: watch::Receiver<Used>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -208,11 +212,13 @@ impl Cluster {
         let (me, state) = (options.me, stores.state.clone());
         let outs = Arc::new(Outs { me, state, disks: Arc::clone(&disks) });
         let threads = Threads { raft: handle.clone(), app: tokio::runtime::Handle::current() };
-        let starting = start_groups(options, stores, Arc::clone(&outs), threads);
+        let budgets = Budgets::new(log.clone(), stores.state.clone(), &options.limits);
+        let (used, budgets) = (budgets.used(), Arc::new(budgets));
+        let starting = start_groups(options, stores, Arc::clone(&outs), budgets, threads);
         match handle.spawn(starting).await {
             Ok(Ok(Running { shards, hub, directory, changes })) => {
                 let runtime = Some(runtime);
-                Ok(Self { shards, hub, directory, changes, log, disks, outs, runtime })
+                Ok(Self { shards, hub, directory, changes, log, disks, outs, used, runtime })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -323,6 +329,11 @@ impl Cluster {
         }
     }
 
+    /// What this voter's log and state take of its disk.
+    pub fn used(&self) -> watch::Receiver<Used> {
+        self.used.clone()
+    }
+
     /// How this voter's own disk does.
     pub fn disk(&self) -> Disk {
         Disk::of(&self.log)
@@ -412,6 +423,7 @@ async fn start_groups(
     options: Options,
     stores: Stores,
     outs: Arc<Outs>,
+    budgets: Arc<Budgets>,
     threads: Threads,
 ) -> Result<Running, Error> {
     let disks = Arc::clone(&outs.disks);
@@ -502,11 +514,11 @@ async fn start_groups(
     if let Some(changes) = &changes {
         runtime.spawn(Arc::clone(changes).run());
     }
-    let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits };
+    let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits, log: log.clone(), budgets };
     match me.role {
         Role::Node => {
             let directory = Arc::clone(&directory);
-            runtime.spawn(upkeep.of_node(log.clone(), state, Arc::clone(&hub), directory))
+            runtime.spawn(upkeep.of_node(state, Arc::clone(&hub), directory))
         }
         Role::Witness => runtime.spawn(upkeep.of_witness(groups)),
     };

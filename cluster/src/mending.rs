@@ -12,6 +12,7 @@ use tandem_storage::log::Log;
 use tandem_storage::raft::{NodeId, ShardId};
 use tandem_storage::state::State;
 
+use crate::alarm::Alarm;
 use crate::disk::Disks;
 use crate::members::Directory;
 use crate::pull::Asking;
@@ -20,8 +21,6 @@ use crate::shard::Shard;
 
 /// As long as no node gives its rows, they are asked again after this.
 const AGAIN: Duration = Duration::from_millis(500);
-/// An alarm that stays is repeated this seldom.
-const ALARM_EVERY: Duration = Duration::from_secs(60);
 
 /// Which replicas are out: this node's, and those of others by what they said last.
 pub struct Outs {
@@ -134,22 +133,6 @@ fn in_turn(leader: Option<NodeId>, others: impl Iterator<Item = NodeId>) -> Vec<
     all
 }
 
-/// At first, and then seldom.
-#[derive(Debug, Default)]
-struct Alarm {
-    last: Option<Instant>,
-}
-
-impl Alarm {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= ALARM_EVERY);
-        if due {
-            self.last = Some(now);
-        }
-        due
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,15 +142,6 @@ mod tests {
         assert_eq!(in_turn(Some(4), [2, 3, 4].into_iter()), [4, 2, 3]);
         assert_eq!(in_turn(None, [3, 2].into_iter()), [2, 3]);
         assert_eq!(in_turn(Some(1), [3, 2].into_iter()), [2, 3], "a witness, or one that is out");
-    }
-
-    #[test]
-    fn alarm_is_raised_at_once_and_then_seldom() {
-        let (mut alarm, now) = (Alarm::default(), Instant::now());
-        assert!(alarm.is_due(now));
-        assert!(!alarm.is_due(now + ALARM_EVERY / 2));
-        assert!(alarm.is_due(now + ALARM_EVERY));
-        assert!(!alarm.is_due(now + ALARM_EVERY * 3 / 2));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rocksdb::perf::get_memory_usage_stats;
+use rocksdb::properties::TOTAL_SST_FILES_SIZE;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, Env,
     IteratorMode, Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
@@ -408,6 +409,19 @@ impl State {
             metrics::gauge!("tandem_state_memory_bytes", "part" => part).set(bytes as f64);
         }
         Ok(())
+    }
+
+    /// Bytes of its files. What memory holds still is at most [`WRITE_BUFFERS_BYTES_MAX`] more.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for name in self.families.iter().copied().chain([RAFT]) {
+            let of = self.db.property_int_value_cf(self.family(name)?, TOTAL_SST_FILES_SIZE)?;
+            bytes += of.unwrap_or(0);
+        }
+        Ok(bytes)
     }
 
     /// # Errors

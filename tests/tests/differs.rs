@@ -150,7 +150,8 @@ async fn a_node_whose_state_differs_serves_nobody_until_it_is_made_again() -> Re
     house.cluster.revive(&leader)?;
     ready_is(&house, strays, 200, "[+] state: is that of whoever leads").await?;
     assert_eq!(figure(&house, strays, "tandem_state_mended_total").await?, 1.0);
-    assert_eq!(until_led(&house).await?, leader, "the only one that could");
+    // Either may lead now: it was the leader in name when it was mended.
+    until_led(&house).await?;
     assert_eq!(house.api.get("/v1/queues/support").await?["waiting"], queue);
     assert_eq!(house.api.get("/v1/agents").await?, agents);
     compares_well(&house, strays).await?;

@@ -13,8 +13,9 @@ use tandem_storage::state::State;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// Between two comparisons of a group in which something has changed.
-const EVERY_MS: u64 = 5_000;
+/// Between two comparisons of a group in which something has changed: a node that is back is compared before it has
+/// been there for long enough to be given a lead.
+const EVERY_MS: u64 = 2_000;
 
 /// Of each group on this node.
 pub struct Hashes {
