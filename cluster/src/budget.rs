@@ -72,19 +72,19 @@ impl Used {
     /// # Errors
     /// What is full, in a sentence with its code.
     pub fn check(&self) -> Result<(), String> {
-        if self.state.level == Level::Full {
-            return Err(format!(
-                "TD0438 the state takes {}: new calls are refused",
-                self.state.shown()
-            ));
+        match (self.state.level, self.log.level) {
+            (Level::Full, _) => Err(self.state_is_full()),
+            (_, Level::Full) => Err(self.log_is_full()),
+            _ => Ok(()),
         }
-        if self.log.level == Level::Full {
-            return Err(format!(
-                "TD0436 the log takes {}: new calls are refused",
-                self.log.shown()
-            ));
-        }
-        Ok(())
+    }
+
+    fn state_is_full(&self) -> String {
+        format!("TD0438 the state takes {}: new calls are refused", self.state.shown())
+    }
+
+    fn log_is_full(&self) -> String {
+        format!("TD0436 the log takes {}: new calls are refused", self.log.shown())
     }
 }
 
@@ -133,7 +133,7 @@ fn alarm(before: Used, now: Used) {
         match now.state.level {
             Level::Enough => tracing::info!("the state takes {state} of its disk budget"),
             Level::Near => tracing::warn!("TD0437 the state takes {state} of its disk budget"),
-            Level::Full => tracing::error!("TD0438 the state takes {state}: new calls are refused"),
+            Level::Full => tracing::error!("{}", now.state_is_full()),
         }
     }
     if before.log.level != now.log.level {
@@ -141,7 +141,7 @@ fn alarm(before: Used, now: Used) {
             Level::Enough | Level::Near => {
                 tracing::info!("the log takes {log} of its disk budget");
             }
-            Level::Full => tracing::error!("TD0436 the log takes {log}: new calls are refused"),
+            Level::Full => tracing::error!("{}", now.log_is_full()),
         }
     }
 }

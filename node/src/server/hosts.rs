@@ -283,7 +283,11 @@ impl Shard for Tenant {
             | Refused::Behind(_)
             | Refused::Out(_) => Error::Unconfirmed,
         })?;
-        // What it wrote last where it was before may not be here yet.
+        // What it wrote where it was before may be in one whose rows here are not to be used.
+        if self.hosts.groups.keys().any(|id| self.hosts.state.out_since(*id).is_some()) {
+            return Err(Error::Unconfirmed);
+        }
+        // What it wrote last there may not be here yet.
         let lags = |(id, other): (&ShardId, &Group)| {
             let standing = other.tenants.borrow().standing(self.number);
             *id != group && standing.is_some_and(|standing| standing.phase == Phase::Here)
