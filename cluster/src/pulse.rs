@@ -24,8 +24,9 @@ use crate::{Role, Shard, Timers, balance, pb};
 
 /// Between two looks at whether a lead should go to another node.
 const BALANCE_EVERY: Duration = Duration::from_secs(1);
-/// A node must have been there for so long before it is given a lead.
-const SETTLED: Duration = Duration::from_secs(5);
+/// A node must have been there for so long before it is given a lead: in that time its state is compared, also where
+/// nothing is done but what tells the time.
+const SETTLED: Duration = Duration::from_secs(8);
 /// Leads that are given away at one look.
 const MOVES_MAX: usize = 4;
 /// The load of a group is told as a mean over about so many looks.
