@@ -5,7 +5,7 @@
 //! stalls it could not even save a vote. So after [`STALL_MS_MAX`] another node leads, if one can.
 //! What stalls for a shorter time changes nothing: heartbeats need no disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tandem_storage::log::{Health, Log};
 use tandem_storage::raft::{NodeId, ShardId};
 
 use crate::members::{Directory, Member, Role};
+use crate::mending::Outs;
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::shard::Shard;
@@ -85,6 +86,7 @@ impl From<&Disk> for pb::Disk {
             stalled_ms: disk.stalled_ms,
             failed: disk.failed.clone().unwrap_or_default(),
             last: Default::default(),
+            out: Vec::new(),
         }
     }
 }
@@ -93,6 +95,7 @@ impl From<&Disk> for pb::Disk {
 #[derive(Default)]
 pub struct Disks {
     told: Mutex<BTreeMap<NodeId, (Disk, Instant)>>,
+    outs: Mutex<BTreeMap<NodeId, BTreeSet<ShardId>>>,
     last: Mutex<BTreeMap<NodeId, BTreeMap<ShardId, u64>>>,
 }
 
@@ -103,6 +106,15 @@ impl Disks {
 
     pub fn told_last(&self, by: NodeId, last: BTreeMap<ShardId, u64>) {
         self.last.lock().insert(by, last);
+    }
+
+    pub fn told_outs(&self, by: NodeId, outs: BTreeSet<ShardId>) {
+        self.outs.lock().insert(by, outs);
+    }
+
+    /// The shards of which another voter said last that its rows are not to be used.
+    pub fn outs_of(&self, id: NodeId) -> BTreeSet<ShardId> {
+        self.outs.lock().get(&id).cloned().unwrap_or_default()
     }
 
     /// Where the logs of another voter or learner ended when it said so last.
@@ -126,7 +138,7 @@ struct Peer {
     disk: Option<Disk>,
 }
 
-/// How far the voters of a group are that this node leads.
+/// How far the voters of a group are that this node leads, but those that are out.
 struct Led {
     last: u64,
     matched: BTreeMap<NodeId, u64>,
@@ -158,11 +170,19 @@ pub struct Watch {
     pub disks: Arc<Disks>,
     pub hub: Arc<Hub>,
     pub shards: BTreeMap<ShardId, Shard>,
+    pub outs: Arc<Outs>,
+}
+
+/// What was told of this voter, and when.
+struct Told {
+    healthy: bool,
+    outs: Vec<u32>,
+    at: Instant,
 }
 
 #[derive(Default)]
 struct Seen {
-    told: Option<(bool, Instant)>,
+    told: Option<Told>,
     /// The alarm that is raised.
     alarm: Option<Instant>,
     /// Of each group: the term, and attempts to give it away in that.
@@ -192,14 +212,19 @@ impl Watch {
     }
 
     fn tell(&self, mine: &Disk, seen: &mut Seen) {
-        let now = (mine.is_healthy(), Instant::now());
         let again = Duration::from_millis(TELL_MS);
-        if seen.told.is_some_and(|(as_now, at)| as_now == now.0 && at.elapsed() < again) {
+        let outs = self.outs.mine().into_iter().map(|shard| u32::from(shard.0)).collect();
+        let now = Told { healthy: mine.is_healthy(), outs, at: Instant::now() };
+        let says_so = |told: &Told| {
+            (told.healthy, &told.outs) == (now.healthy, &now.outs) && told.at.elapsed() < again
+        };
+        if seen.told.as_ref().is_some_and(says_so) {
             return;
         }
+        let out = now.outs.clone();
         seen.told = Some(now);
         let last = self.shards.values().map(|it| (u32::from(it.id.0), it.progress().last));
-        let told = pb::Disk { last: last.collect(), ..pb::Disk::from(mine) };
+        let told = pb::Disk { last: last.collect(), out, ..pb::Disk::from(mine) };
         for channel in self.hub.all_urgent() {
             channel.tell(ShardId::META.0, Body::Disk(told.clone()));
         }
@@ -220,6 +245,7 @@ impl Watch {
                 continue;
             }
             let matched = now.replication.iter().flatten();
+            let matched = matched.filter(|(to, _)| !self.outs.is_out(**to, *id));
             let matched = matched.filter_map(|(id, at)| Some((*id, at.as_ref()?.index)));
             let led = Led { last: now.last_log_index.unwrap_or(0), matched: matched.collect() };
             let Some(to) = successor(mine, &peers, &led) else { continue };

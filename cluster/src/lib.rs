@@ -4,10 +4,12 @@
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
 //! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `detector`, `pulse` and
 //! `rest` (who lives and leads, and at what cost), `balance` (who should lead), `snapshot` (to who is
-//! far behind), [`pull`] (by who lost its rows), `upkeep` (of the log), [`disk`] (who steps away from
+//! far behind), [`pull`] (by who lost its rows), `mending` (of who has wrong ones), `upkeep` (of the log), [`budget`] (of the disk), [`disk`] (who steps away from
 //! one), [`meta`].
 
+mod alarm;
 mod balance;
+pub mod budget;
 pub mod changes;
 pub mod control;
 mod detector;
@@ -17,6 +19,7 @@ pub mod join;
 pub mod link;
 mod machine;
 mod members;
+mod mending;
 pub mod meta;
 pub mod network;
 mod piggyback;
@@ -33,7 +36,7 @@ mod snapshot;
 mod upkeep;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,23 +51,26 @@ use tandem_storage::state::State;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+use budget::{Budgets, Used};
 use changes::{Changes, Standing};
 use disk::{Disk, Disks};
 use link::Me;
 pub use machine::AnyMachine;
 use members::Directory;
 pub use members::{Live, Member, Role};
+use mending::{Mending, Outs};
 use meta::MetaState;
 use network::{Factory, Hub};
 use pb::frame::Body;
 pub use priority::raise as raise_priority;
+use pull::Asking;
 use pulse::{Heart, Pulse};
 pub use roster::Change;
 use service::{Groups, Service};
 use shard::Voter;
 pub use shard::{Leadership, Shard};
-pub use upkeep::Limits;
 use upkeep::Upkeep;
+pub use upkeep::{LOG_MIB_MAX_DEFAULT, LOG_MIB_MAX_LEAST, Limits, STATE_MIB_MAX_DEFAULT};
 
 /// Generated from `proto/tandem/cluster/v1/cluster.proto`.
 #[allow(clippy::all)]
@@ -173,6 +179,8 @@ pub struct Cluster {
     changes: Option<Arc<Changes>>,
     log: Log,
     disks: Arc<Disks>,
+    outs: Arc<Outs>,
+    used: watch::Receiver<Used>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -201,11 +209,16 @@ impl Cluster {
             .map_err(Error::Thread)?;
         let handle = runtime.handle().clone();
         let (log, disks) = (stores.log.clone(), Arc::<Disks>::default());
+        let (me, state) = (options.me, stores.state.clone());
+        let outs = Arc::new(Outs { me, state, disks: Arc::clone(&disks) });
         let threads = Threads { raft: handle.clone(), app: tokio::runtime::Handle::current() };
-        let starting = start_groups(options, stores, Arc::clone(&disks), threads);
+        let budgets = Budgets::new(log.clone(), stores.state.clone(), &options.limits);
+        let (used, budgets) = (budgets.used(), Arc::new(budgets));
+        let starting = start_groups(options, stores, Arc::clone(&outs), budgets, threads);
         match handle.spawn(starting).await {
             Ok(Ok(Running { shards, hub, directory, changes })) => {
-                Ok(Self { shards, hub, directory, changes, log, disks, runtime: Some(runtime) })
+                let runtime = Some(runtime);
+                Ok(Self { shards, hub, directory, changes, log, disks, outs, used, runtime })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -259,6 +272,11 @@ impl Cluster {
         if let Some(Err(why)) = self.disk_of(to.id).map(|disk| disk.check()) {
             return Err(Refused::Unsafe(format!("the disk of {node}: {why}")));
         }
+        if self.outs.is_out(to.id, found.id) {
+            let why =
+                format!("the state of {node} is not what {shard} has: it is being made again");
+            return Err(Refused::Unsafe(why));
+        }
         let leader = found.leadership().borrow().leader;
         let leader = leader.ok_or_else(|| Refused::Unsafe(format!("nobody leads {shard} now")))?;
         if leader == to.id {
@@ -311,6 +329,11 @@ impl Cluster {
         }
     }
 
+    /// What this voter's log and state take of its disk.
+    pub fn used(&self) -> watch::Receiver<Used> {
+        self.used.clone()
+    }
+
     /// How this voter's own disk does.
     pub fn disk(&self) -> Disk {
         Disk::of(&self.log)
@@ -319,6 +342,11 @@ impl Cluster {
     /// What another voter has said of its disk within the last two seconds.
     pub fn disk_of(&self, id: NodeId) -> Option<Disk> {
         self.disks.of(id)
+    }
+
+    /// The shards of which a node's rows are not to be used, as far as this voter knows.
+    pub fn outs_of(&self, id: NodeId) -> BTreeSet<ShardId> {
+        self.outs.of(id)
     }
 
     /// Whether this voter has a stream to the other one now.
@@ -394,9 +422,11 @@ struct Running {
 async fn start_groups(
     options: Options,
     stores: Stores,
-    disks: Arc<Disks>,
+    outs: Arc<Outs>,
+    budgets: Arc<Budgets>,
     threads: Threads,
 ) -> Result<Running, Error> {
+    let disks = Arc::clone(&outs.disks);
     let Threads { raft: runtime, app } = threads;
     let Stores { log, state, machines, meta } = stores;
     let me = options.members.iter().find(|member| member.id == options.me);
@@ -429,7 +459,7 @@ async fn start_groups(
     }
     let start = |(id, raft): (&ShardId, &Raft)| {
         let (heart, directory) = (Arc::clone(&heart), Arc::clone(&directory));
-        let voter = Voter::new(heart, directory, options.timers.election_ms_max);
+        let voter = Voter::new(heart, directory, Arc::clone(&outs), options.timers.election_ms_max);
         (*id, Shard::start(*id, raft.clone(), &runtime, &app, voter))
     };
     let shards: BTreeMap<ShardId, Shard> = rafts.iter().map(start).collect();
@@ -456,9 +486,20 @@ async fn start_groups(
         state: state.clone(),
         flushed: Mutex::default(),
         disks: Arc::clone(&disks),
+        outs: Arc::clone(&outs),
         runtime: runtime.clone(),
     });
     serve(&options, Arc::clone(&groups), listener, &runtime);
+    let mending = Mending {
+        asking: Asking { speaker: speaker(&options, &me), tls: options.tls.clone() },
+        state: state.clone(),
+        log: log.clone(),
+        heart: Arc::clone(&heart),
+        directory: Arc::clone(&directory),
+        outs: Arc::clone(&outs),
+        shards: shards.clone(),
+    };
+    runtime.spawn(mending.run());
     let pulse = Pulse {
         role: me.role,
         heart,
@@ -467,16 +508,17 @@ async fn start_groups(
         timers: options.timers,
         shards: shards.clone(),
         directory: Arc::clone(&directory),
+        outs: Arc::clone(&outs),
     };
     runtime.spawn(pulse.run());
     if let Some(changes) = &changes {
         runtime.spawn(Arc::clone(changes).run());
     }
-    let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits };
+    let upkeep = Upkeep { rafts: rafts.clone(), limits: options.limits, log: log.clone(), budgets };
     match me.role {
         Role::Node => {
             let directory = Arc::clone(&directory);
-            runtime.spawn(upkeep.of_node(log.clone(), state, Arc::clone(&hub), directory))
+            runtime.spawn(upkeep.of_node(state, Arc::clone(&hub), directory))
         }
         Role::Witness => runtime.spawn(upkeep.of_witness(groups)),
     };
@@ -492,6 +534,7 @@ async fn start_groups(
         disks,
         hub: Arc::clone(&hub),
         shards: shards.clone(),
+        outs,
     };
     runtime.spawn(watch.run());
     Ok(Running { shards, hub, directory, changes })

@@ -40,4 +40,8 @@ impl Machine for AnyMachine {
     fn history(&self) -> &'static [&'static str] {
         self.0.history()
     }
+
+    fn differs(&self) -> bool {
+        self.0.differs()
+    }
 }

@@ -1,20 +1,21 @@
-//! Rows of another node for a voter whose own are gone, before its groups start: its log no longer goes
-//! back to where its state ends. Its log and votes are whole, so it is the voter that it was; and what
+//! Rows of another node: for a voter whose own are gone, before its groups start, and for one whose own are
+//! not to be used (see `mending`). The log of the first no longer goes back to where its state ends. Its log and votes are whole, so it is the voter that it was; and what
 //! another node has applied is committed, so it may be taken in however far the own log has come.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use tandem_storage::log::Log;
-use tandem_storage::raft::{ShardId, Vote};
+use tandem_storage::raft::{ShardId, SnapshotMeta, Vote};
+use tandem_storage::snapshot::Received;
 use tandem_storage::state::State;
 use tokio::sync::mpsc;
 use tonic::{Request, Status};
 
-use crate::link;
+use crate::link::{self, Me};
 use crate::members::{Member, Role};
 use crate::snapshot::{self, PARTS_MAX};
-use crate::{Options, pb};
+use crate::{Options, Tls, pb};
 
 /// As long as nobody has the rows, the others are asked again after this,
 const AGAIN_MS: u64 = 500;
@@ -71,33 +72,59 @@ async fn pull_from(
 ) -> Result<(), String> {
     let me = options.members.iter().find(|member| member.id == options.me);
     let me = me.ok_or("this voter is no member")?;
-    let address = member.address.to_string();
-    let channel =
-        link::connect(&address, &options.tls.client()).await.map_err(|e| e.to_string())?;
-    let mut client = pb::peer_client::PeerClient::new(channel)
-        .max_decoding_message_size(link::MESSAGE_BYTES_MAX);
-    let mut request = Request::new(pb::PullRequest { shard: u32::from(shard.0), index });
-    let speaker = crate::speaker(options, me);
-    speaker.introduce(request.metadata_mut()).map_err(|e| e.to_string())?;
-    let said = |status: Status| status.message().to_owned();
-    let mut parts = client.pull(request).await.map_err(said)?.into_inner();
-    let head = snapshot::head(&mut parts).await.map_err(said)?;
-    let last = head.meta.last_log_id;
-    if head.shard != shard || last.is_none_or(|last| last.index < index) {
-        return Err(format!("it sent rows of {} up to {last:?}", head.shard));
-    }
-    let received = snapshot::receive_rows(state, shard, parts).await.map_err(said)?;
+    let asking = Asking { speaker: crate::speaker(options, me), tls: options.tls.clone() };
+    let (of, received) = asking.rows(member, shard, index, state).await?;
+    let last = of.last_log_id;
     let (state, keeps_rows) = (state.clone(), me.role == Role::Node);
     let taken = tokio::task::spawn_blocking(move || {
         if keeps_rows {
-            state.replace(shard, received, &head.meta)
+            state.replace(shard, received, &of)?;
         } else {
-            state.settle(shard, &head.meta)
+            state.settle(shard, &of)?;
         }
+        state.let_in(shard);
+        Ok::<(), tandem_storage::state::Error>(())
     });
     taken.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     tracing::info!(%shard, ?last, from = member.name, "rows are there again");
     Ok(())
+}
+
+/// As whom another node is asked for its rows.
+pub(crate) struct Asking {
+    pub speaker: Me,
+    pub tls: Tls,
+}
+
+impl Asking {
+    /// What a node has applied of a shard, at `index` or later.
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub async fn rows(
+        &self,
+        of: &Member,
+        shard: ShardId,
+        index: u64,
+        state: &State,
+    ) -> Result<(SnapshotMeta, Received), String> {
+        let address = of.address.to_string();
+        let channel =
+            link::connect(&address, &self.tls.client()).await.map_err(|e| e.to_string())?;
+        let mut client = pb::peer_client::PeerClient::new(channel)
+            .max_decoding_message_size(link::MESSAGE_BYTES_MAX);
+        let mut request = Request::new(pb::PullRequest { shard: u32::from(shard.0), index });
+        self.speaker.introduce(request.metadata_mut()).map_err(|e| e.to_string())?;
+        let said = |status: Status| status.message().to_owned();
+        let mut parts = client.pull(request).await.map_err(said)?.into_inner();
+        let head = snapshot::head(&mut parts).await.map_err(said)?;
+        let last = head.meta.last_log_id;
+        if head.shard != shard || last.is_none_or(|last| last.index < index) {
+            return Err(format!("it sent rows of {} up to {last:?}", head.shard));
+        }
+        let received = snapshot::receive_rows(state, shard, parts).await.map_err(said)?;
+        Ok((head.meta, received))
+    }
 }
 
 /// The stream of a shard's rows to a voter, as of its group's `vote`.
@@ -108,6 +135,9 @@ pub fn answer(
     index: u64,
     to: Role,
 ) -> Result<impl futures::Stream<Item = pb::SnapshotPart> + use<>, Status> {
+    if state.out_since(shard).is_some() {
+        return Err(Status::failed_precondition("its own are not what the group has"));
+    }
     let applied = state.applied(shard).map_err(|error| Status::internal(error.to_string()))?;
     if applied.0.is_none_or(|applied| applied.index < index) {
         return Err(Status::failed_precondition("it has not come so far itself"));

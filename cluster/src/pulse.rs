@@ -17,14 +17,16 @@ use tokio::sync::{Notify, watch};
 use crate::detector::{Beat, Candidacy, Detector, Led};
 use crate::disk::Disks;
 use crate::members::Directory;
+use crate::mending::Outs;
 use crate::network::Hub;
 use crate::pb::frame::Body;
 use crate::{Role, Shard, Timers, balance, pb};
 
 /// Between two looks at whether a lead should go to another node.
 const BALANCE_EVERY: Duration = Duration::from_secs(1);
-/// A node must have been there for so long before it is given a lead.
-const SETTLED: Duration = Duration::from_secs(5);
+/// A node must have been there for so long before it is given a lead: in that time its state is compared, also where
+/// nothing is done but what tells the time.
+const SETTLED: Duration = Duration::from_secs(8);
 /// Leads that are given away at one look.
 const MOVES_MAX: usize = 4;
 /// The load of a group is told as a mean over about so many looks.
@@ -114,6 +116,7 @@ pub struct Pulse {
     pub timers: Timers,
     pub shards: BTreeMap<ShardId, Shard>,
     pub directory: Arc<Directory>,
+    pub outs: Arc<Outs>,
 }
 
 impl Pulse {
@@ -182,6 +185,7 @@ impl Pulse {
                     || leads(self.heart.me, shard).is_some()
                     || detector.is_early(now)
                     || detector.leader(*id, term, now).is_some()
+                    || self.yields(*id, &detector, now)
             };
             let pause = rand::random_range(silence / PAUSE_SHARE_MIN..=silence / PAUSE_SHARE_MAX);
             let pause = if hopeless { HOPELESS } else { Duration::from_millis(pause) };
@@ -202,6 +206,18 @@ impl Pulse {
         }
     }
 
+    /// Its replica is out, and another node lives that can lead, or have the lead after this one was elected.
+    fn yields(&self, shard: ShardId, detector: &Detector, now: Instant) -> bool {
+        if !self.outs.is_mine_out(shard) {
+            return false;
+        }
+        let live = self.directory.live();
+        let Some(group) = live.groups.get(&shard) else { return false };
+        let can_lead =
+            |id: NodeId| id != self.heart.me && group.is_voter(id) && !self.outs.is_out(id, shard);
+        live.nodes().any(|id| can_lead(id) && detector.lives(id, now))
+    }
+
     /// Gives leads to nodes that have less to do.
     fn balance(&self, loads: &Loads, now: Instant) {
         let mut theirs: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
@@ -211,7 +227,8 @@ impl Pulse {
             for (peer, beat) in detector.alive(now).filter(|(peer, _)| nodes.contains(peer)) {
                 let settled = detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED);
                 // One that has stepped away from its disk must not be given its leads back.
-                if settled && self.disks.of(peer).is_some_and(|disk| disk.is_healthy()) {
+                let is_well = self.outs.of(peer).is_empty();
+                if settled && is_well && self.disks.of(peer).is_some_and(|disk| disk.is_healthy()) {
                     theirs.insert(peer, beat.values().map(|led| led.load).collect());
                 }
             }

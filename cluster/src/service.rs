@@ -21,6 +21,7 @@ use crate::link::{
     self, CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, REPLICA_HEADER, TO_HEADER,
 };
 use crate::members::{Directory, Member, Role};
+use crate::mending::Outs;
 use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
 use crate::roster::Change;
@@ -49,6 +50,7 @@ pub struct Groups {
     /// What nodes last said that they have flushed.
     pub flushed: Mutex<BTreeMap<(ShardId, NodeId), u64>>,
     pub disks: Arc<Disks>,
+    pub outs: Arc<Outs>,
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -288,6 +290,8 @@ async fn answer(
             .iter()
             .filter_map(|(shard, last)| Some((ShardId(u16::try_from(*shard).ok()?), *last)));
         groups.disks.told_last(from, last.collect());
+        let outs = told.out.iter().filter_map(|shard| Some(ShardId(u16::try_from(*shard).ok()?)));
+        groups.disks.told_outs(from, outs.collect());
         groups.disks.told(from, Disk::from(told));
         return;
     }
@@ -307,10 +311,10 @@ async fn answer(
         groups.flushed.lock().insert((shard.id, from), flushed.index);
     }
     let in_order = matches!(body, Body::Append(_));
-    let witness = groups.role() == Role::Witness;
+    let last_to_lead = groups.role() == Role::Witness || groups.outs.is_mine_out(shard.id);
     let heart = Arc::clone(&groups.heart);
     let work = async move {
-        let body = handle(&shard, &heart, from, body, witness).await;
+        let body = handle(&shard, &heart, from, body, last_to_lead).await;
         let body = Some(body.unwrap_or_else(Body::Failure));
         // The peer may have gone; it asks again on its next stream.
         let _ = answers.send(pb::Frame { shard: of, id, body }).await;
@@ -329,7 +333,7 @@ async fn handle(
     heart: &Heart,
     from: NodeId,
     body: Body,
-    witness: bool,
+    last_to_lead: bool,
 ) -> Result<Body, String> {
     let raft = &shard.raft;
     let strange = |error: tandem_storage::wire::Error| error.to_string();
@@ -351,7 +355,7 @@ async fn handle(
         Body::Vote(request) => {
             let request = wire::vote_request_from(request).map_err(strange)?;
             let reply = raft.vote(request.clone()).await.map_err(|e| e.to_string())?;
-            if witness {
+            if last_to_lead {
                 stand_instead(raft, &request, &reply).await;
             }
             Ok(Body::VoteReply(wire::vote_reply(&reply)))
@@ -359,7 +363,7 @@ async fn handle(
         Body::PreVote(request) => {
             let request = wire::vote_request_from(request).map_err(strange)?;
             let reply = raft.pre_vote(request.clone()).await.map_err(|e| e.to_string())?;
-            if witness {
+            if last_to_lead {
                 stand_instead(raft, &request, &reply).await;
             }
             Ok(Body::VoteReply(wire::vote_reply(&reply)))
@@ -420,8 +424,8 @@ impl pb::control_server::Control for Service {
     }
 }
 
-/// A witness stands for no election of its own accord. But where it refuses a node because it has
-/// the longer log itself, nobody else can be elected: it stands, and hands over once a node has
+/// A witness, and a replica that is out, stand for no election of their own accord. But where one refuses a node because
+/// it has the longer log itself, nobody else can be elected: it stands, and hands over once a node has
 /// all of its log.
 async fn stand_instead(
     raft: &Raft,
@@ -458,7 +462,9 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
         // A learner can't be elected, and elects nobody.
         let group = live.groups.get(&shard.id)?;
         let may = |id: &NodeId| group.is_voter(*id) && !dead.contains(id);
-        let candidate = live.nodes().filter(may).min()?;
+        let able = |id: &NodeId| may(id) && !groups.outs.is_out(*id, shard.id);
+        let candidate = live.nodes().filter(able).min();
+        let candidate = candidate.or_else(|| live.nodes().filter(may).min())?;
         may(&groups.me).then(|| elect(groups, &shard.raft, obituary, &dead, candidate))
     });
     futures::future::join_all(elections).await;

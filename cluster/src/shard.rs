@@ -11,6 +11,7 @@ use tandem_storage::raft::{Command, NodeId, ShardId, TypeConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::members::{Directory, Live};
+use crate::mending::Outs;
 use crate::pulse::Heart;
 use crate::reads::{self, READS_MAX, Read};
 use crate::rest::Rest;
@@ -58,13 +59,15 @@ pub enum Error {
     Moving,
     #[error("{0} lacks entries of the log")]
     Behind(NodeId),
+    #[error("the state of {0} is not what the group has, and is being made again")]
+    Out(NodeId),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     pub term: u64,
     pub leader: Option<NodeId>,
-    /// This node leads and has applied an entry of its own term: all that was acknowledged
+    /// This node leads, has applied an entry of its own term and is not out: all that was acknowledged
     /// before is here.
     pub leading: bool,
     /// This node would lead, but has heard no majority for long: it may have been deposed and
@@ -96,6 +99,7 @@ pub struct Shard {
     pub(crate) raft: Raft,
     pub(crate) rest: Arc<Rest>,
     heart: Arc<Heart>,
+    outs: Arc<Outs>,
     proposals: mpsc::Sender<Proposal>,
     /// Proposals wait where they are.
     held: Arc<watch::Sender<bool>>,
@@ -110,15 +114,21 @@ pub(crate) struct Voter {
     pub heart: Arc<Heart>,
     pub role: Role,
     pub directory: Arc<Directory>,
+    pub outs: Arc<Outs>,
     /// From here on a leader that hears no majority leads in name only.
     pub unanswered_max: Duration,
 }
 
 impl Voter {
-    pub fn new(heart: Arc<Heart>, directory: Arc<Directory>, election_ms_max: u64) -> Self {
+    pub fn new(
+        heart: Arc<Heart>,
+        directory: Arc<Directory>,
+        outs: Arc<Outs>,
+        election_ms_max: u64,
+    ) -> Self {
         let timeouts = UNANSWERED_TIMEOUTS * Duration::from_millis(election_ms_max);
         let unanswered_max = UNANSWERED.max(timeouts);
-        Self { heart, role: directory.me.role, directory, unanswered_max }
+        Self { heart, role: directory.me.role, directory, outs, unanswered_max }
     }
 }
 
@@ -138,13 +148,24 @@ impl Shard {
         let rest = Arc::new(Rest::default());
         let given_away = watch::Sender::new(0);
         let (me, held) = (voter.heart.me, Arc::new(held));
-        let heart = Arc::clone(&voter.heart);
+        let (heart, outs) = (Arc::clone(&voter.heart), Arc::clone(&voter.outs));
         let proposer =
             Proposer { me, raft: raft.clone(), rest: Arc::clone(&rest), queue, held: holds };
         app.spawn(proposer.run());
         runtime.spawn(reads::confirm_in_rounds(raft.clone(), Arc::clone(&rest), asked));
-        let shard =
-            Self { id, me, raft, rest, heart, proposals, reads, held, leadership, given_away };
+        let shard = Self {
+            id,
+            me,
+            raft,
+            rest,
+            heart,
+            outs,
+            proposals,
+            reads,
+            held,
+            leadership,
+            given_away,
+        };
         runtime.spawn(Watcher { shard: shard.clone(), voter }.watch(told));
         shard
     }
@@ -157,10 +178,13 @@ impl Shard {
         let (done, answered) = oneshot::channel();
         let len = command.len();
         let deadline = Instant::now() + Duration::from_millis(COMMIT_MS_MAX);
-        let sent = (len <= COMMAND_BYTES_MAX)
+        // It would be committed, and nobody here could say to what end.
+        let is_out = self.outs.is_mine_out(self.id);
+        let sent = (len <= COMMAND_BYTES_MAX && !is_out)
             .then(|| self.proposals.try_send(Proposal { command, deadline, done }));
         async move {
-            let Some(sent) = sent else { return Err(Error::TooLong(len)) };
+            let refused = if is_out { Error::NotLeader } else { Error::TooLong(len) };
+            let Some(sent) = sent else { return Err(refused) };
             match sent {
                 Ok(()) => answered.await.unwrap_or(Err(Error::Unavailable)),
                 Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded),
@@ -198,6 +222,9 @@ impl Shard {
     /// # Errors
     /// Where this node does not lead, or no majority confirms it in time.
     pub async fn confirm(&self) -> Result<(), Error> {
+        if self.outs.is_mine_out(self.id) {
+            return Err(Error::NotLeader);
+        }
         let (read, confirmed) = oneshot::channel();
         self.reads.try_send(read).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
@@ -243,6 +270,9 @@ impl Shard {
         }
         if !votes(&metrics.borrow_watched(), to) {
             return Err(Error::Behind(to));
+        }
+        if self.outs.is_out(to, self.id) {
+            return Err(Error::Out(to));
         }
         self.rest.wake(&self.raft, Instant::now());
         let has_all = async {
@@ -360,6 +390,7 @@ impl Watcher {
         let Shard { id, me, raft, rest, given_away, .. } = &self.shard;
         let mut given_away = given_away.subscribe();
         let mut alone = self.voter.heart.alone.subscribe();
+        let mut outs = self.voter.outs.state.outs();
         let mut metrics = raft.metrics();
         let mut handing_over = HandOver::default();
         let mut noted = None;
@@ -370,6 +401,7 @@ impl Watcher {
                 noted = Some(Arc::clone(&now.membership_config));
             }
             alone.mark_unchanged();
+            let is_out = outs.borrow_and_update().contains_key(id);
             let leadership = self.leadership(&now, *given_away.borrow_and_update());
             let leads = leads(&now, *me);
             let before = *told.borrow();
@@ -383,9 +415,13 @@ impl Watcher {
                 }
                 return;
             }
-            let hands_over = leads && has_own(&now) && self.voter.role == Role::Witness;
+            // Whether an entry of its term is committed, a replica that is out can't tell: a follower that
+            // has all of its log is enough.
+            let is_witness = has_own(&now) && self.voter.role == Role::Witness;
+            let hands_over = leads && (is_witness || is_out);
+            let would_serve = |to| to != *me && !self.voter.outs.is_out(to, *id);
             if hands_over
-                && let Some(to) = caught_up(&now, &self.voter.directory.live())
+                && let Some(to) = caught_up(&now, &self.voter.directory.live(), would_serve)
                 && handing_over.is_due(now.current_term, Instant::now())
             {
                 rest.set_moving(true);
@@ -403,6 +439,7 @@ impl Watcher {
                 // An error means that nobody uses the group any more.
                 Ok(()) = given_away.changed() => {}
                 Ok(()) = alone.changed() => {}
+                Ok(()) = outs.changed() => {}
                 () = tokio::time::sleep(bearable), if is_alone && leadership.leading => {}
                 () = tokio::time::sleep(HAND_OVER_AGAIN), if hands_over => {}
             }
@@ -437,10 +474,20 @@ impl Watcher {
         let leader = now
             .current_leader
             .filter(|leader| runs && now.vote.is_committed() && !has_given(leader));
-        let leads = leader == Some(me) && has_own(now) && self.voter.role == Role::Node;
+        let is_well = !self.voter.outs.is_mine_out(self.shard.id);
+        let leads = leader == Some(me) && has_own(now) && self.voter.role == Role::Node && is_well;
         let unanswered = leads && self.voter.heart.alone_for() >= self.voter.unanswered_max;
         Leadership { term: now.current_term, leader, leading: leads && !unanswered, unanswered }
     }
+}
+
+/// One that would not serve had the longest log; a node that has all of it, and would, is to lead.
+fn caught_up(
+    now: &RaftMetrics<TypeConfig>,
+    live: &Live,
+    would_serve: impl Fn(NodeId) -> bool,
+) -> Option<NodeId> {
+    live.nodes().find(|id| would_serve(*id) && votes(now, *id) && has_all(now, *id))
 }
 
 fn leads(now: &RaftMetrics<TypeConfig>, me: NodeId) -> bool {
@@ -469,11 +516,6 @@ impl HandOver {
         }
         !waits
     }
-}
-
-/// A witness had the longest log; a node that has all of it is to lead.
-fn caught_up(now: &RaftMetrics<TypeConfig>, live: &Live) -> Option<NodeId> {
-    live.nodes().find(|id| votes(now, *id) && has_all(now, *id))
 }
 
 fn votes(now: &RaftMetrics<TypeConfig>, id: NodeId) -> bool {

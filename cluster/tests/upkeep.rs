@@ -4,6 +4,7 @@ mod common;
 
 use common::{Bench, Voter, WITHIN};
 use tandem_cluster::Limits;
+use tandem_cluster::budget::Level;
 use tandem_storage::log::SEGMENT_BYTES_MIN;
 
 /// Short enough that a test gets there.
@@ -12,6 +13,8 @@ const SHORT: Limits = Limits {
     log_kept: 10,
     segments_max: 3,
     witness_entries_max: 100_000,
+    log_bytes_max: 1 << 40,
+    state_bytes_max: 1 << 40,
     look_every_ms: 50,
 };
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -96,6 +99,62 @@ async fn a_quiet_group_does_not_keep_the_log_of_a_busy_one() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     println!("at most {most} segments");
+}
+
+/// Of whoever is away the witness keeps what its disk budget allows, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_stay_within_their_budget_while_a_node_is_away_under_load() {
+    const BUDGET: u64 = 32 * SEGMENT_BYTES_MIN;
+    let limits = Limits { log_bytes_max: BUDGET, ..SHORT };
+    let mut bench = Bench::with_limits(limits, SEGMENT_BYTES_MIN).run().await;
+    let leader = bench.leader().await;
+    let away = other_node(leader);
+    bench.voter(leader).put("n", "0").await.unwrap();
+    bench.voter(away).has("n", "0").await;
+    let seen = bench.voter(away).progress().last;
+    bench.stop(away).await;
+    let mut most = [0; 2];
+    // Some 80 segments' worth.
+    for n in 0..200 {
+        let puts = (0..10).map(|_| bench.voter(leader).put("n", &long(n)[..2_000]));
+        for done in futures::future::join_all(puts).await {
+            done.unwrap();
+        }
+        for (most, id) in most.iter_mut().zip([leader, WITNESS]) {
+            *most = (*most).max(bench.voter(id).log.stats().disk_bytes);
+        }
+    }
+    println!("at most {most:?} bytes of {BUDGET}");
+    assert!(most[1] > BUDGET / 2, "the witness keeps what it can");
+    assert!(most.iter().all(|most| *most <= BUDGET), "{most:?}");
+    bench.voter(WITNESS).reaches("purged", |now| now.purged > seen).await;
+    let used = *bench.voter(WITNESS).cluster.used().borrow();
+    assert_eq!((used.log.bytes_max, used.check()), (BUDGET, Ok(())));
+    // Who lacks it gets a snapshot, and is a voter as before.
+    bench.start(away).await;
+    bench.voter(away).has("n", &long(199)[..2_000]).await;
+    bench.stop(leader).await;
+    bench.voter(away).until(|now| now.leading).await;
+    bench.voter(away).put("n", "led").await.unwrap();
+}
+
+/// Rows are never deleted for a budget: the node says that it is full, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_at_its_budget_says_so_and_keeps_what_it_has() {
+    // Compressed, the rows take more than this, and what is there at first takes less.
+    let limits = Limits { state_bytes_max: 8 << 10, ..SHORT };
+    let bench = Bench::with_limits(limits, SEGMENT_BYTES).run().await;
+    let voter = bench.voter(bench.leader().await);
+    assert_eq!(voter.cluster.used().borrow().check(), Ok(()));
+    put_long(voter).await;
+    count(voter, 300).await;
+    let mut used = voter.cluster.used();
+    let full = used.wait_for(|used| used.state.level == Level::Full);
+    let full = *tokio::time::timeout(WITHIN, full).await.unwrap().unwrap();
+    let why = full.check().unwrap_err();
+    assert!(why.starts_with("TD0438 the state takes "), "{why}");
+    voter.put("n", "on").await.unwrap();
+    has_long(voter).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

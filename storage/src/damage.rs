@@ -23,6 +23,7 @@ impl Error {
             | Self::Machine(..)
             | Self::Folder { .. }
             | Self::Left(_)
+            | Self::Out(_)
             | Self::InMemory => false,
         }
     }

@@ -1,16 +1,23 @@
 //! The state machine of a shard as consensus drives it: entries in, rows out, replies back.
+//!
+//! A replica whose machine says that it differs is *out*: from that entry on nothing is applied and nobody
+//! has its rows, while consensus goes on with log and votes and hands over what is committed. [`mending`]
+//! puts rows of another node in their place, and behind them what was passed over, from the log.
+
+mod mending;
 
 use std::io;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+pub use self::mending::Error as MendError;
+use crate::raft::{Entry, Membership, TypeConfig};
 pub use crate::raft::{LogId, RaftSnapshot, Reply, ShardId, SnapshotMeta, StoredMembership};
-use crate::raft::{Membership, TypeConfig};
-use crate::snapshot::{Here, Snapshot};
+use crate::snapshot::{Here, Received, Snapshot};
 pub use crate::state::{Change, Row};
 use crate::state::{Error, State, latest};
 
@@ -45,6 +52,12 @@ pub trait Machine: Send + 'static {
     fn history(&self) -> &'static [&'static str] {
         &[]
     }
+
+    /// What this replica has come to is not what its group has. Asked after each command; true until
+    /// other rows are restored.
+    fn differs(&self) -> bool {
+        false
+    }
 }
 
 impl<M: Machine + ?Sized> Machine for Box<M> {
@@ -75,6 +88,10 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
     fn history(&self) -> &'static [&'static str] {
         (**self).history()
     }
+
+    fn differs(&self) -> bool {
+        (**self).differs()
+    }
 }
 
 /// A committed command.
@@ -103,6 +120,10 @@ pub struct StateMachine<M> {
     machine: Mutex<M>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// The last entry that consensus has handed over. Before `applied` where rows came that were later,
+    /// behind it while this replica is out.
+    handed: Option<LogId>,
+    out: bool,
 }
 
 impl<M: Machine> StateMachine<M> {
@@ -111,11 +132,120 @@ impl<M: Machine> StateMachine<M> {
     pub fn open(shard: ShardId, state: State, mut machine: M) -> Result<Self, Error> {
         let view = state.view();
         let (applied, membership) = view.applied(shard)?;
-        let rows = view.rows(shard, &[], machine.history())?;
-        restore(&mut machine, rows)?.map_err(|why| Error::Machine(shard, why))?;
+        let out = state.out_since(shard).is_some();
+        // Rows that are not to be used need not even be readable.
+        let restored = if out {
+            machine.restore(&mut std::iter::empty())
+        } else {
+            let rows = view.rows(shard, &[], machine.history())?;
+            restore(&mut machine, rows)?
+        };
+        restored.map_err(|why| Error::Machine(shard, why))?;
         drop(view);
-        Ok(Self { shard, state, machine: Mutex::new(machine), applied, membership })
+        let (machine, handed) = (Mutex::new(machine), applied);
+        Ok(Self { shard, state, machine, applied, membership, handed, out })
     }
+
+    /// Takes in entries, in their order, but those that its rows hold already, and none while it is out.
+    async fn take_in<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(first) = entries.next().await {
+            let mut batch = Batch::default();
+            let mut next = Some(first);
+            let mut count = 0;
+            while let Some(entry) = next.take() {
+                let (entry, responder) = entry?;
+                self.handed = self.handed.max(Some(entry.log_id));
+                let is_known = self.applied.is_some_and(|known| entry.log_id.index <= known.index);
+                // Whoever waits for the reply of one that is passed over hears that nobody can say.
+                if !self.out && !is_known {
+                    self.add(&mut batch, entry, responder);
+                }
+                count += 1;
+                if count < BATCH_ENTRIES_MAX {
+                    next = entries.next().now_or_never().flatten();
+                }
+            }
+            let Some(last) = batch.last else { continue };
+            if self.out {
+                self.take_out(batch.changes, last).await?;
+                continue;
+            }
+            let Batch { mut changes, replies, .. } = batch;
+            if count > 1 {
+                changes = latest(changes);
+            }
+            store(&self.state, self.shard, changes, self.applied, &self.membership).await?;
+            self.machine.get_mut().after_persist(last.index);
+            for (responder, reply) in replies {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &mut Batch, entry: Entry, responder: Option<Responder>) {
+        let machine = self.machine.get_mut();
+        let index = entry.log_id.index;
+        let mut reply = Reply { index, bytes: Vec::new() };
+        match entry.payload {
+            EntryPayload::Blank => machine.on_blank(&entry.log_id),
+            EntryPayload::Normal(command) => {
+                let outcome = machine.apply(Applied {
+                    shard: self.shard,
+                    index,
+                    term: entry.log_id.leader_id.term,
+                    command: &command.0,
+                    proposed_here: responder.is_some(),
+                });
+                batch.changes.extend(outcome.changes);
+                reply.bytes = outcome.reply;
+                self.out = machine.differs();
+            }
+            EntryPayload::Membership(membership) => {
+                machine.on_membership(&entry.log_id, &membership);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+            }
+        }
+        self.applied = Some(entry.log_id);
+        batch.last = Some(entry.log_id);
+        if let Some(responder) = responder {
+            batch.replies.push((responder, reply));
+        }
+    }
+
+    /// Rows of another node in the place of those that are here.
+    async fn put_rows(&mut self, received: Received, of: &SnapshotMeta) -> Result<(), io::Error> {
+        let machine = self.machine.get_mut();
+        let history = machine.history();
+        let rows = received.parts()?.flat_map(|part| match part {
+            Ok(rows) => rows.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        });
+        let rows = rows.filter(|row| match row {
+            Ok(row) => !history.contains(&row.family.as_str()),
+            Err(_) => true,
+        });
+        apart(|| restore(machine, rows))?.map_err(io::Error::other)?;
+        let (state, shard, meta) = (self.state.clone(), self.shard, of.clone());
+        // As long as it takes: the thread has other groups to serve.
+        tokio::task::spawn_blocking(move || state.replace(shard, received, &meta))
+            .await
+            .map_err(io::Error::other)??;
+        Ok(())
+    }
+}
+
+type Responder = ApplyResponder<TypeConfig>;
+
+/// Entries whose rows are stored together.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    replies: Vec<(Responder, Reply)>,
+    last: Option<LogId>,
 }
 
 /// Work that takes long, while another thread goes on with the runtime's other tasks.
@@ -167,62 +297,23 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let machine = self.machine.get_mut();
-        while let Some(first) = entries.next().await {
-            let mut changes = Vec::new();
-            let mut replies = Vec::new();
-            let mut last = 0;
-            let mut next = Some(first);
-            let mut count = 0;
-            while let Some(entry) = next.take() {
-                let (entry, responder) = entry?;
-                last = entry.log_id.index;
-                let mut reply = Reply { index: last, bytes: Vec::new() };
-                match entry.payload {
-                    EntryPayload::Blank => machine.on_blank(&entry.log_id),
-                    EntryPayload::Normal(command) => {
-                        let outcome = machine.apply(Applied {
-                            shard: self.shard,
-                            index: last,
-                            term: entry.log_id.leader_id.term,
-                            command: &command.0,
-                            proposed_here: responder.is_some(),
-                        });
-                        changes.extend(outcome.changes);
-                        reply.bytes = outcome.reply;
-                    }
-                    EntryPayload::Membership(membership) => {
-                        machine.on_membership(&entry.log_id, &membership);
-                        self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    }
-                }
-                self.applied = Some(entry.log_id);
-                if let Some(responder) = responder {
-                    replies.push((responder, reply));
-                }
-                count += 1;
-                if count < BATCH_ENTRIES_MAX {
-                    next = entries.next().now_or_never().flatten();
-                }
-            }
-            if count > 1 {
-                changes = latest(changes);
-            }
-            store(&self.state, self.shard, changes, self.applied, &self.membership).await?;
-            machine.after_persist(last);
-            for (responder, reply) in replies {
-                responder.send(reply);
-            }
-        }
-        Ok(())
+        self.take_in(entries).await
+    }
+
+    /// None is made of rows that are not to be used, nor of such as consensus does not know of yet.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let can = !self.out && self.applied <= self.handed;
+        if force || can { Some(self.get_snapshot_builder().await) } else { None }
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { shard: self.shard, state: self.state.clone() }
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Builder { shard: self.shard, state: self.state.clone(), meta }
     }
 
     async fn install_snapshot(
@@ -237,23 +328,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 machine.restore(&mut std::iter::empty()).map_err(io::Error::other)?;
                 self.state.settle(self.shard, meta)?;
             }
-            Snapshot::Received(received) => {
-                let history = machine.history();
-                let rows = received.parts()?.flat_map(|part| match part {
-                    Ok(rows) => rows.into_iter().map(Ok).collect(),
-                    Err(error) => vec![Err(error)],
-                });
-                let rows = rows.filter(|row| match row {
-                    Ok(row) => !history.contains(&row.family.as_str()),
-                    Err(_) => true,
-                });
-                apart(|| restore(machine, rows))?.map_err(io::Error::other)?;
-                let (state, shard, meta) = (self.state.clone(), self.shard, meta.clone());
-                // As long as it takes: the thread has other groups to serve.
-                tokio::task::spawn_blocking(move || state.replace(shard, received, &meta))
-                    .await
-                    .map_err(io::Error::other)??;
-            }
+            Snapshot::Received(received) => self.put_rows(received, meta).await?,
             Snapshot::Here(Here { state, shard }) => {
                 let view = state.view();
                 let rows = view.rows(shard, &[], machine.history())?;
@@ -263,7 +338,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             }
         }
         self.applied = meta.last_log_id;
+        self.handed = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        self.let_in();
         self.state.offer_snapshot(self.shard);
         Ok(())
     }
@@ -281,10 +358,11 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
     }
 }
 
-/// What of a shard is on the disk, so that the log behind it may be purged.
+/// What of a shard was applied when this was made, to be on the disk, so that the log behind it may be purged.
 pub struct Builder {
     shard: ShardId,
     state: State,
+    meta: SnapshotMeta,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -293,17 +371,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let (state, shard) = (self.state.clone(), self.shard);
         // A flush may take as long as the disk pleases.
-        tokio::task::spawn_blocking(move || build(state, shard)).await.map_err(io::Error::other)?
+        let flushing = tokio::task::spawn_blocking(move || state.flush());
+        flushing.await.map_err(io::Error::other)??;
+        self.state.offer_snapshot(shard);
+        let snapshot = Snapshot::Here(Here { state: self.state.clone(), shard });
+        Ok(RaftSnapshot { meta: self.meta.clone(), snapshot })
     }
-}
-
-fn build(state: State, shard: ShardId) -> io::Result<RaftSnapshot> {
-    let (last_log_id, last_membership) = state.applied(shard)?;
-    // What was applied then is on the disk after this, and the log behind it may go.
-    state.flush()?;
-    state.offer_snapshot(shard);
-    Ok(RaftSnapshot {
-        meta: SnapshotMeta { last_log_id, last_membership },
-        snapshot: Snapshot::Here(Here { state, shard }),
-    })
 }

@@ -72,6 +72,7 @@ impl Here {
         take: &mut dyn FnMut(Part) -> bool,
     ) -> Result<(), Error> {
         let view = self.state.view();
+        view.check(self.shard)?;
         let (last_log_id, last_membership) = view.applied(self.shard)?;
         if !take(Part::Moment(SnapshotMeta { last_log_id, last_membership })) {
             return Ok(());

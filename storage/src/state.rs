@@ -2,6 +2,7 @@
 //! WAL. The log is the truth behind the last flush; `atomic_flush` keeps the families in step, so
 //! that a restart finds rows and applied log id of one moment, and openraft applies the rest again.
 
+mod out;
 mod taking;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -13,10 +14,12 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rocksdb::perf::get_memory_usage_stats;
+use rocksdb::properties::TOTAL_SST_FILES_SIZE;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Direction, Env,
     IteratorMode, Options as RocksOptions, ReadOptions, WriteBatch, WriteOptions,
 };
+use tokio::sync::watch;
 
 use crate::raft::{LogId, ShardId, StoredMembership};
 use crate::snapshot::Here;
@@ -26,6 +29,8 @@ use crate::{damage, proto, wire};
 const RAFT: &str = "raft";
 /// Behind it stands the shard. Its length tells such a key from the other kind.
 const TAKING_IN: &[u8] = b"taking in ";
+/// The same of a shard whose rows are not to be used.
+const OUT: &[u8] = b"out ";
 /// Of snapshots that come in.
 const RECEIVED: &str = "received";
 /// Behind it in the name: of a snapshot that broke off. One a shard, no longer than a snapshot.
@@ -59,6 +64,8 @@ pub enum Error {
     HalfTaken(ShardId, io::Error),
     #[error("what is left of a snapshot that broke off: {0}")]
     Left(io::Error),
+    #[error("the rows of {0} here are not what its group has: nobody may have them")]
+    Out(ShardId),
     #[error("a state in memory takes no snapshot of another node")]
     InMemory,
 }
@@ -148,6 +155,8 @@ pub struct State {
     db: Arc<DB>,
     families: &'static [&'static str],
     seen: Arc<Mutex<Seen>>,
+    /// The shards that are out, and since which entry.
+    outs: Arc<watch::Sender<BTreeMap<ShardId, u64>>>,
     cache: Cache,
     /// Where snapshots of other nodes are put; none in memory.
     received: Option<PathBuf>,
@@ -245,11 +254,13 @@ impl State {
             db: Arc::new(db),
             families: options.families,
             seen: Arc::default(),
+            outs: Arc::default(),
             cache,
             received: env.is_none().then(|| dir.join(RECEIVED)),
             arrivals: Arc::default(),
         };
         state.take_in_again()?;
+        state.find_outs()?;
         let mut seen = Seen::default();
         for row in state.db.iterator_cf(state.family(RAFT)?, IteratorMode::Start) {
             let (key, _) = row?;
@@ -417,6 +428,19 @@ impl State {
             metrics::gauge!("tandem_state_memory_bytes", "part" => part).set(bytes as f64);
         }
         Ok(())
+    }
+
+    /// Bytes of its files. What memory holds still is at most [`WRITE_BUFFERS_BYTES_MAX`] more.
+    ///
+    /// # Errors
+    /// What RocksDB says.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for name in self.families.iter().copied().chain([RAFT]) {
+            let of = self.db.property_int_value_cf(self.family(name)?, TOTAL_SST_FILES_SIZE)?;
+            bytes += of.unwrap_or(0);
+        }
+        Ok(bytes)
     }
 
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use ractor::{Actor as _, ActorRef};
-use tandem_core::command::{Command, GatewayEvent, Origin};
+use tandem_core::command::{Command, GatewayEvent, Keyed, OperatorCommand, Origin};
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
@@ -32,6 +32,8 @@ pub struct Options {
     pub epoch: u64,
     pub consensus: Arc<dyn Consensus>,
     pub link: Arc<dyn Link>,
+    /// Whether the disk has no room for more than what lives: no call begins then.
+    pub full: watch::Receiver<bool>,
 }
 
 /// The tree of one term.
@@ -50,6 +52,7 @@ struct Shared {
     /// Whose actors have nothing to do any more.
     paused: Mutex<Vec<Arc<Tree>>>,
     admissions: Arc<AtomicUsize>,
+    full: watch::Receiver<bool>,
     serving: watch::Sender<Leadership>,
     stopped: watch::Sender<bool>,
     /// Those that hold nothing which must be ended in order.
@@ -64,7 +67,7 @@ pub struct ShardRuntime {
 
 impl ShardRuntime {
     pub fn start(options: Options) -> Self {
-        let Options { node, replica, epoch, consensus, link } = options;
+        let Options { node, replica, epoch, consensus, link, full } = options;
         let (leadership, releases) = (consensus.leadership(), replica.listen());
         let proposer = Proposer::new(consensus, Arc::clone(replica.clock()));
         let shared = Arc::new(Shared {
@@ -76,6 +79,7 @@ impl ShardRuntime {
             tree: Mutex::new(None),
             paused: Mutex::default(),
             admissions: Arc::default(),
+            full,
             serving: watch::channel(Leadership::default()).0,
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -139,7 +143,9 @@ impl ShardRuntime {
         let place = &tree.place;
         let new_call = matches!(event, GatewayEvent::Invite(_));
         let under_way = Arc::clone(&self.shared.admissions);
-        if new_call && under_way.load(Ordering::Relaxed) >= limits::ADMISSIONS_MAX {
+        let is_full = under_way.load(Ordering::Relaxed) >= limits::ADMISSIONS_MAX
+            || *self.shared.full.borrow();
+        if new_call && is_full {
             let verdict = Verdict::Overloaded { retry_after_s: limits::RETRY_AFTER_S };
             self.shared.link.accepted(&origin, self.shared.replica.tenant(), verdict);
             metrics::counter!("tandem_admissions_refused_total").increment(1);
@@ -197,6 +203,10 @@ impl ShardRuntime {
     pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
         if self.tree().is_none() {
             return Err(ProposeError::NotLeading);
+        }
+        if *self.shared.full.borrow() && begins_a_call(&command) {
+            metrics::counter!("tandem_admissions_refused_total").increment(1);
+            return Err(ProposeError::Overloaded);
         }
         self.shared.proposer.propose(None, command).await
     }
@@ -408,4 +418,18 @@ fn replace(told: &mut Leadership, now: Leadership) -> bool {
     let changed = *told != now;
     *told = now;
     changed
+}
+
+fn begins_a_call(command: &Command) -> bool {
+    let of_operator = match command {
+        Command::Operator(command) | Command::Keyed(Keyed { command, .. }) => command,
+        Command::Configure(_)
+        | Command::Elected { .. }
+        | Command::Gateway(_)
+        | Command::Due(_)
+        | Command::Quarantine { .. }
+        | Command::Lease(_)
+        | Command::Trim => return false,
+    };
+    matches!(of_operator, OperatorCommand::Originate { .. })
 }

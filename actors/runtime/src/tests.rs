@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tandem_core::command::{Command, GatewayEvent, Inbound, Login, Origin, TransactionKey};
+use tandem_core::command::{
+    Command, GatewayEvent, Inbound, Login, OperatorCommand, Origin, TransactionKey,
+};
 use tandem_core::demo::demo_config;
 use tandem_core::effect::{Body, Effect};
 use tandem_core::ids::{AgentId, EntityId, GatewayId};
@@ -86,6 +88,7 @@ struct Rig {
     log: Arc<Log>,
     link: Arc<Written>,
     clock: Arc<TestClock>,
+    full: watch::Sender<bool>,
 }
 
 impl Rig {
@@ -101,14 +104,16 @@ impl Rig {
             leadership: watch::channel(Leadership { term: 1, leading: true }).0,
         });
         let link = Arc::new(Written::default());
+        let full = watch::Sender::new(false);
         let runtime = ShardRuntime::start(Options {
             node: "node-a".into(),
             replica,
             epoch: 0,
             consensus: Arc::clone(&log) as Arc<dyn Consensus>,
             link: Arc::clone(&link) as Arc<dyn Link>,
+            full: full.subscribe(),
         });
-        let rig = Self { runtime, log, link, clock };
+        let rig = Self { runtime, log, link, clock, full };
         rig.serving().await;
         let configure = Command::Configure(Box::new(demo_config()));
         rig.runtime.propose(configure).await.expect("leads");
@@ -179,6 +184,29 @@ async fn call_is_answered_after_its_commit_and_counted() {
     rig.event(2, invite("a"));
     rig.until("100 and 200", |rig| rig.statuses(1) == [100, 200]).await;
     rig.until("accepted", |rig| rig.link.accepted.lock().contains(&(2, Verdict::Counted))).await;
+}
+
+#[tokio::test]
+async fn no_call_begins_while_the_disk_is_full_and_those_that_live_go_on() {
+    let rig = Rig::start().await;
+    rig.event(2, invite("a"));
+    rig.until("answered", |rig| rig.statuses(1).contains(&200)).await;
+    rig.full.send_replace(true);
+    rig.event(3, invite("b"));
+    let refused = Verdict::Overloaded { retry_after_s: crate::limits::RETRY_AFTER_S };
+    rig.until("refused", |rig| rig.link.accepted.lock().contains(&(3, refused))).await;
+    let calls = || rig.runtime.replica().read(|world| world.calls.len());
+    assert_eq!(calls(), 1);
+    let originate = OperatorCommand::Originate { from: AgentId("1001".into()), to: "4003".into() };
+    let begun = rig.runtime.propose(Command::Operator(originate)).await;
+    assert!(matches!(begun, Err(ProposeError::Overloaded)), "{begun:?}");
+    let call = rig.runtime.replica().read(|world| *world.calls.keys().next().expect("a call"));
+    let hang_up = Command::Operator(OperatorCommand::ReleaseCall { call });
+    rig.runtime.propose(hang_up).await.expect("a live call may end");
+    rig.full.send_replace(false);
+    rig.event(3, invite("b"));
+    rig.until("counted", |rig| rig.link.accepted.lock().contains(&(3, Verdict::Counted))).await;
+    assert_eq!(calls(), 2);
 }
 
 #[tokio::test]

@@ -135,6 +135,8 @@ pub struct Bench {
     pub voters: BTreeMap<NodeId, Voter>,
     /// Of who shall not have a new one at each start.
     pub certificates: BTreeMap<NodeId, Tls>,
+    /// What the nodes replicate in the group [`QUIET`], where that is not values.
+    pub quiet: Option<Box<dyn Fn(NodeId) -> AnyMachine + Send + Sync>>,
     timers: Timers,
     limits: Limits,
     segment_bytes: u64,
@@ -160,7 +162,18 @@ impl Bench {
         let limits = Limits::default();
         let (pki, voters, certificates) = (Pki::new(), BTreeMap::new(), BTreeMap::new());
         let segment_bytes = 8 << 20;
-        Self { pki, members, voters, certificates, timers, limits, segment_bytes, lives: 0, dir }
+        Self {
+            pki,
+            members,
+            voters,
+            certificates,
+            quiet: None,
+            timers,
+            limits,
+            segment_bytes,
+            lives: 0,
+            dir,
+        }
     }
 
     /// Not yet running.
@@ -210,14 +223,16 @@ impl Bench {
             limits: self.limits,
         };
         pull::what_is_gone(&options, &log, &state).await.unwrap();
-        let machine = |shard, values: &MetaState| {
-            let machine = match member.role {
-                Role::Node => values.machine(),
-                Role::Witness => AnyMachine::new(NullMachine),
-            };
-            (shard, StateMachine::open(shard, state.clone(), machine).unwrap())
+        let of_node = |machine| match member.role {
+            Role::Node => machine,
+            Role::Witness => AnyMachine::new(NullMachine),
         };
-        let machines = vec![machine(ShardId::META, &values), machine(QUIET, &MetaState::default())];
+        let machine = |shard, machine| {
+            (shard, StateMachine::open(shard, state.clone(), of_node(machine)).unwrap())
+        };
+        let quiet = self.quiet.as_ref().map(|quiet| quiet(id));
+        let quiet = quiet.unwrap_or_else(|| MetaState::default().machine());
+        let machines = vec![machine(ShardId::META, values.machine()), machine(QUIET, quiet)];
         let meta = (member.role == Role::Node).then(|| values.clone());
         let stores = Stores { log: log.clone(), state: state.clone(), machines, meta };
         let cluster = Cluster::start(options, stores).await.unwrap();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tandem_cluster::LOG_MIB_MAX_LEAST;
 
 use super::reader::Reader;
 
@@ -114,6 +115,12 @@ pub struct Process {
     /// Disk for what calls said, MiB; gateways only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_mib: Option<u64>,
+    /// The most that the log may take on the disk, MiB; nodes and witnesses only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_mib_max: Option<u64>,
+    /// The same of the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_mib_max: Option<u64>,
     /// Lets a test make actors panic through the process's own HTTP. Never in production.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fault_injection: bool,
@@ -253,6 +260,10 @@ pub fn read_process(root: &Reader<'_, '_>) -> Option<Process> {
     let (rtp_port_first, rtp_ports) = (port("rtp_port_first"), port("rtp_ports"));
     let mebibytes = "disk for the trace of calls, 4 to 1048576 MiB";
     let trace_mib = reader.integer("trace_mib", 4..=1_048_576, mebibytes);
+    let log_mebibytes = "disk for the log, 512 to 1048576 MiB";
+    let log_mib_max = reader.integer("log_mib_max", LOG_MIB_MAX_LEAST..=1_048_576, log_mebibytes);
+    let state_mebibytes = "disk for the state, 64 to 16777216 MiB";
+    let state_mib_max = reader.integer("state_mib_max", 64..=16_777_216, state_mebibytes);
     let fault_injection = reader.bool("fault_injection", "true or false").unwrap_or(false);
     reader.finish();
     Some(Process {
@@ -263,6 +274,8 @@ pub fn read_process(root: &Reader<'_, '_>) -> Option<Process> {
         rtp_port_first,
         rtp_ports,
         trace_mib,
+        log_mib_max,
+        state_mib_max,
         fault_injection,
     })
 }

@@ -143,6 +143,8 @@ fn process(folder: &Folder, name: &str, fault_injection: bool) -> Process {
         rtp_port_first: None,
         rtp_ports: None,
         trace_mib: None,
+        log_mib_max: None,
+        state_mib_max: None,
         fault_injection,
     }
 }

@@ -7,8 +7,10 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use serde::Deserialize;
+use tandem_cluster::budget::Used;
 use tandem_http::backend::Check;
 use tandem_storage::faults::Faults;
+use tokio::sync::watch;
 
 /// Asked at each request; an error says what is wrong, with its code.
 pub type DiskCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -17,6 +19,25 @@ pub fn check(disk: &DiskCheck) -> Check {
     let found = disk();
     let ok = found.is_ok();
     Check { name: "disk".to_owned(), ok, why: found.err().unwrap_or_else(|| "writes".to_owned()) }
+}
+
+/// Whether new calls may begin.
+pub fn check_room(room: &DiskCheck) -> Check {
+    let found = room();
+    let ok = found.is_ok();
+    let why = found.err().unwrap_or_else(|| "is left for log and state".to_owned());
+    Check { name: "room".to_owned(), ok, why }
+}
+
+/// Whether log or state are at the end of their budgets, as that changes.
+pub fn full(mut used: watch::Receiver<Used>) -> watch::Receiver<bool> {
+    let (told, full) = watch::channel(used.borrow_and_update().check().is_err());
+    tokio::spawn(async move {
+        while used.changed().await.is_ok() {
+            told.send_replace(used.borrow_and_update().check().is_err());
+        }
+    });
+    full
 }
 
 /// The same with what tests may do to the disk, where this process lets them.

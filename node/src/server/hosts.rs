@@ -41,6 +41,7 @@ pub struct Hosts {
     node: String,
     state: State,
     link: Arc<dyn Link>,
+    full: watch::Receiver<bool>,
     groups: BTreeMap<ShardId, Group>,
     running: Mutex<BTreeMap<u16, Vec<Running>>>,
     leads: Mutex<BTreeMap<u16, watch::Sender<Lead>>>,
@@ -54,11 +55,12 @@ impl Hosts {
         node: String,
         state: State,
         link: Arc<dyn Link>,
+        full: watch::Receiver<bool>,
         groups: BTreeMap<ShardId, Group>,
     ) -> Arc<Self> {
         let (running, leads) = (Mutex::default(), Mutex::default());
         let changes = watch::Sender::default();
-        let hosts = Arc::new(Self { node, state, link, groups, running, leads, changes });
+        let hosts = Arc::new(Self { node, state, link, full, groups, running, leads, changes });
         for (id, group) in &hosts.groups {
             let consensus = Arc::new(GroupLog::new(group.group.clone()));
             let (hosts, tenants) = (Arc::clone(&hosts), group.tenants.clone());
@@ -142,6 +144,7 @@ impl Hosts {
             epoch: hosted.standing.epoch,
             consensus: Arc::new(TenantLog { tenant, group }),
             link: Arc::clone(&self.link),
+            full: self.full.clone(),
         })
     }
 
@@ -277,9 +280,14 @@ impl Shard for Tenant {
             | Refused::TooLong(_)
             | Refused::Stopped(_)
             | Refused::Moving
-            | Refused::Behind(_) => Error::Unconfirmed,
+            | Refused::Behind(_)
+            | Refused::Out(_) => Error::Unconfirmed,
         })?;
-        // What it wrote last where it was before may not be here yet.
+        // What it wrote where it was before may be in one whose rows here are not to be used.
+        if self.hosts.groups.keys().any(|id| self.hosts.state.out_since(*id).is_some()) {
+            return Err(Error::Unconfirmed);
+        }
+        // What it wrote last there may not be here yet.
         let lags = |(id, other): (&ShardId, &Group)| {
             let standing = other.tenants.borrow().standing(self.number);
             *id != group && standing.is_some_and(|standing| standing.phase == Phase::Here)

@@ -66,6 +66,7 @@ pub async fn serve(
         move_tenant,
         nodes,
         disk,
+        room,
         hashes,
         faults,
     } = parts;
@@ -104,7 +105,7 @@ pub async fn serve(
             Box::pin(async move { puts.put(&asked).await })
         }),
     });
-    let health = health(tenants, disk, hashes);
+    let health = health(tenants, disk, room, hashes);
     let mut router = disk::with_faults(http::router(health, started.metrics.clone()), faults);
     if process.fault_injection {
         let faults = post(panic_actor).with_state(shard(FIRST));
@@ -118,8 +119,9 @@ pub async fn serve(
     }
 }
 
-/// A node is ready when it knows the tenants, each of them is configured, and its disk writes.
-fn health(tenants: Arc<Tenants>, disk: DiskCheck, hashes: Hashes) -> Health {
+/// A node is ready when it knows the tenants, each of them is configured, its disk writes and has room, and its
+/// state is the leader's.
+fn health(tenants: Arc<Tenants>, disk: DiskCheck, room: DiskCheck, hashes: Hashes) -> Health {
     Arc::new(move || {
         let all = tenants.all();
         let mut unconfigured = Vec::new();
@@ -139,8 +141,8 @@ fn health(tenants: Arc<Tenants>, disk: DiskCheck, hashes: Hashes) -> Health {
             ok,
             why: if ok { why } else { why_not }.to_owned(),
         };
-        let (disk, state) = (disk::check(&disk), hashes.check());
-        let is_sound = disk.ok && state.ok;
+        let (disk, room, state) = (disk::check(&disk), disk::check_room(&room), hashes.check());
+        let is_sound = disk.ok && room.ok && state.ok;
         let checks = vec![
             check("meta shard", stored, "holds the tenant", "does not hold the tenant yet"),
             check(
@@ -150,6 +152,7 @@ fn health(tenants: Arc<Tenants>, disk: DiskCheck, hashes: Hashes) -> Health {
                 &format!("no configuration yet of {}", unconfigured.join(", ")),
             ),
             disk,
+            room,
             state,
         ];
         Readiness {

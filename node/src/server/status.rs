@@ -20,6 +20,18 @@ pub struct Voter {
     pub lag: Option<u64>,
     /// It holds everything that is committed.
     pub caught_up: bool,
+    /// Of some shard its state is not what the group has, and is being made again: it votes, and serves nobody.
+    pub differs: bool,
+}
+
+impl Voter {
+    fn decides(&self) -> bool {
+        self.healthy && self.caught_up
+    }
+
+    fn runs_calls(&self) -> bool {
+        self.decides() && !self.witness && !self.differs
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +46,10 @@ pub struct Gateway {
 /// Voters that may die before the rest can no longer decide.
 pub fn failure_tolerance(members: &[Voter]) -> usize {
     let voters: Vec<&Voter> = members.iter().filter(|member| member.votes).collect();
-    let healthy = voters.iter().filter(|voter| voter.healthy && voter.caught_up).count();
+    let healthy = voters.iter().filter(|voter| voter.decides()).count();
     let majority = voters.len() / 2 + 1;
     // Somebody who runs calls must be left, too.
-    let nodes = voters.iter().filter(|v| v.healthy && v.caught_up && !v.witness).count();
+    let nodes = voters.iter().filter(|voter| voter.runs_calls()).count();
     healthy.saturating_sub(majority).min(nodes.saturating_sub(1))
 }
 
@@ -108,10 +120,10 @@ fn why_not(
 ) -> Option<String> {
     let voters: Vec<&Voter> = voters.iter().filter(|voter| voter.votes).collect();
     let left: Vec<_> = voters.iter().filter(|voter| !lost(&voter.name, &voter.box_name)).collect();
-    let up: Vec<_> = left.iter().filter(|voter| voter.healthy && voter.caught_up).collect();
+    let up: Vec<_> = left.iter().filter(|voter| voter.decides()).collect();
     let majority = voters.len() / 2 + 1;
     if left.len() < voters.len() && up.len() < majority {
-        let missing = left.iter().filter(|voter| !(voter.healthy && voter.caught_up));
+        let missing = left.iter().filter(|voter| !voter.decides());
         let missing: Vec<_> = missing.map(|voter| voter.name.as_str()).collect();
         return Some(if missing.is_empty() {
             format!("{} of {} voters would be left, {majority} are needed", up.len(), voters.len())
@@ -119,7 +131,13 @@ fn why_not(
             format!("{} would be missing, too", missing.join(" and "))
         });
     }
-    if left.len() < voters.len() && up.iter().all(|voter| voter.witness) {
+    if left.len() < voters.len() && !up.iter().any(|voter| voter.runs_calls()) {
+        if let Some(differs) = up.iter().find(|voter| voter.differs) {
+            let name = &differs.name;
+            return Some(format!(
+                "the state of {name} is not its leader's, and is being made again"
+            ));
+        }
         return Some("no node that runs calls would be left".to_owned());
     }
     let serving = |gateway: &&Gateway| gateway.logged_in && !lost(&gateway.name, &gateway.box_name);
@@ -152,6 +170,7 @@ mod tests {
             leads: Vec::new(),
             lag: Some(0),
             caught_up: true,
+            differs: false,
         }
     }
 
@@ -205,6 +224,19 @@ mod tests {
         let (mut voters, gateways) = healthy();
         voters[1].caught_up = false;
         assert!(!verdict(&voters, &gateways, "a").0);
+    }
+
+    #[test]
+    fn status_keeps_a_node_when_the_state_of_the_other_differs() {
+        let (mut voters, gateways) = healthy();
+        voters[1].differs = true;
+        let (ok, why) = verdict(&voters, &gateways, "node-a");
+        assert_eq!((ok, why.starts_with("the state of node-b is not")), (false, true), "{why}");
+        assert!(!verdict(&voters, &gateways, "a").0);
+        assert_eq!(failure_tolerance(&voters), 0);
+        // Its vote counts.
+        assert!(verdict(&voters, &gateways, "witness").0);
+        assert!(verdict(&voters, &gateways, "node-b").0);
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct Parts {
     /// Where gateways log in.
     pub nodes: watch::Receiver<pb::Nodes>,
     pub disk: DiskCheck,
+    /// Whether it has room for new calls.
+    pub room: DiskCheck,
     pub hashes: Hashes,
     /// Where tests may trouble the disk.
     pub faults: Option<Faults>,
@@ -131,13 +133,14 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let group = |id| cluster.shard(id).cloned().context("the group runs");
     let meta_group = group(ShardId::META)?;
     let mut groups = BTreeMap::new();
-    let mut hashes = Hashes::default();
+    let hashes = Hashes::of(&state);
     for (id, tenants, chain) in hosted {
-        hashes.watch(id, group(id)?, chain);
+        hashes.watch(group(id)?, chain);
         groups.insert(id, hosts::Group { group: group(id)?, tenants });
     }
     let link = Arc::new(SessionLink(Arc::clone(&sessions)));
-    let hosts = Hosts::start(process.name.clone(), state, link, groups);
+    let full = disk::full(cluster.used());
+    let hosts = Hosts::start(process.name.clone(), state, link, full, groups);
     let moves = Arc::new(Moves {
         cluster: Arc::clone(&cluster),
         meta: meta_state.clone(),
@@ -171,6 +174,10 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         disk: {
             let cluster = Arc::clone(&cluster);
             Arc::new(move || cluster.disk().check())
+        },
+        room: {
+            let used = cluster.used();
+            Arc::new(move || used.borrow().check())
         },
         faults,
         hashes,
@@ -224,16 +231,18 @@ pub async fn witness(started: &Started) -> Result<WitnessParts> {
     let cluster = Arc::new(Cluster::start(options, stores).await?);
     let voter = Arc::clone(&cluster);
     let disk: DiskCheck = Arc::new(move || voter.disk().check());
+    let used = cluster.used();
+    let room: DiskCheck = Arc::new(move || used.borrow().check());
     let health: Health = Arc::new(move || {
         let led = cluster.shards().all(|shard| shard.leadership().borrow().leader.is_some());
         let why = if led { "every group has a leader" } else { "a group has no leader" };
         let groups = Check { name: "groups".into(), ok: led, why: why.into() };
-        let disk = disk::check(&disk);
+        let (disk, room) = (disk::check(&disk), disk::check_room(&room));
         Readiness {
-            may_take_calls: led && disk.ok,
+            may_take_calls: led && disk.ok && room.ok,
             may_hold_calls: true,
             started: true,
-            checks: vec![groups, disk],
+            checks: vec![groups, disk, room],
         }
     });
     Ok(WitnessParts { health, faults })
@@ -281,8 +290,17 @@ async fn voter(
         incarnation: started.incarnation,
         tls,
         timers: Timers::default(),
-        limits: Limits::default(),
+        limits: limits(&config.process),
     })
+}
+
+fn limits(process: &config::Process) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        log_bytes_max: process.log_mib_max.map_or(usual.log_bytes_max, |mib| mib << 20),
+        state_bytes_max: process.state_mib_max.map_or(usual.state_bytes_max, |mib| mib << 20),
+        ..usual
+    }
 }
 
 // --- the tenants -----------------------------------------------------------------------------
@@ -312,6 +330,10 @@ impl Machine for TenantMachine {
 
     fn history(&self) -> &'static [&'static str] {
         rows::HISTORY
+    }
+
+    fn differs(&self) -> bool {
+        self.0.differs()
     }
 }
 
@@ -440,6 +462,7 @@ impl ClusterView {
                     leads: self.leads(member.id),
                     lag,
                     caught_up: lag.is_some_and(|lag| lag < 1_000),
+                    differs: !self.cluster.outs_of(member.id).is_empty(),
                 }
             })
             .collect();

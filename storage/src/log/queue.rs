@@ -34,6 +34,8 @@ pub struct Stats {
     pub sync_us_max: u64,
     pub segments_live: u64,
     pub segments_spare: u64,
+    /// Of all files: those that hold entries, spares, and the one that is being filled.
+    pub disk_bytes: u64,
 }
 
 /// The highest entry of a shard in the oldest segment: purged up to it, the shard lets it go.

@@ -336,6 +336,10 @@ impl Writer {
         let mut stats = self.shared.stats.lock();
         stats.segments_live = self.log.live.len() as u64;
         stats.segments_spare = self.log.spare.len() as u64;
+        let live = self.log.live.iter().map(|live| live.segment.bytes).sum::<u64>();
+        let spare = self.log.spare.iter().map(|spare| spare.bytes).sum::<u64>();
+        let filling = self.filler.as_ref().map_or(0, |_| self.options.segment_bytes);
+        stats.disk_bytes = live + spare + filling;
         metrics::gauge!("tandem_log_segments").set(stats.segments_live as f64);
     }
 }

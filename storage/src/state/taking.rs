@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 use rocksdb::{IteratorMode, WriteBatch};
 
+use super::out::out;
 use super::{
     Error, LEFT, RAFT, Row, State, TAKING_IN, Wait, applied_from, applied_of, key_of, taking_in,
 };
@@ -138,6 +139,7 @@ impl State {
     pub fn settle(&self, shard: ShardId, of: &SnapshotMeta) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(RAFT)?, taking_in(shard));
+        batch.delete_cf(self.family(RAFT)?, out(shard));
         self.commit(batch, shard, of.last_log_id.as_ref(), &of.last_membership, Wait::Yes)?;
         self.flush()
     }

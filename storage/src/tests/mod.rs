@@ -2,5 +2,6 @@ mod damage;
 mod format;
 mod golden;
 mod machine;
+mod mending;
 mod snapshot;
 mod suite;

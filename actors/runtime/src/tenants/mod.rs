@@ -123,6 +123,11 @@ impl Tenants {
         self.chain.clone()
     }
 
+    /// A comparison with who led then has failed.
+    pub fn differs(&self) -> bool {
+        self.chain.differs_at().is_some()
+    }
+
     fn tell(&mut self) {
         self.is_changed = false;
         let mut all = All::default();
