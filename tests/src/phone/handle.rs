@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use parking_lot::Mutex;
 use tandem_media::endpoint::EndpointPool;
 use tandem_sip::sdp::Codec;
@@ -339,13 +339,17 @@ impl Phone {
         }
     }
 
-    /// Waits until the call is answered; gives the time from INVITE to 200.
+    /// Waits until the call is answered; gives the time from INVITE to 200. One that ends instead says how.
     pub async fn answered(&self, call_id: &str, within: Duration) -> Result<Duration> {
-        self.until("answer", within, |calls| {
+        let answer = self.until("answer", within, |calls| {
             let call = calls.get(call_id)?;
-            call.answered_at.map(|at| at.duration_since(call.invited_at))
-        })
-        .await
+            match (call.answered_at, &call.end) {
+                (Some(at), _) => Some(Ok(at.duration_since(call.invited_at))),
+                (None, CallEnd::Live) => None,
+                (None, CallEnd::Over(ended)) => Some(Err(*ended)),
+            }
+        });
+        answer.await?.map_err(|ended| anyhow!("phone {}: no answer, but {ended:?}", self.user))
     }
 
     pub async fn ended(&self, call_id: &str, within: Duration) -> Result<Ended> {

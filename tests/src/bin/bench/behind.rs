@@ -50,8 +50,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     );
     let outcome = calling.await??;
     print_histogram("INVITE → 100 meanwhile", "µs", &outcome.trying_us);
-    let failed: u64 = outcome.failed.values().sum();
-    println!("  {} calls, {failed} failed, {} messages repeated", outcome.calls, outcome.repeated);
+    outcome.print();
     cluster.stop()?;
     Ok(())
 }

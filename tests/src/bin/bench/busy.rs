@@ -9,7 +9,7 @@ use tandem_tests::Cluster;
 use tandem_tests::cluster::metric;
 
 use crate::load::{Called, Media, Plan, call};
-use crate::{minutes, pids, print_histogram};
+use crate::{minutes, print_histogram};
 
 const LOOPS: usize = 2;
 const CALLS_A_SECOND: u32 = 100;
@@ -54,12 +54,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     );
     print_histogram("INVITE → 100 beside busy loops", "µs", &outcome.trying_us);
     print_histogram("INVITE → 200 beside busy loops", "µs", &outcome.answered_us);
-    let failed: u64 = outcome.failed.values().sum();
-    println!("  {} calls, {failed} failed, {} messages repeated", outcome.calls, outcome.repeated);
-    for (why, count) in &outcome.failed {
-        println!("    {count} x {why}");
-    }
-    pids(&cluster)?;
+    outcome.print();
     cluster.stop()?;
     Ok(())
 }

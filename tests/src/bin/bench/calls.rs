@@ -29,14 +29,7 @@ pub fn run(dir: &Path) -> Result<()> {
         usage.print(&format!("at {calls_a_second} calls/s for {seconds} s"))?;
         print_histogram("INVITE → 100 to 4003", "µs", &outcome.trying_us);
         print_histogram("INVITE → 200 to 4003", "µs", &outcome.answered_us);
-        let failed: u64 = outcome.failed.values().sum();
-        println!(
-            "  {} calls, {failed} failed, {} messages repeated",
-            outcome.calls, outcome.repeated
-        );
-        for (why, count) in &outcome.failed {
-            println!("    {count} x {why}");
-        }
+        outcome.print();
     }
     cluster.stop()?;
     Ok(())

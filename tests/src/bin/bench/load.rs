@@ -52,6 +52,20 @@ pub struct Outcome {
     pub calls: u64,
 }
 
+impl Outcome {
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    pub fn print(&self) {
+        let (failed, repeated) = (self.failures(), self.repeated);
+        println!("  {} calls, {failed} failed, {repeated} messages repeated", self.calls);
+        for (why, count) in &self.failed {
+            println!("    {count} x {why}");
+        }
+    }
+}
+
 /// When each caller, by number, sent its INVITE.
 pub type Called = Arc<Mutex<HashMap<String, Instant>>>;
 

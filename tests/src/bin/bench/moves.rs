@@ -30,7 +30,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     let file = dir.join("bench.toml");
     let agents = users(AGENTS);
     let tenant = Tenant { agents: &agents, channels: CHANNELS, record: false, acw_ms: 0 };
-    let text = tenant.config()? + "[[number]]\ndigits = \"4003\"\necho = true\n";
+    let text = tenant.config_with_echo()?;
     std::fs::write(&file, text)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
@@ -51,11 +51,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     println!("  {live} calls live, {AGENTS} agents, {CALLS_A_SECOND} calls/s");
     print_histogram("a tenant is asked to move → it is there", "µs", &moves_us);
     print_histogram("INVITE → 100 meanwhile", "µs", &outcome.trying_us);
-    let failed: u64 = outcome.failed.values().sum();
-    println!("  {} calls, {failed} failed, {} messages repeated", outcome.calls, outcome.repeated);
-    for (why, count) in &outcome.failed {
-        println!("    {count} x {why}");
-    }
+    outcome.print();
     cluster.stop()?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use tandem_media::endpoint::EndpointPool;
 use tandem_tests::Cluster;
 use tandem_tests::phone::{Incoming, Options, Phone};
 
-use crate::load::{Called, Media, Outcome, Plan, call, users};
+use crate::load::{Called, Media, Plan, call, users};
 use crate::tenant::Tenant;
 use crate::usage::Usage;
 use crate::{pids, print_histogram};
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub async fn run(dir: &Path) -> Result<()> {
     let file = dir.join("bench.toml");
     let tenant = Tenant { agents: &users(1), channels: CHANNELS, record: false, acw_ms: 0 };
-    let text = tenant.config()? + "[[number]]\ndigits = \"4003\"\necho = true\n";
+    let text = tenant.config_with_echo()?;
     std::fs::write(&file, text)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
@@ -44,8 +44,8 @@ pub async fn run(dir: &Path) -> Result<()> {
     for calls_a_second in CALLS_A_SECOND {
         let outcome = place(calls_a_second, TRIED_S).await?;
         let p99 = outcome.answered_us.value_at_quantile(0.99);
-        println!("  {calls_a_second} calls/s: {} failed, p99 {p99} µs to 200", failed(&outcome));
-        if failed(&outcome) > 0 || p99 > ANSWERED_P99_US_MAX {
+        println!("  {calls_a_second} calls/s: {} failed, p99 {p99} µs to 200", outcome.failures());
+        if outcome.failures() > 0 || p99 > ANSWERED_P99_US_MAX {
             break;
         }
         rated = Some(calls_a_second);
@@ -86,7 +86,7 @@ pub async fn run(dir: &Path) -> Result<()> {
         lost += stats.lost;
         spacing_ms = spacing_ms.max(stats.spacing_ms_max);
     }));
-    let served = outcome.calls - failed(&outcome);
+    let served = outcome.calls - outcome.failures();
     let goodput = 100 * served / u64::from(rated * OVERLOAD_S);
     println!(
         "  rated load {rated} calls/s; {served} of {} served: goodput {goodput} %",
@@ -94,10 +94,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     );
     print_histogram("  INVITE → 200", "µs", &outcome.answered_us);
     print_histogram("  INVITE → refusal", "µs", &outcome.refused_us);
-    println!("  {} messages repeated", outcome.repeated);
-    for (why, count) in &outcome.failed {
-        println!("    {count} x {why}");
-    }
+    outcome.print();
     println!("  {TALKERS} that talked: {lost} packets lost, longest spacing {spacing_ms} ms");
     for call_id in &talks {
         let status = talker.hang_up(call_id).await?;
@@ -105,8 +102,4 @@ pub async fn run(dir: &Path) -> Result<()> {
     }
     cluster.stop()?;
     Ok(())
-}
-
-fn failed(outcome: &Outcome) -> u64 {
-    outcome.failed.values().sum()
 }

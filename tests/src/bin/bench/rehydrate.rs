@@ -32,7 +32,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     let file = dir.join("bench.toml");
     let agents = users(AGENTS);
     let tenant = Tenant { agents: &agents, channels: CHANNELS, record: false, acw_ms: 0 };
-    let text = tenant.config()? + "[[number]]\ndigits = \"4003\"\necho = true\n";
+    let text = tenant.config_with_echo()?;
     std::fs::write(&file, text)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
@@ -64,8 +64,7 @@ pub async fn run(dir: &Path) -> Result<()> {
     println!("  the rows of {leader}, gone and there again: {} ms (by its log)", took.as_millis());
     let outcome = calling.await??;
     print_histogram("INVITE → 100 meanwhile", "µs", &outcome.trying_us);
-    let failed: u64 = outcome.failed.values().sum();
-    println!("  {} calls, {failed} failed, {} messages repeated", outcome.calls, outcome.repeated);
+    outcome.print();
     cluster.stop()?;
     Ok(())
 }

@@ -26,4 +26,9 @@ impl Tenant<'_> {
         }
         Ok(text)
     }
+
+    /// The same, and 4003 is the echo.
+    pub fn config_with_echo(&self) -> Result<String> {
+        Ok(self.config()? + "[[number]]\ndigits = \"4003\"\necho = true\n")
+    }
 }
