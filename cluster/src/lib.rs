@@ -4,8 +4,8 @@
 //! Read in this order: this file (what a voter is started with), [`shard`] (how it is used),
 //! [`network`] and [`link`] (how voters talk), [`service`] (what they answer), `detector`, `pulse` and
 //! `rest` (who lives and leads, and at what cost), `balance` (who should lead), `snapshot` (to who is
-//! far behind), [`pull`] (by who lost its rows), `mending` (of who has wrong ones), `upkeep` (of the log), [`budget`] (of the disk), [`disk`] (who steps away from
-//! one), [`meta`].
+//! far behind), [`pull`] (by who lost its rows), `mending` (of who has wrong ones), `upkeep` (of the log),
+//! [`budget`] (of the disk), [`disk`] (who steps away from one), [`meta`].
 
 mod alarm;
 mod balance;

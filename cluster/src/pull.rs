@@ -1,6 +1,7 @@
 //! Rows of another node: for a voter whose own are gone, before its groups start, and for one whose own are
-//! not to be used (see `mending`). The log of the first no longer goes back to where its state ends. Its log and votes are whole, so it is the voter that it was; and what
-//! another node has applied is committed, so it may be taken in however far the own log has come.
+//! not to be used (see `mending`). The log of the first no longer goes back to where its state ends. Its log and
+//! votes are whole, so it is the voter that it was; and what another node has applied is committed, so it may be
+//! taken in however far the own log has come.
 
 use std::collections::HashSet;
 use std::time::Duration;
