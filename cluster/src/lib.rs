@@ -181,6 +181,7 @@ pub struct Cluster {
     disks: Arc<Disks>,
     outs: Arc<Outs>,
     used: watch::Receiver<Used>,
+    groups: Arc<Groups>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -216,9 +217,20 @@ impl Cluster {
         let (used, budgets) = (budgets.used(), Arc::new(budgets));
         let starting = start_groups(options, stores, Arc::clone(&outs), budgets, threads);
         match handle.spawn(starting).await {
-            Ok(Ok(Running { shards, hub, directory, changes })) => {
+            Ok(Ok(Running { shards, hub, directory, changes, groups })) => {
                 let runtime = Some(runtime);
-                Ok(Self { shards, hub, directory, changes, log, disks, outs, used, runtime })
+                Ok(Self {
+                    shards,
+                    hub,
+                    directory,
+                    changes,
+                    log,
+                    disks,
+                    outs,
+                    used,
+                    groups,
+                    runtime,
+                })
             }
             Ok(Err(error)) => {
                 runtime.shutdown_background();
@@ -359,6 +371,16 @@ impl Cluster {
         self.directory.live()
     }
 
+    /// The last life of each process that is proven dead, by name.
+    pub fn deaths(&self) -> watch::Receiver<BTreeMap<String, u64>> {
+        self.groups.deaths.subscribe()
+    }
+
+    /// Whether it is proven that nobody can decide anything: too many voters are dead.
+    pub fn is_majority_dead(&self) -> bool {
+        self.groups.is_majority_dead()
+    }
+
     /// The same at each change.
     pub fn lives(&self) -> watch::Receiver<Arc<Live>> {
         self.directory.changes()
@@ -417,6 +439,7 @@ struct Running {
     hub: Arc<Hub>,
     directory: Arc<Directory>,
     changes: Option<Arc<Changes>>,
+    groups: Arc<Groups>,
 }
 
 async fn start_groups(
@@ -483,6 +506,7 @@ async fn start_groups(
         directory: Arc::clone(&directory),
         changes: changes.clone(),
         incarnations: Mutex::default(),
+        deaths: watch::Sender::default(),
         state: state.clone(),
         flushed: Mutex::default(),
         disks: Arc::clone(&disks),
@@ -520,7 +544,7 @@ async fn start_groups(
             let directory = Arc::clone(&directory);
             runtime.spawn(upkeep.of_node(state, Arc::clone(&hub), directory))
         }
-        Role::Witness => runtime.spawn(upkeep.of_witness(groups)),
+        Role::Witness => runtime.spawn(upkeep.of_witness(Arc::clone(&groups))),
     };
     // The others wait to be told.
     if options.founds {
@@ -537,7 +561,7 @@ async fn start_groups(
         outs,
     };
     runtime.spawn(watch.run());
-    Ok(Running { shards, hub, directory, changes })
+    Ok(Running { shards, hub, directory, changes, groups })
 }
 
 fn serve(

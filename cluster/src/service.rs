@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tandem_storage::raft::{NodeId, ShardId, TypeConfig};
 use tandem_storage::state::State;
 use tandem_storage::wire::vote;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::changes::Changes;
@@ -46,6 +46,8 @@ pub struct Groups {
     pub changes: Option<Arc<Changes>>,
     /// The latest life of each process that has spoken to us.
     pub incarnations: Mutex<BTreeMap<String, u64>>,
+    /// The last life of each process that an obituary has told of, whatever process it was.
+    pub deaths: watch::Sender<BTreeMap<String, u64>>,
     pub state: State,
     /// What nodes last said that they have flushed.
     pub flushed: Mutex<BTreeMap<(ShardId, NodeId), u64>>,
@@ -65,6 +67,21 @@ impl Groups {
     fn has_met_later(&self, obituary: &pb::Obituary) -> bool {
         let seen = self.incarnations.lock().get(&obituary.process).copied();
         seen.is_some_and(|seen| seen > obituary.incarnation)
+    }
+
+    /// So many voters of the meta shard are proven dead, and no later life of them has spoken, that nobody can decide
+    /// anything.
+    pub fn is_majority_dead(&self) -> bool {
+        let live = self.directory.live();
+        let Some(group) = live.groups.get(&ShardId::META) else { return false };
+        let (deaths, met) = (self.deaths.borrow(), self.incarnations.lock());
+        let is_dead = |member: &Member| {
+            let later = |dead: &u64| met.get(&member.name).is_none_or(|met| met <= dead);
+            deaths.get(&member.name).is_some_and(later)
+        };
+        let voters = || live.members.iter().filter(|member| group.is_voter(member.id));
+        let alive = voters().filter(|member| !is_dead(member)).count();
+        alive < voters().count() / 2 + 1
     }
 
     /// Nothing where one of them has not said yet.
@@ -448,6 +465,10 @@ pub async fn mourn(groups: &Groups, obituary: &pb::Obituary) {
         tracing::info!(process = obituary.process, "an obituary of an earlier life is ignored");
         return;
     }
+    groups.deaths.send_modify(|deaths| {
+        let known = deaths.entry(obituary.process.clone()).or_default();
+        *known = obituary.incarnation.max(*known);
+    });
     let live = groups.directory.live();
     // The replica that it was before may still be there, too: it is as dead.
     let named = live.members.iter().filter(|member| member.name == obituary.process);

@@ -22,6 +22,7 @@ use tonic::{Code, Response, Status as RpcStatus};
 
 use crate::copies::{self, repair};
 use crate::limits;
+use crate::lines::Serves;
 use crate::link::client::{Client, Clients, Way};
 use crate::link::pb;
 use crate::options::{self, Options, Peer, Render};
@@ -34,6 +35,7 @@ pub struct ClusterBackend {
     tenant: Option<Arc<str>>,
     clients: Clients,
     status: watch::Receiver<Status>,
+    serves: watch::Receiver<Serves>,
     /// Recordings of this gateway, then copies of others'.
     folders: [PathBuf; 2],
     /// Where other gateways give what they have.
@@ -50,6 +52,7 @@ impl ClusterBackend {
         options: &Options,
         clients: Clients,
         status: watch::Receiver<Status>,
+        serves: watch::Receiver<Serves>,
         tracer: Tracer,
     ) -> Result<Self, options::Error> {
         Ok(Self {
@@ -57,6 +60,7 @@ impl ClusterBackend {
             tenant: None,
             clients,
             status,
+            serves,
             folders: [options.recordings(), copies::folder(options)],
             copies: copies(options)?,
             peers: options.peers.clone(),
@@ -88,7 +92,7 @@ impl ClusterBackend {
     fn in_order(&self, leader: Option<usize>) -> Vec<(usize, Client)> {
         let mut order: Vec<usize> = leader.into_iter().collect();
         order.extend((0..self.clients.len()).filter(|node| Some(*node) != leader));
-        let client = |node: usize| Some((node, (*self.clients.get(node)?.load_full()?).clone()));
+        let client = |node: usize| Some((node, self.clients.get(node)?.borrow().clone()?));
         order.into_iter().filter_map(client).collect()
     }
 
@@ -449,21 +453,34 @@ impl Backend for ClusterBackend {
 
     fn readiness(&self) -> Readiness {
         let status = self.status.borrow().clone();
+        let serves = self.serves.borrow().clone();
+        // Who serves no line has no calls to refuse, and answers the API.
+        let stands_by = serves.lines.is_empty() && serves.stands_by_for.is_some();
         let check = |name: &str, ok: bool, good: &str, bad: &str| Check {
             name: name.to_owned(),
             ok,
             why: if ok { good } else { bad }.to_owned(),
         };
         let led = status.tenants.iter().any(|led| led.leader.is_some());
+        let lines = match serves.lines.as_slice() {
+            [] => {
+                format!("{} serves its line", serves.stands_by_for.as_deref().unwrap_or("nobody"))
+            }
+            lines => format!("serves {}", lines.join(" and ")),
+        };
         Readiness {
-            may_take_calls: led && !status.refuses_new_calls,
+            may_take_calls: stands_by || (led && !status.refuses_new_calls),
             may_hold_calls: true,
-            started: status.started,
+            started: stands_by || status.started,
             checks: vec![
-                check("sip", true, "the service address is bound", ""),
-                check("media", true, "the ports are bound", ""),
-                check("routing", status.routing, "known", "no node has sent it yet"),
-                check("leader", led, "known", "no node leads a tenant's shard"),
+                check(
+                    "lines",
+                    stands_by || !serves.lines.is_empty(),
+                    &lines,
+                    "no node has said that it serves any",
+                ),
+                check("routing", stands_by || status.routing, "known", "no node has sent it yet"),
+                check("leader", stands_by || led, "known", "no node leads a tenant's shard"),
             ],
         }
     }
@@ -482,7 +499,7 @@ mod tests {
     #[test]
     fn part_is_served_only_where_nobody_has_the_whole() {
         let api = "127.0.0.1:1".parse().unwrap();
-        let peers = [Peer { name: "gw-a".into(), api, copies: None }];
+        let peers = [Peer { name: "gw-a".into(), vip: api, api, copies: None }];
         let asked = |copies: &[&str], sealed: bool, part_here: bool| {
             let known = json!({"copies": copies, "sealed": sealed});
             whole_elsewhere(&known, "gw-b", part_here, &peers).map(|peer| peer.name.as_str())

@@ -1,7 +1,7 @@
 //! The gateway process: it owns sockets, transactions and media, and obeys the leaders.
 //!
 //! Read in this order: [`options`] is what it is started with, [`link`] its way to the nodes,
-//! [`copies`] how recordings come to be on two boxes, [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
+//! [`lines`] which lines it serves, [`line`] one of them, [`copies`] how recordings come to be on two boxes, [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
 //! call for a day, [`backend`] what its API asks, [`run`] the wiring.
 //!
 //! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
@@ -13,6 +13,8 @@
 pub mod backend;
 pub mod copies;
 pub mod limits;
+pub mod line;
+pub mod lines;
 pub mod link;
 pub mod media;
 pub mod options;
@@ -22,6 +24,7 @@ pub mod task;
 mod tests;
 pub mod trace;
 
+pub use lines::SERVED;
 pub use options::{Certificates, Error, Node, Options, Peer, Render, SipTls, WebSocket};
 /// The names of the prompts that a gateway with this folder can play.
 pub use tandem_media::{music, prompts};

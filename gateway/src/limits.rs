@@ -78,3 +78,14 @@ const _: () = assert!(KEY_OF_OURS_MS > API_RETRY_MS_MAX);
 
 /// How long the end of the process waits for carriers to hear that nobody is here any more.
 pub const LEAVE: std::time::Duration = std::time::Duration::from_millis(1_000);
+
+/// Questions which lines are ours that wait for one node; one more is not asked there.
+pub const ASKS_MAX: usize = 16;
+/// What nodes say about lines and waits to be heard; beyond it their streams are not read.
+pub const HEARD_MAX: usize = 256;
+/// Questions of which it is known when they were asked: an answer to an older one is of no use, for its lease is over.
+pub const ASKED_MAX: usize = 16;
+const _: () = assert!(ASKED_MAX as u64 * tandem_lease::RENEW_MS > tandem_lease::LEASE_MS);
+/// An address that can't be bound is tried again this often, and for so long; then the line is given back.
+pub const SERVE_AGAIN_MS: u64 = 20;
+pub const SERVE_MS_MAX: u64 = 2_000;

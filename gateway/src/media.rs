@@ -1,7 +1,6 @@
 //! What the control task needs of the media plane, and the engine that gives it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tandem_core::cdr::{Manifest, Side};
@@ -10,12 +9,14 @@ use tandem_core::config::Country;
 use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
 use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
+use tandem_lease::Fence;
 use tandem_media::record::board::Board;
-use tandem_media::{CallKey, Engine, Event, Held, Holding, MusicRef};
+use tandem_media::{CallKey, Common, Engine, Event, Held, Holding, MusicRef, Plane};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
 
 use crate::limits;
+use crate::line::Spec;
 use crate::options::{Error, Options};
 
 /// Obeys plans; reports by events of its own.
@@ -50,51 +51,92 @@ pub struct Told {
     pub event: GatewayEvent,
 }
 
-/// The media plane and what it reports.
-pub struct MediaPlane {
+/// Of one line.
+pub struct LineMedia {
     pub media: Box<dyn Media>,
     pub events: mpsc::Receiver<Told>,
     /// Where more of them are told.
     pub report: mpsc::Sender<Told>,
-    /// How far its recordings are.
-    pub board: Arc<Board>,
 }
 
-/// Starts the engine.
+/// What carries the media of a process, whatever lines it serves.
+pub trait MediaPlane: Send + Sync {
+    /// Begins to carry a line's.
+    ///
+    /// # Errors
+    /// What it can't bind.
+    fn line(&self, spec: &Spec, fence: Arc<Fence>) -> Result<LineMedia, Error>;
+
+    /// How far its recordings are.
+    fn board(&self) -> Arc<Board>;
+
+    /// What it tells of recordings, whatever line their calls are of, and where more of that is told. Asked for once.
+    ///
+    /// # Errors
+    /// What it can't start.
+    fn told(&mut self) -> Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>), Error>;
+}
+
+/// The engines, one for each line.
+pub struct Engines {
+    plane: Arc<Plane>,
+    options: Options,
+}
+
+/// Starts what the engines share.
 ///
 /// # Errors
-/// What it can't bind or write.
-pub fn start(options: &Options) -> Result<MediaPlane, Error> {
-    let engine = Engine::start(engine_options(options.media_ip, options))
-        .map_err(|error| Error::Media(error.to_string()))?;
-    let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
-    let told = report.clone();
-    let reported = engine.events();
-    // The engine's channel is of threads, not of tasks; it ends with the engine.
+/// What it can't write or read.
+pub fn start(options: &Options) -> Result<Box<dyn MediaPlane>, Error> {
+    let mut common = Common::new(options.recordings());
+    common.music = options.music.clone();
+    common.prompts = options.prompts.clone();
+    common.copied = options.copy_to.is_some();
+    let plane = Plane::start(common).map_err(|error| Error::Media(error.to_string()))?;
+    Ok(Box::new(Engines { plane, options: options.clone() }))
+}
+
+impl MediaPlane for Engines {
+    fn line(&self, spec: &Spec, fence: Arc<Fence>) -> Result<LineMedia, Error> {
+        let mut line = tandem_media::Options::new(spec.media_ip);
+        line.workers = self.options.media_workers;
+        line.pairs = self.options.rtp_pairs;
+        line.ports = self.options.rtp_ports.clone();
+        line.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
+        let engine = Engine::of_line(Arc::clone(&self.plane), line, fence)
+            .map_err(|error| Error::Media(error.to_string()))?;
+        let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
+        carry(engine.events(), report.clone())?;
+        Ok(LineMedia { media: Box::new(engine), events, report })
+    }
+
+    fn board(&self) -> Arc<Board> {
+        self.plane.board()
+    }
+
+    fn told(&mut self) -> Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>), Error> {
+        let (report, told) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
+        carry(self.plane.events(), report.clone())?;
+        Ok((report, told))
+    }
+}
+
+/// The engine's channel is of threads, not of tasks; it ends with the engine.
+fn carry(
+    events: impl IntoIterator<Item = Event> + Send + 'static,
+    told: mpsc::Sender<Told>,
+) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("media-events".into())
         .spawn(move || {
-            for event in reported {
+            for event in events {
                 if event_of(event).into_iter().any(|event| told.blocking_send(event).is_err()) {
                     break;
                 }
             }
         })
-        .map_err(|error| Error::Media(format!("a thread can't be started: {error}")))?;
-    let board = engine.board();
-    Ok(MediaPlane { media: Box::new(engine), events, report, board })
-}
-
-fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
-    let mut engine = tandem_media::Options::new(address, options.recordings());
-    engine.workers = options.media_workers;
-    engine.music = options.music.clone();
-    engine.prompts = options.prompts.clone();
-    engine.pairs = options.rtp_pairs;
-    engine.ports = options.rtp_ports.clone();
-    engine.copied = options.copy_to.is_some();
-    engine.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
-    engine
+        .map(|_| ())
+        .map_err(|error| Error::Media(format!("a thread can't be started: {error}")))
 }
 
 fn plan_of(tenant: u16, plan: &MediaPlan, engine: &Engine) -> tandem_media::Plan {

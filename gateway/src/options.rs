@@ -10,6 +10,7 @@ pub use tandem_pki::Live as Certificates;
 pub use tandem_wire::tls::Files as SipTls;
 use tokio::sync::Notify;
 
+use crate::line::Spec;
 use crate::trace;
 
 /// Gives the Prometheus text exposition of the process.
@@ -66,6 +67,14 @@ impl Options {
         self.data_dir.join("recordings")
     }
 
+    /// The lines that this process may serve, its own first.
+    pub fn lines(&self) -> Vec<Spec> {
+        let own = Spec { name: self.name.clone(), vip: self.vip, media_ip: self.media_ip };
+        let of =
+            |peer: &Peer| Spec { name: peer.name.clone(), vip: peer.vip, media_ip: peer.vip.ip() };
+        std::iter::once(own).chain(self.peers.iter().map(of)).collect()
+    }
+
     pub fn trace(&self) -> trace::Options {
         let dir = self.data_dir.join("trace");
         trace::Options { bytes_max: self.trace_bytes_max, ..trace::Options::new(dir) }
@@ -82,6 +91,8 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub name: String,
+    /// The service address of its line, which this process serves where that one can't.
+    pub vip: SocketAddr,
     pub api: SocketAddr,
     /// Where it takes copies of recordings.
     pub copies: Option<SocketAddr>,
@@ -119,6 +130,8 @@ pub enum Error {
     Node { name: String, source: tonic::transport::Error },
     #[error("the trace's folder {dir} can't be used: {why}", dir = dir.display())]
     Trace { dir: PathBuf, why: std::io::Error },
+    #[error("the folder {dir} can't be written: {why}", dir = dir.display())]
+    Served { dir: PathBuf, why: std::io::Error },
     #[error("the control task ended: {0}")]
     Control(String),
 }

@@ -14,8 +14,8 @@ use tandem_wire::{Received, Report, Socket, Streams, Undelivered};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits;
-use crate::link::client::Input;
 use crate::link::pb;
+use crate::link::session::Input;
 use crate::media::{Media, Told};
 use crate::trace::Tracer;
 
@@ -262,8 +262,6 @@ fn read(body: pb::down::Body) -> Option<Down> {
             tracing::debug!(node = welcome.node, version = welcome.version, "welcome");
             None
         }
-        // Of who dials: see `link::dialer`.
-        pb::down::Body::Nodes(_) => None,
         pb::down::Body::Leading(pb::Leading { shard, term, leading }) => {
             Some(Down::Leading(Leading { shard, term, leading }))
         }

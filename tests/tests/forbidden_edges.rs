@@ -48,10 +48,11 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
         ("tandem-runtime", set(&["tandem-core", "tandem-sip"])),
         ("tandem-storage", set(&[])),
         ("tandem-pki", set(&[])),
+        ("tandem-lease", set(&[])),
         ("tandem-cluster", set(&["tandem-storage", "tandem-pki"])),
         ("tandem-control", set(&["tandem-core", "tandem-sip"])),
-        ("tandem-wire", set(&["tandem-sip"])),
-        ("tandem-media", set(&["tandem-sip"])),
+        ("tandem-wire", set(&["tandem-sip", "tandem-lease"])),
+        ("tandem-media", set(&["tandem-sip", "tandem-lease"])),
         ("tandem-http", set(&[])),
         (
             "tandem-gateway",
@@ -63,6 +64,7 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
                 "tandem-media",
                 "tandem-http",
                 "tandem-pki",
+                "tandem-lease",
             ]),
         ),
     ] {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{Engine, Event, Leg, Options, Plan, Recording, Source};
+use tandem_media::{Common, Engine, Event, Leg, Options, Plan, Recording, Source};
 use tandem_sip::sdp::Codec;
 
 /// Clock ticks a second of `/proc/*/stat` on Linux.
@@ -24,9 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (seconds, calls, recorded) = (number(20)?, number(100)?, number(50)?);
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let dir = tempfile::tempdir()?;
-    let mut options = Options::new(address, dir.path().to_owned());
+    let common = Common::new(dir.path().to_owned());
+    let mut options = Options::new(address);
     options.pairs = usize::try_from(2 * calls)?;
-    let engine = Engine::start(options)?;
+    let engine = Engine::start(common, options)?;
     let pool = EndpointPool::start()?;
     let ports = engine.ports();
     let mut phones = Vec::new();

@@ -11,6 +11,7 @@ use std::{io, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
+use tandem_lease::Fence;
 
 use crate::event::Event;
 use crate::limits::{COMMANDS_MAX, EVENTS_MAX, RELEASED_REMEMBERED_MAX};
@@ -36,17 +37,39 @@ const REPORT_WAIT: Duration = Duration::from_secs(1);
 /// Metrics are brought up to date this often at most.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
+/// What the lines of a process share: what is played, and what is recorded.
+#[derive(Clone, Debug)]
+pub struct Common {
+    pub recordings_dir: PathBuf,
+    /// Where lists of music lie; none: a melody of our own.
+    pub music: Option<PathBuf>,
+    /// Where prompts lie as NAME.wav, before those that are built in.
+    pub prompts: Option<PathBuf>,
+    /// A recording that a crash left open is finished after so long, if no plan goes on with it.
+    pub orphan_ms_max: u64,
+    /// Another box has copies of the recordings, as far as [`Plane::board`] is told.
+    pub copied: bool,
+}
+
+impl Common {
+    pub fn new(recordings_dir: PathBuf) -> Self {
+        Self {
+            recordings_dir,
+            music: None,
+            prompts: None,
+            orphan_ms_max: ORPHAN_MS_MAX_DEFAULT,
+            copied: false,
+        }
+    }
+}
+
+/// What is of one line.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// RTP is received on and sent from here.
     pub address: IpAddr,
     /// Threads that carry packets; a call stays with one.
     pub workers: usize,
-    pub recordings_dir: PathBuf,
-    /// Where lists of music lie; none: a melody of our own.
-    pub music: Option<PathBuf>,
-    /// Where prompts lie as NAME.wav, before those that are built in.
-    pub prompts: Option<PathBuf>,
     /// Pairs of RTP and RTCP ports to bind up front.
     pub pairs: usize,
     /// Where the pairs are taken from; busy ports are left out.
@@ -57,27 +80,18 @@ pub struct Options {
     pub rtcp_interval_ms: u64,
     /// Of what is spread in time.
     pub seed: u64,
-    /// A recording that a crash left open is finished after so long, if no plan goes on with it.
-    pub orphan_ms_max: u64,
-    /// Another box has copies of the recordings, as far as [`Engine::board`] is told.
-    pub copied: bool,
 }
 
 impl Options {
-    pub fn new(address: IpAddr, recordings_dir: PathBuf) -> Self {
+    pub fn new(address: IpAddr) -> Self {
         Self {
             address,
             workers: 1,
-            recordings_dir,
-            music: None,
-            prompts: None,
             pairs: 512,
             ports: ports::RANGE_DEFAULT,
             rtp_silence_ms_max: RTP_SILENCE_MS_MAX_DEFAULT,
             rtcp_interval_ms: RTCP_INTERVAL_MS_DEFAULT,
             seed: sys::realtime_ns() ^ (u64::from(std::process::id()) << 32),
-            orphan_ms_max: ORPHAN_MS_MAX_DEFAULT,
-            copied: false,
         }
     }
 }
@@ -110,15 +124,26 @@ pub enum Applied {
     Before,
 }
 
+/// What is shared by the engines of a process, one for each line: what they play, and the recorder.
+pub struct Plane {
+    music: Arc<Music>,
+    ringback: Arc<tones::Ringback>,
+    prompts: Arc<Prompts>,
+    recorder: Recorder,
+    threads: Option<record::Threads>,
+    board: Arc<Board>,
+    counters: Arc<Mutex<Vec<Arc<Counters>>>>,
+    outbox: Sender<Event>,
+    events: Receiver<Event>,
+}
+
 pub struct Engine {
     workers: Vec<Handle>,
     books: Mutex<Books>,
     address: IpAddr,
-    music: Arc<Music>,
-    prompts: Arc<Prompts>,
+    fence: Arc<Fence>,
     events: Receiver<Event>,
-    recorder: Option<record::Threads>,
-    board: Arc<Board>,
+    plane: Arc<Plane>,
 }
 
 struct Handle {
@@ -144,49 +169,110 @@ struct Entry {
     ports: Vec<u16>,
 }
 
+impl Plane {
+    /// # Errors
+    /// What can't be had: folders, threads.
+    pub fn start(common: Common) -> Result<Arc<Self>, Error> {
+        let music = Arc::new(Music::load(common.music.as_deref())?);
+        let prompts = Arc::new(Prompts::load(common.prompts.as_deref())?);
+        let (outbox, events) = bounded(EVENTS_MAX);
+        let counters = Arc::new(Mutex::new(Vec::new()));
+        let dir = common.recordings_dir;
+        let publish = publisher(Arc::clone(&counters));
+        let orphans_after = Duration::from_millis(common.orphan_ms_max);
+        let board = Arc::new(Board::new(common.copied));
+        let told = Arc::clone(&board);
+        let (recorder, threads) =
+            Recorder::start(dir.clone(), orphans_after, outbox.clone(), told, publish)
+                .map_err(|error| Error::Recordings { path: dir, error })?;
+        let (ringback, threads) = (Arc::new(tones::Ringback::new()), Some(threads));
+        Ok(Arc::new(Self {
+            music,
+            ringback,
+            prompts,
+            recorder,
+            threads,
+            board,
+            counters,
+            outbox,
+            events,
+        }))
+    }
+
+    /// How far the recordings are, for whoever copies them to another box.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// What becomes of recordings. Fetched by one: each event is delivered once.
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
+        }
+    }
+}
+
 impl Engine {
+    /// The only engine of a plane of its own; all events are its.
+    ///
     /// # Errors
     /// What can't be had: ports, folders, threads.
-    pub fn start(options: Options) -> Result<Self, Error> {
+    pub fn start(common: Common, options: Options) -> Result<Self, Error> {
+        let plane = Plane::start(common)?;
+        let (outbox, events) = (plane.outbox.clone(), plane.events());
+        Self::with(plane, options, Arc::new(Fence::none()), outbox, events)
+    }
+
+    /// Of a line that is served in this life, beside others of the plane. Its events are what happens to legs.
+    ///
+    /// # Errors
+    /// What can't be had: ports, threads.
+    pub fn of_line(plane: Arc<Plane>, options: Options, fence: Arc<Fence>) -> Result<Self, Error> {
+        let (outbox, events) = bounded(EVENTS_MAX);
+        Self::with(plane, options, fence, outbox, events)
+    }
+
+    fn with(
+        plane: Arc<Plane>,
+        options: Options,
+        fence: Arc<Fence>,
+        outbox: Sender<Event>,
+        events: Receiver<Event>,
+    ) -> Result<Self, Error> {
         if options.workers == 0 || options.workers > WORKERS_MAX {
             return Err(Error::Workers(options.workers));
         }
-        let music = Arc::new(Music::load(options.music.as_deref())?);
-        let ringback = Arc::new(tones::Ringback::new());
-        let prompts = Arc::new(Prompts::load(options.prompts.as_deref())?);
-        let bound = ports::bind(options.address, &options.ports, options.pairs)?;
-        let (event_outbox, events) = bounded(EVENTS_MAX);
-        let counters: Vec<Arc<Counters>> = (0..options.workers).map(|_| Arc::default()).collect();
-        let dir = options.recordings_dir;
-        let publish = publisher(counters.clone());
-        let orphans_after = Duration::from_millis(options.orphan_ms_max);
-        let board = Arc::new(Board::new(options.copied));
-        let told = Arc::clone(&board);
-        let (recorder, threads) =
-            Recorder::start(dir.clone(), orphans_after, event_outbox.clone(), told, publish)
-                .map_err(|error| Error::Recordings { path: dir, error })?;
+        let bound = ports::bind(options.address, &options.ports, options.pairs, &fence)?;
         let mut engine = Self {
             workers: Vec::with_capacity(options.workers),
             books: Mutex::new(Books::new(bound)),
             address: options.address,
-            music: Arc::clone(&music),
-            prompts: Arc::clone(&prompts),
+            fence,
             events,
-            recorder: Some(threads),
-            board,
+            plane,
         };
-        for (number, counters) in counters.into_iter().enumerate() {
+        for number in 0..options.workers {
             let (commands, inbox) = bounded(COMMANDS_MAX);
             let waker = Arc::new(Waker::new().map_err(Error::Thread)?);
+            let counters: Arc<Counters> = Arc::default();
+            let plane = &engine.plane;
+            plane.counters.lock().push(Arc::clone(&counters));
             let worker = Worker::new(Parts {
                 commands: inbox,
                 waker: Arc::clone(&waker),
-                events: event_outbox.clone(),
+                events: outbox.clone(),
                 counters: Arc::clone(&counters),
-                recorder: recorder.clone(),
-                music: Arc::clone(&music),
-                ringback: Arc::clone(&ringback),
-                prompts: Arc::clone(&prompts),
+                recorder: plane.recorder.clone(),
+                music: Arc::clone(&plane.music),
+                ringback: Arc::clone(&plane.ringback),
+                prompts: Arc::clone(&plane.prompts),
+                fence: Arc::clone(&engine.fence),
                 rtp_silence_ms_max: options.rtp_silence_ms_max,
                 rtcp_interval_ms: options.rtcp_interval_ms,
                 seed: options.seed.wrapping_add(number as u64),
@@ -210,11 +296,11 @@ impl Engine {
 
     /// What plans call the prompt of that name; none where there is none.
     pub fn prompt(&self, name: &str) -> Option<PromptRef> {
-        self.prompts.find(name)
+        self.plane.prompts.find(name)
     }
 
     pub fn music(&self, list: &str) -> Option<MusicRef> {
-        self.music.find(list)
+        self.plane.music.find(list)
     }
 
     /// Makes the call's media what the plan says; returns before it is so, at most a turn of a
@@ -230,7 +316,7 @@ impl Engine {
         }
         let mut pairs = Vec::with_capacity(plan.legs.len());
         for leg in &plan.legs {
-            pairs.push(books.pair(self.address, leg.port)?);
+            pairs.push(books.pair(self.address, leg.port, &self.fence)?);
         }
         // The books stay locked: commands reach workers in the order in which ports changed hands.
         for (call, port) in books.enter(&plan) {
@@ -240,9 +326,8 @@ impl Engine {
         Ok(Applied::Now)
     }
 
-    /// How far the recordings are, for whoever copies them to another box.
-    pub fn board(&self) -> Arc<Board> {
-        Arc::clone(&self.board)
+    pub fn plane(&self) -> &Arc<Plane> {
+        &self.plane
     }
 
     /// Fetched by one: each event is delivered once.
@@ -268,8 +353,7 @@ impl Engine {
     }
 
     /// Lets all calls go and finishes their recordings; events of these can still be fetched.
-    pub fn shutdown(mut self) -> Receiver<Event> {
-        self.stop();
+    pub fn shutdown(self) -> Receiver<Event> {
         self.events.clone()
     }
 
@@ -287,9 +371,6 @@ impl Engine {
             if worker.thread.take().is_some_and(|thread| thread.join().is_err()) {
                 tracing::error!("a media worker has panicked");
             }
-        }
-        if let Some(recorder) = self.recorder.take() {
-            recorder.stop();
         }
     }
 }
@@ -319,11 +400,16 @@ impl Books {
         }
     }
 
-    fn pair(&mut self, address: IpAddr, port: u16) -> Result<Arc<Pair>, ports::Error> {
+    fn pair(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        fence: &Arc<Fence>,
+    ) -> Result<Arc<Pair>, ports::Error> {
         if let Some(pair) = self.pairs.get(&port) {
             return Ok(Arc::clone(pair));
         }
-        let pair = ports::adopt(address, port)?;
+        let pair = ports::adopt(address, port, fence)?;
         tracing::info!(port, "took over an RTP port that was granted before");
         self.pairs.insert(port, Arc::clone(&pair));
         Ok(pair)
@@ -368,8 +454,8 @@ impl Books {
 }
 
 /// Adds to the process's metrics what the workers have counted since the last time.
-fn publisher(counters: Vec<Arc<Counters>>) -> impl FnMut() + Send {
-    let mut before = Totals::default();
+fn publisher(counters: Arc<Mutex<Vec<Arc<Counters>>>>) -> impl FnMut() + Send {
+    let (mut before, mut ended) = (Totals::default(), Totals::default());
     let mut due = Instant::now();
     move || {
         let now = Instant::now();
@@ -377,8 +463,17 @@ fn publisher(counters: Vec<Arc<Counters>>) -> impl FnMut() + Send {
             return;
         }
         due = now + PUBLISH_EVERY;
-        let mut totals = Totals::default();
-        for worker in &counters {
+        let mut counters = counters.lock();
+        // Those of workers that have gone count on.
+        counters.retain(|worker| {
+            let lives = Arc::strong_count(worker) > 1;
+            if !lives {
+                ended.add(worker);
+            }
+            lives
+        });
+        let mut totals = ended.clone();
+        for worker in counters.iter() {
             totals.add(worker);
         }
         totals.publish(&before);

@@ -357,8 +357,7 @@ impl Slot {
         let bytes = self.control.report(&moment, &mut self.reception, random, &mut out);
         let Some(target) = self.control_target() else { return Ok(false) };
         let sealed = self.armour.seal_control(&out[..bytes])?;
-        let sent = self.pair.rtcp.send_to(sealed, target);
-        sent.map(|_| true).map_err(|_| Dropped::Send)
+        self.pair.send_rtcp(sealed, target).map_err(|_| Dropped::Send)
     }
 
     /// Tells the peer that this source ends. It is told once: a peer that misses it finds out by
@@ -370,7 +369,7 @@ impl Slot {
         if let (Some(bytes), Some(target)) = (bytes, self.control_target())
             && let Ok(sealed) = self.armour.seal_control(&out[..bytes])
         {
-            let _ = self.pair.rtcp.send_to(sealed, target);
+            let _ = self.pair.send_rtcp(sealed, target);
         }
     }
 }

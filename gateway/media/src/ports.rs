@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tandem_lease::Fence;
 
 use crate::limits::{PAIRS_MAX, RTCP_RECEIVE_BYTES, RTP_RECEIVE_BYTES};
 
@@ -31,6 +32,32 @@ pub struct Pair {
     pub adopted: bool,
     pub rtp: UdpSocket,
     pub rtcp: UdpSocket,
+    fence: Arc<Fence>,
+}
+
+impl Pair {
+    /// Whether it was sent: without a lease of the address nothing is.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send_rtp(&self, packet: &[u8], to: SocketAddr) -> io::Result<bool> {
+        self.send(&self.rtp, packet, to)
+    }
+
+    /// The same from the port after it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send_rtcp(&self, packet: &[u8], to: SocketAddr) -> io::Result<bool> {
+        self.send(&self.rtcp, packet, to)
+    }
+
+    fn send(&self, socket: &UdpSocket, packet: &[u8], to: SocketAddr) -> io::Result<bool> {
+        if !self.fence.is_held() {
+            return Ok(false);
+        }
+        socket.send_to(packet, to).map(|_| true)
+    }
 }
 
 /// Ports that somebody else holds are left out.
@@ -38,6 +65,7 @@ pub fn bind(
     address: IpAddr,
     range: &RangeInclusive<u16>,
     wanted: usize,
+    fence: &Arc<Fence>,
 ) -> Result<Vec<Arc<Pair>>, Error> {
     if wanted > PAIRS_MAX {
         return Err(Error::TooMany { wanted });
@@ -46,7 +74,7 @@ pub fn bind(
     let (first, last) = (*range.start(), *range.end());
     let mut port = first + first % 2;
     while pairs.len() < wanted && port < last {
-        match pair(address, port, Claim::Exclusive) {
+        match pair(address, port, Claim::Exclusive, fence) {
             Ok(pair) => pairs.push(Arc::new(pair)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(Error::Bind { address, error }),
@@ -60,11 +88,11 @@ pub fn bind(
 }
 
 /// One pair that was granted by a gateway before us: taken even while that one still holds it.
-pub fn adopt(address: IpAddr, port: u16) -> Result<Arc<Pair>, Error> {
+pub fn adopt(address: IpAddr, port: u16, fence: &Arc<Fence>) -> Result<Arc<Pair>, Error> {
     if !port.is_multiple_of(2) || port == 0 {
         return Err(Error::Odd(port));
     }
-    pair(address, port, Claim::Takeover)
+    pair(address, port, Claim::Takeover, fence)
         .map(Arc::new)
         .map_err(|error| Error::Bind { address, error })
 }
@@ -77,12 +105,13 @@ enum Claim {
     Takeover,
 }
 
-fn pair(address: IpAddr, port: u16, claim: Claim) -> io::Result<Pair> {
+fn pair(address: IpAddr, port: u16, claim: Claim, fence: &Arc<Fence>) -> io::Result<Pair> {
     Ok(Pair {
         port,
         adopted: matches!(claim, Claim::Takeover),
         rtp: socket(SocketAddr::new(address, port), RTP_RECEIVE_BYTES, claim)?,
         rtcp: socket(SocketAddr::new(address, port + 1), RTCP_RECEIVE_BYTES, claim)?,
+        fence: Arc::clone(fence),
     })
 }
 

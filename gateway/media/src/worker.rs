@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tandem_lease::Fence;
 
 use crate::dtmf::Press;
 use crate::event::Event;
@@ -66,6 +67,7 @@ pub struct Worker {
     pub music: Arc<Music>,
     pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
+    pub fence: Arc<Fence>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
     random: Random,
@@ -95,6 +97,8 @@ pub struct Parts {
     pub music: Arc<Music>,
     pub ringback: Arc<Ringback>,
     pub prompts: Arc<Prompts>,
+    /// Of the line whose calls these are.
+    pub fence: Arc<Fence>,
     pub rtp_silence_ms_max: u64,
     pub rtcp_interval_ms: u64,
     /// Of what is spread in time.
@@ -131,6 +135,7 @@ impl Worker {
             music: parts.music,
             ringback: parts.ringback,
             prompts: parts.prompts,
+            fence: parts.fence,
             rtp_silence_ms_max: parts.rtp_silence_ms_max,
             rtcp_interval_ms: parts.rtcp_interval_ms,
             random: Random::new(parts.seed),
@@ -379,8 +384,9 @@ fn send(slot: &mut Slot, header: &Header, packet: &mut [u8], counters: &Counters
         Ok(sealed) => sealed,
         Err(why) => return counters.dropped(why),
     };
-    match slot.pair.rtp.send_to(sealed, target) {
-        Ok(_) => {
+    match slot.pair.send_rtp(sealed, target) {
+        Ok(false) => {}
+        Ok(true) => {
             slot.sent += 1;
             slot.control.on_sent(packet.len() - HEADER_BYTES);
             Counters::one(&counters.packets_out);

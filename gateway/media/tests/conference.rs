@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::tones::share_at;
-use tandem_media::{Engine, Event, Leg, Options, Plan, Recording, Source};
+use tandem_media::{Common, Engine, Event, Leg, Options, Plan, Recording, Source};
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -31,9 +31,10 @@ impl Room {
     /// Each party speaks a tone of its own.
     fn open(parties: &[(Codec, u32)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut options = Options::new(LOCAL, dir.path().into());
+        let common = Common::new(dir.path().into());
+        let mut options = Options::new(LOCAL);
         options.pairs = parties.len();
-        let engine = Engine::start(options).expect("the engine starts");
+        let engine = Engine::start(common, options).expect("the engine starts");
         let pool = EndpointPool::start().expect("a thread");
         let open = |(codec, hz): &(Codec, u32), port: u16| {
             let phone = pool.open(LOCAL).expect("an endpoint");

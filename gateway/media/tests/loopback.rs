@@ -12,7 +12,8 @@ use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
 use tandem_media::tones::{Country, dominant_hz, share_at};
 use tandem_media::{
-    Applied, CallKey, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording, Source,
+    Applied, CallKey, Common, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording,
+    Source,
 };
 use tandem_sip::sdp::Codec;
 
@@ -34,16 +35,17 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
-        Self::start_with(|_| {})
+        Self::start_with(|_, _| {})
     }
 
-    fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+    fn start_with(change: impl FnOnce(&mut Common, &mut Options)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut options = Options::new(LOCAL, dir.path().join("recordings"));
+        let mut common = Common::new(dir.path().join("recordings"));
+        let mut options = Options::new(LOCAL);
         options.pairs = 8;
         options.workers = 2;
-        change(&mut options);
-        let engine = Engine::start(options).expect("the engine starts");
+        change(&mut common, &mut options);
+        let engine = Engine::start(common, options).expect("the engine starts");
         let ports = engine.ports();
         Self { engine, pool: EndpointPool::start().expect("a thread"), ports, dir }
     }
@@ -408,7 +410,7 @@ fn recording_goes_on_without_a_gap_when_another_agent_is_its_right_channel() {
 fn recording_that_a_crash_left_is_finished_when_nobody_goes_on_with_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let recordings = dir.path().join("recordings");
-    let bench = Bench::start_with(|options| options.recordings_dir = recordings.clone());
+    let bench = Bench::start_with(|common, _| common.recordings_dir = recordings.clone());
     let (caller, _agent) = bench.talk(1, Some(8));
     let (wav, manifest) =
         (recordings.join("0000000000000008.wav"), recordings.join("0000000000000008.manifest"));
@@ -422,9 +424,9 @@ fn recording_that_a_crash_left_is_finished_when_nobody_goes_on_with_it() {
     for file in [&wav, &manifest] {
         std::fs::copy(file, left.join(file.file_name().expect("a name"))).expect("a copy");
     }
-    let next = Bench::start_with(|options| {
-        options.recordings_dir = left;
-        options.orphan_ms_max = 0;
+    let next = Bench::start_with(|common, _| {
+        common.recordings_dir = left;
+        common.orphan_ms_max = 0;
     });
     let recorded = recorded(&next.engine.events());
     assert_eq!((recorded.call, recorded.recording, &recorded.gaps[..]), (CALL, 8, &[][..]));
@@ -463,7 +465,7 @@ fn key_is_relayed_and_told_once() {
 
 #[test]
 fn silent_peer_is_told_once() {
-    let bench = Bench::start_with(|options| options.rtp_silence_ms_max = 200);
+    let bench = Bench::start_with(|_, options| options.rtp_silence_ms_max = 200);
     let caller = bench.phone(Codec::Pcmu, bench.ports[0], CALLER_HZ);
     bench.apply(1, vec![bench.leg(CALLER, &caller, Source::Music(MusicRef::default()))], None);
     hears_packets(&caller, 30);
@@ -541,10 +543,11 @@ fn busy_ports_are_left_out() {
     let other = Bench::start();
     assert!(other.ports.iter().all(|port| !busy.contains(port)));
     let dir = tempfile::tempdir().expect("a folder");
-    let mut options = Options::new(LOCAL, dir.path().into());
+    let common = Common::new(dir.path().into());
+    let mut options = Options::new(LOCAL);
     options.pairs = 2;
     options.ports = busy[0]..=busy[0] + 1;
-    let refused = Engine::start(options).err().map(|error| error.to_string());
+    let refused = Engine::start(common, options).err().map(|error| error.to_string());
     assert!(refused.is_some_and(|text| text.starts_with("only 0 of 2 pairs")));
 }
 
@@ -636,7 +639,7 @@ fn packets(compound: &[u8]) -> Vec<Packet<'_>> {
 
 #[test]
 fn leg_reports_by_rtcp_and_says_goodbye_and_its_quality_is_told() {
-    let bench = Bench::start_with(|options| options.rtcp_interval_ms = 100);
+    let bench = Bench::start_with(|_, options| options.rtcp_interval_ms = 100);
     let events = bench.engine.events();
     let peer = RawPeer::of(bench.ports[0]);
     let somebody = bench.pool.open(LOCAL).expect("an endpoint");
@@ -859,7 +862,7 @@ fn overtaken_packets_are_put_in_order_where_they_are_transcoded_and_relayed_at_o
 
 #[test]
 fn comfort_noise_keeps_a_peer_alive_and_is_not_sent_on() {
-    let bench = Bench::start_with(|options| options.rtp_silence_ms_max = 400);
+    let bench = Bench::start_with(|_, options| options.rtp_silence_ms_max = 400);
     let peer = RawPeer::of(bench.ports[0]);
     let agent = bench.phone(Codec::Pcmu, bench.ports[1], AGENT_HZ);
     let legs = vec![

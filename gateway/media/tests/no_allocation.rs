@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::EndpointPool;
-use tandem_media::{Engine, Leg, Options, Plan, Prompt, Recording, Source};
+use tandem_media::{Common, Engine, Leg, Options, Plan, Prompt, Recording, Source};
 use tandem_sip::sdp::Codec;
 
 struct Counting;
@@ -34,9 +34,10 @@ static ALLOCATOR: Counting = Counting;
 fn recorded_relay_allocates_nothing_per_packet() {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let dir = tempfile::tempdir().expect("a folder");
-    let mut options = Options::new(address, dir.path().into());
+    let common = Common::new(dir.path().into());
+    let mut options = Options::new(address);
     options.pairs = 16;
-    let engine = Engine::start(options).expect("the engine starts");
+    let engine = Engine::start(common, options).expect("the engine starts");
     let pool = EndpointPool::start().expect("a thread");
     let ports = engine.ports();
     let phones: Vec<_> = ports.iter().map(|_| pool.open(address).expect("an endpoint")).collect();

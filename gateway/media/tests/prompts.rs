@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{CallKey, Engine, Event, Leg, Options, Plan, Prompt, Source};
+use tandem_media::{CallKey, Common, Engine, Event, Leg, Options, Plan, Prompt, Source};
 use tandem_sip::sdp::Codec;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -34,9 +34,11 @@ impl Bench {
         let prompts = dir.path().join("prompts");
         std::fs::create_dir(&prompts).expect("a folder");
         write_tone(&prompts.join("tone.wav"));
-        let mut options = Options::new(LOCAL, dir.path().join("recordings"));
-        (options.pairs, options.prompts) = (2, Some(prompts));
-        let engine = Engine::start(options).expect("the engine starts");
+        let mut common = Common::new(dir.path().join("recordings"));
+        let mut options = Options::new(LOCAL);
+        options.pairs = 2;
+        common.prompts = Some(prompts);
+        let engine = Engine::start(common, options).expect("the engine starts");
         let pool = EndpointPool::start().expect("a thread");
         let caller = pool.open(LOCAL).expect("an endpoint");
         let port = engine.ports()[0];

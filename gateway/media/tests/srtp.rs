@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{Engine, Keys, Leg, MusicRef, Options, Plan, Source};
+use tandem_media::{Common, Engine, Keys, Leg, MusicRef, Options, Plan, Source};
 use tandem_sip::sdp::Codec;
 use tandem_sip::srtp::{Key, Suite};
 
@@ -24,9 +24,10 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut options = Options::new(LOCAL, dir.path().join("recordings"));
+        let common = Common::new(dir.path().join("recordings"));
+        let mut options = Options::new(LOCAL);
         (options.pairs, options.rtcp_interval_ms) = (4, 200);
-        let engine = Engine::start(options).expect("the engine starts");
+        let engine = Engine::start(common, options).expect("the engine starts");
         let (pool, ports) = (EndpointPool::start().expect("a thread"), engine.ports());
         Self { engine, pool, ports, _dir: dir }
     }

@@ -1,13 +1,11 @@
-//! One session with each node, kept alive for ever.
+//! One connection with each node, kept alive for ever, and what is asked over it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures::StreamExt as _;
 use tandem_pki::Connector;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -17,15 +15,19 @@ use crate::limits;
 use crate::options::{Certificates, Error, Node};
 
 pub type Client = LinkClient<Channel>;
-/// The connected client of each node, for reads and operators' commands.
-pub type Clients = Arc<Vec<ArcSwapOption<Client>>>;
+/// The client of each node, while there is a connection. A node is named by its place.
+pub type Clients = Arc<Vec<watch::Sender<Option<Client>>>>;
 
-/// What sessions tell the control task. A node is named by its place in the options.
+/// A place for each node that there may be.
+pub fn places() -> Clients {
+    Arc::new((0..limits::NODES_MAX).map(|_| watch::channel(None).0).collect())
+}
+
+/// What nodes say about the process itself.
 #[derive(Debug)]
-pub enum Input {
-    Connected { node: usize, up: mpsc::Sender<pb::Up> },
-    Down { node: usize, body: pb::down::Body },
-    Disconnected { node: usize },
+pub enum Heard {
+    Connected { node: usize, asks: mpsc::Sender<pb::Ask> },
+    Told { node: usize, body: pb::told::Body },
 }
 
 /// How one node is reached.
@@ -33,87 +35,67 @@ pub struct Dial {
     pub node: usize,
     pub name: String,
     way: Way,
-    hello: pb::Hello,
 }
 
 impl Dial {
     /// # Errors
     /// Where the address is of no use.
-    pub fn new(
-        at: usize,
-        node: &Node,
-        tls: Option<&Arc<Certificates>>,
-        hello: pb::Hello,
-    ) -> Result<Self, Error> {
+    pub fn new(at: usize, node: &Node, tls: Option<&Arc<Certificates>>) -> Result<Self, Error> {
         let bad = |source| Error::Node { name: node.name.clone(), source };
         let way = Way::to(&node.name, node.address, tls).map_err(bad)?;
-        Ok(Self { node: at, name: node.name.clone(), way, hello })
+        Ok(Self { node: at, name: node.name.clone(), way })
     }
 
-    /// Until the control task is gone.
-    pub async fn keep(
-        self,
-        clients: Clients,
-        control: mpsc::Sender<Input>,
-        learn: mpsc::Sender<pb::Nodes>,
-    ) {
+    /// Until nobody hears of it any more.
+    pub async fn keep(self, clients: Clients, heard: mpsc::Sender<Heard>) {
         let mut wait_ms = limits::CONNECT_WAIT_MS_MIN;
-        while !control.is_closed() {
-            match self.session(&clients, &control, &learn).await {
+        while !heard.is_closed() {
+            match self.connection(&clients, &heard).await {
                 Ok(()) => wait_ms = limits::CONNECT_WAIT_MS_MIN,
-                Err(why) => tracing::debug!(node = %self.name, why, "no session"),
+                Err(why) => tracing::debug!(node = %self.name, why, "no connection"),
             }
-            if let Some(slot) = clients.get(self.node) {
-                slot.store(None);
+            if let Some(place) = clients.get(self.node) {
+                place.send_replace(None);
             }
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             wait_ms = (wait_ms * 2).min(limits::CONNECT_WAIT_MS_MAX);
         }
     }
 
-    /// One session. `Ok` where the node had welcomed us, so that the next attempt comes soon.
-    async fn session(
+    /// One connection. `Ok` where the node had told something, so that the next attempt comes soon.
+    async fn connection(
         &self,
         clients: &Clients,
-        control: &mpsc::Sender<Input>,
-        learn: &mpsc::Sender<pb::Nodes>,
+        heard: &mpsc::Sender<Heard>,
     ) -> Result<(), String> {
         let channel = self.way.connect().await.map_err(|error| because(&error))?;
         let client =
             LinkClient::new(channel).max_decoding_message_size(limits::LINK_MESSAGE_BYTES_MAX);
-        let (up, messages) = mpsc::channel(limits::UP_MAX);
-        let hello = pb::Up { body: Some(pb::up::Body::Hello(self.hello.clone())) };
-        up.try_send(hello).map_err(|error| error.to_string())?;
-        let stream = client.clone().session(ReceiverStream::new(messages)).await;
-        let mut down = stream.map_err(|status| status.message().to_owned())?.into_inner();
-        if let Some(slot) = clients.get(self.node) {
-            slot.store(Some(Arc::new(client)));
-        }
+        let (asks, asked) = mpsc::channel(limits::ASKS_MAX);
         let node = self.node;
-        let say =
-            async |input| control.send(input).await.map_err(|_| "the gateway ends".to_owned());
-        say(Input::Connected { node, up }).await?;
-        tracing::info!(node = %self.name, "session opened");
-        let mut welcomed = false;
+        let say = async |what| heard.send(what).await.map_err(|_| "the gateway ends".to_owned());
+        say(Heard::Connected { node, asks }).await?;
+        let stream = client.clone().lines(ReceiverStream::new(asked)).await;
+        let mut told = stream.map_err(|status| status.message().to_owned())?.into_inner();
+        if let Some(place) = clients.get(node) {
+            place.send_replace(Some(client));
+        }
+        tracing::info!(node = %self.name, "connected");
+        let mut has_told = false;
         let why = loop {
-            match down.next().await {
-                Some(Ok(pb::Down { body: Some(pb::down::Body::Nodes(nodes)) })) => {
-                    // Nobody wants to know where nodes are given once and for all.
-                    let _ = learn.send(nodes).await;
-                }
-                Some(Ok(pb::Down { body: Some(body) })) => {
-                    welcomed |= matches!(body, pb::down::Body::Welcome(_));
-                    say(Input::Down { node, body }).await?;
+            match told.next().await {
+                Some(Ok(pb::Told { body: Some(body) })) => {
+                    has_told = true;
+                    say(Heard::Told { node, body }).await?;
                 }
                 // A message of a later version, which this one can do without.
-                Some(Ok(pb::Down { body: None })) => {}
+                Some(Ok(pb::Told { body: None })) => {}
                 Some(Err(status)) => break status.message().to_owned(),
                 None => break "the node hung up".to_owned(),
             }
         };
-        tracing::info!(node = %self.name, why, "session closed");
-        say(Input::Disconnected { node }).await?;
-        if welcomed { Ok(()) } else { Err(why) }
+        tracing::info!(node = %self.name, why, "disconnected");
+        if has_told { Ok(()) } else { Err(why) }
     }
 }
 
@@ -127,7 +109,7 @@ pub(crate) struct Way {
 impl Way {
     pub fn to(
         name: &str,
-        address: SocketAddr,
+        address: std::net::SocketAddr,
         tls: Option<&Arc<Certificates>>,
     ) -> Result<Self, tonic::transport::Error> {
         // The connector does the TLS, so that the scheme says nothing of it.

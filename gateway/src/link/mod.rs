@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dialer;
+pub mod session;
 
 /// Generated messages, client and server.
 #[allow(clippy::all)]

@@ -13,6 +13,7 @@ use tandem_core::effect::{Body, Effect, EffectId, MediaPlan};
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_core::wire;
 use tandem_http::TokenHash;
+use tandem_lease::Fence;
 use tandem_pki::Texts;
 use tandem_sip::{Message, Request, Response};
 use tandem_wire::Bounds;
@@ -28,9 +29,10 @@ use tonic::{Request as Rpc, Response as Reply, Status, Streaming};
 use crate::link::pb;
 use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
-use crate::media::{MediaPlane, Told};
+use crate::media::{LineMedia, MediaPlane, Told};
 use tandem_media::record::board::Board;
 
+use crate::line::Spec;
 use crate::run::serve_within;
 use crate::{Error, Node, Options};
 
@@ -56,11 +58,46 @@ struct Service {
     events: mpsc::UnboundedSender<(u64, GatewayEvent)>,
     done: Mutex<Vec<pb::EffectRef>>,
     queries: Mutex<Result<Vec<u8>, Status>>,
+    /// None: the line of the test, in the life of the process.
+    holds: Mutex<Option<Vec<pb::Life>>>,
+    nodes: watch::Sender<pb::Nodes>,
 }
 
 #[async_trait]
 impl Link for Arc<Service> {
     type SessionStream = ReceiverStream<Result<pb::Down, Status>>;
+    type LinesStream = ReceiverStream<Result<pb::Told, Status>>;
+
+    async fn lines(
+        &self,
+        request: Rpc<Streaming<pb::Ask>>,
+    ) -> Result<Reply<Self::LinesStream>, Status> {
+        let mut asks = request.into_inner();
+        let (told, stream) = mpsc::channel(16);
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut nodes = service.nodes.subscribe();
+            nodes.mark_changed();
+            loop {
+                let body = tokio::select! {
+                    ask = asks.message() => {
+                        let Ok(Some(ask)) = ask else { return };
+                        let holds = service.holds.lock().clone();
+                        let lives = holds.unwrap_or_else(|| {
+                            vec![pb::Life { line: GATEWAY.into(), life: ask.incarnation, held: true, ..Default::default() }]
+                        });
+                        let number = ask.number;
+                        pb::told::Body::Holds(pb::Holds { number, lives, wanted: Vec::new(), frozen: false, })
+                    }
+                    Ok(()) = nodes.changed() => pb::told::Body::Nodes(nodes.borrow().clone()),
+                };
+                if told.send(Ok(pb::Told { body: Some(body) })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Reply::new(ReceiverStream::new(stream)))
+    }
 
     async fn session(
         &self,
@@ -163,6 +200,8 @@ impl FakeNode {
             events: to_test,
             done: Mutex::default(),
             queries: Mutex::new(Err(Status::failed_precondition("does not lead"))),
+            holds: Mutex::default(),
+            nodes: watch::channel(pb::Nodes::default()).0,
         });
         let link = LinkServer::new(Arc::clone(&service));
         let server = tokio::spawn(async move {
@@ -177,6 +216,16 @@ impl FakeNode {
             server.add_service(link).serve_with_incoming(incoming).await.unwrap();
         });
         Self { name: name.into(), address, service, down: watched, events, server }
+    }
+
+    /// What it says from now on of lines.
+    pub fn grant(&self, lives: Vec<pb::Life>) {
+        *self.service.holds.lock() = Some(lives);
+    }
+
+    /// Where the gateway finds nodes.
+    pub fn tell_nodes(&self, nodes: Vec<pb::NodeAt>) {
+        self.service.nodes.send_replace(pb::Nodes { nodes });
     }
 
     /// How the other nodes name it.
@@ -286,6 +335,29 @@ impl Media for FakeMedia {
     }
 }
 
+/// Every line's media is the test's.
+struct FakePlane {
+    plans: mpsc::UnboundedSender<MediaPlan>,
+    told: Mutex<Option<(mpsc::Sender<Told>, mpsc::Receiver<Told>)>>,
+    board: Arc<Board>,
+}
+
+impl MediaPlane for FakePlane {
+    fn line(&self, _spec: &Spec, _fence: Arc<Fence>) -> Result<LineMedia, Error> {
+        let media = Box::new(FakeMedia(self.plans.clone()));
+        let (report, events) = mpsc::channel(16);
+        Ok(LineMedia { media, events, report })
+    }
+
+    fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    fn told(&mut self) -> Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>), Error> {
+        Ok(self.told.lock().take().expect("asked for once"))
+    }
+}
+
 static ADDRESS: AtomicU8 = AtomicU8::new(1);
 
 /// An address of this test alone.
@@ -359,10 +431,10 @@ impl Gateway {
         let (vip, api) = (options.vip, options.api);
         let reload = Arc::clone(&options.reload);
         let (to_test, plans) = mpsc::unbounded_channel();
-        let (reports, events) = mpsc::channel(16);
+        let (reports, told) = mpsc::channel(16);
         let board = Arc::new(Board::new(false));
-        let media = Box::new(FakeMedia(to_test));
-        let plane = MediaPlane { media, events, report: reports.clone(), board };
+        let told = Mutex::new(Some((reports.clone(), told)));
+        let plane = Box::new(FakePlane { plans: to_test, told, board });
         let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
         Self { vip, api, reload, plans, reports, task, data }
     }

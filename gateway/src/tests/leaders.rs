@@ -64,7 +64,7 @@ async fn node_that_another_tells_of_is_logged_in_to_once_and_may_lead() {
     old.accept(1).await;
     let nodes = vec![old.at(), joined.at()];
     for _ in 0..2 {
-        old.say(pb::down::Body::Nodes(pb::Nodes { nodes: nodes.clone() })).await;
+        old.tell_nodes(nodes.clone());
     }
     joined.lead(2, true).await;
     phone.send(&phone.invite("a")).await;

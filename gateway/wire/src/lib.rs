@@ -21,6 +21,6 @@ mod tests;
 
 pub use error::Error;
 pub use received::Received;
-pub use stream::{Bounds, Listener, Ports, Report, Streams, Undelivered};
+pub use stream::{Bounds, Life, Listener, Ports, Report, Streams, Undelivered};
 pub use tls::Tls;
 pub use udp::Socket;

@@ -103,3 +103,8 @@ const _: () = assert!(HANDSHAKES_PER_SOURCE_MAX < HANDSHAKES_MAX);
 const _: () = assert!(UNSENT_BYTES_MAX > 2 * tandem_sip::MESSAGE_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_NEW_CALLS_MAX < IN_FLIGHT_OUTSIDE_MAX);
 const _: () = assert!(IN_FLIGHT_OUTSIDE_MAX < IN_FLIGHT_MAX);
+
+/// How often it is looked whether a process that stopped listening on an address of ours does so no more.
+pub const LISTEN_AGAIN_MS: u64 = 20;
+/// How often what waits on connections looks for a lease.
+pub const FENCED_LOOK_MS: u64 = 20;

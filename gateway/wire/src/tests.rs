@@ -2,6 +2,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tandem_lease::Fence;
 use tandem_sip::{Carrier, Message, Method};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -22,6 +23,10 @@ fn request(method: &str, to_tag: &str) -> String {
     )
 }
 
+fn bind_udp(address: SocketAddr) -> Result<Socket, Error> {
+    Socket::bind(address, Arc::new(Fence::none()))
+}
+
 struct Bench {
     peer: UdpSocket,
     server: SocketAddr,
@@ -30,7 +35,7 @@ struct Bench {
 
 impl Bench {
     async fn open(capacity: usize) -> Self {
-        let socket = Arc::new(Socket::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap());
+        let socket = Arc::new(bind_udp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap());
         let server = socket.local();
         let (handler, received) = intake::open(capacity);
         tokio::spawn(socket.receive(handler));
@@ -79,8 +84,8 @@ async fn malformed_request_is_answered_400_when_it_can_be() {
 
 #[tokio::test]
 async fn socket_is_bound_again_when_its_holder_reuses_addresses_too() {
-    let first = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let second = Socket::bind(first.local()).unwrap();
+    let first = bind_udp("127.0.0.1:0".parse().unwrap()).unwrap();
+    let second = bind_udp(first.local()).unwrap();
     assert_eq!(first.local(), second.local());
 }
 
@@ -88,11 +93,11 @@ async fn socket_is_bound_again_when_its_holder_reuses_addresses_too() {
 async fn socket_says_so_when_its_port_is_busy() {
     let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap();
-    let error = Socket::bind(address).unwrap_err();
+    let error = bind_udp(address).unwrap_err();
     assert!(matches!(error, Error::Busy(busy) if busy == address));
     assert_eq!(error.to_string(), format!("{address} is in use by another program"));
     let elsewhere = "192.0.2.1:5060".parse().unwrap();
-    assert!(matches!(Socket::bind(elsewhere), Err(Error::NoSuchAddress(_))));
+    assert!(matches!(bind_udp(elsewhere), Err(Error::NoSuchAddress(_))));
 }
 
 /// By UDP the rest would be dropped and sent again; nobody sends again over a connection.

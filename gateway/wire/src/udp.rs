@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, Protocol, Type};
+use tandem_lease::Fence;
 use tandem_sip::{Flow, MESSAGE_BYTES_MAX, Message};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -25,6 +26,7 @@ use crate::{limits, refusal, stun};
 pub struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
+    fence: Arc<Fence>,
 }
 
 /// What is remembered of those who send.
@@ -40,11 +42,11 @@ impl Guard {
 }
 
 impl Socket {
-    /// Must be called within a tokio runtime.
+    /// Of a line that is served in this life. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// Why the address can't be bound, in one sentence.
-    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+    pub fn bind(address: SocketAddr, fence: Arc<Fence>) -> Result<Self, Error> {
         let open = || -> io::Result<(UdpSocket, SocketAddr)> {
             let socket = socket2::Socket::new(
                 Domain::for_address(address),
@@ -68,7 +70,7 @@ impl Socket {
             Ok((socket, local))
         };
         let (socket, local) = open().map_err(|source| Error::of_bind(address, source))?;
-        Ok(Self { socket, local })
+        Ok(Self { socket, local, fence })
     }
 
     pub fn local(&self) -> SocketAddr {
@@ -76,8 +78,12 @@ impl Socket {
     }
 
     /// Sends at once or not at all: what the kernel has no room for is lost like any datagram,
-    /// and counted.
+    /// and counted. So it is without a lease.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) {
+        if !self.fence.is_held() {
+            metrics::counter!("tandem_sip_fenced_total").increment(1);
+            return;
+        }
         if let Err(error) = self.socket.try_send_to(bytes, to) {
             metrics::counter!("tandem_sip_send_failures_total").increment(1);
             tracing::debug!(%to, %error, "a datagram was not sent");

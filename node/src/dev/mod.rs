@@ -11,6 +11,7 @@ pub mod plan;
 pub mod ports;
 pub mod processes;
 mod ready;
+mod serving;
 mod supervisor;
 
 use std::io::Write as _;
@@ -33,6 +34,7 @@ use folder::Folder;
 use obituary::Announcer;
 use plan::Shape;
 use processes::Processes;
+use serving::Publisher;
 use supervisor::{Death, Listeners, Supervisor};
 
 /// From the start of the processes to `ready`: a machine that is slower than this is too slow.
@@ -95,6 +97,7 @@ async fn supervise(options: Options) -> Result<()> {
     let announcer = Announcer::start(&folder, &cluster)?;
     let cluster: Shared = Arc::new(RwLock::new(cluster));
     let announces = announcer.clone();
+    let publisher = Arc::new(Publisher::new(folder.clone(), Arc::clone(&cluster)));
     let listeners = Listeners {
         on_death: Box::new(move |death| {
             announces.announce(death);
@@ -104,13 +107,8 @@ async fn supervise(options: Options) -> Result<()> {
             let _ = told.try_send(death.clone());
         }),
         on_change: {
-            let (folder, cluster) = (folder.clone(), Arc::clone(&cluster));
-            Box::new(move |states| {
-                let written = Processes::of(&cluster.read(), &folder, states).write(&folder);
-                if let Err(error) = written {
-                    tracing::error!(%error, "processes.json is out of date");
-                }
-            })
+            let publisher = Arc::clone(&publisher);
+            Box::new(move |states| publisher.on_change(states))
         },
     };
     let specs = specs(&folder, &cluster.read())?;
@@ -122,6 +120,7 @@ async fn supervise(options: Options) -> Result<()> {
     let injects = options.fault_injection;
     let served = tokio::select! {
         served = serve(&running, &names, &mut deaths, listener, injects) => served,
+        () = publisher.keep() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{self, Folder};
+use super::serving::Serving;
 use super::supervisor::States;
 use crate::config::{Cluster, Role};
 
@@ -24,6 +25,7 @@ pub struct Processes {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vip {
     pub vip: String,
+    /// The process that serves it; empty while none does.
     pub serving: String,
     /// Where the same gateway serves TLS.
     #[serde(default)]
@@ -48,7 +50,7 @@ pub struct Process {
 }
 
 impl Processes {
-    pub fn of(cluster: &Cluster, folder: &Folder, states: &States) -> Self {
+    pub fn of(cluster: &Cluster, folder: &Folder, states: &States, serving: &Serving) -> Self {
         let row = |name: &str, box_name: &str, role: &str, http: SocketAddr| {
             let state = states.get(name).cloned().unwrap_or_default();
             Process {
@@ -74,7 +76,7 @@ impl Processes {
         }
         let sip = cluster.gateways.iter().map(|gateway| Vip {
             vip: gateway.vip.to_string(),
-            serving: gateway.name.clone(),
+            serving: serving.get(&gateway.name).cloned().unwrap_or_default(),
             tls: gateway.vip_tls().to_string(),
             ws: gateway.vip_ws().to_string(),
             wss: gateway.vip_wss().to_string(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tandem_core::call::state::Call;
 use tandem_core::command::{Command, GatewayEvent, Origin};
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
@@ -201,6 +202,16 @@ impl Hosts {
         for hosted in tenants.values() {
             hosted.replica.read(&mut *look);
         }
+    }
+
+    /// Whether any tenant's calls live on that line.
+    pub fn has_calls(&self, line: &GatewayId) -> bool {
+        let mut has = false;
+        self.worlds(&mut |world| {
+            let of_line = |call: &Call| call.is_live() && call.gateway == *line;
+            has |= world.calls.values().any(of_line);
+        });
+        has
     }
 
     /// Where the tenant serves now.

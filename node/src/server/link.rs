@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use futures::Stream;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use tandem_gateway::link::pb;
 use tandem_gateway::link::pb::link_server::Link;
 use tandem_pki::Live;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::lines::{Lines, TOLD_MAX};
 use super::sessions::{DOWN_MAX, Session, Sessions};
 
 /// The longest message of a gateway; a command is far shorter.
@@ -50,6 +51,7 @@ pub trait Node: Send + Sync + 'static {
 pub struct LinkServer {
     pub node: Arc<dyn Node>,
     pub sessions: Arc<Sessions>,
+    pub lines: Arc<Lines>,
 }
 
 /// Serves gateways that prove to be of this cluster, until the process ends.
@@ -68,11 +70,30 @@ pub async fn listen(
         .context("the gateways' link failed")
 }
 
-type DownStream = std::pin::Pin<Box<dyn Stream<Item = Result<pb::Down, Status>> + Send>>;
+type ToldStream = BoxStream<'static, Result<pb::Told, Status>>;
+type DownStream = BoxStream<'static, Result<pb::Down, Status>>;
+
+fn streamed<T: Send + 'static>(messages: mpsc::Receiver<T>) -> BoxStream<'static, T> {
+    let next = async |mut messages: mpsc::Receiver<T>| {
+        messages.recv().await.map(|message| (message, messages))
+    };
+    futures::stream::unfold(messages, next).boxed()
+}
 
 #[async_trait]
 impl Link for LinkServer {
     type SessionStream = DownStream;
+    type LinesStream = ToldStream;
+
+    async fn lines(
+        &self,
+        request: Request<Streaming<pb::Ask>>,
+    ) -> Result<Response<Self::LinesStream>, Status> {
+        let (reply, told) = mpsc::channel(TOLD_MAX);
+        let nodes = self.node.nodes();
+        tokio::spawn(Arc::clone(&self.lines).serve(request.into_inner(), nodes, reply));
+        Ok(Response::new(streamed(told)))
+    }
 
     async fn session(
         &self,
@@ -93,10 +114,7 @@ impl Link for LinkServer {
             "logged in"
         );
         tokio::spawn(serve(Arc::clone(&self.node), Arc::clone(&self.sessions), session, up));
-        let stream = futures::stream::unfold(stream, async |mut stream| {
-            stream.recv().await.map(|message| (message, stream))
-        });
-        Ok(Response::new(stream.boxed()))
+        Ok(Response::new(streamed(stream)))
     }
 
     async fn query(
@@ -128,7 +146,6 @@ async fn serve(
 ) {
     let mut leading = node.leading();
     let mut routing = node.routing();
-    let mut nodes = node.nodes();
     session.send(pb::down::Body::Welcome(pb::Welcome {
         node: node.name().to_owned(),
         version: crate::VERSION.to_owned(),
@@ -136,7 +153,6 @@ async fn serve(
     // What holds now is told first, whether it is new or not.
     leading.mark_changed();
     routing.mark_changed();
-    nodes.mark_changed();
     node.on_session(&session);
     let why = loop {
         tokio::select! {
@@ -146,10 +162,6 @@ async fn serve(
                 for routing in now {
                     session.send(pb::down::Body::Routing(routing));
                 }
-            }
-            Ok(()) = nodes.changed() => {
-                let now = nodes.borrow_and_update().clone();
-                session.send(pb::down::Body::Nodes(now));
             }
             Ok(()) = leading.changed() => {
                 let now = leading.borrow_and_update().clone();

@@ -11,6 +11,7 @@ use tandem_core::wire;
 use tandem_gateway::link::pb;
 use tokio::sync::watch;
 
+use super::shard::Lead;
 use super::tenants::FIRST;
 
 /// The first tenant's configuration, as `tandem_core::wire` writes it; others' have their number behind it, in
@@ -40,21 +41,23 @@ pub trait Meta: Send + Sync + 'static {
         value: Vec<u8>,
         also: Vec<(String, Vec<u8>)>,
     ) -> Result<bool>;
-    /// True while this node leads the meta shard.
-    fn leads(&self) -> watch::Receiver<bool>;
+    /// Who leads the meta shard, as this node knows it.
+    fn lead(&self) -> watch::Receiver<Lead>;
+    /// Where it succeeds, this node leads and what its replica has is no older than the call.
+    async fn confirm(&self) -> Result<()>;
     /// Changes whenever something was applied to this node's replica.
     fn applied(&self) -> watch::Receiver<u64>;
 }
 
 /// Writes what is missing or has been changed in the file, each time this node comes to lead.
 pub async fn keep(meta: Arc<dyn Meta>, given: Config, shards: u16) {
-    let mut leads = meta.leads();
-    while leads.wait_for(|leads| *leads).await.is_ok() {
+    let mut leads = meta.lead();
+    while leads.wait_for(|lead| lead.here).await.is_ok() {
         if let Err(error) = write(meta.as_ref(), &given, shards).await {
             // Another leads by now, or nobody can; the next leader does the same.
             tracing::warn!(%error, "the meta shard was not written");
         }
-        if leads.wait_for(|leads| !*leads).await.is_err() {
+        if leads.wait_for(|lead| !lead.here).await.is_err() {
             return;
         }
     }

@@ -8,6 +8,7 @@ mod hashes;
 mod hosts;
 mod http;
 mod leases;
+mod lines;
 mod link;
 mod members;
 mod meta;

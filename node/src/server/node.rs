@@ -58,6 +58,7 @@ pub async fn serve(
     let Parts {
         shard,
         meta,
+        lines,
         cluster,
         move_leader,
         members: roster,
@@ -112,7 +113,7 @@ pub async fn serve(
         router = router.route("/fault/panic/{kind}/{*id}", faults);
     }
     tokio::select! {
-        ended = link::listen(link, LinkServer { node: desk, sessions }, Arc::clone(&started.certificates)) => ended,
+        ended = link::listen(link, LinkServer { node: desk, sessions, lines }, Arc::clone(&started.certificates)) => ended,
         ended = http::serve(health_listener, router, shutdown.clone()) => ended,
         known = other_shards => Err(meta::wrong_shards(known, shards)),
         () = shutdown.wait() => Ok(()),

@@ -109,6 +109,7 @@ impl Sessions {
         false
     }
 
+    #[cfg(test)]
     pub fn gateways(&self) -> Vec<Session> {
         self.by_gateway.lock().values().cloned().collect()
     }

@@ -143,13 +143,17 @@ impl Rows for Copied {
 #[derive(Default)]
 pub struct SoloMeta {
     values: Mutex<BTreeMap<String, Vec<u8>>>,
-    leads: watch::Sender<bool>,
+    lead: watch::Sender<Lead>,
     applied: watch::Sender<u64>,
 }
 
 impl SoloMeta {
+    pub fn lose_lead(&self) {
+        self.lead.send_modify(|lead| lead.here = false);
+    }
+
     pub fn take_lead(&self) {
-        self.leads.send_replace(true);
+        self.lead.send_modify(|lead| *lead = Lead { term: lead.term + 1, here: true });
     }
 }
 
@@ -188,8 +192,13 @@ impl Meta for SoloMeta {
         Ok(())
     }
 
-    fn leads(&self) -> watch::Receiver<bool> {
-        self.leads.subscribe()
+    fn lead(&self) -> watch::Receiver<Lead> {
+        self.lead.subscribe()
+    }
+
+    async fn confirm(&self) -> Result<()> {
+        anyhow::ensure!(self.lead.borrow().here, "it does not lead");
+        Ok(())
     }
 
     fn applied(&self) -> watch::Receiver<u64> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::Progress;
-use tandem_cluster::{AnyMachine, Cluster, Limits, Refused, Stores, Timers, pull};
+use tandem_cluster::{AnyMachine, Cluster, Leadership, Limits, Refused, Stores, Timers, pull};
 use tandem_core::command::Origin;
 use tandem_core::effect::Effect;
 use tandem_core::ids::GatewayId;
@@ -31,13 +31,14 @@ use super::disk::{self, DiskCheck};
 use super::hashes::Hashes;
 use super::hosts::{self, Hosts, Tenant};
 use super::http::Health;
+use super::lines::{Lines, Sees};
 use super::members;
 use super::meta::Meta;
 use super::moves::Moves;
 use super::process::{Shutdown, Started};
 use super::replica::{self, Place};
 use super::sessions::Sessions;
-use super::shard::Shard;
+use super::shard::{Lead, Shard};
 use super::status::{self, Voter};
 use super::tenants;
 use crate::config;
@@ -80,6 +81,7 @@ pub struct Parts {
     /// A tenant's, by its number.
     pub shard: Arc<dyn Fn(u16) -> Arc<dyn Shard> + Send + Sync>,
     pub meta: Arc<dyn Meta>,
+    pub lines: Arc<Lines>,
     pub cluster: ClusterStatus,
     pub move_leader: MoveLeader,
     pub members: ClusterStatus,
@@ -147,29 +149,40 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         hosts: Arc::clone(&hosts),
     });
     moves.start();
-    let (meta_leads, leads) = watch::channel(false);
+    let (meta_lead, lead) = watch::channel(Lead::default());
     let mut leadership = meta_group.leadership();
     tokio::spawn(async move {
         loop {
-            let leading = leadership.borrow_and_update().leading;
-            meta_leads.send_replace(leading);
+            let Leadership { term, leading, .. } = *leadership.borrow_and_update();
+            meta_lead.send_replace(Lead { term, here: leading });
             if leadership.changed().await.is_err() {
                 return;
             }
         }
     });
+    let meta: Arc<dyn Meta> = {
+        let cluster = Arc::clone(&cluster);
+        Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, lead })
+    };
+    let gateways = started.config.cluster.gateways.iter().map(|gateway| gateway.name.clone());
+    let worlds = Arc::clone(&hosts);
+    let voters = Arc::clone(&cluster);
+    let sees = Sees {
+        deaths: cluster.deaths(),
+        has_calls: Box::new(move |line| worlds.has_calls(&GatewayId::from(line))),
+        is_frozen: Box::new(move || voters.is_majority_dead()),
+    };
+    let lines = Lines::start(Arc::clone(&meta), gateways.collect(), sees);
     let view = ClusterView {
         cluster: Arc::clone(&cluster),
-        sessions,
+        lines: Arc::clone(&lines),
         hosts: Arc::clone(&hosts),
         gateways: started.config.cluster.gateways.clone(),
     };
     Ok(Parts {
         shard: Arc::new(move |number| Arc::new(Tenant { number, hosts: Arc::clone(&hosts) })),
-        meta: {
-            let cluster = Arc::clone(&cluster);
-            Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, leads })
-        },
+        meta,
+        lines,
         cluster: Arc::new(move || view.show()),
         disk: {
             let cluster = Arc::clone(&cluster);
@@ -368,7 +381,7 @@ struct MetaShard {
     cluster: Arc<Cluster>,
     group: tandem_cluster::Shard,
     state: MetaState,
-    leads: watch::Receiver<bool>,
+    lead: watch::Receiver<Lead>,
 }
 
 #[async_trait]
@@ -398,8 +411,13 @@ impl Meta for MetaShard {
         Ok(replies.iter().all(|reply| meta::has_put(reply)))
     }
 
-    fn leads(&self) -> watch::Receiver<bool> {
-        self.leads.clone()
+    fn lead(&self) -> watch::Receiver<Lead> {
+        self.lead.clone()
+    }
+
+    async fn confirm(&self) -> Result<()> {
+        self.group.confirm().await?;
+        Ok(())
     }
 
     fn applied(&self) -> watch::Receiver<u64> {
@@ -411,7 +429,7 @@ impl Meta for MetaShard {
 
 struct ClusterView {
     cluster: Arc<Cluster>,
-    sessions: Arc<Sessions>,
+    lines: Arc<Lines>,
     hosts: Arc<Hosts>,
     gateways: Vec<crate::config::Gateway>,
 }
@@ -466,7 +484,6 @@ impl ClusterView {
                 }
             })
             .collect();
-        let open = self.sessions.gateways();
         let mut calls: BTreeMap<GatewayId, u64> = BTreeMap::new();
         self.hosts.worlds(&mut |world| {
             for call in world.calls.values().filter(|call| call.is_live()) {
@@ -476,12 +493,17 @@ impl ClusterView {
         let gateways: Vec<status::Gateway> = self
             .gateways
             .iter()
-            .map(|gateway| status::Gateway {
-                name: gateway.name.clone(),
-                box_name: gateway.box_name.clone(),
-                vips: vec![gateway.vip.to_string()],
-                calls: calls.get(&gateway.name.as_str().into()).copied().unwrap_or_default(),
-                logged_in: open.iter().any(|session| *session.gateway.0 == *gateway.name),
+            .map(|gateway| {
+                let lines = self.lines.of(&gateway.name);
+                let of_line = |line: &String| calls.get(&line.as_str().into()).copied();
+                let served = self.gateways.iter().filter(|other| lines.contains(&other.name));
+                status::Gateway {
+                    name: gateway.name.clone(),
+                    box_name: gateway.box_name.clone(),
+                    vips: served.map(|other| other.vip.to_string()).collect(),
+                    calls: lines.iter().filter_map(of_line).sum(),
+                    logged_in: self.lines.is_here(&gateway.name),
+                }
             })
             .collect();
         let version = tandem_runtime::proposer::FEATURE_VERSION;
@@ -502,6 +524,8 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
     let process = &config.process;
     let me = config.cluster.gateways.iter().find(|gateway| gateway.name == process.name);
     let me = me.with_context(|| format!("{} is no [[cluster.gateway]]", process.name))?;
+    // As long as it is locked no other process of this name serves anything.
+    let _locked = DataDir::open(&process.data, &config.cluster.id, &process.name)?;
     let token = process.token_hash.as_deref().and_then(tandem_http::TokenHash::from_hex);
     let metrics = started.metrics.clone();
     let port_first = process.rtp_port_first.unwrap_or(RTP_PORT_FIRST);
@@ -529,6 +553,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
             .filter(|gateway| gateway.name != process.name)
             .map(|gateway| tandem_gateway::Peer {
                 name: gateway.name.clone(),
+                vip: gateway.vip,
                 api: gateway.api,
                 copies: gateway.copies,
             })

@@ -214,6 +214,7 @@ impl<W: AsyncWrite + Unpin + Send> Writes for Writer<W> {
                 self.current = queue.recv().await;
             }
             let Some(outgoing) = &mut self.current else { return Reason::Over };
+            writing.may_write().await;
             while outgoing.bytes.has_remaining() {
                 match timeout(limit, self.half.write_buf(&mut outgoing.bytes)).await {
                     Ok(Ok(written)) if written > 0 => writing.note_sent(written),

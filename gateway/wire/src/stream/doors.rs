@@ -29,7 +29,8 @@ use crate::tls::Tls;
 /// One address that is listened on.
 #[derive(Debug)]
 pub struct Port {
-    pub listener: TcpListener,
+    /// None: another process has it still.
+    pub listener: Option<TcpListener>,
     pub local: SocketAddr,
     pub kind: Kind,
 }
@@ -82,12 +83,28 @@ impl Listener {
     }
 }
 
+/// Once whoever has it lets go of it.
+async fn listen_late(address: SocketAddr) -> TcpListener {
+    tracing::warn!(%address, "TD0340 another process still listens there: connections have to wait");
+    loop {
+        if let Ok((listener, _)) = super::listen(address) {
+            tracing::info!(%address, "connections are accepted");
+            return listener;
+        }
+        sleep(Duration::from_millis(limits::LISTEN_AGAIN_MS)).await;
+    }
+}
+
 impl Doors {
     async fn accept(self, port: Port) {
         let mut tasks = JoinSet::new();
+        let listener = match &port.listener {
+            Some(listener) => listener,
+            None => &listen_late(port.local).await,
+        };
         loop {
             tokio::select! {
-                accepted = port.listener.accept() => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((stream, remote)) => self.take(&mut tasks, &port, stream, remote),
                     Err(error) => {
                         count_refused("system");

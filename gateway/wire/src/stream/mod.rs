@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Type};
+use tandem_lease::Fence;
 use tandem_sip::{ConnectionId, Proof, Ticket, Transport, Way};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -127,39 +128,53 @@ pub struct Streams {
 /// # Errors
 /// Why the address can't be bound, in one sentence.
 pub fn bind(address: SocketAddr, bounds: Bounds) -> Result<(Streams, Listener), Error> {
-    let origins = Arc::default();
-    bind_all(Ports { tcp: address, tls: None, ws: None, wss: None, origins }, bounds, 0)
+    let ports = Ports { tcp: address, tls: None, ws: None, wss: None, origins: Arc::default() };
+    bind_all(ports, bounds, &Life { number: 0, fence: Arc::new(Fence::none()), follows: false })
 }
 
-/// Listens on all ports. `life` is the process's incarnation: no connection has the number of one of an
-/// earlier life. Must be called within a tokio runtime.
+/// In which life of its line a gateway serves an address.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// No connection has the number of one of an earlier life.
+    pub number: u64,
+    pub fence: Arc<Fence>,
+    /// It was another process's before. A listener can't be shared as a datagram's socket can: where that one is
+    /// stopped and not dead, its ports are bound when it lets go of them.
+    pub follows: bool,
+}
+
+/// Listens on all ports. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// Why an address can't be bound, in one sentence.
-pub fn bind_all(ports: Ports, bounds: Bounds, life: u64) -> Result<(Streams, Listener), Error> {
-    let (tcp, local) = listen(ports.tcp)?;
-    let mut listening = vec![doors::Port { listener: tcp, local, kind: doors::Kind::Tcp }];
+pub fn bind_all(ports: Ports, bounds: Bounds, life: &Life) -> Result<(Streams, Listener), Error> {
+    let mut listening = Vec::new();
+    let mut listen_as = |address: SocketAddr, kind: doors::Kind| {
+        let (listener, local) = match listen(address) {
+            Ok((listener, local)) => (Some(listener), local),
+            Err(Error::Busy(_)) if life.follows => (None, address),
+            Err(error) => return Err(error),
+        };
+        listening.push(doors::Port { listener, local, kind });
+        Ok(local)
+    };
+    let local = listen_as(ports.tcp, doors::Kind::Tcp)?;
     let mut secure = None;
     if let Some((address, tls)) = ports.tls {
-        let (listener, local) = listen(address)?;
-        secure = Some((local, Arc::clone(&tls)));
-        listening.push(doors::Port { listener, local, kind: doors::Kind::Tls(tls) });
+        let local = listen_as(address, doors::Kind::Tls(Arc::clone(&tls)))?;
+        secure = Some((local, tls));
     }
     if let Some(address) = ports.ws {
-        let (listener, local) = listen(address)?;
-        let kind = doors::Kind::Ws(Arc::clone(&ports.origins));
-        listening.push(doors::Port { listener, local, kind });
+        listen_as(address, doors::Kind::Ws(Arc::clone(&ports.origins)))?;
     }
     if let Some((address, tls)) = ports.wss {
-        let (listener, local) = listen(address)?;
-        let kind = doors::Kind::Wss(tls, ports.origins);
-        listening.push(doors::Port { listener, local, kind });
+        listen_as(address, doors::Kind::Wss(tls, ports.origins))?;
     }
     let shared = Arc::new(Shared {
         local,
         bounds,
         tls: secure,
-        table: Mutex::new(Table::new(first_number(life))),
+        table: Mutex::new(Table::new(first_number(life.number), Arc::clone(&life.fence))),
         sources: Mutex::new(Sources::new(Instant::now())),
         handshakes: Mutex::default(),
     });
@@ -168,7 +183,7 @@ pub fn bind_all(ports: Ports, bounds: Bounds, life: u64) -> Result<(Streams, Lis
     Ok((streams, Listener::new(listening, shared, opens)))
 }
 
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+pub(crate) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
     let open = || -> io::Result<(TcpListener, SocketAddr)> {
         let socket =
             socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tandem_lease::Fence;
 use tandem_sip::{ConnectionId, Proof, Ticket, Transport, Way};
 use tokio::sync::{Notify, mpsc};
 
@@ -26,6 +28,7 @@ pub struct Writing {
     unsent_bytes: Arc<AtomicUsize>,
     /// Told where the peer is stuck.
     stuck: Arc<Notify>,
+    fence: Arc<Fence>,
 }
 
 /// What a connection's own task needs.
@@ -69,6 +72,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Table {
     last: u64,
+    fence: Arc<Fence>,
     by_id: HashMap<ConnectionId, Entry>,
     /// The newest for each.
     by_target: HashMap<Target, ConnectionId>,
@@ -138,6 +142,13 @@ impl Writing {
         Ok(())
     }
 
+    /// Completes when something may be sent. What waits on a connection waits for the lease, too.
+    pub async fn may_write(&self) {
+        while !self.fence.is_held() {
+            tokio::time::sleep(Duration::from_millis(limits::FENCED_LOOK_MS)).await;
+        }
+    }
+
     pub fn note_sent(&self, bytes: usize) {
         self.unsent_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -148,9 +159,10 @@ impl Writing {
 }
 
 impl Table {
-    pub fn new(last: u64) -> Self {
+    pub fn new(last: u64, fence: Arc<Fence>) -> Self {
         Self {
             last,
+            fence,
             by_id: HashMap::new(),
             by_target: HashMap::new(),
             accepted: Counts::default(),
@@ -182,7 +194,8 @@ impl Table {
         self.last += 1;
         let id = ConnectionId(self.last);
         let (queue, receiver) = mpsc::channel(limits::UNSENT_MAX);
-        let writing = Writing { queue, unsent_bytes: Arc::default(), stuck: Arc::default() };
+        let fence = Arc::clone(&self.fence);
+        let writing = Writing { queue, unsent_bytes: Arc::default(), stuck: Arc::default(), fence };
         self.counts(end.accepted).add(end.remote.ip());
         if let Some(target) = end.target() {
             self.by_target.insert(target, id);

@@ -237,6 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Writes for FrameWriter<S> {
                     Err(_) => Some(Piece::ping()),
                 };
             }
+            writing.may_write().await;
             match timeout(limit, self.put()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Reason::Broken,

@@ -5,6 +5,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Identity};
 
 use super::*;
+use crate::server::lines::Sees;
+use crate::server::solo::SoloMeta;
 
 struct Fake {
     leading: watch::Sender<Vec<pb::Leading>>,
@@ -85,7 +87,14 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
     let address = listener.local_addr().unwrap();
     let identity = identity();
     let node: Arc<dyn Node> = fake.clone();
-    let server = LinkServer { node, sessions: Arc::default() };
+    let meta = Arc::new(SoloMeta::default());
+    let sees = Sees {
+        deaths: watch::channel(BTreeMap::new()).1,
+        has_calls: Box::new(|_| false),
+        is_frozen: Box::new(|| false),
+    };
+    let lines = Lines::start(meta, Vec::new(), sees);
+    let server = LinkServer { node, sessions: Arc::default(), lines };
     let tls = tonic::transport::ClientTlsConfig::new()
         .domain_name(CLUSTER_NAME)
         .identity(Identity::from_pem(&identity.certificate, &identity.key))
@@ -109,11 +118,7 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
 
     let pb::down::Body::Welcome(welcome) = next().await else { panic!("no welcome") };
     assert_eq!(welcome.node, "node-a");
-    // In any order.
-    let told = [next().await, next().await];
-    for body in [pb::down::Body::Leading(leading), pb::down::Body::Nodes(node_b())] {
-        assert!(told.contains(&body), "{body:?} is not among {told:?}");
-    }
+    assert_eq!(next().await, pb::down::Body::Leading(leading));
 
     let event = pb::Event { shard: 0, sequence: 7, event: Vec::new() };
     say.send(up(pb::up::Body::Event(event))).await.unwrap();

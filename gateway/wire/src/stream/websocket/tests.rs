@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
+use tandem_lease::Fence;
 use tandem_sip::{Carrier, Transport, Way};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::intake::{self, Outlet};
-use crate::stream::{Bounds, Ports, Streams, bind_all};
+use crate::stream::{Bounds, Life, Ports, Streams, bind_all};
 use crate::{Received, Report, Undelivered, limits};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -35,7 +36,8 @@ fn serve(bounds: Bounds, origins: &[&str]) -> Server {
     let at = std::net::TcpListener::bind(any).unwrap().local_addr().unwrap();
     let origins: Arc<[String]> = origins.iter().map(|origin| (*origin).to_owned()).collect();
     let ports = Ports { tcp: any, tls: None, ws: Some(at), wss: None, origins };
-    let (streams, listener) = bind_all(ports, bounds, 0).unwrap();
+    let life = Life { number: 0, fence: Arc::new(Fence::none()), follows: false };
+    let (streams, listener) = bind_all(ports, bounds, &life).unwrap();
     let (handler, received) = intake::open(limits::IN_FLIGHT_MAX);
     let (to_us, reports) = mpsc::channel(limits::REPORTS_MAX);
     tokio::spawn(listener.run(handler, to_us));

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tandem_core::command::GatewayEvent;
 use tandem_core::wire;
 use tandem_gateway::Certificates;
-use tandem_gateway::link::client::{Dial, Input};
+use tandem_gateway::link::client::{Dial, Heard, places};
 use tandem_gateway::link::pb;
+use tandem_gateway::link::session::{self, Input};
 use tandem_gateway::options::Node;
 use tandem_pki::Files;
 use tokio::sync::{mpsc, oneshot};
@@ -105,22 +106,21 @@ impl Gateway {
             version: "bench".into(),
             vip: vip.to_owned(),
         };
-        let clients = Arc::new(nodes.iter().map(|_| Default::default()).collect::<Vec<_>>());
+        let clients = places();
         let (inputs, control) = mpsc::channel(DOWN_MAX);
-        // The nodes stay those that they are.
-        let (learn, _) = mpsc::channel(1);
+        let (heard, hears) = mpsc::channel(DOWN_MAX);
         let shared = Arc::new(Mutex::new(Shared {
             ups: nodes.iter().map(|_| None).collect(),
             ..Shared::default()
         }));
-        let mut tasks = vec![tokio::spawn(obey(Arc::clone(&shared), control))];
+        let mut tasks = vec![
+            tokio::spawn(obey(Arc::clone(&shared), control)),
+            tokio::spawn(session::keep(Arc::clone(&clients), hello, inputs)),
+            tokio::spawn(ask_for_nothing(hears)),
+        ];
         for (at, node) in nodes.iter().enumerate() {
-            let dial = Dial::new(at, node, Some(&tls), hello.clone())?;
-            tasks.push(tokio::spawn(dial.keep(
-                Arc::clone(&clients),
-                inputs.clone(),
-                learn.clone(),
-            )));
+            let dial = Dial::new(at, node, Some(&tls))?;
+            tasks.push(tokio::spawn(dial.keep(Arc::clone(&clients), heard.clone())));
         }
         Ok(Self { shared, tasks })
     }
@@ -149,6 +149,17 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// It serves no address, so that it needs no lease of one. The ways to ask are held open.
+async fn ask_for_nothing(mut hears: mpsc::Receiver<Heard>) {
+    let mut asks = Vec::new();
+    while let Some(heard) = hears.recv().await {
+        if let Heard::Connected { asks: open, .. } = heard {
+            asks.retain(|known: &mpsc::Sender<pb::Ask>| !known.is_closed());
+            asks.push(open);
+        }
     }
 }
 
