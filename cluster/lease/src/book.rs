@@ -40,8 +40,9 @@ pub enum Next {
 }
 
 /// What who leads knows of leases; of use only while it leads. Moments are of its boot clock, in milliseconds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Book {
+    margin_ms: u64,
     began_ms: u64,
     /// Of a line: its life, and when that is over.
     counted: BTreeMap<String, (u64, u64)>,
@@ -49,7 +50,22 @@ pub struct Book {
     dead: BTreeMap<String, u64>,
 }
 
+impl Default for Book {
+    fn default() -> Self {
+        Self::with_margin(MARGIN_MS)
+    }
+}
+
 impl Book {
+    /// Of clocks that drift less, or, where its tests want it, more than is allowed for.
+    pub fn with_margin(margin_ms: u64) -> Self {
+        Self { margin_ms, began_ms: 0, counted: BTreeMap::new(), dead: BTreeMap::new() }
+    }
+
+    fn counted_from(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add(LEASE_MS + self.margin_ms)
+    }
+
     /// A new leader has the grants of the log, but not their moments: it counts each from now on.
     pub fn begin(&mut self, now_ms: u64) {
         self.began_ms = now_ms;
@@ -58,7 +74,7 @@ impl Book {
 
     /// The holder has asked, or was granted the line, and was heard of at this moment at the latest.
     pub fn renew(&mut self, line: &str, life: u64, now_ms: u64) {
-        let until = over_at(now_ms);
+        let until = self.counted_from(now_ms);
         let known = self.counted.entry(line.to_owned()).or_insert((life, until));
         if known.0 <= life {
             *known = (life, until.max(if known.0 == life { known.1 } else { 0 }));
@@ -82,7 +98,7 @@ impl Book {
         }
         match self.counted.get(line) {
             Some((life, until)) if *life == grant.life => *until,
-            _ => over_at(self.began_ms),
+            _ => self.counted_from(self.began_ms),
         }
     }
 
@@ -117,10 +133,6 @@ impl Book {
         let idlest = askers.iter().filter(alive).min_by_key(|asker| (asker.serves, &asker.process));
         idlest.map_or(Next::Nothing, give)
     }
-}
-
-fn over_at(now_ms: u64) -> u64 {
-    now_ms.saturating_add(LEASE_MS + MARGIN_MS)
 }
 
 #[cfg(test)]

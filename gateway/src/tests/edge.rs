@@ -100,8 +100,9 @@ async fn malformed_datagrams_are_counted_and_harm_nobody() {
 
 #[tokio::test]
 async fn gateway_says_so_when_an_address_is_busy() {
+    let node = FakeNode::start("node-a", Some(1)).await;
     let data = tempfile::tempdir().unwrap();
-    let mut options = options(&[], data.path());
+    let mut options = options(&[&node], data.path());
     let holder = std::net::TcpListener::bind(options.api).unwrap();
     let why = async |options| run(options, std::future::pending()).await.unwrap_err().to_string();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,6 +61,7 @@ struct Service {
     /// None: the line of the test, in the life of the process.
     holds: Mutex<Option<Vec<pb::Life>>>,
     nodes: watch::Sender<pb::Nodes>,
+    tells_lines: AtomicBool,
 }
 
 #[async_trait]
@@ -82,6 +83,9 @@ impl Link for Arc<Service> {
                 let body = tokio::select! {
                     ask = asks.message() => {
                         let Ok(Some(ask)) = ask else { return };
+                        if !service.tells_lines.load(Ordering::Relaxed) {
+                            continue;
+                        }
                         let holds = service.holds.lock().clone();
                         let lives = holds.unwrap_or_else(|| {
                             vec![pb::Life { line: GATEWAY.into(), life: ask.incarnation, held: true, ..Default::default() }]
@@ -108,10 +112,7 @@ impl Link for Arc<Service> {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             let hello = up.message().await;
-            assert!(matches!(
-                hello,
-                Ok(Some(pb::Up { body: Some(pb::up::Body::Hello(hello)) })) if hello.gateway == GATEWAY
-            ));
+            assert!(matches!(hello, Ok(Some(pb::Up { body: Some(pb::up::Body::Hello(_)) }))));
             let says = service.says.lock().clone();
             let mut first = vec![pb::down::Body::Welcome(pb::Welcome::default())];
             if says.routing {
@@ -202,6 +203,7 @@ impl FakeNode {
             queries: Mutex::new(Err(Status::failed_precondition("does not lead"))),
             holds: Mutex::default(),
             nodes: watch::channel(pb::Nodes::default()).0,
+            tells_lines: AtomicBool::new(true),
         });
         let link = LinkServer::new(Arc::clone(&service));
         let server = tokio::spawn(async move {
@@ -221,6 +223,11 @@ impl FakeNode {
     /// What it says from now on of lines.
     pub fn grant(&self, lives: Vec<pb::Life>) {
         *self.service.holds.lock() = Some(lives);
+    }
+
+    /// Whether it answers which lines are served.
+    pub fn tell_lines(&self, tells: bool) {
+        self.service.tells_lines.store(tells, Ordering::Relaxed);
     }
 
     /// Where the gateway finds nodes.
@@ -366,6 +373,11 @@ fn address() -> Ipv4Addr {
     Ipv4Addr::new(127, 99, process, ADDRESS.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A service address of this test alone.
+pub fn vip() -> SocketAddr {
+    (address(), 5060).into()
+}
+
 /// Options of a gateway on an address of its own.
 pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
     let ip = address();
@@ -466,7 +478,12 @@ pub struct Phone {
 
 impl Phone {
     pub async fn new(gateway: &Gateway) -> Self {
-        Self { socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(), server: gateway.vip }
+        Self::at(gateway.vip).await
+    }
+
+    /// Of whoever serves that address.
+    pub async fn at(server: SocketAddr) -> Self {
+        Self { socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(), server }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -525,6 +542,12 @@ impl Phone {
     pub async fn ask(&self, text: &str) -> Response {
         self.send(text).await;
         self.response().await
+    }
+
+    /// Whether anything comes.
+    pub async fn heard_within(&self, within: Duration) -> bool {
+        let mut buffer = vec![0; 65_536];
+        matches!(timeout(within, self.socket.recv_from(&mut buffer)).await, Ok(Ok(_)))
     }
 
     pub async fn quiet(&self) {

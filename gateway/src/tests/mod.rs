@@ -4,6 +4,7 @@ mod calls;
 mod edge;
 mod harness;
 mod leaders;
+mod lines;
 mod load;
 mod outbound;
 mod tcp;

@@ -234,9 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn status_keeps_a_gateway_when_calls_live_on_it() {
+    fn gateway_may_be_lost_with_its_calls_where_another_goes_on_with_them() {
         let (voters, mut gateways) = healthy();
         gateways[0].calls = 3;
+        assert!(verdict(&voters, &gateways, "gateway-a").0);
+        assert!(verdict(&voters, &gateways, "a").0);
+        gateways[1].logged_in = false;
         assert!(!verdict(&voters, &gateways, "gateway-a").0);
         assert!(!verdict(&voters, &gateways, "a").0);
         assert!(verdict(&voters, &gateways, "node-a").0);

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use tandem_control::link::Up;
 use tandem_core::ids::EntityId;
 
-use crate::leases::Held;
 use crate::links::Down;
 use crate::packet::Packet;
 use crate::peer::Step;
@@ -75,7 +74,8 @@ pub enum Event {
     },
     LeaseOver {
         gateway: usize,
-        held: Held,
+        /// By the leader's boot clock.
+        until: u64,
     },
     /// One end learns that the stream is over.
     GatewayHears {

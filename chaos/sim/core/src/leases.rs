@@ -1,20 +1,16 @@
-//! The leases of the VIPs. A gateway may send from its VIP while it holds the lease, by its own
-//! boot clock, from the moment in which it asked. The leader counts from the moment in which the
-//! grant was committed, by its own, and adds a margin for the drift of both: so when it takes a
-//! lease for over, the holder is silent already, asleep or awake. Then, or after a proven death,
-//! another process may serve the VIP.
-//!
-//! Boot clocks never jump and go on while a process is stopped, but each runs at its own rate.
+//! The leases of the VIPs, by the code of the cluster: who leads keeps a [`Book`], each gateway's process sends as long as
+//! its [`Fence`] lets it. What is modelled is what lies between: links, commits, and boot clocks that never jump and go on
+//! while a process is stopped, each at its own rate.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tandem_lease::{Asker, Book, Fence, Grant, Next};
+
 use crate::draws::For;
 use crate::event::Event;
-use crate::limits::{
-    LEASE_MARGIN_MS, LEASE_MS, LEASE_RENEW_MS, PAST_CHECK_MAX, PPM, STREAM_PACKETS_MAX,
-};
+use crate::limits::{LEASE_RENEW_MS, PAST_CHECK_MAX, PPM, STREAM_PACKETS_MAX};
 use crate::links::GATEWAYS;
 use crate::names;
 use crate::packet::Packet;
@@ -23,14 +19,12 @@ use crate::simulation::Simulation;
 
 type Sent = (Rc<Packet>, SocketAddr);
 
-/// What a gateway's process knows of its lease, and what the leader does.
+/// What a gateway's process knows of its lease, and what the log does.
 #[derive(Debug, Default)]
 pub struct Lease {
-    /// By the process's boot clock.
-    pub until: u64,
-    pub leader: Option<Held>,
-    /// Every life up to here is proven dead: its lease is void.
-    pub dead: u64,
+    /// Of the process that serves the VIP.
+    fence: Option<Fence>,
+    grant: Option<Grant>,
     /// What it was about to send when it was stopped: it does not look again before.
     past_check: usize,
     /// What it sent last.
@@ -41,21 +35,21 @@ pub struct Lease {
     zombie: Option<Vec<Sent>>,
 }
 
-/// As the leader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    pub life: u64,
-    /// By the leader's boot clock.
-    pub until: u64,
-    pub node: usize,
+#[derive(Debug, Default)]
+pub struct Leases {
+    of: [Lease; GATEWAYS],
+    /// Of the node that leads, or led last.
+    book: Book,
+    leader: usize,
 }
 
-#[derive(Debug, Default)]
-pub struct Leases([Lease; GATEWAYS]);
-
 impl Leases {
+    pub fn new(margin_ms: u64) -> Self {
+        Self { book: Book::with_margin(margin_ms), ..Self::default() }
+    }
+
     pub fn of(&mut self, gateway: usize) -> &mut Lease {
-        &mut self.0[gateway]
+        &mut self.of[gateway]
     }
 }
 
@@ -75,7 +69,8 @@ impl Simulation {
     }
 
     pub fn holds_lease(&mut self, g: usize) -> bool {
-        self.gateway_clock(g) < self.leases.of(g).until
+        let now = self.gateway_clock(g);
+        self.leases.of(g).fence.as_ref().is_some_and(|fence| fence.is_held_at(now))
     }
 
     // --- asking ------------------------------------------------------------------------------
@@ -116,33 +111,53 @@ impl Simulation {
             return;
         }
         let clock = boot_clock(self.now, self.node_ppm[n]);
-        let lease = self.leases.of(g);
-        let anothers = lease.leader.is_some_and(|held| held.life > life);
-        let free = lease.leader.is_none_or(|held| {
-            held.life == life || held.life <= lease.dead || held.node == n && held.until <= clock
-        });
-        if anothers || !free || life <= lease.dead {
-            return;
-        }
-        let margin = if self.options.has(Plant::NoDriftMargin) { 0 } else { LEASE_MARGIN_MS };
-        self.grant(g, Held { life, until: clock + LEASE_MS + margin, node: n });
+        let name = self.gateways[g].name.to_string();
+        let Leases { of, book, .. } = &mut self.leases;
+        let stored = of[g].grant.as_ref();
+        let life = match stored.filter(|grant| grant.incarnation == life) {
+            Some(grant) if book.is_dead(&name, grant.incarnation) => return,
+            Some(grant) => grant.life,
+            None => {
+                let process = name.clone();
+                let askers = [Asker { process, incarnation: life, serves: 0 }];
+                let next = book.next(&name, &name, stored, &askers, clock);
+                let later = stored.is_none_or(|grant| grant.incarnation < life);
+                if !later || !matches!(next, Next::Give { .. }) {
+                    return;
+                }
+                let last = stored.map_or(0, |grant| grant.life);
+                let grant = Grant { process: name.clone(), incarnation: life, life: last + 1 };
+                of[g].grant.insert(grant).life
+            }
+        };
+        book.renew(&name, life, clock);
+        self.watch_lease(g);
+        let life = self.gateways[g].incarnation;
         let owner = names::of(&[g as u64, life, self.now]);
         let back_ms = self.draws.at(For::Lease, owner).between(0, self.settings.link_ms_max);
         self.schedule.put(self.now + back_ms, Event::LeaseGranted { gateway: g, life, asked });
     }
 
-    fn grant(&mut self, g: usize, held: Held) {
-        self.leases.of(g).leader = Some(held);
-        let at = true_time(held.until, self.node_ppm[held.node]).max(self.now);
-        self.schedule.put(at, Event::LeaseOver { gateway: g, held });
+    /// By the leader's boot clock; none where nobody holds it.
+    fn lease_over_at(&self, g: usize) -> Option<u64> {
+        let Leases { of, book, .. } = &self.leases;
+        let grant = of[g].grant.as_ref()?;
+        Some(book.over_at_ms(&grant.process, grant))
+    }
+
+    fn watch_lease(&mut self, g: usize) {
+        let Some(until) = self.lease_over_at(g) else { return };
+        let at = true_time(until, self.node_ppm[self.leases.leader]).max(self.now);
+        self.schedule.put(at, Event::LeaseOver { gateway: g, until });
     }
 
     /// A new leader has the grants of the log, but not the moments: it counts each from now on.
     pub fn count_leases_anew(&mut self, n: usize) {
+        let clock = boot_clock(self.now, self.node_ppm[n]);
+        self.leases.leader = n;
+        self.leases.book.begin(clock);
         for g in 0..GATEWAYS {
-            let Some(held) = self.leases.of(g).leader else { continue };
-            let until = boot_clock(self.now, self.node_ppm[n]) + LEASE_MS + LEASE_MARGIN_MS;
-            self.grant(g, Held { until, node: n, ..held });
+            self.watch_lease(g);
         }
     }
 
@@ -157,8 +172,10 @@ impl Simulation {
         }
         let from =
             if self.options.has(Plant::LeaseFromGrant) { self.gateway_clock(g) } else { asked };
-        let lease = self.leases.of(g);
-        lease.until = lease.until.max(from + LEASE_MS);
+        match &self.leases.of(g).fence {
+            Some(fence) => fence.renew(from),
+            None => self.leases.of(g).fence = Some(Fence::asked_at(from)),
+        }
         if self.holds_lease(g) {
             let waiting = std::mem::take(&mut self.leases.of(g).waiting);
             for (packet, to) in waiting {
@@ -169,13 +186,14 @@ impl Simulation {
 
     // --- the end of a lease ------------------------------------------------------------------
 
-    /// The leader takes it for over, unless it was renewed.
-    pub fn on_lease_over(&mut self, g: usize, held: Held) {
-        if self.leases.of(g).leader != Some(held) {
-            return;
-        }
+    /// The leader takes it for over, unless it was renewed, or another leads.
+    pub fn on_lease_over(&mut self, g: usize, until: u64) {
+        let clock = boot_clock(self.now, self.node_ppm[self.leases.leader]);
+        let over = self.lease_over_at(g) == Some(until) && until <= clock;
+        let life = self.leases.of(g).grant.as_ref().map(|grant| grant.incarnation);
+        let (Some(life), true) = (life, over) else { return };
         let gateway = &self.gateways[g];
-        let still = gateway.alive && gateway.incarnation == held.life;
+        let still = gateway.alive && gateway.incarnation == life;
         let holds = still && self.holds_lease(g);
         let checked = crate::inv_vip::over(&self.gateways[g], holds);
         self.check("vip", checked);
@@ -200,10 +218,10 @@ impl Simulation {
 
     /// The process is dead, and somebody has seen it die.
     pub fn on_gateway_dead(&mut self, g: usize) {
-        let life = self.gateways[g].incarnation;
+        let (name, life) = (self.gateways[g].name.to_string(), self.gateways[g].incarnation);
+        self.leases.book.mourn(&name, life);
         let lease = self.leases.of(g);
-        lease.dead = lease.dead.max(life);
-        lease.until = 0;
+        lease.fence = None;
         lease.waiting.clear();
         lease.recent.clear();
     }
@@ -267,22 +285,12 @@ impl Simulation {
     }
 
     /// Nobody need wait for this process any more: another may serve.
-    fn is_lease_over(&mut self, g: usize) -> bool {
-        let (now, life) = (self.now, self.gateways[g].incarnation);
-        let Some(held) = self.leases.of(g).leader else { return true };
-        let clock = boot_clock(now, self.node_ppm[held.node]);
-        held.life != life || held.until <= clock
-    }
-}
-
-#[test]
-fn margin_covers_the_drift_of_both_clocks() {
-    let drift = i64::try_from(crate::limits::DRIFT_PPM_MAX).unwrap_or(i64::MAX);
-    for asked_at in (0..3_600_000).step_by(7_919) {
-        // The holder's clock is as slow as may be, the leader's as fast.
-        let holder = true_time(boot_clock(asked_at, -drift) + LEASE_MS, -drift);
-        let leader = boot_clock(asked_at, drift) + LEASE_MS;
-        assert!(true_time(leader + LEASE_MARGIN_MS, drift) >= holder);
-        assert!(true_time(leader, drift) < holder, "without a margin it would be too early");
+    fn is_lease_over(&self, g: usize) -> bool {
+        let grant = self.leases.of[g].grant.as_ref();
+        if grant.is_none_or(|grant| grant.incarnation != self.gateways[g].incarnation) {
+            return true;
+        }
+        let clock = boot_clock(self.now, self.node_ppm[self.leases.leader]);
+        self.lease_over_at(g).is_none_or(|until| until <= clock)
     }
 }

@@ -24,16 +24,8 @@ pub const DONE_WAIT_MS_MAX: u64 = 5;
 pub const SILENCE_LOOK_MS: u64 = 2_000;
 /// Shorter than a real gateway's, so that a run of a minute sees it.
 pub const RTP_SILENCE_MS_MAX: u64 = 8_000;
-/// A gateway without a renewal is silent after this, by its own boot clock.
-pub const LEASE_MS: u64 = 2_000;
-pub const LEASE_RENEW_MS: u64 = 500;
-/// No boot clock runs faster or slower by more: fifty times what a bad crystal does.
-pub const DRIFT_PPM_MAX: u64 = 10_000;
+pub use tandem_lease::{DRIFT_PPM_MAX, LEASE_MS, RENEW_MS as LEASE_RENEW_MS};
 pub const PPM: u64 = 1_000_000;
-/// So much longer a leader waits: its clock may be the fastest and the holder's the slowest; and a
-/// millisecond for each of two roundings.
-pub const LEASE_MARGIN_MS: u64 = LEASE_MS * 2 * DRIFT_PPM_MAX / (PPM - DRIFT_PPM_MAX) + 2;
-const _: () = assert!(2 * LEASE_RENEW_MS < LEASE_MS, "one renewal may be lost");
 /// Packets of one batch: the lease is looked at before each.
 pub const PAST_CHECK_MAX: usize = 8;
 /// Packets that wait on streams for a lease.

@@ -97,6 +97,8 @@ impl Simulation {
                 strike.lasts_ms = strike.lasts_ms.min(*lasts_ms);
             }
         }
+        let no_margin = options.has(Plant::NoDriftMargin);
+        let margin_ms = if no_margin { 0 } else { tandem_lease::MARGIN_MS };
         let vip = |last: u8| SocketAddr::from(([127, 0, 0, last], 5060));
         let mut simulation = Self {
             seed,
@@ -119,7 +121,7 @@ impl Simulation {
             nodes: vec![Node::new("node-a"), Node::new("node-b")],
             gateways: vec![Gateway::new("gateway-a", vip(10)), Gateway::new("gateway-b", vip(11))],
             links: Links::default(),
-            leases: Leases::default(),
+            leases: Leases::new(margin_ms),
             node_ppm: [0; NODES],
             gateway_ppm: [0; GATEWAYS],
             peers: Vec::new(),
@@ -251,7 +253,7 @@ impl Simulation {
             Event::LeaseGranted { gateway, life, asked } => {
                 self.on_lease_granted(gateway, life, asked);
             }
-            Event::LeaseOver { gateway, held } => self.on_lease_over(gateway, held),
+            Event::LeaseOver { gateway, until } => self.on_lease_over(gateway, until),
             Event::GatewayHears { gateway, node, serial } => {
                 self.on_gateway_hears(gateway, node, serial);
             }

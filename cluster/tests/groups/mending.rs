@@ -1,13 +1,11 @@
 //! A node whose state differs while nobody is there whose rows it could have: it votes, and leads in name only,
 //! until the other is back, who leads and gives it its rows.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use common::{Bench, QUIET, WITHIN};
+use crate::common::{Bench, QUIET, WITHIN};
 use tandem_cluster::shard::Error;
 use tandem_cluster::{AnyMachine, Refused, Timers, meta};
 use tandem_storage::machine::{Applied, Change, Machine, Outcome, Row};

@@ -1,5 +1,4 @@
 //! Three voters in one process, on real sockets and real disks: node-a, node-b, witness.
-#![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

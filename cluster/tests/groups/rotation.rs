@@ -1,11 +1,9 @@
 //! The cluster's authority is replaced while three voters commit, and nobody notices.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Bench, Pki, WITHIN};
+use crate::common::{Bench, Pki, WITHIN};
 use tandem_cluster::{Timers, Tls, link, pb};
 use tandem_pki::{Files, Live, Texts};
 use tandem_storage::raft::NodeId;

@@ -1,8 +1,6 @@
 //! Members come and go while groups run: on real sockets and disks, with leaders that die meanwhile.
 
-mod common;
-
-use common::{Bench, WITHIN};
+use crate::common::{Bench, WITHIN};
 use tandem_cluster::link::{self, Me};
 use tandem_cluster::pb::peer_client::PeerClient;
 use tandem_cluster::{Change, Refused, Timers};

@@ -1,8 +1,6 @@
 //! Voters whose logs are kept short: snapshots to who was away, quiet groups, the witness's rule.
 
-mod common;
-
-use common::{Bench, Voter, WITHIN};
+use crate::common::{Bench, Voter, WITHIN};
 use tandem_cluster::Limits;
 use tandem_cluster::budget::Level;
 use tandem_storage::log::SEGMENT_BYTES_MIN;

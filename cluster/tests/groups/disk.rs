@@ -1,10 +1,8 @@
 //! Voters whose disks stand still or fail: who leads, and what is committed.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Bench, QUIET, SLOW, WITHIN};
+use crate::common::{Bench, QUIET, SLOW, WITHIN};
 use tandem_cluster::Timers;
 use tandem_cluster::disk::STALL_MS_MAX;
 use tandem_cluster::shard::Error;

@@ -1,10 +1,8 @@
 //! Voters over real sockets and disks: election, obituaries, restart, the witness, strangers.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Bench, Pki, SLOW, WITHIN, tls_of};
+use crate::common::{Bench, Pki, SLOW, WITHIN, tls_of};
 use tandem_cluster::control::Line;
 use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, TO_HEADER};

@@ -1,11 +1,9 @@
 //! Who leads, without timers in the groups: quiet groups, planned moves, leaders spread, lives too
 //! short to be noticed.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Bench, QUIET, SLOW, WITHIN};
+use crate::common::{Bench, QUIET, SLOW, WITHIN};
 use tandem_cluster::shard::Error;
 use tandem_cluster::{Leadership, Timers};
 use tandem_storage::raft::{NodeId, ShardId};
