@@ -11,6 +11,7 @@ use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
 use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 use tandem_media::record::board::Board;
+use tandem_media::record::custody::Custody;
 use tandem_media::{CallKey, Engine, Event, Held, Holding, MusicRef};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
@@ -58,6 +59,8 @@ pub struct MediaPlane {
     pub report: mpsc::Sender<Told>,
     /// How far its recordings are.
     pub board: Arc<Board>,
+    /// Whose they are, on this box.
+    pub custody: Arc<Custody>,
 }
 
 /// Starts the engine.
@@ -70,19 +73,22 @@ pub fn start(options: &Options) -> Result<MediaPlane, Error> {
     let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
     let told = report.clone();
     let reported = engine.events();
+    let name = options.name.clone();
     // The engine's channel is of threads, not of tasks; it ends with the engine.
     std::thread::Builder::new()
         .name("media-events".into())
         .spawn(move || {
             for event in reported {
-                if event_of(event).into_iter().any(|event| told.blocking_send(event).is_err()) {
+                let events = event_of(event, &name);
+                if events.into_iter().any(|event| told.blocking_send(event).is_err()) {
                     break;
                 }
             }
         })
         .map_err(|error| Error::Media(format!("a thread can't be started: {error}")))?;
     let board = engine.board();
-    Ok(MediaPlane { media: Box::new(engine), events, report, board })
+    let custody = engine.custody();
+    Ok(MediaPlane { media: Box::new(engine), events, report, board, custody })
 }
 
 fn engine_options(address: IpAddr, options: &Options) -> tandem_media::Options {
@@ -173,8 +179,9 @@ fn prompt_of(prompt: &Prompt, engine: &Engine) -> tandem_media::Prompt {
     tandem_media::Prompt { clip, play, offset_ms, barge_in }
 }
 
-/// One for each tenant that it is about.
-fn event_of(event: Event) -> Vec<Told> {
+/// One for each tenant that it is about. What is recorded is told as this process's, whose name it is: the lines
+/// that it serves come and go.
+fn event_of(event: Event, process: &str) -> Vec<Told> {
     let told = |call: CallKey, event| vec![Told { tenant: call.tenant, event }];
     match event {
         Event::Recorded(recorded) => {
@@ -190,10 +197,11 @@ fn event_of(event: Event) -> Vec<Told> {
                 bytes,
                 pauses: gaps_of(&recorded.pauses),
                 began_at: Some(Millis(recorded.begun_unix_ms)),
+                holder: GatewayId::from(process),
             });
             told(recorded.call, event)
         }
-        Event::Recording(running) => holdings_of(&running),
+        Event::Recording(running) => holdings_of(&running, process),
         Event::RtpSilence { call, leg, since_ms } => {
             let (of, leg) = (CallId(call.call), LegId(leg));
             told(call, GatewayEvent::RtpSilence { call: of, leg, since_ms })
@@ -211,11 +219,11 @@ fn event_of(event: Event) -> Vec<Told> {
     }
 }
 
-/// What there is of recordings, told to those whose they are.
-pub fn holdings_of(held: &[Holding]) -> Vec<Told> {
+/// What this process has of recordings, told to those whose they are.
+pub fn holdings_of(held: &[Holding], process: &str) -> Vec<Told> {
     let mut of_tenants: BTreeMap<u16, Vec<Manifest>> = BTreeMap::new();
     for holding in held {
-        of_tenants.entry(holding.call.tenant).or_default().push(manifest_of(holding));
+        of_tenants.entry(holding.call.tenant).or_default().push(manifest_of(holding, process));
     }
     let told = |(tenant, manifests)| Told { tenant, event: GatewayEvent::Holdings(manifests) };
     of_tenants.into_iter().map(told).collect()
@@ -225,8 +233,7 @@ fn gaps_of(gaps: &[tandem_media::Gap]) -> Vec<Gap> {
     gaps.iter().map(|gap| Gap { at_ms: gap.at_ms, len_ms: gap.len_ms }).collect()
 }
 
-/// Who has it, the cluster knows from who tells it.
-fn manifest_of(held: &Holding) -> Manifest {
+fn manifest_of(held: &Holding, process: &str) -> Manifest {
     let (sealed, cut, hash) = match &held.state {
         Held::Running => (false, false, ""),
         Held::Whole { hash } => (true, false, hash.as_str()),
@@ -235,7 +242,7 @@ fn manifest_of(held: &Holding) -> Manifest {
     Manifest {
         recording: RecordingId(held.recording),
         call: CallId(held.call.call),
-        gateway: GatewayId::from(""),
+        gateway: GatewayId::from(process),
         duration_ms: held.duration_ms,
         chunks: held.chunks,
         gaps: gaps_of(&held.gaps),

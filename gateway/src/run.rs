@@ -65,7 +65,7 @@ pub async fn serve_within(
     let (streams, connections) = stream::bind_all(ports, bounds, options.incarnation)?;
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();
-    copies::start(&options, plane.board, plane.report, &mut tasks).await?;
+    copies::start(&options, plane.board, plane.custody, plane.report, &mut tasks).await?;
     let clients = dialer::places();
     let (status, watched) = watch::channel(Status::default());
     let (to_wire, wire) = tandem_wire::intake::open(tandem_wire::limits::IN_FLIGHT_MAX);

@@ -19,6 +19,7 @@ use crate::plan::{self, CallKey, Plan};
 use crate::ports::{self, Pair};
 use crate::prompts::{self, PromptRef, Prompts};
 use crate::record::board::Board;
+use crate::record::custody::Custody;
 use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
 use crate::sys::{self, Waker};
@@ -119,6 +120,7 @@ pub struct Engine {
     events: Receiver<Event>,
     recorder: Option<record::Threads>,
     board: Arc<Board>,
+    custody: Arc<Custody>,
 }
 
 struct Handle {
@@ -174,6 +176,7 @@ impl Engine {
             events,
             recorder: Some(threads),
             board,
+            custody: recorder.custody(),
         };
         for (number, counters) in counters.into_iter().enumerate() {
             let (commands, inbox) = bounded(COMMANDS_MAX);
@@ -243,6 +246,11 @@ impl Engine {
     /// How far the recordings are, for whoever copies them to another box.
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    /// Whose recordings these are, for who takes copies of others'.
+    pub fn custody(&self) -> Arc<Custody> {
+        Arc::clone(&self.custody)
     }
 
     /// Fetched by one: each event is delivered once.

@@ -30,6 +30,7 @@ use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
 use crate::media::{MediaPlane, Told};
 use tandem_media::record::board::Board;
+use tandem_media::record::custody::Custody;
 
 use crate::run::serve_within;
 use crate::{Error, Node, Options};
@@ -361,8 +362,9 @@ impl Gateway {
         let (to_test, plans) = mpsc::unbounded_channel();
         let (reports, events) = mpsc::channel(16);
         let board = Arc::new(Board::new(false));
+        let custody = Arc::new(Custody::new(options.recordings(), Arc::clone(&board)));
         let media = Box::new(FakeMedia(to_test));
-        let plane = MediaPlane { media, events, report: reports.clone(), board };
+        let plane = MediaPlane { media, events, report: reports.clone(), board, custody };
         let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
         Self { vip, api, reload, plans, reports, task, data }
     }
