@@ -30,6 +30,7 @@ pub enum Order {
         session: u64,
         recording: u64,
         mark: Mark,
+        theirs: Standing,
         reply: Reply,
     },
     Put {
@@ -112,8 +113,8 @@ impl Keeper {
                 let have = self.custody.have(recording, theirs);
                 self.answer(session, recording, have, &reply);
             }
-            Order::CutBack { session, recording, mark, reply } => {
-                let have = self.custody.cut_back(recording, &mark);
+            Order::CutBack { session, recording, mark, theirs, reply } => {
+                let have = self.custody.cut_back(recording, &mark, theirs);
                 self.answer(session, recording, have, &reply);
             }
             Order::Put { session, item, reply } => {
@@ -167,24 +168,25 @@ impl Keeper {
         say(reply, body);
     }
 
-    /// Who was refused asks again, and is still there; but what goes on here is nobody's to follow.
+    /// Who was refused asks again, and is still there; but what this box has itself is nobody's to follow.
     fn refusal(
         &mut self,
         session: Option<u64>,
         recording: u64,
         error: &copies::Error,
     ) -> pb::down::Body {
-        let ours = matches!(error, copies::Error::Ours);
+        let (ours, busy) =
+            (matches!(error, copies::Error::Ours), matches!(error, copies::Error::Busy));
         let id = format!("{recording:016x}");
-        if ours {
+        if ours || busy {
             self.followed.remove(&recording);
-            tracing::debug!(recording = id, "another gateway has less of a recording than this");
+            tracing::debug!(recording = id, %error, "a recording's copy is not taken");
         } else {
             self.follow(session, recording);
             metrics::counter!("tandem_recording_copies_refused_total").increment(1);
             tracing::warn!(recording = id, %error, "TD0322 a recording's copy does not go on");
         }
-        pb::down::Body::Refused(pb::Refused { recording, why: error.to_string(), ours })
+        pb::down::Body::Refused(pb::Refused { recording, why: error.to_string(), ours, busy })
     }
 
     fn sync(&mut self) {
@@ -354,12 +356,12 @@ mod tests {
         bench.look_when_it_is_long_left();
         assert!(bench.told.try_recv().is_err());
         // Whoever sent it is back, and asks what is there.
-        let theirs = Standing { running: true, frames: 99 * FRAMES, sealed: false };
+        let theirs = Standing { frames: 99 * FRAMES, sealed: false };
         let reply = bench.reply.clone();
         bench.keeper.take(Order::Ask { session: 2, recording: ID, theirs, reply });
         let body = bench.answer();
         assert!(
-            matches!(body, pb::down::Body::Refused(pb::Refused { ours: true, .. })),
+            matches!(body, pb::down::Body::Refused(pb::Refused { busy: true, .. })),
             "{body:?}"
         );
         assert!(bench.keeper.followed.is_empty());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use tandem_media::record::board::{Board, Place};
-use tandem_media::record::custody::Custody;
+use tandem_media::record::custody::{Custody, Standing};
 use tandem_media::record::manifest::copied_path;
 use tandem_media::record::marks::{self, Mark};
 use tandem_media::record::source::{self, Item};
@@ -115,12 +115,8 @@ impl Sender {
             match session.next(recording, &entry, now) {
                 None => {}
                 Some(Next::Ask) => {
-                    let ask = pb::Ask {
-                        recording,
-                        frames: entry.written.frames,
-                        sealed: entry.sealed,
-                        running: entry.is_running(),
-                    };
+                    let ask =
+                        pb::Ask { recording, frames: entry.written.frames, sealed: entry.sealed };
                     let body = pb::up::Body::Ask(ask);
                     let sent = up.try_send(pb::Up { body: Some(body) });
                     sent.map_err(|_| "it takes no questions".to_owned())?;
@@ -188,7 +184,8 @@ impl Sender {
                     Some(mark) => {
                         // It has more of what was recorded before another process went on with it.
                         let mark = pb::Mark { bytes: mark.bytes, hash: mark.hash.to_vec() };
-                        let cut_back = pb::CutBack { recording, mark: Some(mark) };
+                        let Standing { frames, sealed } = self.board.standing(recording);
+                        let cut_back = pb::CutBack { recording, mark: Some(mark), frames, sealed };
                         let body = Some(pb::up::Body::CutBack(cut_back));
                         if up.try_send(pb::Up { body }).is_err() {
                             session.on_refused(recording, Instant::now() + again());
@@ -204,7 +201,10 @@ impl Sender {
             pb::down::Body::Refused(pb::Refused { recording, ours: true, .. }) => {
                 self.on_theirs(session, recording).await;
             }
-            pb::down::Body::Refused(pb::Refused { recording, why, ours: false }) => {
+            pb::down::Body::Refused(pb::Refused { recording, busy: true, .. }) => {
+                session.on_refused(recording, Instant::now() + again());
+            }
+            pb::down::Body::Refused(pb::Refused { recording, why, .. }) => {
                 metrics::counter!("tandem_recording_resent_total").increment(1);
                 let (id, to) = (format!("{recording:016x}"), &self.to);
                 tracing::warn!(recording = id, why, to, "TD0311 a recording's copy was refused");
@@ -213,11 +213,10 @@ impl Sender {
         }
     }
 
-    /// The other goes on with it, or has as much. One that runs here is asked for again: which of both lost
-    /// its line will know it soon.
+    /// The other has as much of it. One that runs here is asked for again: it gets longer, or is abandoned.
     async fn on_theirs(&self, session: &mut Session, recording: u64) {
         let (id, to) = (format!("{recording:016x}"), &self.to);
-        tracing::debug!(recording = id, to, "the other goes on with a recording");
+        tracing::debug!(recording = id, to, "the other has more of a recording");
         if self.board.is_running(recording) {
             session.on_refused(recording, Instant::now() + again());
             return;

@@ -111,13 +111,14 @@ async fn serve(
         let reply = reply.clone();
         let order = match body {
             Some(pb::up::Body::Ask(ask)) => {
-                let pb::Ask { recording, frames, sealed, running } = ask;
-                let theirs = Standing { running, frames, sealed };
+                let pb::Ask { recording, frames, sealed } = ask;
+                let theirs = Standing { frames, sealed };
                 Order::Ask { session, recording, theirs, reply }
             }
-            Some(pb::up::Body::CutBack(pb::CutBack { recording, mark })) => {
+            Some(pb::up::Body::CutBack(pb::CutBack { recording, mark, frames, sealed })) => {
                 let Some(mark) = mark.and_then(super::sender::mark_of) else { continue };
-                Order::CutBack { session, recording, mark, reply }
+                let theirs = Standing { frames, sealed };
+                Order::CutBack { session, recording, mark, theirs, reply }
             }
             Some(pb::up::Body::Item(item)) => Order::Put { session, item, reply },
             // Hello again, or a message of a later version.

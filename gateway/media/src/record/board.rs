@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use super::custody::Standing;
 use super::wav::FRAMES_PER_MS;
 use crate::limits::RECORDINGS_BEHIND_MAX;
 
@@ -112,6 +113,14 @@ impl Board {
             entry.sealed = sealed;
             entry.heard = None;
         });
+    }
+
+    /// How far it is here.
+    pub fn standing(&self, recording: u64) -> Standing {
+        let books = self.books.lock();
+        let entry = books.entries.get(&recording);
+        let standing = |of: &Entry| Standing { frames: of.written.frames, sealed: of.sealed };
+        entry.map_or_else(Standing::default, standing)
     }
 
     pub fn is_running(&self, recording: u64) -> bool {

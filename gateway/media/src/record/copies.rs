@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::board::Place;
+use super::custody::Standing;
 use super::manifest::{self, Line, Manifest, manifest_path, wav_path};
 use super::marks::{self, Mark};
+use super::source;
 use super::timeline::FRAME_BYTES;
 use super::verify::{hash_of, hash_up_to, recover};
 use super::wav::{FRAMES_PER_MS, HEADER_BYTES, bytes_of, header};
@@ -34,8 +36,9 @@ pub enum Error {
     /// Who sends has no more to say about it.
     #[error("it goes on here, or there is as much of it here")]
     Ours,
-    #[error("what there is of it here is being sealed")]
-    Sealing,
+    /// Who sends asks again.
+    #[error("it is being written here")]
+    Busy,
     #[error("the copy does not begin so")]
     Another,
     #[error("the copy can't be written: {0}")]
@@ -99,9 +102,14 @@ impl Copies {
     ///
     /// # Errors
     /// The copy has no such beginning; or the disk's.
-    pub fn cut_back(&mut self, recording: u64, mark: &Mark) -> Result<Have, Error> {
+    pub fn cut_back(
+        &mut self,
+        recording: u64,
+        mark: &Mark,
+        theirs: Standing,
+    ) -> Result<Have, Error> {
         self.close(recording);
-        let frames = marks::cut_back(&self.dir, recording, mark)?.ok_or(Error::Another)?;
+        let frames = marks::cut_back(&self.dir, recording, mark, theirs)?;
         if frames > 0 {
             let (recording, ms) = (format!("{recording:016x}"), frames / FRAMES_PER_MS);
             tracing::warn!(
@@ -296,6 +304,15 @@ impl Unsynced {
         }
         Ok(Synced { place: Place { bytes, frames }, whole })
     }
+}
+
+/// How far one is that nobody writes.
+pub(super) fn have_in(dir: &Path, recording: u64) -> io::Result<Have> {
+    let Manifest { bytes, frames, .. } = recover(dir, recording)?;
+    let hash = source::prefix_hash(dir, recording, bytes)?;
+    let hash = hash.ok_or_else(|| io::Error::other("the manifest is shorter than it was"))?;
+    let marks = marks::last(dir, recording)?;
+    Ok(Have { place: Place { bytes, frames }, hash, marks })
 }
 
 /// What a copy comes to that ends where it is. None of one that is whole, or has no audio.

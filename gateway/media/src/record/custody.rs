@@ -3,7 +3,7 @@
 //! one, when it is back, has no more than the beginning of what goes on elsewhere.
 //!
 //! So files move between two folders, whole and under a lock: from the copies to the recordings where one
-//! goes on here, and back where another box goes on. Who has more is who goes on: [`Standing`].
+//! goes on here, and back where another box goes on. Who has more goes on: [`Standing::judge`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,21 +15,47 @@ use parking_lot::Mutex;
 use super::board::Board;
 use super::copies::{self, Copies, Error, Have, Synced};
 use super::manifest::{self, Manifest, copied_path, manifest_path, mend, move_files};
-use super::marks::Mark;
+use super::marks::{self, Mark};
 use super::source::prefix_hash;
 use super::verify::recover;
 use crate::event::Holding;
+use crate::limits::COPIES_OPEN_MAX;
 
 /// Where copies of other gateways' recordings lie within the recordings' folder.
 const COPIES: &str = "copies";
 
-/// How far somebody is with a recording, the lesser first: where it is being recorded it goes on; else where
-/// there is most of it; of two that end together the sealed one.
+/// How far somebody is with a recording, the lesser first; of two that end together the sealed one is more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Standing {
-    pub running: bool,
     pub frames: u64,
     pub sealed: bool,
+}
+
+/// What becomes of another box's question where there is some of the recording here, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is more of it there: what lies here becomes its copy.
+    Take,
+    /// There is as much of it here: theirs becomes the copy.
+    Ours,
+    /// It can't be said yet, and will be: one that runs gets longer, what a crash has left is sealed.
+    Wait,
+}
+
+impl Standing {
+    /// Of what is here, whether it runs or not. Nothing that is sealed gives way to what is not: a process that has lost
+    /// its line, or stood still, may not know it yet, and have recorded silence for longer.
+    pub fn judge(self, runs: bool, theirs: Self) -> Verdict {
+        if theirs > self {
+            return if runs { Verdict::Wait } else { Verdict::Take };
+        }
+        if theirs.sealed && !self.sealed { Verdict::Wait } else { Verdict::Ours }
+    }
+
+    /// Whether what is here may be cut back to where both part: a sealed one by a longer sealed one alone.
+    pub(super) fn may_lose(self, theirs: Self) -> bool {
+        !self.sealed || (theirs.sealed && theirs > self)
+    }
 }
 
 /// Shared by the threads of the writer and of the keeper. What takes long (a sync, the hash of a file) is
@@ -45,6 +71,8 @@ struct Books {
     copies: Copies,
     /// The writer has them open.
     here: BTreeMap<u64, Hold>,
+    /// Another box, that is so far, was told how far these are, which lie in the own folder, and may go on.
+    offered: BTreeMap<u64, Standing>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +86,11 @@ impl Custody {
     /// Of a recordings' folder.
     pub fn new(own: PathBuf, board: Arc<Board>) -> Self {
         let copies_dir = copies_in(&own);
-        let books = Books { copies: Copies::new(copies_dir.clone()), here: BTreeMap::new() };
+        let books = Books {
+            copies: Copies::new(copies_dir.clone()),
+            here: BTreeMap::new(),
+            offered: BTreeMap::new(),
+        };
         Self { own, copies_dir, board, books: Mutex::new(books) }
     }
 
@@ -70,6 +102,7 @@ impl Custody {
     pub fn take_over(&self, recording: u64) -> io::Result<Option<Manifest>> {
         let mut books = self.books.lock();
         books.here.insert(recording, Hold::Records);
+        books.offered.remove(&recording);
         let known = books.copies.release(recording);
         mend(&self.own, &self.copies_dir, recording)?;
         mend(&self.copies_dir, &self.own, recording)?;
@@ -103,6 +136,7 @@ impl Custody {
         let is_here = manifest_path(&self.own, recording).try_exists()?;
         if is_here {
             books.here.insert(recording, Hold::Seals);
+            books.offered.remove(&recording);
         }
         Ok(is_here)
     }
@@ -144,14 +178,33 @@ impl Custody {
         books.copies.unsealed()
     }
 
-    /// How far the copy is, for another box that is so far itself.
+    /// How far the copy is, or what will be the copy, for another box that is so far itself.
     ///
     /// # Errors
     /// It is this box's to tell of; or the disk's.
     pub fn have(&self, recording: u64, theirs: Standing) -> Result<Have, Error> {
         let mut books = self.books.lock();
-        self.admit(&mut books, recording, Some(theirs))?;
-        books.copies.have(recording)
+        let hold = books.here.get(&recording).copied();
+        if books.copies.is_open(recording) {
+            return books.copies.have(recording);
+        }
+        mend(&self.copies_dir, &self.own, recording)?;
+        let Manifest { bytes, frames, sealed, .. } = self.own_manifest(recording)?;
+        let runs = match hold {
+            None if bytes == 0 => return books.copies.have(recording),
+            None => false,
+            Some(Hold::Records) => true,
+            Some(Hold::Seals) => return Err(Error::Busy),
+        };
+        match (Standing { frames, sealed }).judge(runs, theirs) {
+            Verdict::Ours => Err(Error::Ours),
+            Verdict::Wait => Err(Error::Busy),
+            Verdict::Take if books.offered.len() >= COPIES_OPEN_MAX => Err(Error::TooMany),
+            Verdict::Take => {
+                books.offered.insert(recording, theirs);
+                Ok(copies::have_in(&self.own, recording)?)
+            }
+        }
     }
 
     /// As [`Copies::put`].
@@ -160,7 +213,16 @@ impl Custody {
     /// It is this box's to tell of; or what [`Copies::put`] says.
     pub fn put(&self, recording: u64, at: u64, line: &[u8], audio: &[u8]) -> Result<(), Error> {
         let mut books = self.books.lock();
-        self.admit(&mut books, recording, None)?;
+        if let Some((own, theirs)) = self.offered(&books, recording)? {
+            let Manifest { frames, sealed, .. } = own;
+            match at {
+                0 if !(Standing { frames, sealed }).may_lose(theirs) => return Err(Error::Ours),
+                0 => {}
+                at if at == own.bytes => {}
+                at => return Err(Error::NotNext { expected: own.bytes, at }),
+            }
+            self.become_copy(&mut books, recording)?;
+        }
         books.copies.put(recording, at, line, audio)
     }
 
@@ -168,10 +230,13 @@ impl Custody {
     ///
     /// # Errors
     /// It is this box's to tell of; or what [`Copies::cut_back`] says.
-    pub fn cut_back(&self, recording: u64, mark: &Mark) -> Result<Have, Error> {
+    pub fn cut_back(&self, recording: u64, mark: &Mark, theirs: Standing) -> Result<Have, Error> {
         let mut books = self.books.lock();
-        self.admit(&mut books, recording, None)?;
-        books.copies.cut_back(recording, mark)
+        if self.offered(&books, recording)?.is_some() {
+            marks::check(&self.own, recording, mark, theirs)?;
+            self.become_copy(&mut books, recording)?;
+        }
+        books.copies.cut_back(recording, mark, theirs)
     }
 
     /// As [`Copies::sync`].
@@ -183,7 +248,7 @@ impl Custody {
         let judge = |(recording, synced)| {
             // It was taken over meanwhile.
             if !books.copies.is_open(recording) {
-                return (recording, Err(Error::Ours));
+                return (recording, Err(Error::Busy));
             }
             books.copies.end_sync(recording, &synced);
             (recording, synced)
@@ -212,41 +277,37 @@ impl Custody {
         if begin(self.books.lock()) { cut } else { Ok(None) }
     }
 
-    /// A copy is taken of what this box has not more of itself. One whose standing isn't known was let in before.
-    fn admit(
+    /// What lies in the own folder and was offered; none where there is but a copy.
+    fn offered(
         &self,
-        books: &mut Books,
+        books: &Books,
         recording: u64,
-        theirs: Option<Standing>,
-    ) -> Result<(), Error> {
-        match books.here.get(&recording) {
-            Some(Hold::Records) => return Err(Error::Ours),
-            // Who has more of it is not known until that is done.
-            Some(Hold::Seals) => return Err(Error::Sealing),
-            None => {}
+    ) -> Result<Option<(Manifest, Standing)>, Error> {
+        if books.here.contains_key(&recording) {
+            return Err(Error::Busy);
         }
         if books.copies.is_open(recording) {
-            return Ok(());
+            return Ok(None);
         }
-        mend(&self.copies_dir, &self.own, recording)?;
-        let own = Manifest::read(&manifest_path(&self.own, recording))?;
+        let own = self.own_manifest(recording)?;
         if own.bytes == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let Manifest { frames, sealed, .. } = own;
-        let ours = Standing { running: false, frames, sealed };
-        if theirs.is_none_or(|theirs| theirs <= ours) {
-            return Err(Error::Ours);
-        }
-        Ok(self.become_copy(books, recording)?)
+        let theirs = books.offered.get(&recording).ok_or(Error::Busy)?;
+        Ok(Some((own, *theirs)))
+    }
+
+    fn own_manifest(&self, recording: u64) -> io::Result<Manifest> {
+        Manifest::read(&manifest_path(&self.own, recording))
     }
 
     fn become_copy(&self, books: &mut Books, recording: u64) -> io::Result<()> {
         // Whoever sends does not read what moves.
         self.board.forget(recording);
+        books.offered.remove(&recording);
         std::fs::create_dir_all(&self.copies_dir)?;
         mend(&self.own, &self.copies_dir, recording)?;
-        let own = Manifest::read(&manifest_path(&self.own, recording))?;
+        let own = self.own_manifest(recording)?;
         if own.bytes == 0 {
             return Ok(());
         }

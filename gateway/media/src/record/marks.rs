@@ -6,6 +6,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::copies::Error;
+use super::custody::Standing;
 use super::manifest::{ASIDE, Manifest, manifest_path, wav_path};
 use super::wav::{HEADER_BYTES, bytes_of, header};
 use crate::limits::COPY_MARKS_MAX;
@@ -54,30 +56,56 @@ pub fn common(dir: &Path, recording: u64, marks: &[Mark]) -> io::Result<Option<M
     Ok(same)
 }
 
-/// How much audio was put aside, in frames; none where the manifest does not begin so.
+/// What there is of a recording in parts: up to the mark, and behind it.
+struct Parted {
+    kept: Manifest,
+    /// Lines.
+    rest: Vec<u8>,
+    /// Of audio, that the rest vouches for.
+    frames: u64,
+}
+
+/// Whether it may be cut back, for who is so far.
 ///
-/// What follows the mark is nowhere else: it lies beside from now on, by itself.
-pub fn cut_back(dir: &Path, recording: u64, mark: &Mark) -> io::Result<Option<u64>> {
-    let lines = OpenOptions::new().read(true).write(true).open(manifest_path(dir, recording))?;
-    let mut manifest = Vec::new();
-    (&lines).read_to_end(&mut manifest)?;
-    let split = usize::try_from(mark.bytes).ok().filter(|bytes| *bytes <= manifest.len());
-    let Some((kept, rest)) = split.map(|bytes| manifest.split_at(bytes)) else { return Ok(None) };
+/// # Errors
+/// Why not; or the disk's.
+pub fn check(dir: &Path, recording: u64, mark: &Mark, theirs: Standing) -> Result<(), Error> {
+    part(dir, recording, mark, theirs).map(|_| ())
+}
+
+fn part(dir: &Path, recording: u64, mark: &Mark, theirs: Standing) -> Result<Parted, Error> {
+    let mut manifest = std::fs::read(manifest_path(dir, recording))?;
     let whole = Manifest::parse(&manifest);
-    let kept_manifest = Manifest::parse(kept);
-    if *blake3::hash(kept).as_bytes() != mark.hash || kept_manifest.bytes != mark.bytes {
-        return Ok(None);
+    let bytes = usize::try_from(mark.bytes).unwrap_or(usize::MAX);
+    let same = manifest.get(..bytes).ok_or(Error::Another)?;
+    let kept = Manifest::parse(same);
+    if *blake3::hash(same).as_bytes() != mark.hash || kept.bytes != mark.bytes {
+        return Err(Error::Another);
     }
-    let wav = OpenOptions::new().read(true).write(true).open(wav_path(dir, recording))?;
-    let frames = whole.frames.saturating_sub(kept_manifest.frames);
+    let frames = whole.frames.saturating_sub(kept.frames);
+    let ours = Standing { frames: whole.frames, sealed: whole.sealed };
+    if frames > 0 && !ours.may_lose(theirs) {
+        return Err(Error::Ours);
+    }
+    Ok(Parted { kept, rest: manifest.split_off(bytes), frames })
+}
+
+/// How much audio was put aside, in frames: it is nowhere else, and lies beside from now on, by itself.
+///
+/// # Errors
+/// What does not begin so, or is whole; or the disk's.
+pub fn cut_back(dir: &Path, recording: u64, mark: &Mark, theirs: Standing) -> Result<u64, Error> {
+    let Parted { kept, rest, frames } = part(dir, recording, mark, theirs)?;
+    let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+    let (lines, wav) = (open(&manifest_path(dir, recording))?, open(&wav_path(dir, recording))?);
     if frames > 0 {
-        put_rest_aside(dir, recording, rest, &wav, (kept_manifest.frames, frames))?;
+        put_rest_aside(dir, recording, &rest, &wav, (kept.frames, frames))?;
     }
     // The manifest first: audio that no line vouches for is cut off wherever it is found.
     lines.set_len(mark.bytes)?;
-    wav.set_len(HEADER_BYTES + bytes_of(kept_manifest.frames))?;
-    wav.write_all_at(&header(kept_manifest.frames), 0)?;
-    Ok(Some(frames))
+    wav.set_len(HEADER_BYTES + bytes_of(kept.frames))?;
+    wav.write_all_at(&header(kept.frames), 0)?;
+    Ok(frames)
 }
 
 fn put_rest_aside(

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, unbounded};
 
 use super::board::Board;
 use super::copies::{Error, Have};
-use super::custody::{Custody, Standing, copies_in};
+use super::custody::{Custody, Standing, Verdict, copies_in};
 use super::manifest::{Manifest, manifest_path, mend, wav_path};
 use super::timeline::Chunk;
 use super::verify::verify;
@@ -88,7 +88,7 @@ impl Process {
 
     fn standing(&self) -> Standing {
         let Manifest { frames, sealed, .. } = own(&self.dir);
-        Standing { running: self.board.is_running(ID), frames, sealed }
+        Standing { frames, sealed }
     }
 
     /// As the sender does: all that the other has not.
@@ -98,7 +98,7 @@ impl Process {
         known.push(marks::Mark { bytes: have.place.bytes, hash: have.hash });
         let common = marks::common(&self.dir, ID, &known).expect("the disk");
         if let Some(mark) = common.filter(|mark| mark.bytes < have.place.bytes) {
-            have = other.custody.cut_back(ID, &mark)?;
+            have = other.custody.cut_back(ID, &mark, self.standing())?;
         }
         let from = common.map_or(0, |_| have.place.bytes);
         let items = source::read(&self.dir, ID, from, u64::MAX, usize::MAX).expect("the disk");
@@ -208,9 +208,9 @@ fn keeper_takes_nothing_more_of_what_goes_on_here_and_tells_nothing_of_it() {
     let before = own(&b.dir);
     a.chunk(3_000, 4);
     let put = b.custody.put(ID, before.bytes, b"{}\n", b"");
-    assert!(matches!(put, Err(Error::Ours)), "{put:?}");
+    assert!(matches!(put, Err(Error::Busy)), "{put:?}");
     let refused = a.copy_to(&b);
-    assert!(matches!(refused, Err(Error::Ours)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
     assert!(b.custody.sync().is_empty());
     assert_eq!(b.custody.cut(ID).expect("the disk"), None);
     assert_eq!(own(&b.dir), before);
@@ -238,12 +238,12 @@ fn sync_that_was_under_way_when_it_was_taken_over_promises_nothing() {
             for item in items {
                 match custody.put(ID, item.at, &item.line, &item.audio) {
                     Ok(()) => accepted += 1,
-                    Err(Error::Ours) => break,
+                    Err(Error::Busy) => break,
                     Err(error) => panic!("{error}"),
                 }
                 if accepted % 3 == 0 {
                     for (_, synced) in custody.sync() {
-                        assert!(matches!(synced, Ok(_) | Err(Error::Ours)), "{synced:?}");
+                        assert!(matches!(synced, Ok(_) | Err(Error::Busy)), "{synced:?}");
                     }
                 }
             }
@@ -489,9 +489,11 @@ fn marks_find_where_two_manifests_part_and_nothing_else() {
     assert_eq!(found.bytes, common);
     let other = marks::Mark { bytes: common, hash: [0; 32] };
     assert_eq!(marks::common(&b.dir, ID, &[other]).expect("the disk"), None);
-    assert_eq!(marks::cut_back(boxes.a.path(), ID, &other).expect("the disk"), None);
     let within = marks::Mark { bytes: common - 1, ..found };
-    assert_eq!(marks::cut_back(boxes.a.path(), ID, &within).expect("the disk"), None);
+    for wrong in [other, within] {
+        let cut = marks::cut_back(boxes.a.path(), ID, &wrong, b.standing());
+        assert!(matches!(cut, Err(Error::Another)), "{cut:?}");
+    }
     assert_eq!(own(boxes.a.path()).chunks, 4);
 }
 
@@ -505,17 +507,86 @@ fn part_that_is_being_sealed_takes_nothing_from_who_has_more() {
     let (a, b) = boxes.start();
     assert!(a.custody.hold(ID).expect("the disk"));
     let asked = b.copy_to(&a);
-    assert!(matches!(asked, Err(Error::Sealing)), "{asked:?}");
+    assert!(matches!(asked, Err(Error::Busy)), "{asked:?}");
     a.custody.leave(ID);
     b.copy_to(&a).expect("there is more of it there");
     assert!(!a.custody.hold(ID).expect("the disk"), "it is a copy by now");
 }
 
 #[test]
-fn who_runs_goes_on_then_who_has_more_then_who_has_sealed() {
-    let of = |running, frames, sealed| Standing { running, frames, sealed };
-    let order = [of(false, 1, true), of(false, 2, false), of(false, 2, true), of(true, 1, false)];
-    assert!(order.is_sorted() && order.windows(2).all(|two| two[0] != two[1]));
+fn who_has_more_goes_on_and_nothing_sealed_gives_way_to_what_is_not() {
+    let open = |frames| Standing { frames, sealed: false };
+    let sealed = |frames| Standing { frames, sealed: true };
+    for (ours, runs, theirs, expected) in [
+        (open(2), false, open(3), Verdict::Take),
+        (open(2), false, open(2), Verdict::Ours),
+        (open(3), false, open(2), Verdict::Ours),
+        // One that runs gets longer: both know who has more in a moment.
+        (open(2), true, open(3), Verdict::Wait),
+        (open(3), true, open(2), Verdict::Ours),
+        (open(3), true, sealed(2), Verdict::Wait),
+        (open(2), true, sealed(3), Verdict::Wait),
+        // What a crash has left open is sealed soon, or gives way by itself.
+        (open(3), false, sealed(2), Verdict::Wait),
+        (open(2), false, sealed(2), Verdict::Take),
+        (open(2), false, sealed(3), Verdict::Take),
+        // The beginning of a talk that was sent on, and went on elsewhere.
+        (sealed(2), false, open(3), Verdict::Take),
+        (sealed(3), false, open(2), Verdict::Ours),
+        (sealed(2), false, sealed(3), Verdict::Take),
+        (sealed(2), false, sealed(2), Verdict::Ours),
+    ] {
+        assert_eq!(ours.judge(runs, theirs), expected, "{ours:?} {runs} {theirs:?}");
+    }
+}
+
+#[test]
+fn process_that_stood_still_and_recorded_silence_for_longer_takes_nothing_from_the_sealed_one() {
+    let boxes = Boxes::new();
+    let (mut a, mut b) = boxes.start();
+    a.begin(0);
+    a.seconds(1..=3);
+    a.copy_to(&b).expect("it is taken");
+    b.begin(4_000);
+    b.seconds([5]);
+    b.finish();
+    let whole = own(&b.dir);
+    // It has its line no more and does not know it yet.
+    for second in 3..9 {
+        a.chunk(second * 1_000, 0);
+    }
+    assert!(matches!(b.copy_to(&a), Err(Error::Busy)));
+    assert!(matches!(a.copy_to(&b), Err(Error::Ours)));
+    a.writer.handle(Command::Abandon { recording: ID });
+    assert!(matches!(b.copy_to(&a), Err(Error::Busy)));
+    assert!(matches!(a.copy_to(&b), Err(Error::Ours)));
+    assert_eq!(own(&b.dir), whole);
+    // So it gives way, as its sender does when it is told so.
+    a.custody.yield_to_other(ID).expect("the disk");
+    b.copy_to(&a).expect("the whole");
+    assert_eq!((copy(&a.dir), a.after_a_minute()), (whole, vec![]));
+    assert_good(&copies_in(&a.dir));
+}
+
+#[test]
+fn sealed_beginning_of_which_the_copy_lacked_the_end_gives_way_to_the_longer_sealed_one() {
+    let boxes = Boxes::new();
+    let (mut a, mut b) = boxes.start();
+    a.begin(0);
+    a.seconds(1..=3);
+    a.copy_to(&b).expect("it is taken");
+    a.chunk(3_000, 4);
+    a.finish();
+    b.begin(6_000);
+    b.seconds([7, 8]);
+    // While it runs there, what is whole here stays so.
+    let sealed = own(&a.dir);
+    assert!(matches!(b.copy_to(&a), Err(Error::Ours)));
+    assert_eq!(own(&a.dir), sealed);
+    b.finish();
+    b.copy_to(&a).expect("it is longer, and sealed");
+    assert_eq!((own(&a.dir).bytes, copy(&a.dir)), (0, own(&b.dir)));
+    assert_eq!(aside(&copies_in(&a.dir)).len(), 2);
 }
 
 #[test]
