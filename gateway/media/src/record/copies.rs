@@ -311,7 +311,9 @@ pub(super) fn have_in(dir: &Path, recording: u64) -> io::Result<Have> {
     let Manifest { bytes, frames, .. } = recover(dir, recording)?;
     let hash = source::prefix_hash(dir, recording, bytes)?;
     let hash = hash.ok_or_else(|| io::Error::other("the manifest is shorter than it was"))?;
-    let marks = marks::last(dir, recording)?;
+    let mut marks = marks::last(dir, recording)?;
+    // What a power cut tore is not there.
+    marks.retain(|mark| mark.bytes <= bytes);
     Ok(Have { place: Place { bytes, frames }, hash, marks })
 }
 

@@ -214,12 +214,9 @@ impl Custody {
     pub fn put(&self, recording: u64, at: u64, line: &[u8], audio: &[u8]) -> Result<(), Error> {
         let mut books = self.books.lock();
         if let Some((own, theirs)) = self.offered(&books, recording)? {
-            let Manifest { frames, sealed, .. } = own;
-            match at {
-                0 if !(Standing { frames, sealed }).may_lose(theirs) => return Err(Error::Ours),
-                0 => {}
-                at if at == own.bytes => {}
-                at => return Err(Error::NotNext { expected: own.bytes, at }),
+            let Manifest { bytes, frames, sealed, .. } = own;
+            if at < bytes && !(Standing { frames, sealed }).may_lose(theirs) {
+                return Err(Error::Ours);
             }
             self.become_copy(&mut books, recording)?;
         }
@@ -267,6 +264,7 @@ impl Custody {
     pub fn cut(&self, recording: u64) -> io::Result<Option<Holding>> {
         let begin = |mut books: parking_lot::MutexGuard<'_, Books>| {
             books.copies.close(recording);
+            books.offered.remove(&recording);
             !books.here.contains_key(&recording)
         };
         if !begin(self.books.lock()) {

@@ -295,6 +295,23 @@ fn first_process_comes_back_while_it_runs_elsewhere_and_has_the_whole_copy_in_th
 }
 
 #[test]
+fn part_whose_end_a_power_cut_tore_gives_way_as_far_as_it_is_there() {
+    let boxes = Boxes::new();
+    let mut b = died(&boxes);
+    // Of the third second, too, of which the other has all.
+    let file = std::fs::OpenOptions::new().write(true).open(wav_path(boxes.a.path(), ID));
+    let length = 44 + (2 * CHUNK_FRAMES + 100) as u64 * 4;
+    file.expect("a file").set_len(length).expect("the disk");
+    b.begin(5_000);
+    b.seconds([6]);
+    b.finish();
+    let a = Process::start(boxes.a.path());
+    b.copy_to(&a).expect("there is more of it there");
+    assert_eq!(copy(&a.dir), own(&b.dir));
+    assert_good(&copies_in(&a.dir));
+}
+
+#[test]
 fn first_process_comes_back_when_it_was_sealed_elsewhere_and_gives_way_whoever_asks_first() {
     for first_asks in [true, false] {
         let boxes = Boxes::new();

@@ -175,7 +175,7 @@ fn part_that_its_gateway_sealed_when_it_came_back_hides_no_longer_one() {
     // Told as what it has: nobody had said that it goes on elsewhere.
     let part = manifest("gateway-a", 10_000, "aa");
     let begun = manifest("gateway-a", 0, "");
-    let alone = show_manifest(&begun, &[part.clone()]);
+    let alone = show_manifest(&begun, std::slice::from_ref(&part));
     assert_eq!((alone.duration_ms, alone.sealed), (10_000, true));
     assert_eq!(alone.copies, ["gateway-a"]);
     let on_both = show_manifest(&begun, &[manifest("gateway-b", 10_000, "aa"), part.clone()]);
