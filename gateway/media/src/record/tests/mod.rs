@@ -1,23 +1,25 @@
 //! A recording that goes from process to process: two boxes whose disks are folders, without threads or time,
 //! but where two threads are the point.
 
+mod random;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::board::Board;
-use super::copies::{Error, Have};
-use super::custody::{Custody, Standing, Verdict, copies_in};
-use super::manifest::{Manifest, manifest_path, mend, wav_path};
-use super::timeline::Chunk;
-use super::verify::verify;
-use super::writer::{Command, Writer};
-use super::{marks, source};
 use crate::event::{Event, Gap, Held, Holding, Recorded};
 use crate::limits::CHUNK_FRAMES;
 use crate::plan::CallKey;
+use crate::record::board::Board;
+use crate::record::copies::{Error, Have};
+use crate::record::custody::{Custody, Standing, Verdict, copies_in};
+use crate::record::manifest::{Manifest, manifest_path, mend, wav_path};
+use crate::record::timeline::Chunk;
+use crate::record::verify::verify;
+use crate::record::writer::{Command, Writer};
+use crate::record::{marks, source};
 
 const ID: u64 = 0xa1;
 const CALL: CallKey = CallKey { tenant: 3, call: 7 };
@@ -93,6 +95,10 @@ impl Process {
 
     /// As the sender does: all that the other has not.
     fn copy_to(&self, other: &Self) -> Result<(), Error> {
+        self.copy_some_to(other, usize::MAX)
+    }
+
+    fn copy_some_to(&self, other: &Self, lines: usize) -> Result<(), Error> {
         let mut have = other.custody.have(ID, self.standing())?;
         let mut known = have.marks.clone();
         known.push(marks::Mark { bytes: have.place.bytes, hash: have.hash });
@@ -102,7 +108,7 @@ impl Process {
         }
         let from = common.map_or(0, |_| have.place.bytes);
         let items = source::read(&self.dir, ID, from, u64::MAX, usize::MAX).expect("the disk");
-        for item in items {
+        for item in items.into_iter().take(lines) {
             other.custody.put(ID, item.at, &item.line, &item.audio)?;
         }
         Ok(())
