@@ -11,6 +11,7 @@ use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 use tandem_lease::Fence;
 use tandem_media::record::board::Board;
+use tandem_media::record::custody::Custody;
 use tandem_media::{CallKey, Common, Engine, Event, Held, Holding, MusicRef, Plane};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
@@ -70,6 +71,9 @@ pub trait MediaPlane: Send + Sync {
     /// How far its recordings are.
     fn board(&self) -> Arc<Board>;
 
+    /// Whose recordings are whose, on this box.
+    fn custody(&self) -> Arc<Custody>;
+
     /// What it tells of recordings, whatever line their calls are of, and where more of that is told. Asked for once.
     ///
     /// # Errors
@@ -106,7 +110,7 @@ impl MediaPlane for Engines {
         let engine = Engine::of_line(Arc::clone(&self.plane), line, fence)
             .map_err(|error| Error::Media(error.to_string()))?;
         let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
-        carry(engine.events(), report.clone())?;
+        carry(engine.events(), self.options.name.clone(), report.clone())?;
         Ok(LineMedia { media: Box::new(engine), events, report })
     }
 
@@ -114,9 +118,13 @@ impl MediaPlane for Engines {
         self.plane.board()
     }
 
+    fn custody(&self) -> Arc<Custody> {
+        self.plane.custody()
+    }
+
     fn told(&mut self) -> Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>), Error> {
         let (report, told) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
-        carry(self.plane.events(), report.clone())?;
+        carry(self.plane.events(), self.options.name.clone(), report.clone())?;
         Ok((report, told))
     }
 }
@@ -124,13 +132,15 @@ impl MediaPlane for Engines {
 /// The engine's channel is of threads, not of tasks; it ends with the engine.
 fn carry(
     events: impl IntoIterator<Item = Event> + Send + 'static,
+    process: String,
     told: mpsc::Sender<Told>,
 ) -> Result<(), Error> {
     std::thread::Builder::new()
         .name("media-events".into())
         .spawn(move || {
             for event in events {
-                if event_of(event).into_iter().any(|event| told.blocking_send(event).is_err()) {
+                let events = event_of(event, &process);
+                if events.into_iter().any(|event| told.blocking_send(event).is_err()) {
                     break;
                 }
             }
@@ -215,8 +225,9 @@ fn prompt_of(prompt: &Prompt, engine: &Engine) -> tandem_media::Prompt {
     tandem_media::Prompt { clip, play, offset_ms, barge_in }
 }
 
-/// One for each tenant that it is about.
-fn event_of(event: Event) -> Vec<Told> {
+/// One for each tenant that it is about. What is recorded is told as this process's, whose name it is: the lines
+/// that it serves come and go.
+fn event_of(event: Event, process: &str) -> Vec<Told> {
     let told = |call: CallKey, event| vec![Told { tenant: call.tenant, event }];
     match event {
         Event::Recorded(recorded) => {
@@ -232,10 +243,11 @@ fn event_of(event: Event) -> Vec<Told> {
                 bytes,
                 pauses: gaps_of(&recorded.pauses),
                 began_at: Some(Millis(recorded.begun_unix_ms)),
+                holder: GatewayId::from(process),
             });
             told(recorded.call, event)
         }
-        Event::Recording(running) => holdings_of(&running),
+        Event::Recording(running) => holdings_of(&running, process),
         Event::RtpSilence { call, leg, since_ms } => {
             let (of, leg) = (CallId(call.call), LegId(leg));
             told(call, GatewayEvent::RtpSilence { call: of, leg, since_ms })
@@ -253,11 +265,11 @@ fn event_of(event: Event) -> Vec<Told> {
     }
 }
 
-/// What there is of recordings, told to those whose they are.
-pub fn holdings_of(held: &[Holding]) -> Vec<Told> {
+/// What this process has of recordings, told to those whose they are.
+pub fn holdings_of(held: &[Holding], process: &str) -> Vec<Told> {
     let mut of_tenants: BTreeMap<u16, Vec<Manifest>> = BTreeMap::new();
     for holding in held {
-        of_tenants.entry(holding.call.tenant).or_default().push(manifest_of(holding));
+        of_tenants.entry(holding.call.tenant).or_default().push(manifest_of(holding, process));
     }
     let told = |(tenant, manifests)| Told { tenant, event: GatewayEvent::Holdings(manifests) };
     of_tenants.into_iter().map(told).collect()
@@ -267,8 +279,7 @@ fn gaps_of(gaps: &[tandem_media::Gap]) -> Vec<Gap> {
     gaps.iter().map(|gap| Gap { at_ms: gap.at_ms, len_ms: gap.len_ms }).collect()
 }
 
-/// Who has it, the cluster knows from who tells it.
-fn manifest_of(held: &Holding) -> Manifest {
+fn manifest_of(held: &Holding, process: &str) -> Manifest {
     let (sealed, cut, hash) = match &held.state {
         Held::Running => (false, false, ""),
         Held::Whole { hash } => (true, false, hash.as_str()),
@@ -277,7 +288,7 @@ fn manifest_of(held: &Holding) -> Manifest {
     Manifest {
         recording: RecordingId(held.recording),
         call: CallId(held.call.call),
-        gateway: GatewayId::from(""),
+        gateway: GatewayId::from(process),
         duration_ms: held.duration_ms,
         chunks: held.chunks,
         gaps: gaps_of(&held.gaps),

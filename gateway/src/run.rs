@@ -49,7 +49,7 @@ pub async fn serve_within(
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();
     let (report, told) = plane.told()?;
-    copies::start(&options, plane.board(), report, &mut tasks).await?;
+    copies::start(&options, plane.board(), plane.custody(), report, &mut tasks).await?;
     let tls = options.sip_tls.clone().map(Tls::open).transpose()?;
     if let Some(tls) = tls.clone() {
         let reload = Arc::clone(&options.reload);

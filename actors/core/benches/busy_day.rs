@@ -249,6 +249,7 @@ impl Day {
                 bytes: 960_044,
                 pauses: Vec::new(),
                 began_at: None,
+                holder: "".into(),
             }),
             _ => None,
         });

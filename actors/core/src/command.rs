@@ -180,6 +180,8 @@ pub struct Recorded {
     pub pauses: Vec<Gap>,
     /// By the gateway's clock.
     pub began_at: Option<Millis>,
+    /// The process that has the file, where it is another than the line that tells it; else empty.
+    pub holder: GatewayId,
 }
 
 /// What the RTP and RTCP of one leg came to at one gateway.

@@ -1,5 +1,6 @@
 //! What the API shows, projected from the world.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use tandem_sip::Millis;
@@ -365,27 +366,27 @@ fn show_transfer(transfer: &Transfer) -> view::Transfer {
     }
 }
 
-/// A recording as its gateway told it, and what each gateway has of it.
+/// A recording as it was told, and what each process has of it.
 ///
-/// Sealed, it is whole where its hash is the same. One that its gateway has neither sealed nor told
-/// of since another says that it is gone ends with what the other has.
+/// Whole is what was sealed; where that was done twice, by a process that came back and could not know that
+/// another had gone on, the longer one. One that nobody has sealed is where it goes on, or ends with what
+/// there is of it where nobody has told of more since its gateway is gone.
 pub fn show_manifest(manifest: &Manifest, holdings: &[Manifest]) -> view::Recording {
-    let own = |holding: &&Manifest| holding.gateway == manifest.gateway;
-    let told = holdings.iter().filter(own).map(|holding| holding.duration_ms).max().unwrap_or(0);
-    let rest = holdings.iter().filter(|holding| holding.cut && holding.duration_ms > told);
-    let rest = rest.max_by_key(|holding| holding.duration_ms).filter(|_| !manifest.sealed);
-    let running = holdings.iter().filter(own).max_by_key(|holding| holding.duration_ms);
-    let shown = match (rest, running) {
-        _ if manifest.sealed => manifest,
-        (Some(rest), _) => rest,
-        (None, Some(running)) => running,
-        (None, None) => manifest,
-    };
-    let whole = |holding: &&Manifest| holding.sealed && holding.hash == shown.hash;
+    let told = || std::iter::once(manifest).chain(holdings);
+    // Of those that are as long, the one whose name the recording has.
+    let rank = |held: &&Manifest| (held.duration_ms, held.gateway == manifest.gateway);
+    let sealed = told().filter(|held| held.sealed).max_by_key(rank);
+    let running = told().filter(|held| !held.sealed && !held.cut).max_by_key(rank);
+    let running = running.unwrap_or(manifest);
+    let rest = holdings.iter().filter(|held| held.cut).max_by_key(rank);
+    let rest = rest.filter(|rest| sealed.is_none() && rest.duration_ms > running.duration_ms);
+    let shown = sealed.or(rest).unwrap_or(running);
+    let whole = |held: &&Manifest| held.sealed && held.hash == shown.hash;
     let mut copies = vec![shown.gateway.to_string()];
-    if manifest.sealed {
-        let others = holdings.iter().filter(|holding| holding.gateway != manifest.gateway);
-        copies.extend(others.filter(whole).map(|holding| holding.gateway.to_string()));
+    if sealed.is_some() {
+        copies.extend(told().filter(whole).map(|held| held.gateway.to_string()));
+        let mut known = BTreeSet::new();
+        copies.retain(|gateway| known.insert(gateway.clone()));
     }
     let spans = |gaps: &[Gap]| {
         let span = |gap: &Gap| view::RecordingGap { at_ms: gap.at_ms, len_ms: gap.len_ms };
@@ -395,13 +396,13 @@ pub fn show_manifest(manifest: &Manifest, holdings: &[Manifest]) -> view::Record
         id: manifest.recording.to_string(),
         call: manifest.call.to_string(),
         began_at: moment(manifest.began_at.or(shown.began_at)),
-        gateway: manifest.gateway.to_string(),
+        gateway: sealed.unwrap_or(running).gateway.to_string(),
         duration_ms: shown.duration_ms,
         chunks: shown.chunks,
         gaps: spans(&shown.gaps),
         pauses: spans(&shown.pauses),
         copies,
-        sealed: manifest.sealed || rest.is_some(),
+        sealed: sealed.is_some() || rest.is_some(),
         cut: rest.is_some(),
         hash: shown.hash.clone(),
     }

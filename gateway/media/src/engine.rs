@@ -20,6 +20,7 @@ use crate::plan::{self, CallKey, Plan};
 use crate::ports::{self, Pair};
 use crate::prompts::{self, PromptRef, Prompts};
 use crate::record::board::Board;
+use crate::record::custody::Custody;
 use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
 use crate::sys::{self, Waker};
@@ -202,6 +203,11 @@ impl Plane {
     /// How far the recordings are, for whoever copies them to another box.
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    /// Whose recordings these are, for who takes copies of others'.
+    pub fn custody(&self) -> Arc<Custody> {
+        self.recorder.custody()
     }
 
     /// What becomes of recordings. Fetched by one: each event is delivered once.

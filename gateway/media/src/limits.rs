@@ -107,12 +107,17 @@ pub const RESUME_GAP_MS_MAX: u64 = 24 * 3600 * 1000;
 pub const RECORDINGS_BEHIND_MAX: usize = 100_000;
 /// Copies of other gateways' recordings that are written at once; another waits.
 pub const COPIES_OPEN_MAX: usize = 4096;
+/// Ends of a copy's last lines that are told with it, so that whoever went on without them finds where: two
+/// minutes, of which two seconds are the rule. Beyond it the copy begins anew.
+pub const COPY_MARKS_MAX: usize = 128;
 /// A manifest's line is shorter.
 pub const LINE_BYTES_MAX: usize = 1024;
 /// How often it is told how far running recordings are, so that what is replicated of one is never
 /// older. Each of 50 conversations told by itself and by the second, the log would have 50 entries
 /// a second, as many as 25 calls a second make; so it is one in ten seconds for all of them.
 pub const HOLDINGS_EVERY_MS: u64 = 10_000;
+/// How soon it is told that recordings go on in this process: all that are taken over together in one event.
+pub const TAKEN_OVER_TOLD_MS: u64 = 1_000;
 /// Of so many in one event.
 pub const HOLDINGS_MAX: usize = 512;
 

@@ -11,6 +11,7 @@ use crate::g711::{self, Law};
 use crate::limits::{CHUNK_FRAMES, SEQUENCE_DROPOUT_MAX};
 use crate::plan::{Error, Leg, Plan, Recording, Source};
 use crate::record::board::Board;
+use crate::record::custody::Custody;
 use crate::record::manifest::{Line, Manifest};
 use crate::record::timeline::{Audio, Channel, Chunk, Timeline};
 use crate::record::{manifest, writer};
@@ -373,7 +374,9 @@ fn writer_marks_chunks_that_never_came_and_audio_that_was_missed() {
     }
     drop(commands);
     let board = Arc::new(Board::new(false));
-    writer::Writer::new(dir.path().into(), Duration::from_secs(60), events, board).run(&inbox);
+    let custody = Arc::new(Custody::new(dir.path().into(), Arc::clone(&board)));
+    writer::Writer::new(dir.path().into(), Duration::from_secs(60), events, board, custody)
+        .run(&inbox);
     let Ok(Event::Recorded(recorded)) = told.try_recv() else { panic!("nothing was told") };
     assert_eq!((recorded.duration_ms, recorded.chunks), (3000, 2));
     let gaps = [Gap { at_ms: 1000, len_ms: 1000 }, Gap { at_ms: 2000, len_ms: 40 }];

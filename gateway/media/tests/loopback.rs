@@ -12,8 +12,8 @@ use tandem_media::endpoint::{Endpoint, EndpointPool};
 use tandem_media::event::Recorded;
 use tandem_media::tones::{Country, dominant_hz, share_at};
 use tandem_media::{
-    Applied, CallKey, Common, Engine, Event, Leg, MusicRef, Options, Plan, Quality, Recording,
-    Source,
+    Applied, CallKey, Common, Engine, Event, Held, Leg, MusicRef, Options, Plan, Quality,
+    Recording, Source,
 };
 use tandem_sip::sdp::Codec;
 
@@ -428,10 +428,15 @@ fn recording_that_a_crash_left_is_finished_when_nobody_goes_on_with_it() {
         common.recordings_dir = left;
         common.orphan_ms_max = 0;
     });
-    let recorded = recorded(&next.engine.events());
-    assert_eq!((recorded.call, recorded.recording, &recorded.gaps[..]), (CALL, 8, &[][..]));
-    assert!(recorded.duration_ms >= 1000, "{recorded:?}");
-    assert_eq!(channels(&recorded.path).0.len() as u64 / 8, recorded.duration_ms);
+    let told = next.engine.events().recv_timeout(WITHIN).expect("what is left is told");
+    let Event::Recording(held) = told else { panic!("{told:?}") };
+    let [held] = &held[..] else { panic!("{held:?}") };
+    assert_eq!((held.call, held.recording, &held.gaps[..]), (CALL, 8, &[][..]));
+    assert!(held.duration_ms >= 1000, "{held:?}");
+    let path = dir.path().join("left/0000000000000008.wav");
+    let hash = blake3::hash(&std::fs::read(&path).expect("a file")).to_hex().to_string();
+    assert_eq!(held.state, Held::Whole { hash });
+    assert_eq!(channels(&path).0.len() as u64 / 8, held.duration_ms);
 }
 
 #[test]

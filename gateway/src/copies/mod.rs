@@ -10,13 +10,16 @@ pub mod keeper;
 pub mod repair;
 pub mod sender;
 pub mod service;
+mod session;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tandem_media::record::board::Board;
-use tandem_media::record::copies::Copies;
+use tandem_media::record::custody::{Custody, copies_in};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -34,7 +37,7 @@ pub mod pb {
 
 /// Where copies of other gateways' recordings lie, within the recordings' folder.
 pub fn folder(options: &Options) -> PathBuf {
-    options.recordings().join("copies")
+    copies_in(&options.recordings())
 }
 
 /// Takes other gateways' recordings, and sends this one's.
@@ -44,18 +47,20 @@ pub fn folder(options: &Options) -> PathBuf {
 pub async fn start(
     options: &Options,
     board: Arc<Board>,
+    custody: Arc<Custody>,
     report: mpsc::Sender<Told>,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     if let Some(address) = options.copies {
         let bound = run::bind(address).await;
         let listener = bound.map_err(|why| Error::CopiesAddress { address, why })?;
-        let copies = Copies::open(folder(options)).map_err(Error::CopiesFolder)?;
         let (orders, ordered) = mpsc::channel(limits::COPIES_ORDERS_MAX);
+        custody.open_copies().map_err(Error::CopiesFolder)?;
+        let (name, custody) = (options.name.clone(), Arc::clone(&custody));
         let runtime = Handle::current();
         std::thread::Builder::new()
             .name("copies".into())
-            .spawn(move || keeper::Keeper::new(copies, ordered, report).run(&runtime))
+            .spawn(move || keeper::Keeper::new(name, custody, ordered, report).run(&runtime))
             .map_err(Error::CopiesFolder)?;
         let folders = [options.recordings(), folder(options)];
         let service = service::Service { orders, sessions: AtomicU64::new(1), folders };
@@ -66,7 +71,7 @@ pub async fn start(
         && let Some(way) = way_to(options, to)?
     {
         let (name, to, dir) = (options.name.clone(), to.clone(), options.recordings());
-        let sender = sender::Sender { name, to, way, dir, board };
+        let sender = sender::Sender { name, to, way, dir, board, custody };
         tasks.spawn(async move {
             sender.keep().await;
             Ok(())

@@ -1,13 +1,14 @@
 //! Sends what this gateway records to another, while it records.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use tandem_media::record::board::{Board, Entry, Place};
+use tandem_media::record::board::{Board, Place};
+use tandem_media::record::custody::{Custody, Standing};
 use tandem_media::record::manifest::copied_path;
+use tandem_media::record::marks::{self, Mark};
 use tandem_media::record::source::{self, Item};
 use tandem_media::record::timeline::FRAME_BYTES;
 use tandem_media::record::wav::FRAMES_PER_MS;
@@ -19,6 +20,7 @@ use tonic::transport::Channel;
 
 use super::pb;
 use super::pb::copies_client::CopiesClient;
+use super::session::{Next, Session};
 use crate::limits;
 use crate::link::client::Way;
 
@@ -29,100 +31,7 @@ pub struct Sender {
     pub(crate) way: Way,
     pub dir: PathBuf,
     pub board: Arc<Board>,
-}
-
-/// Where one recording's copy is, as far as this session knows.
-#[derive(Debug)]
-pub(super) enum Copy {
-    /// The other was asked how far it is.
-    Asked,
-    /// It has been sent up to `sent`; the ends of what it has not said to have yet.
-    Sending { sent: u64, under_way: VecDeque<u64> },
-    /// It was refused: nothing until then.
-    Refused { until: Instant },
-}
-
-/// What the other box is known to have, and what is under way to it: without time or disk, so that
-/// every order of answers can be tried.
-#[derive(Debug, Default)]
-pub(super) struct Session {
-    copies: BTreeMap<u64, Copy>,
-    asked: usize,
-    under_way: usize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Ask,
-    /// Lines from the first place to the second.
-    Send {
-        from: u64,
-        to: u64,
-    },
-}
-
-impl Session {
-    /// What is to be done for a recording of which the board says that there is more.
-    pub(super) fn next(&mut self, recording: u64, entry: &Entry, now: Instant) -> Option<Next> {
-        match self.copies.get(&recording) {
-            None => {}
-            Some(Copy::Refused { until }) if *until <= now => {}
-            Some(Copy::Refused { .. } | Copy::Asked) => return None,
-            Some(Copy::Sending { sent, .. }) => {
-                let (from, to) = (*sent, entry.written.bytes);
-                let room = self.under_way < limits::COPY_ITEMS_UNDER_WAY_MAX;
-                return (from < to && room).then_some(Next::Send { from, to });
-            }
-        }
-        if self.asked >= limits::COPY_ASKED_MAX {
-            return None;
-        }
-        self.copies.insert(recording, Copy::Asked);
-        self.asked += 1;
-        Some(Next::Ask)
-    }
-
-    /// The other goes on from there.
-    pub(super) fn on_have(&mut self, recording: u64, bytes: u64) {
-        self.forget(recording);
-        let under_way = VecDeque::new();
-        self.copies.insert(recording, Copy::Sending { sent: bytes, under_way });
-    }
-
-    /// A line was sent. False where it is no longer wanted: its copy was refused meanwhile.
-    pub(super) fn on_sent(&mut self, recording: u64, at: u64, end: u64) -> bool {
-        match self.copies.get_mut(&recording) {
-            Some(Copy::Sending { sent, under_way }) if *sent == at => {
-                *sent = end;
-                under_way.push_back(end);
-                self.under_way += 1;
-                true
-            }
-            Some(Copy::Sending { .. } | Copy::Asked | Copy::Refused { .. }) | None => false,
-        }
-    }
-
-    pub(super) fn on_kept(&mut self, recording: u64, bytes: u64) {
-        if let Some(Copy::Sending { under_way, .. }) = self.copies.get_mut(&recording) {
-            let before = under_way.len();
-            under_way.retain(|end| *end > bytes);
-            self.under_way -= before - under_way.len();
-        }
-    }
-
-    pub(super) fn on_refused(&mut self, recording: u64, until: Instant) {
-        self.forget(recording);
-        self.copies.insert(recording, Copy::Refused { until });
-    }
-
-    /// All of it is there.
-    pub(super) fn forget(&mut self, recording: u64) {
-        match self.copies.remove(&recording) {
-            Some(Copy::Sending { under_way, .. }) => self.under_way -= under_way.len(),
-            Some(Copy::Asked) => self.asked -= 1,
-            Some(Copy::Refused { .. }) | None => {}
-        }
-    }
+    pub custody: Arc<Custody>,
 }
 
 impl Sender {
@@ -169,7 +78,7 @@ impl Sender {
             tokio::select! {
                 said = down.next() => match said {
                     Some(Ok(pb::Down { body: Some(body) })) => {
-                        self.on_down(&mut session, body).await;
+                        self.on_down(&mut session, &up, body).await;
                     }
                     // A message of a later version.
                     Some(Ok(pb::Down { body: None })) => {}
@@ -206,7 +115,9 @@ impl Sender {
             match session.next(recording, &entry, now) {
                 None => {}
                 Some(Next::Ask) => {
-                    let body = pb::up::Body::Ask(pb::Ask { recording });
+                    let ask =
+                        pb::Ask { recording, frames: entry.written.frames, sealed: entry.sealed };
+                    let body = pb::up::Body::Ask(ask);
                     let sent = up.try_send(pb::Up { body: Some(body) });
                     sent.map_err(|_| "it takes no questions".to_owned())?;
                     room -= 1;
@@ -225,6 +136,12 @@ impl Sender {
         for (recording, items) in read.await.map_err(|error| error.to_string())? {
             let items = match items {
                 Ok(items) => items,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    // It goes on elsewhere, and is a copy here by now.
+                    session.forget(recording);
+                    self.board.forget(recording);
+                    continue;
+                }
                 Err(error) => {
                     // What can't be read now may be later; the others go on.
                     let id = format!("{recording:016x}");
@@ -249,22 +166,45 @@ impl Sender {
         Ok(())
     }
 
-    async fn on_down(&self, session: &mut Session, body: pb::down::Body) {
+    async fn on_down(
+        &self,
+        session: &mut Session,
+        up: &mpsc::Sender<pb::Up>,
+        body: pb::down::Body,
+    ) {
         match body {
             pb::down::Body::Have(have) => {
-                let pb::Have { recording, bytes, frames, hash } = have;
-                if self.is_ours(recording, bytes, hash).await {
-                    session.on_have(recording, bytes);
-                    self.on_kept(session, recording, Place { bytes, frames });
-                } else {
+                let pb::Have { recording, bytes, frames, hash, marks } = have;
+                let end = pb::Mark { bytes, hash };
+                match self.common(recording, marks, end).await {
+                    Some(mark) if mark.bytes == bytes => {
+                        session.on_have(recording, bytes);
+                        self.on_kept(session, recording, Place { bytes, frames });
+                    }
+                    Some(mark) => {
+                        // It has more of what was recorded before another process went on with it.
+                        let mark = pb::Mark { bytes: mark.bytes, hash: mark.hash.to_vec() };
+                        let Standing { frames, sealed } = self.board.standing(recording);
+                        let cut_back = pb::CutBack { recording, mark: Some(mark), frames, sealed };
+                        let body = Some(pb::up::Body::CutBack(cut_back));
+                        if up.try_send(pb::Up { body }).is_err() {
+                            session.on_refused(recording, Instant::now() + again());
+                        }
+                    }
                     // Another recording under this name: it begins anew, and the other puts its own aside.
-                    session.on_have(recording, 0);
+                    None => session.on_have(recording, 0),
                 }
             }
             pb::down::Body::Kept(pb::Kept { recording, bytes, frames }) => {
                 self.on_kept(session, recording, Place { bytes, frames });
             }
-            pb::down::Body::Refused(pb::Refused { recording, why }) => {
+            pb::down::Body::Refused(pb::Refused { recording, ours: true, .. }) => {
+                self.on_theirs(session, recording).await;
+            }
+            pb::down::Body::Refused(pb::Refused { recording, busy: true, .. }) => {
+                session.on_refused(recording, Instant::now() + again());
+            }
+            pb::down::Body::Refused(pb::Refused { recording, why, .. }) => {
                 metrics::counter!("tandem_recording_resent_total").increment(1);
                 let (id, to) = (format!("{recording:016x}"), &self.to);
                 tracing::warn!(recording = id, why, to, "TD0311 a recording's copy was refused");
@@ -273,11 +213,29 @@ impl Sender {
         }
     }
 
-    /// Is what the other has the beginning of what lies here?
-    async fn is_ours(&self, recording: u64, bytes: u64, hash: Vec<u8>) -> bool {
+    /// The other has as much of it. One that runs here is asked for again: it gets longer, or is abandoned.
+    async fn on_theirs(&self, session: &mut Session, recording: u64) {
+        let (id, to) = (format!("{recording:016x}"), &self.to);
+        tracing::debug!(recording = id, to, "the other has more of a recording");
+        if self.board.is_running(recording) {
+            session.on_refused(recording, Instant::now() + again());
+            return;
+        }
+        session.forget(recording);
+        self.board.forget(recording);
+        let custody = Arc::clone(&self.custody);
+        let moved = spawn_blocking(move || custody.yield_to_other(recording)).await;
+        if let Err(error) = moved.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::error!(recording = id, %error, "TD0329 a recording can't be made a copy");
+        }
+    }
+
+    /// Up to where what the other has is what lies here.
+    async fn common(&self, recording: u64, marks: Vec<pb::Mark>, end: pb::Mark) -> Option<Mark> {
+        let marks = marks.into_iter().chain([end]).filter_map(mark_of).collect::<Vec<_>>();
         let dir = self.dir.clone();
-        let known = spawn_blocking(move || source::prefix_hash(&dir, recording, bytes)).await;
-        matches!(known, Ok(Ok(Some(known))) if known.as_slice() == hash)
+        let known = spawn_blocking(move || marks::common(&dir, recording, &marks)).await;
+        known.ok()?.ok()?
     }
 
     fn on_kept(&self, session: &mut Session, recording: u64, place: Place) {
@@ -326,73 +284,15 @@ fn again() -> Duration {
     Duration::from_millis(limits::COPY_AGAIN_MS)
 }
 
+/// None where it is no hash.
+pub(super) fn mark_of(mark: pb::Mark) -> Option<Mark> {
+    Some(Mark { bytes: mark.bytes, hash: mark.hash.try_into().ok()? })
+}
+
 type Read = Vec<(u64, std::io::Result<Vec<Item>>)>;
 
 fn read_all(dir: &Path, wanted: Vec<(u64, u64, u64)>) -> Read {
     let most = limits::COPY_TURN_BYTES_MAX;
     let read = |(recording, from, to)| (recording, source::read(dir, recording, from, to, most));
     wanted.into_iter().map(read).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(bytes: u64) -> Entry {
-        let board = Board::new(true);
-        board.found(1, Place { bytes, frames: 0 }, false);
-        board.behind()[0].1
-    }
-
-    #[test]
-    fn recording_is_asked_for_once_and_goes_on_where_the_other_is() {
-        let (mut session, now) = (Session::default(), Instant::now());
-        assert_eq!(session.next(1, &entry(500), now), Some(Next::Ask));
-        assert_eq!(session.next(1, &entry(500), now), None);
-        session.on_have(1, 200);
-        assert_eq!(session.next(1, &entry(500), now), Some(Next::Send { from: 200, to: 500 }));
-        assert!(session.on_sent(1, 200, 350));
-        // Sent twice by mistake: the other would refuse it.
-        assert!(!session.on_sent(1, 200, 350));
-        assert_eq!(session.next(1, &entry(500), now), Some(Next::Send { from: 350, to: 500 }));
-    }
-
-    #[test]
-    fn what_is_under_way_is_bounded_and_kept_makes_room() {
-        let (mut session, now) = (Session::default(), Instant::now());
-        session.on_have(1, 0);
-        let most = limits::COPY_ITEMS_UNDER_WAY_MAX as u64;
-        for at in 0..most {
-            assert!(session.on_sent(1, at, at + 1));
-        }
-        assert_eq!(session.next(1, &entry(9 * most), now), None);
-        session.on_kept(1, most / 2);
-        let next = Next::Send { from: most, to: 9 * most };
-        assert_eq!(session.next(1, &entry(9 * most), now), Some(next));
-    }
-
-    #[test]
-    fn questions_are_bounded_and_an_answer_makes_room() {
-        let (mut session, now) = (Session::default(), Instant::now());
-        let most = limits::COPY_ASKED_MAX as u64;
-        for recording in 0..most {
-            assert_eq!(session.next(recording, &entry(500), now), Some(Next::Ask));
-        }
-        assert_eq!(session.next(most, &entry(500), now), None);
-        session.on_have(3, 0);
-        assert_eq!(session.next(most, &entry(500), now), Some(Next::Ask));
-    }
-
-    #[test]
-    fn refused_copy_is_asked_for_again_later_and_frees_its_room() {
-        let (mut session, now) = (Session::default(), Instant::now());
-        session.on_have(1, 0);
-        assert!(session.on_sent(1, 0, 10));
-        session.on_refused(1, now + again());
-        assert_eq!(session.under_way, 0);
-        // A line that was read meanwhile.
-        assert!(!session.on_sent(1, 10, 20));
-        assert_eq!(session.next(1, &entry(20), now), None);
-        assert_eq!(session.next(1, &entry(20), now + again()), Some(Next::Ask));
-    }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tandem_media::record::custody::Standing;
 use tandem_media::record::manifest::{Manifest, manifest_path};
 use tandem_media::record::source;
 use tokio::net::TcpListener;
@@ -109,7 +110,16 @@ async fn serve(
     while let Some(Ok(pb::Up { body })) = up.next().await {
         let reply = reply.clone();
         let order = match body {
-            Some(pb::up::Body::Ask(ask)) => Order::Ask { session, recording: ask.recording, reply },
+            Some(pb::up::Body::Ask(ask)) => {
+                let pb::Ask { recording, frames, sealed } = ask;
+                let theirs = Standing { frames, sealed };
+                Order::Ask { session, recording, theirs, reply }
+            }
+            Some(pb::up::Body::CutBack(pb::CutBack { recording, mark, frames, sealed })) => {
+                let Some(mark) = mark.and_then(super::sender::mark_of) else { continue };
+                let theirs = Standing { frames, sealed };
+                Order::CutBack { session, recording, mark, theirs, reply }
+            }
             Some(pb::up::Body::Item(item)) => Order::Put { session, item, reply },
             // Hello again, or a message of a later version.
             Some(pb::up::Body::Hello(_)) | None => continue,

@@ -31,6 +31,7 @@ use crate::link::pb::link_server::{Link, LinkServer};
 use crate::media::Media;
 use crate::media::{LineMedia, MediaPlane, Told};
 use tandem_media::record::board::Board;
+use tandem_media::record::custody::Custody;
 
 use crate::line::Spec;
 use crate::run::serve_within;
@@ -347,6 +348,7 @@ struct FakePlane {
     plans: mpsc::UnboundedSender<MediaPlan>,
     told: Mutex<Option<(mpsc::Sender<Told>, mpsc::Receiver<Told>)>>,
     board: Arc<Board>,
+    custody: Arc<Custody>,
 }
 
 impl MediaPlane for FakePlane {
@@ -358,6 +360,10 @@ impl MediaPlane for FakePlane {
 
     fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    fn custody(&self) -> Arc<Custody> {
+        Arc::clone(&self.custody)
     }
 
     fn told(&mut self) -> Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>), Error> {
@@ -445,8 +451,9 @@ impl Gateway {
         let (to_test, plans) = mpsc::unbounded_channel();
         let (reports, told) = mpsc::channel(16);
         let board = Arc::new(Board::new(false));
+        let custody = Arc::new(Custody::new(options.recordings(), Arc::clone(&board)));
         let told = Mutex::new(Some((reports.clone(), told)));
-        let plane = Box::new(FakePlane { plans: to_test, told, board });
+        let plane = Box::new(FakePlane { plans: to_test, told, board, custody });
         let task = tokio::spawn(serve_within(options, bounds, plane, std::future::pending()));
         Self { vip, api, reload, plans, reports, task, data }
     }

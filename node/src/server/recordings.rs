@@ -129,6 +129,7 @@ mod tests {
                 bytes: 44,
                 pauses: Vec::new(),
                 began_at,
+                holder: "".into(),
             };
             apply(2 * id + 1, "gw-a", id + 1, GatewayEvent::Recorded(recorded));
             if id < 3 {

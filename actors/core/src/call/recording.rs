@@ -29,11 +29,11 @@ pub fn on_pause(draft: &mut Draft<'_>, id: CallId, paused: bool) -> Result<(), R
     Ok(())
 }
 
-pub fn on_recorded(draft: &mut Draft<'_>, gateway: &GatewayId, recorded: &Recorded) {
+pub fn on_recorded(draft: &mut Draft<'_>, line: &GatewayId, recorded: &Recorded) {
     draft.writes.manifests.push(Manifest {
         recording: recorded.recording,
         call: recorded.call,
-        gateway: gateway.clone(),
+        gateway: holder(&recorded.holder, line),
         duration_ms: recorded.duration_ms,
         chunks: recorded.chunks,
         gaps: recorded.gaps.clone(),
@@ -45,10 +45,15 @@ pub fn on_recorded(draft: &mut Draft<'_>, gateway: &GatewayId, recorded: &Record
     });
 }
 
-/// Whoever tells it is who has it.
-pub fn on_holdings(draft: &mut Draft<'_>, gateway: &GatewayId, holdings: &[Manifest]) {
+pub fn on_holdings(draft: &mut Draft<'_>, line: &GatewayId, holdings: &[Manifest]) {
     for holding in holdings.iter().take(limits::HOLDINGS_MAX) {
-        let holding = Manifest { gateway: gateway.clone(), ..holding.clone() };
-        draft.writes.holdings.push(holding);
+        let gateway = holder(&holding.gateway, line);
+        draft.writes.holdings.push(Manifest { gateway, ..holding.clone() });
     }
+}
+
+/// Who has a file is a process, and a line goes from one process to another: that one is named. An older
+/// gateway names nobody, and serves the line of its own name alone.
+fn holder(named: &GatewayId, line: &GatewayId) -> GatewayId {
+    if named.0.is_empty() { line.clone() } else { named.clone() }
 }

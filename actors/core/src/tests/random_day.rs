@@ -218,6 +218,7 @@ fn play(acts: &[Act]) -> Shard {
                         bytes: 44,
                         pauses: Vec::new(),
                         began_at: None,
+                        holder: "".into(),
                     })
                 });
                 match recorded {

@@ -117,6 +117,7 @@ impl Encode for Recorded {
         to.uint(7, self.bytes);
         to.messages(8, &self.pauses);
         to.some_uint(9, self.began_at.map(|at| at.0));
+        to.text(10, &self.holder.0);
     }
 }
 
@@ -180,6 +181,7 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 bytes: recorded.bytes,
                 pauses: recorded.pauses.into_iter().map(Gap::from).collect(),
                 began_at: recorded.began_at.map(Millis),
+                holder: recorded.holder.into(),
             }),
             Event::Holdings(holdings) => {
                 Self::Holdings(holdings.items.into_iter().map(manifest_from).collect())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use super::custody::Standing;
 use super::wav::FRAMES_PER_MS;
 use crate::limits::RECORDINGS_BEHIND_MAX;
 
@@ -29,6 +30,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// It is being recorded here.
+    pub fn is_running(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Audio that was heard and is not on two disks, in milliseconds.
     fn tail_ms(&self, now_ns: u64) -> u64 {
         match self.heard {
@@ -103,11 +109,27 @@ impl Board {
 
     /// Nothing more is heard.
     pub fn end(&self, recording: u64, written: Place, sealed: bool) {
-        if let Some(entry) = self.books.lock().entries.get_mut(&recording) {
-            entry.written = written;
+        self.enter(recording, written, |entry| {
             entry.sealed = sealed;
             entry.heard = None;
-        }
+        });
+    }
+
+    /// How far it is here.
+    pub fn standing(&self, recording: u64) -> Standing {
+        let books = self.books.lock();
+        let entry = books.entries.get(&recording);
+        let standing = |of: &Entry| Standing { frames: of.written.frames, sealed: of.sealed };
+        entry.map_or_else(Standing::default, standing)
+    }
+
+    pub fn is_running(&self, recording: u64) -> bool {
+        self.books.lock().entries.get(&recording).is_some_and(Entry::is_running)
+    }
+
+    /// It is the other's to send, or lies here no more.
+    pub fn forget(&self, recording: u64) {
+        self.books.lock().entries.remove(&recording);
     }
 
     /// The other box has so much. The tail that this ended, in milliseconds; and whether that is all.

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::wav::FRAMES_PER_MS;
 use crate::event::Gap;
 use crate::plan::CallKey;
+use crate::sys;
 
 /// A line that seals is shorter than this.
 const SEALED_BYTES_MAX: u64 = 256;
+/// Where in a folder of recordings lies what was put aside.
+pub const ASIDE: &str = "aside";
 
 /// Where the parts of a recording lie in the recordings' folder.
 ///
@@ -177,6 +180,54 @@ pub fn unsealed(dir: &Path) -> io::Result<Vec<(u64, CallKey)>> {
 /// The mark beside a recording that another gateway has all of.
 pub fn copied_path(dir: &Path, recording: u64) -> PathBuf {
     dir.join(format!("{recording:016x}.copied"))
+}
+
+/// Both files of a recording go to another folder of the same file system. The audio first: a manifest of
+/// before would not agree, and be found out. A crash between the two is made good by [`mend`].
+pub fn move_files(from: &Path, to: &Path, recording: u64) -> io::Result<()> {
+    for path in [wav_path, manifest_path] {
+        std::fs::rename(path(from, recording), path(to, recording))?;
+    }
+    Ok(())
+}
+
+/// A move that a crash has cut in two is done to its end.
+pub fn mend(from: &Path, to: &Path, recording: u64) -> io::Result<()> {
+    let (left, wanted) = (manifest_path(from, recording), manifest_path(to, recording));
+    let is_cut = left.try_exists()?
+        && !wav_path(from, recording).try_exists()?
+        && wav_path(to, recording).try_exists()?
+        && !wanted.try_exists()?;
+    if is_cut { std::fs::rename(left, wanted) } else { Ok(()) }
+}
+
+/// The audio last, as what no line vouches for.
+pub fn remove_files(dir: &Path, recording: u64) -> io::Result<()> {
+    remove_if_there(&manifest_path(dir, recording))?;
+    remove_if_there(&wav_path(dir, recording))
+}
+
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
+    unless_missing(std::fs::remove_file(path))
+}
+
+fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Into a folder of `dir` that nobody reads but people: it may be all that is left of something.
+pub fn put_aside(dir: &Path, recording: u64) -> io::Result<()> {
+    let aside = dir.join(ASIDE);
+    std::fs::create_dir_all(&aside)?;
+    let stamp = sys::realtime_ns();
+    for path in [manifest_path(dir, recording), wav_path(dir, recording)] {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        unless_missing(std::fs::rename(&path, aside.join(format!("{stamp}-{name}"))))?;
+    }
+    Ok(())
 }
 
 /// By its last bytes: most are sealed, and need not be read whole.

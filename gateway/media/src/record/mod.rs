@@ -5,8 +5,13 @@
 
 pub mod board;
 pub mod copies;
+pub mod custody;
 pub mod manifest;
+pub mod marks;
+mod running;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 pub mod verify;
 pub mod wav;
@@ -29,6 +34,7 @@ use crate::limits::{
 use crate::plan::CallKey;
 use crate::sys;
 use board::Board;
+use custody::Custody;
 use timeline::{Audio, Chunk, Timeline};
 
 pub use timeline::Channel;
@@ -43,8 +49,15 @@ const NS_PER_MS: u64 = 1_000_000;
 enum Control {
     Begin { recording: u64, call: CallKey, at_ns: u64, unix_ms: u64, lost: Arc<AtomicU64> },
     Pause { recording: u64, at_ns: u64, paused: bool },
-    End { recording: u64, at_ns: u64 },
+    End { recording: u64, at_ns: u64, ending: Ending },
     Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Seal,
+    /// Another process goes on with it.
+    Abandon,
 }
 
 /// A packet's audio, or a part of it, by value: pushing it allocates nothing.
@@ -90,6 +103,7 @@ impl Tap {
 pub struct Recorder {
     controls: Sender<Control>,
     pieces: Sender<Piece>,
+    custody: Arc<Custody>,
 }
 
 /// The recorder's and the writer's threads.
@@ -115,7 +129,8 @@ impl Recorder {
         let (controls, control_inbox) = bounded(RECORDER_CONTROLS_MAX);
         let (pieces, piece_inbox) = bounded(RECORDER_PIECES_MAX);
         let (chunks, chunk_inbox) = bounded(WRITER_CHUNKS_MAX + WRITER_SPARE);
-        let writer = writer::Writer::new(dir, orphans_after, events, board);
+        let custody = Arc::new(Custody::new(dir.clone(), Arc::clone(&board)));
+        let writer = writer::Writer::new(dir, orphans_after, events, board, Arc::clone(&custody));
         let writer = thread::Builder::new()
             .name("media-writer".into())
             .spawn(move || writer.run(&chunk_inbox))?;
@@ -131,7 +146,7 @@ impl Recorder {
         let recorder =
             thread::Builder::new().name("media-recorder".into()).spawn(move || work.run())?;
         let threads = Threads { controls: controls.clone(), recorder, writer };
-        Ok((Self { controls, pieces }, threads))
+        Ok((Self { controls, pieces, custody }, threads))
     }
 
     /// The taps for the caller's and the agent's leg.
@@ -152,8 +167,21 @@ impl Recorder {
         })
     }
 
+    /// Whose recordings these are, for who takes copies of others'.
+    pub fn custody(&self) -> Arc<Custody> {
+        Arc::clone(&self.custody)
+    }
+
     pub fn end(&self, recording: u64) {
-        self.control(Control::End { recording, at_ns: sys::monotonic_ns() });
+        let at_ns = sys::monotonic_ns();
+        self.control(Control::End { recording, at_ns, ending: Ending::Seal });
+    }
+
+    /// Its call is another process's by now, that goes on with its copy: what was heard until now is kept, and
+    /// not sealed.
+    pub fn abandon(&self, recording: u64) {
+        let at_ns = sys::monotonic_ns();
+        self.control(Control::End { recording, at_ns, ending: Ending::Abandon });
     }
 
     /// The taps are paused by whoever has them; this is for the manifest.
@@ -224,7 +252,7 @@ struct Work {
     writer: Sender<writer::Command>,
     live: HashMap<u64, Live>,
     /// Recordings to finish once the pieces pushed before are fetched.
-    ends: Vec<(u64, u64)>,
+    ends: Vec<(u64, u64, Ending)>,
     stopped: bool,
     publish: Box<dyn FnMut() + Send>,
 }
@@ -248,7 +276,7 @@ impl Work {
         let now_ns = sys::monotonic_ns();
         let left: Vec<u64> = self.live.keys().copied().collect();
         for recording in left {
-            self.finish(recording, now_ns);
+            self.finish(recording, now_ns, Ending::Seal);
         }
         (self.publish)();
     }
@@ -265,8 +293,8 @@ impl Work {
             }
             self.put(&piece);
         }
-        for (recording, at_ns) in std::mem::take(&mut self.ends) {
-            self.finish(recording, at_ns);
+        for (recording, at_ns, ending) in std::mem::take(&mut self.ends) {
+            self.finish(recording, at_ns, ending);
         }
         for (recording, live) in &mut self.live {
             while let Some(chunk) = live.timeline.take_due(now_ns) {
@@ -286,10 +314,10 @@ impl Work {
         match control {
             Control::Begin { recording, call, at_ns, unix_ms, lost } => {
                 // The same recording was ended a moment ago: that end comes first.
-                let pending = self.ends.iter().position(|(ended, _)| *ended == recording);
+                let pending = self.ends.iter().position(|(ended, ..)| *ended == recording);
                 if let Some(at) = pending {
-                    let (_, ended_ns) = self.ends.swap_remove(at);
-                    self.finish(recording, ended_ns);
+                    let (_, ended_ns, ending) = self.ends.swap_remove(at);
+                    self.finish(recording, ended_ns, ending);
                 }
                 self.command(writer::Command::Begin { recording, call, at_ns, unix_ms });
                 self.live.insert(recording, Live { timeline: Timeline::new(at_ns), lost });
@@ -301,7 +329,9 @@ impl Work {
                     self.command(writer::Command::Pause { recording, at_frame, paused });
                 }
             }
-            Control::End { recording, at_ns } => self.ends.push((recording, at_ns)),
+            Control::End { recording, at_ns, ending } => {
+                self.ends.push((recording, at_ns, ending));
+            }
             Control::Stop => self.stopped = true,
         }
     }
@@ -324,12 +354,15 @@ impl Work {
         }
     }
 
-    fn finish(&mut self, recording: u64, at_ns: u64) {
+    fn finish(&mut self, recording: u64, at_ns: u64, ending: Ending) {
         let Some(mut live) = self.live.remove(&recording) else { return };
         while let Some(chunk) = live.timeline.take_rest(at_ns) {
             hand_over(&self.writer, recording, chunk, &live.lost);
         }
-        self.command(writer::Command::Finish { recording });
+        self.command(match ending {
+            Ending::Seal => writer::Command::Finish { recording },
+            Ending::Abandon => writer::Command::Abandon { recording },
+        });
         metrics::gauge!("tandem_media_recordings_active").set(self.live.len() as f64);
     }
 

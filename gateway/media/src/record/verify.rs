@@ -106,8 +106,15 @@ fn is_right(wav: &File, line: &Line) -> bool {
 
 /// BLAKE3 of a whole file, hex.
 pub fn file_hash(path: &Path) -> io::Result<String> {
+    hash_of(&File::open(path)?)
+}
+
+/// The same of one that is open.
+pub fn hash_of(mut file: &File) -> io::Result<String> {
+    use std::io::{Seek as _, SeekFrom};
+    file.seek(SeekFrom::Start(0))?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
+    hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

@@ -1,10 +1,8 @@
 //! Recordings on disk. The only thread of the media plane that waits for the disk.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,15 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::board::{Board, Place};
 use super::copies::holding;
-use super::manifest::{self, Line, Manifest, copied_path, manifest_path, wav_path};
-use super::timeline::{Chunk, FRAME_BYTES};
-use super::verify::recover;
-use super::wav::{FRAMES_PER_MS, HEADER_BYTES, bytes_of, header};
-use crate::event::{Event, Gap, Held, Holding, Recorded};
-use crate::limits::{HOLDINGS_EVERY_MS, HOLDINGS_MAX, RESUME_GAP_MS_MAX};
+use super::custody::Custody;
+use super::manifest::{self, Manifest, copied_path, manifest_path, wav_path};
+use super::running::Recording;
+use super::timeline::Chunk;
+use crate::event::{Event, Held, Holding, Recorded};
+use crate::limits::{HOLDINGS_EVERY_MS, HOLDINGS_MAX, TAKEN_OVER_TOLD_MS};
 use crate::plan::CallKey;
 
-const HASH_BLOCK_BYTES: usize = 256 * 1024;
 /// How often an event that found no room is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -45,6 +42,20 @@ pub enum Command {
     Finish {
         recording: u64,
     },
+    /// Another process goes on with it.
+    Abandon {
+        recording: u64,
+    },
+}
+
+/// How a recording is told that was sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sealed {
+    /// It was recorded to its end here.
+    Recorded,
+    /// Nobody has gone on with it, as far as is known here: this is what there is here, and it takes nothing
+    /// from who knows better.
+    Left,
 }
 
 pub struct Writer {
@@ -55,19 +66,13 @@ pub struct Writer {
     untold: VecDeque<Event>,
     /// When recordings that a crash left open are looked for; none once that is done.
     orphans_due: Option<Instant>,
+    orphans_after: Duration,
+    /// Those that were abandoned, and when they are sealed if nobody goes on with them.
+    abandoned: BTreeMap<u64, (CallKey, Instant)>,
     /// When running recordings are told of next.
     holdings_due: Instant,
     board: Arc<Board>,
-}
-
-struct Recording {
-    call: CallKey,
-    wav: File,
-    lines: File,
-    manifest: Manifest,
-    /// Where the frames of this run begin: not at 0 if it was resumed.
-    offset: u64,
-    failed: bool,
+    custody: Arc<Custody>,
 }
 
 impl Writer {
@@ -76,11 +81,23 @@ impl Writer {
         orphans_after: Duration,
         events: Sender<Event>,
         board: Arc<Board>,
+        custody: Arc<Custody>,
     ) -> Self {
         let orphans_due = Some(Instant::now() + orphans_after);
         let holdings_due = Instant::now() + Duration::from_millis(HOLDINGS_EVERY_MS);
-        let (open, untold) = (HashMap::new(), VecDeque::new());
-        Self { dir, events, open, untold, orphans_due, holdings_due, board }
+        let (open, untold, abandoned) = (HashMap::new(), VecDeque::new(), BTreeMap::new());
+        Self {
+            dir,
+            events,
+            open,
+            untold,
+            orphans_due,
+            orphans_after,
+            abandoned,
+            holdings_due,
+            board,
+            custody,
+        }
     }
 
     /// Ends when the recorder has gone, and finishes what is open.
@@ -92,10 +109,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.orphans_due.is_some_and(|due| Instant::now() >= due) {
-                self.orphans_due = None;
-                self.finish_orphans();
-            }
+            self.finish_orphans(Instant::now());
             if self.board.wants_more() {
                 self.find_uncopied();
             }
@@ -104,26 +118,17 @@ impl Writer {
         }
         let open: Vec<u64> = self.open.keys().copied().collect();
         for recording in open {
-            self.finish(recording);
+            self.finish(recording, Sealed::Recorded);
         }
         self.tell();
     }
 
-    fn handle(&mut self, command: Command) {
+    pub(super) fn handle(&mut self, command: Command) {
         match command {
             Command::Begin { recording, call, at_ns, unix_ms } => {
-                // A mark that another gateway has all of it holds no more.
-                let unmarked = std::fs::remove_file(copied_path(&self.dir, recording));
-                if let Err(error) = unmarked.or_else(unless_missing) {
+                if let Err(error) = self.begin(recording, call, at_ns, unix_ms) {
                     failed(recording, "can't be begun", &error);
-                    return;
-                }
-                match Recording::open(&self.dir, recording, call, unix_ms) {
-                    Ok(opened) => {
-                        self.board.begin(recording, at_ns, opened.offset, opened.place());
-                        self.open.insert(recording, opened);
-                    }
-                    Err(error) => failed(recording, "can't be begun", &error),
+                    self.custody.leave(recording);
                 }
             }
             Command::Chunk { recording, chunk, missing_ms } => {
@@ -148,16 +153,55 @@ impl Writer {
                 }
                 self.board.wrote(recording, open.place());
             }
-            Command::Finish { recording } => self.finish(recording),
+            Command::Finish { recording } => self.finish(recording, Sealed::Recorded),
+            Command::Abandon { recording } => self.abandon(recording),
         }
     }
 
-    fn finish(&mut self, recording: u64) {
+    fn begin(&mut self, recording: u64, call: CallKey, at_ns: u64, unix_ms: u64) -> io::Result<()> {
+        self.abandoned.remove(&recording);
+        let known = self.custody.take_over(recording).unwrap_or_else(|error| {
+            let id = format!("{recording:016x}");
+            tracing::error!(recording = id, %error, "TD0328 a recording can't go on from its copy");
+            None
+        });
+        // A mark that another gateway has all of it holds no more.
+        manifest::remove_if_there(&copied_path(&self.dir, recording))?;
+        let taken_over_ms = known.as_ref().map(Manifest::duration_ms);
+        let opened = Recording::open(&self.dir, recording, call, unix_ms, known)?;
+        self.board.begin(recording, at_ns, opened.offset, opened.place());
+        if let Some(ms) = taken_over_ms {
+            let id = format!("{recording:016x}");
+            tracing::info!(recording = id, %call, ms, "a recording goes on from its copy");
+            metrics::counter!("tandem_media_recordings_taken_over_total").increment(1);
+            // Until then it is where nobody is any more.
+            let soon = Instant::now() + Duration::from_millis(TAKEN_OVER_TOLD_MS);
+            self.holdings_due = self.holdings_due.min(soon);
+        }
+        self.open.insert(recording, opened);
+        Ok(())
+    }
+
+    /// As a crash would leave it, and treated like one that a crash has left.
+    fn abandon(&mut self, recording: u64) {
+        let Some(open) = self.open.remove(&recording) else { return };
+        self.board.end(recording, open.place(), false);
+        self.abandoned.insert(recording, (open.call, Instant::now() + self.orphans_after));
+        self.custody.leave(recording);
+    }
+
+    fn finish(&mut self, recording: u64, how: Sealed) {
         let Some(mut open) = self.open.remove(&recording) else { return };
         let sealed = open.seal();
         self.board.end(recording, open.place(), sealed.is_ok());
-        match sealed {
-            Ok(hash) => {
+        self.custody.leave(recording);
+        match (sealed, how) {
+            (Ok(_), Sealed::Left) => {
+                let hash = open.manifest.hash.clone();
+                let held = holding(recording, &open.manifest, Held::Whole { hash });
+                self.untold.extend(held.map(|held| Event::Recording(vec![held])));
+            }
+            (Ok(hash), Sealed::Recorded) => {
                 metrics::counter!("tandem_media_recordings_finished_total").increment(1);
                 self.untold.push_back(Event::Recorded(Recorded {
                     call: open.call,
@@ -171,35 +215,56 @@ impl Writer {
                     begun_unix_ms: open.manifest.begun_unix_ms.unwrap_or(0),
                 }));
             }
-            Err(error) => failed(recording, "can't be finished", &error),
+            (Err(error), _) => failed(recording, "can't be finished", &error),
         }
     }
 
-    fn finish_orphans(&mut self) {
-        let orphans = match manifest::unsealed(&self.dir) {
-            Ok(orphans) => orphans,
-            Err(error) => {
-                tracing::error!(%error, "recordings that a crash left open can't be looked for");
-                return;
-            }
-        };
-        for (recording, call) in orphans {
-            if self.open.contains_key(&recording) {
-                continue;
-            }
-            // As if it went on where it ended: no gap.
-            match Recording::open(&self.dir, recording, call, 0) {
-                Ok(opened) => {
-                    self.open.insert(recording, opened);
-                    self.finish(recording);
+    /// Those that a crash has left, once, and those that were abandoned so long ago.
+    pub(super) fn finish_orphans(&mut self, now: Instant) {
+        let is_due = |(_, (_, due)): &(&u64, &(CallKey, Instant))| *due <= now;
+        let mut orphans: Vec<(u64, CallKey)> =
+            self.abandoned.iter().filter(is_due).map(|(id, (call, _))| (*id, *call)).collect();
+        for (recording, _) in &orphans {
+            self.abandoned.remove(recording);
+        }
+        if self.orphans_due.is_some_and(|due| now >= due) {
+            self.orphans_due = None;
+            match manifest::unsealed(&self.dir) {
+                Ok(unsealed) => orphans.extend(unsealed),
+                Err(error) => {
+                    tracing::error!(%error, "recordings that a crash left open can't be looked for");
                 }
-                Err(error) => failed(recording, "that a crash left open can't be finished", &error),
+            }
+        }
+        for (recording, call) in orphans {
+            if !self.open.contains_key(&recording) && !self.abandoned.contains_key(&recording) {
+                self.finish_orphan(recording, call);
+            }
+        }
+    }
+
+    fn finish_orphan(&mut self, recording: u64, call: CallKey) {
+        let held = self.custody.hold(recording);
+        // As if it went on where it ended: no gap.
+        let opened = held.and_then(|held| {
+            held.then(|| Recording::open(&self.dir, recording, call, 0, None)).transpose()
+        });
+        match opened {
+            Ok(Some(opened)) => {
+                self.open.insert(recording, opened);
+                self.finish(recording, Sealed::Left);
+            }
+            // Another box goes on with it.
+            Ok(None) => {}
+            Err(error) => {
+                failed(recording, "that a crash left open can't be finished", &error);
+                self.custody.leave(recording);
             }
         }
     }
 
     /// Those that another gateway may not have, for whoever copies.
-    fn find_uncopied(&self) {
+    pub(super) fn find_uncopied(&self) {
         if !self.board.is_wanted() {
             return;
         }
@@ -233,7 +298,7 @@ impl Writer {
         self.untold.extend(parts);
     }
 
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         while let Some(event) = self.untold.pop_front() {
             if let Err(crossbeam_channel::TrySendError::Full(event)) = self.events.try_send(event) {
                 self.untold.push_front(event);
@@ -241,131 +306,6 @@ impl Writer {
             }
         }
     }
-}
-
-impl Recording {
-    /// A recording that is there already is gone on with: the time between is a gap.
-    fn open(dir: &Path, recording: u64, call: CallKey, unix_ms: u64) -> io::Result<Self> {
-        let manifest = recover(dir, recording)?;
-        let open = |path: &Path| {
-            OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path)
-        };
-        let lines = open(&manifest_path(dir, recording))?;
-        lines.set_len(manifest.bytes)?;
-        let wav = open(&wav_path(dir, recording))?;
-        let offset = match manifest.begun_unix_ms {
-            Some(begun) => {
-                let elapsed_ms = unix_ms.saturating_sub(begun);
-                let recorded_ms = manifest.duration_ms();
-                elapsed_ms.clamp(recorded_ms, recorded_ms + RESUME_GAP_MS_MAX) * FRAMES_PER_MS
-            }
-            None => 0,
-        };
-        let offset = offset.max(manifest.frames);
-        let is_new = manifest.begun_unix_ms.is_none();
-        let mut opened = Self { call, wav, lines, manifest, offset, failed: false };
-        opened.cut_tail()?;
-        opened.write_header()?;
-        if is_new {
-            let name = format!("{recording:016x}");
-            let CallKey { tenant, call } = call;
-            opened.add(&Line::Begun { recording: name, call, unix_ms, tenant })?;
-        }
-        Ok(opened)
-    }
-
-    fn place(&self) -> Place {
-        Place { bytes: self.manifest.bytes, frames: self.manifest.frames }
-    }
-
-    /// Audio first, then the header that makes it part of the file, then the line that vouches
-    /// for it: killed between any two, the file can be read.
-    fn append(&mut self, chunk: &Chunk, missing_ms: u64) -> io::Result<()> {
-        let at_frame = self.offset + chunk.at_frame;
-        assert!(at_frame >= self.manifest.frames, "chunks come in order");
-        let frames = (chunk.bytes.len() / FRAME_BYTES) as u64;
-        self.wav.write_all_at(&chunk.bytes, HEADER_BYTES + bytes_of(at_frame))?;
-        if at_frame > self.manifest.frames {
-            // What is skipped in the file reads as zeros, which is silence.
-            let from = self.manifest.frames;
-            let gap = Gap {
-                at_ms: from / FRAMES_PER_MS,
-                len_ms: (at_frame - from).div_ceil(FRAMES_PER_MS),
-            };
-            self.add(&Line::Gap(gap))?;
-        }
-        let line = Line::Chunk {
-            at_frame,
-            frames,
-            blake3: blake3::hash(&chunk.bytes).to_hex().to_string(),
-        };
-        self.add(&line)?;
-        self.write_header()?;
-        if missing_ms > 0 {
-            let len_ms = missing_ms.min(frames / FRAMES_PER_MS);
-            self.add(&Line::Gap(Gap { at_ms: at_frame / FRAMES_PER_MS, len_ms }))?;
-        }
-        Ok(())
-    }
-
-    /// Nothing stays in the file that no line vouches for: it would come to lie in a gap.
-    fn cut_tail(&self) -> io::Result<()> {
-        self.wav.set_len(HEADER_BYTES + bytes_of(self.manifest.frames))
-    }
-
-    fn pause(&mut self, at_frame: u64, paused: bool) -> io::Result<()> {
-        let at_ms = (self.offset + at_frame) / FRAMES_PER_MS;
-        match (paused, self.manifest.paused_at_ms) {
-            (true, None) => self.add(&Line::Paused { at_ms }),
-            (false, Some(from)) => self.add(&Line::Resumed { at_ms: at_ms.max(from) }),
-            // A recording that was resumed by a later life of the process is paused already.
-            (true, Some(_)) | (false, None) => Ok(()),
-        }
-    }
-
-    fn seal(&mut self) -> io::Result<[u8; 32]> {
-        let duration_ms = self.manifest.duration_ms();
-        if let Some(from) = self.manifest.paused_at_ms {
-            self.add(&Line::Resumed { at_ms: duration_ms.max(from) })?;
-        }
-        self.write_header()?;
-        self.cut_tail()?;
-        self.wav.sync_data()?;
-        let hash = self.hash()?;
-        self.add(&Line::Sealed { duration_ms, blake3: hash.to_hex().to_string() })?;
-        self.lines.sync_data()?;
-        Ok(*hash.as_bytes())
-    }
-
-    fn hash(&mut self) -> io::Result<blake3::Hash> {
-        let mut hasher = blake3::Hasher::new();
-        let mut block = vec![0; HASH_BLOCK_BYTES];
-        self.wav.seek(SeekFrom::Start(0))?;
-        loop {
-            let read = self.wav.read(&mut block)?;
-            if read == 0 {
-                return Ok(hasher.finalize());
-            }
-            hasher.update(&block[..read]);
-        }
-    }
-
-    /// Where the last whole line ends, so that one that was torn by a full disk is written over.
-    fn add(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
-        text.push(b'\n');
-        self.lines.write_all_at(&text, self.manifest.bytes)?;
-        self.manifest.add(line, text.len());
-        Ok(())
-    }
-
-    fn write_header(&self) -> io::Result<()> {
-        self.wav.write_all_at(&header(self.manifest.frames), 0)
-    }
-}
-
-fn unless_missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn failed(recording: u64, what: &str, error: &io::Error) {

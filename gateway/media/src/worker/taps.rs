@@ -9,9 +9,8 @@ impl Worker {
     pub(super) fn start_recording(&mut self, call: CallKey, slots: &[usize], recording: Recording) {
         let taps = self.recorder.begin(recording.id, call);
         let [left, right] = taps.map(|tap| tap.paused(recording.paused));
-        if recording.paused {
-            self.recorder.pause(recording.id, true);
-        }
+        // Also that it is not: one that goes on may have been paused when its gateway died.
+        self.recorder.pause(recording.id, recording.paused);
         for at in slots {
             let Some(slot) = self.slots[*at].as_mut() else { continue };
             if slot.leg.leg == recording.left {
@@ -58,6 +57,11 @@ impl Worker {
                 (slot.tap, slot.mix_tap) = (None, None);
             }
         }
-        self.recorder.end(recording.id);
+        if self.fence.has_ended() {
+            // The call goes on with another process, and so does its recording.
+            self.recorder.abandon(recording.id);
+        } else {
+            self.recorder.end(recording.id);
+        }
     }
 }

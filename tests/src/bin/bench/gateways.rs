@@ -40,14 +40,21 @@ pub async fn run(dir: &Path) -> Result<()> {
             kill(&cluster, &phone, &calls, with_node, &mut gaps_ms).await?;
         }
         let what = if with_node { "box" } else { "gateway" };
-        print_histogram(&format!("kill -9 of the {what} → its calls are heard again"), "ms", &gaps_ms);
+        print_histogram(
+            &format!("kill -9 of the {what} → its calls are heard again"),
+            "ms",
+            &gaps_ms,
+        );
     }
     let mut kept = 0;
     for call in &calls {
         kept += usize::from(phone.hang_up(call).await.is_ok_and(|status| status == 200));
     }
     let violations = phone.violations();
-    println!("  {kept} of {CALLS} calls ended as their caller wished; {} violations", violations.len());
+    println!(
+        "  {kept} of {CALLS} calls ended as their caller wished; {} violations",
+        violations.len()
+    );
     violations.iter().take(5).for_each(|violation| println!("  {violation:?}"));
     cluster.stop()?;
     Ok(())
@@ -77,7 +84,8 @@ async fn kill(
     let serving = cluster.processes()?.sip.into_iter().next().context("a VIP")?.serving;
     let dead_box = cluster.process(&serving)?.box_name;
     let processes = cluster.processes()?.processes.into_iter();
-    let of_box = processes.filter(|it| it.box_name == dead_box && (with_node || it.name == serving));
+    let of_box =
+        processes.filter(|it| it.box_name == dead_box && (with_node || it.name == serving));
     let dead: Vec<String> = of_box.map(|process| process.name).collect();
     phone.mark();
     let before: Vec<u64> = calls.iter().map(|call| heard(phone, call)).collect();

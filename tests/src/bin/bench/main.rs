@@ -1,4 +1,4 @@
-//! `make bench`: failover, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
+//! `make bench`: failover, gateways that die, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
 //! are behind or begin, moves of a tenant, storms of registrations, recorded conversations, reads, commits beside
 //! etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
@@ -12,6 +12,7 @@ mod calls;
 mod consensus;
 mod conversations;
 mod failover;
+mod gateways;
 mod idle;
 mod load;
 mod moves;
@@ -33,8 +34,9 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 17] = [
     "failover",
+    "gateways",
     "partition",
     "idle",
     "rehydrate",
@@ -130,6 +132,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("steady") {
                     steady::run(&fresh("steady")?)?;
+                }
+                if wanted("gateways") {
+                    gateways::run(&fresh("gateways")?).await?;
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;

@@ -253,6 +253,7 @@ fn recording_is_sealed_after_its_call_with_its_gaps() {
         bytes: 288_044,
         pauses: Vec::new(),
         began_at: None,
+        holder: "".into(),
     }));
     assert_eq!(reply, Reply::Done);
     let key = (rows::RECORDINGS, recording.0.to_be_bytes().to_vec());

@@ -2,7 +2,7 @@
 
 use super::{connected, is_not_found};
 use crate::cdr::Manifest;
-use crate::command::{Command, Gap, GatewayEvent, OperatorCommand};
+use crate::command::{Command, Gap, GatewayEvent, OperatorCommand, Recorded};
 use crate::effect::{Body, Effect, RecordingPlan};
 use crate::ids::{CallId, GatewayId, RecordingId};
 use crate::query::show_manifest;
@@ -69,14 +69,16 @@ fn manifest(gateway: &str, duration_ms: u64, hash: &str) -> Manifest {
 }
 
 #[test]
-fn holding_is_a_row_of_the_gateway_that_tells_it_and_what_is_whole_is_not_replaced() {
+fn holding_is_a_row_of_who_has_it_and_what_is_whole_is_not_replaced() {
     let (mut shard, call) = connected();
     let recording = shard.call(call).recording.unwrap();
     let of = |manifest: Manifest| Manifest { recording, call, ..manifest };
-    let whole = of(manifest("whoever", 9_000, "aa"));
-    let late = of(manifest("whoever", 4_000, ""));
+    // An older gateway names nobody: it is named as its line.
+    let whole = of(manifest("", 9_000, "aa"));
+    let late = of(manifest("", 4_000, ""));
+    let elsewhere = of(manifest("process-b", 5_000, ""));
     shard.event(GatewayEvent::Holdings(vec![whole]));
-    shard.event(GatewayEvent::Holdings(vec![late]));
+    shard.event(GatewayEvent::Holdings(vec![late, elsewhere]));
     let of_recording = |key: &Vec<u8>| key.len() > 8 && key.starts_with(&recording.0.to_be_bytes());
     let told: Vec<Manifest> = shard
         .rows
@@ -84,10 +86,36 @@ fn holding_is_a_row_of_the_gateway_that_tells_it_and_what_is_whole_is_not_replac
         .filter(|((family, key), _)| *family == rows::RECORDINGS && of_recording(key))
         .map(|(_, row)| rows::decode_manifest(row).unwrap())
         .collect();
-    let gateway = shard.call(call).gateway.clone();
-    assert!(told.iter().all(|told| told.gateway == gateway));
-    let told: Vec<_> = told.iter().map(|told| (told.sealed, told.duration_ms)).collect();
-    assert_eq!(told, [(false, 4_000), (true, 9_000)]);
+    let line = shard.call(call).gateway.to_string();
+    let told: Vec<_> =
+        told.iter().map(|it| (it.gateway.to_string(), it.sealed, it.duration_ms)).collect();
+    let process = "process-b".to_owned();
+    assert_eq!(told, [(line.clone(), false, 4_000), (process, false, 5_000), (line, true, 9_000)]);
+}
+
+#[test]
+fn recorded_is_the_process_that_has_it_and_a_line_that_names_none_has_it_itself() {
+    let (mut shard, call) = connected();
+    let recording = shard.call(call).recording.unwrap();
+    let line = shard.call(call).gateway.to_string();
+    let recorded = |holder: &str| Recorded {
+        call,
+        recording,
+        duration_ms: 9_000,
+        chunks: 9,
+        gaps: Vec::new(),
+        hash: "aa".into(),
+        bytes: 44,
+        pauses: Vec::new(),
+        began_at: None,
+        holder: holder.into(),
+    };
+    for (holder, expected) in [("", line.as_str()), ("process-b", "process-b")] {
+        shard.event(GatewayEvent::Recorded(recorded(holder)));
+        let key = (rows::RECORDINGS, recording.0.to_be_bytes().to_vec());
+        let shown = show_manifest(&rows::decode_manifest(&shard.rows[&key]).unwrap(), &[]);
+        assert_eq!((shown.gateway.as_str(), shown.copies), (expected, vec![expected.to_owned()]));
+    }
 }
 
 #[test]
@@ -117,4 +145,41 @@ fn recording_of_a_dead_gateway_is_what_another_has_until_it_goes_on() {
     assert_eq!(shown.copies, ["gateway-a"]);
     let sealed = show_manifest(&manifest("gateway-a", 30_000, "dd"), &[told, rest]);
     assert_eq!((sealed.copies, sealed.cut), (vec!["gateway-a".to_owned()], false));
+}
+
+#[test]
+fn recording_that_goes_on_in_another_process_is_shown_there_and_whole_where_it_was_sealed() {
+    let begun = manifest("gateway-a", 0, "");
+    let before = manifest("gateway-a", 10_000, "");
+    // The other process goes on from its copy, with less than the first had told.
+    let on = manifest("gateway-b", 9_000, "");
+    let shown = show_manifest(&begun, &[before.clone(), on]);
+    assert_eq!((shown.gateway.as_str(), shown.duration_ms), ("gateway-a", 10_000));
+    let on = manifest("gateway-b", 24_000, "");
+    let shown = show_manifest(&begun, &[before.clone(), on.clone()]);
+    assert_eq!((shown.gateway.as_str(), shown.duration_ms), ("gateway-b", 24_000));
+    assert_eq!((shown.copies, shown.sealed), (vec!["gateway-b".to_owned()], false));
+    // The first is back, has the copy, and tells of it when that one is gone, too.
+    let rest = Manifest { cut: true, sealed: false, ..manifest("gateway-a", 23_000, "cc") };
+    let shown = show_manifest(&begun, &[rest.clone(), on.clone()]);
+    assert_eq!((shown.gateway.as_str(), shown.cut), ("gateway-b", false));
+    let sealed = manifest("gateway-b", 30_000, "dd");
+    let copy = manifest("gateway-a", 30_000, "dd");
+    let shown = show_manifest(&sealed, &[before, rest, on, copy]);
+    assert_eq!(shown.copies, ["gateway-b", "gateway-a"]);
+    assert_eq!((shown.gateway.as_str(), shown.sealed, shown.cut), ("gateway-b", true, false));
+}
+
+#[test]
+fn part_that_its_gateway_sealed_when_it_came_back_hides_no_longer_one() {
+    // Told as what it has: nobody had said that it goes on elsewhere.
+    let part = manifest("gateway-a", 10_000, "aa");
+    let begun = manifest("gateway-a", 0, "");
+    let alone = show_manifest(&begun, std::slice::from_ref(&part));
+    assert_eq!((alone.duration_ms, alone.sealed), (10_000, true));
+    assert_eq!(alone.copies, ["gateway-a"]);
+    let on_both = show_manifest(&begun, &[manifest("gateway-b", 10_000, "aa"), part.clone()]);
+    assert_eq!(on_both.copies, ["gateway-a", "gateway-b"]);
+    let sealed = show_manifest(&manifest("gateway-b", 30_000, "bb"), &[part]);
+    assert_eq!((sealed.duration_ms, sealed.copies), (30_000, vec!["gateway-b".to_owned()]));
 }

@@ -446,8 +446,15 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
             GatewayEvent::Response { branch, response, answer }
         });
     let spans = (gaps(), gaps(), option::of(millis()));
-    let recorded = (call_id(), recording_id(), spans, text(), any::<(u64, u32, u64)>()).prop_map(
-        |(call, recording, (gaps, pauses, began_at), hash, (duration_ms, chunks, bytes))| {
+    let named = (text(), gateway_id());
+    let recorded = (call_id(), recording_id(), spans, named, any::<(u64, u32, u64)>()).prop_map(
+        |(
+            call,
+            recording,
+            (gaps, pauses, began_at),
+            (hash, holder),
+            (duration_ms, chunks, bytes),
+        )| {
             GatewayEvent::Recorded(Recorded {
                 call,
                 recording,
@@ -458,6 +465,7 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
                 bytes,
                 pauses,
                 began_at,
+                holder,
             })
         },
     );

@@ -89,6 +89,7 @@ impl Simulation {
                 bytes: 44,
                 pauses: Vec::new(),
                 began_at: None,
+                holder: "".into(),
             };
             self.gateways[g].state.control.on_media(SHARD, GatewayEvent::Recorded(recorded));
         }
