@@ -1,13 +1,17 @@
 //! One line in service: its sockets, its sessions with the nodes, its media, and the task that has its control.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
 use tandem_lease::Fence;
+use tandem_media::Rest;
 use tandem_wire::{Bounds, Life, Ports, Socket, Tls, stream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 
 use crate::limits;
 use crate::link::client::Clients;
@@ -37,6 +41,8 @@ pub struct Shared {
     pub tracer: Tracer,
     pub tls: Option<Arc<Tls>>,
     pub plane: Box<dyn MediaPlane>,
+    /// RTP ports of lines that other programs were found to have.
+    pub busy: Mutex<BTreeMap<String, BTreeSet<u16>>>,
 }
 
 pub struct Line {
@@ -57,9 +63,14 @@ impl Line {
         let socket = Arc::new(Socket::bind(spec.vip, Arc::clone(&life.fence))?);
         let vip = socket.local();
         let (streams, connections) = stream::bind_all(ports(shared, vip), shared.bounds, &life)?;
-        let LineMedia { media, events, report } =
-            shared.plane.line(spec, Arc::clone(&life.fence))?;
+        let busy = shared.busy.lock().get(&spec.name).cloned().unwrap_or_default();
+        let busy = life.follows.then_some(&busy);
+        let LineMedia { media, events, report, rest } =
+            shared.plane.line(spec, Arc::clone(&life.fence), busy)?;
         let mut tasks = Tasks::new();
+        if let Some(rest) = rest {
+            tasks.spawn(bind_rest(rest));
+        }
         let (to_wire, wire) = tandem_wire::intake::open(tandem_wire::limits::IN_FLIGHT_MAX);
         let (to_control, reports) = mpsc::channel(tandem_wire::limits::REPORTS_MAX);
         let handler = to_wire.clone();
@@ -131,6 +142,16 @@ impl Line {
         }
         // The media goes with the control task: recordings are closed when this returns.
         self.tasks.shutdown().await;
+    }
+}
+
+/// While calls go on. Where a port is another program's, calls would be granted what is not there.
+async fn bind_rest(rest: Rest) -> Result<(), Error> {
+    let bound = spawn_blocking(move || rest.bind()).await;
+    match bound.map_err(|error| Error::Control(error.to_string()))? {
+        // The line goes on, and this with it.
+        Ok(()) => std::future::pending().await,
+        Err(busy) => Err(Error::BusyPorts(busy)),
     }
 }
 

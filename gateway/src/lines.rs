@@ -139,7 +139,7 @@ impl Lines {
                     Ok((name, life, started)) => self.on_started(name, life, started).await?,
                     Err(error) => return Err(Error::Control(error.to_string())),
                 },
-                error = failed(&mut self.served) => return Err(error),
+                (line, error) = failed(&mut self.served) => self.on_failed(line, error).await?,
             }
         }
         self.starting.shutdown().await;
@@ -299,6 +299,23 @@ impl Lines {
         Ok(())
     }
 
+    async fn on_failed(&mut self, line: String, error: Error) -> Result<(), Error> {
+        let Error::BusyPorts(busy) = error else { return Err(error) };
+        tracing::error!(
+            line,
+            ?busy,
+            "TD0345 RTP ports are other programs': the line begins anew without them"
+        );
+        if let Some(Served::Serving(failed)) = self.served.remove(&line) {
+            self.shared.busy.lock().entry(line.clone()).or_default().extend(busy);
+            self.left.insert(line, failed.life);
+            failed.lose().await;
+            self.ask();
+        }
+        self.tell();
+        Ok(())
+    }
+
     /// Whoever wants to know what is served hears it.
     fn tell(&mut self) {
         let serving = self.served.iter().filter_map(|(name, served)| match served {
@@ -341,10 +358,10 @@ impl Lines {
     }
 }
 
-/// What one of them has failed of.
-async fn failed(served: &mut BTreeMap<String, Served>) -> Error {
-    let lines = served.values_mut().filter_map(|served| match served {
-        Served::Serving(line) => Some(Box::pin(line.failed())),
+/// Which of them fails, and of what.
+async fn failed(served: &mut BTreeMap<String, Served>) -> (String, Error) {
+    let lines = served.iter_mut().filter_map(|(name, served)| match served {
+        Served::Serving(line) => Some(Box::pin(async move { (name.clone(), line.failed().await) })),
         Served::Starting { .. } => None,
     });
     let lines: Vec<_> = lines.collect();

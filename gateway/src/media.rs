@@ -1,6 +1,6 @@
 //! What the control task needs of the media plane, and the engine that gives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tandem_core::cdr::{Manifest, Side};
@@ -12,7 +12,7 @@ use tandem_core::ivr::keys::Digit;
 use tandem_lease::Fence;
 use tandem_media::record::board::Board;
 use tandem_media::record::custody::Custody;
-use tandem_media::{CallKey, Common, Engine, Event, Held, Holding, MusicRef, Plane};
+use tandem_media::{CallKey, Common, Engine, Event, Held, Holding, MusicRef, Plane, Rest};
 use tandem_sip::Millis;
 use tokio::sync::mpsc;
 
@@ -58,15 +58,22 @@ pub struct LineMedia {
     pub events: mpsc::Receiver<Told>,
     /// Where more of them are told.
     pub report: mpsc::Sender<Told>,
+    /// To be bound meanwhile.
+    pub rest: Option<Rest>,
 }
 
 /// What carries the media of a process, whatever lines it serves.
 pub trait MediaPlane: Send + Sync {
-    /// Begins to carry a line's.
+    /// Begins to carry a line's. `busy`: of a line that goes on, the ports that others have.
     ///
     /// # Errors
     /// What it can't bind.
-    fn line(&self, spec: &Spec, fence: Arc<Fence>) -> Result<LineMedia, Error>;
+    fn line(
+        &self,
+        spec: &Spec,
+        fence: Arc<Fence>,
+        busy: Option<&BTreeSet<u16>>,
+    ) -> Result<LineMedia, Error>;
 
     /// How far its recordings are.
     fn board(&self) -> Arc<Board>;
@@ -101,17 +108,27 @@ pub fn start(options: &Options) -> Result<Box<dyn MediaPlane>, Error> {
 }
 
 impl MediaPlane for Engines {
-    fn line(&self, spec: &Spec, fence: Arc<Fence>) -> Result<LineMedia, Error> {
+    fn line(
+        &self,
+        spec: &Spec,
+        fence: Arc<Fence>,
+        busy: Option<&BTreeSet<u16>>,
+    ) -> Result<LineMedia, Error> {
         let mut line = tandem_media::Options::new(spec.media_ip);
         line.workers = self.options.media_workers;
         line.pairs = self.options.rtp_pairs;
         line.ports = self.options.rtp_ports.clone();
         line.rtp_silence_ms_max = limits::RTP_SILENCE_MS_MAX;
-        let engine = Engine::of_line(Arc::clone(&self.plane), line, fence)
-            .map_err(|error| Error::Media(error.to_string()))?;
+        let plane = Arc::clone(&self.plane);
+        let started = match busy {
+            Some(busy) => Engine::of_line_that_goes_on(plane, line, fence, busy)
+                .map(|(engine, rest)| (engine, Some(rest))),
+            None => Engine::of_line(plane, line, fence).map(|engine| (engine, None)),
+        };
+        let (engine, rest) = started.map_err(|error| Error::Media(error.to_string()))?;
         let (report, events) = mpsc::channel(limits::MEDIA_EVENTS_MAX);
         carry(engine.events(), self.options.name.clone(), report.clone())?;
-        Ok(LineMedia { media: Box::new(engine), events, report })
+        Ok(LineMedia { media: Box::new(engine), events, report, rest })
     }
 
     fn board(&self) -> Arc<Board> {

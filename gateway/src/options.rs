@@ -1,5 +1,6 @@
 //! What a gateway is started with, and why it may not start.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -126,6 +127,8 @@ pub enum Error {
     ApiFailed(std::io::Error),
     #[error("media can't be served: {0}")]
     Media(String),
+    #[error("media can't be served: other programs have the ports {0:?}")]
+    BusyPorts(BTreeSet<u16>),
     #[error("node {name} can't be reached by its address: {source}")]
     Node { name: String, source: tonic::transport::Error },
     #[error("the trace's folder {dir} can't be used: {why}", dir = dir.display())]

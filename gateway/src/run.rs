@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tandem_control::Status;
 use tandem_wire::{Bounds, Tls};
 use tokio::net::TcpListener;
@@ -81,7 +82,8 @@ pub async fn serve_within(
         tandem_http::serve(listener, backend, token, forever).await.map_err(Error::ApiFailed)
     });
     tracing::info!(gateway = options.name, api = %options.api, "runs");
-    let shared = Arc::new(Shared { options, bounds, clients, tracer, tls, plane });
+    let shared =
+        Arc::new(Shared { options, bounds, clients, tracer, tls, plane, busy: Mutex::default() });
     let outlook = Outlook { serves, status, reporter };
     let lines = Lines::new(shared, dialer, heard, outlook);
     let ended = tokio::select! {

@@ -14,6 +14,8 @@ use tandem_tests::phone::{Incoming, Phone};
 const WITHIN: Duration = Duration::from_secs(30);
 /// What a lost gateway may take with it.
 const UNSAFE_TAIL_MS_MAX: u64 = 2_000;
+/// Generous, of how long nobody hears anything when a gateway dies.
+const GAP_MS_MAX: u64 = 1_000;
 
 /// A conversation that is recorded at gateway-a.
 struct Talk {
@@ -200,40 +202,54 @@ async fn recording_is_on_two_boxes_and_damage_is_found_and_repaired() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn recording_of_a_killed_gateway_is_read_to_the_last_chunk_from_the_other_box() -> Result<()>
-{
+async fn recording_goes_on_in_the_other_gateway_when_its_own_is_killed() -> Result<()> {
     let house = House::open(101).await?;
-    let Talk { recording, .. } = &talk(&house).await?;
+    let Talk { caller, sip_call_id, recording, .. } = &talk(&house).await?;
     let connected_at = Instant::now();
     audio_of(&house, 1, recording, 5_000).await?;
-    let http = house.cluster.process("gateway-a")?.http;
-    let (_, metrics) = house.api.probe(&format!("http://{http}"), "/metrics").await?;
     // The worst moment: the next chunk is almost there.
     tokio::time::sleep(Duration::from_millis(800)).await;
-    let killed_at = house.cluster.kill("gateway-a")?;
-    let kept = audio_of(&house, 1, recording, 5_000).await?;
-    let kept_ms = duration_ms(&kept)?;
+    let killed_at = house.cluster.bury("gateway-a").await?;
     let heard_ms = u64::try_from((killed_at - connected_at).as_millis())?;
-    for line in metrics.lines().filter(|line| line.starts_with("tandem_recording_tail_at_copy")) {
-        println!("{line}");
-    }
-    let lost_ms = heard_ms.saturating_sub(kept_ms);
-    println!("heard {heard_ms} ms, kept {kept_ms} ms: {lost_ms} ms went with the gateway");
-    ensure!(lost_ms <= UNSAFE_TAIL_MS_MAX, "lost {lost_ms} ms");
+    let going_on = audio_of(&house, 1, recording, heard_ms + 3_000).await?;
+    assert_eq!(caller.hang_up(sip_call_id).await?, 200);
+    let talked_ms = u64::try_from(connected_at.elapsed().as_millis())?;
+    let sealed = manifest(&house, recording, |seen| seen["sealed"] == true).await?;
+    let here = (&sealed["cut"], &sealed["copies"]);
+    assert_eq!(here, (&false.into(), &serde_json::json!(["gateway-b"])), "{sealed}");
 
-    // Its manifest says that it ends there because its gateway is gone.
-    let cut = manifest(&house, recording, |seen| seen["cut"] == true).await?;
-    assert_eq!((&cut["sealed"], &cut["copies"]), (&true.into(), &serde_json::json!(["gateway-b"])));
-    assert_eq!(cut["duration_ms"], kept_ms);
+    // One gap, up to where the other went on, and the rest is as long as the talk.
+    let gaps = sealed["gaps"].as_array().context("gaps")?;
+    let [gap] = &gaps[..] else { anyhow::bail!("{sealed}") };
+    let of_gap = |name: &str| gap[name].as_u64().context("a number");
+    let (at_ms, len_ms) = (of_gap("at_ms")?, of_gap("len_ms")?);
+    println!(
+        "heard {heard_ms} ms when it was killed; the gap is {len_ms} ms long, from {at_ms} ms on"
+    );
+    ensure!(len_ms <= UNSAFE_TAIL_MS_MAX + GAP_MS_MAX, "{len_ms} ms");
+    ensure!((heard_ms..heard_ms + GAP_MS_MAX).contains(&(at_ms + len_ms)), "{gap}");
+    let duration_ms = sealed["duration_ms"].as_u64().context("a duration")?;
+    ensure!(duration_ms.abs_diff(talked_ms) <= GAP_MS_MAX, "{duration_ms} of {talked_ms} ms");
+    let whole = audio_of(&house, 1, recording, duration_ms).await?;
+    let (whole, part) = (frames(&whole)?, frames(&going_on)?);
+    let before = at_ms as usize * 8;
+    assert!(whole[..before] == part[..before], "what was heard before has not changed");
+    assert!(whole[before..before + len_ms as usize * 8].iter().all(|frame| *frame == [0, 0]));
+
+    // Back again, it gets all of it in the place of its own beginning.
+    house.cluster.revive("gateway-a")?;
+    let both = serde_json::json!(["gateway-b", "gateway-a"]);
+    manifest(&house, recording, |seen| seen["sealed"] == true && seen["copies"] == both).await?;
+    for suffix in ["wav", "manifest"] {
+        let name = format!("{recording}.{suffix}");
+        let here = std::fs::read(folder(&house, "gateway-b").join(&name))?;
+        let there = std::fs::read(folder(&house, "gateway-a").join("copies").join(&name))?;
+        assert!(here == there, "the {suffix} differs: {} and {} bytes", here.len(), there.len());
+    }
     let verified = tandem(&house, &["verify", recording])?;
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
-
-    // Back again, it has its own to the last whole chunk, and goes on with it.
-    house.cluster.revive("gateway-a")?;
-    let own = audio_of(&house, 0, recording, kept_ms).await?;
-    let own_ms = duration_ms(&own)?;
-    println!("its own: {own_ms} ms");
-    assert!(frames(&own)?[..kept_ms as usize * 8] == frames(&kept)?[..]);
+    let there = audio_of(&house, 0, recording, duration_ms).await?;
+    assert!(frames(&there)? == whole);
     house.cluster.stop()?;
     Ok(())
 }

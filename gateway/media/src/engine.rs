@@ -1,6 +1,6 @@
 //! The media plane as its owner sees it: plans go in, events come out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::record::{self, Recorder};
 use crate::stats::{Counters, Stats, Totals};
 use crate::sys::{self, Waker};
 use crate::tones;
-use crate::worker::{Command, Parts, Worker};
+use crate::worker::{self, Command, Worker};
 
 pub const WORKERS_MAX: usize = 64;
 const RTP_SILENCE_MS_MAX_DEFAULT: u64 = 30_000;
@@ -140,11 +140,50 @@ pub struct Plane {
 
 pub struct Engine {
     workers: Vec<Handle>,
-    books: Mutex<Books>,
+    books: Arc<Mutex<Books>>,
+    /// Those that may be granted.
+    granted: Vec<u16>,
     address: IpAddr,
     fence: Arc<Fence>,
     events: Receiver<Event>,
     plane: Arc<Plane>,
+}
+
+/// What an engine is made of besides its options.
+struct Parts {
+    fence: Arc<Fence>,
+    bound: Vec<Arc<Pair>>,
+    granted: Vec<u16>,
+    outbox: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+/// The ports of a line that goes on, to be bound while its calls are served.
+pub struct Rest {
+    books: Arc<Mutex<Books>>,
+    ports: Vec<u16>,
+    address: IpAddr,
+    fence: Arc<Fence>,
+}
+
+impl Rest {
+    /// For a thread that may wait.
+    ///
+    /// # Errors
+    /// Those that somebody else has.
+    pub fn bind(self) -> Result<(), BTreeSet<u16>> {
+        let mut busy = BTreeSet::new();
+        for port in self.ports {
+            if self.fence.has_ended() {
+                return Ok(());
+            }
+            // Plans come in between.
+            if self.books.lock().pair(self.address, port, &self.fence).is_err() {
+                busy.insert(port);
+            }
+        }
+        if busy.is_empty() { Ok(()) } else { Err(busy) }
+    }
 }
 
 struct Handle {
@@ -232,7 +271,10 @@ impl Engine {
     pub fn start(common: Common, options: Options) -> Result<Self, Error> {
         let plane = Plane::start(common)?;
         let (outbox, events) = (plane.outbox.clone(), plane.events());
-        Self::with(plane, options, Arc::new(Fence::none()), outbox, events)
+        let fence = Arc::new(Fence::none());
+        let bound = ports::bind(options.address, &options.ports, options.pairs, &fence)?;
+        let granted = bound.iter().map(|pair| pair.port).collect();
+        Self::with(plane, options, Parts { fence, bound, granted, outbox, events })
     }
 
     /// Of a line that is served in this life, beside others of the plane. Its events are what happens to legs.
@@ -241,23 +283,40 @@ impl Engine {
     /// What can't be had: ports, threads.
     pub fn of_line(plane: Arc<Plane>, options: Options, fence: Arc<Fence>) -> Result<Self, Error> {
         let (outbox, events) = bounded(EVENTS_MAX);
-        Self::with(plane, options, fence, outbox, events)
+        let bound = ports::bind(options.address, &options.ports, options.pairs, &fence)?;
+        let granted = bound.iter().map(|pair| pair.port).collect();
+        Self::with(plane, options, Parts { fence, bound, granted, outbox, events })
     }
 
-    fn with(
+    /// The same of a line that another process had before: its callers wait. So ports are bound when a plan names
+    /// them, all but the `busy` are taken to be free, as they were a moment ago, and [`Rest`] binds them meanwhile.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_line_that_goes_on(
         plane: Arc<Plane>,
         options: Options,
         fence: Arc<Fence>,
-        outbox: Sender<Event>,
-        events: Receiver<Event>,
-    ) -> Result<Self, Error> {
+        busy: &BTreeSet<u16>,
+    ) -> Result<(Self, Rest), Error> {
+        let (outbox, events) = bounded(EVENTS_MAX);
+        let granted = ports::likely(&options.ports, options.pairs, busy);
+        let (bound, address) = (Vec::new(), options.address);
+        let parts = Parts { fence: Arc::clone(&fence), bound, granted, outbox, events };
+        let engine = Self::with(plane, options, parts)?;
+        let (books, ports) = (Arc::clone(&engine.books), engine.granted.clone());
+        Ok((engine, Rest { books, ports, address, fence }))
+    }
+
+    fn with(plane: Arc<Plane>, options: Options, parts: Parts) -> Result<Self, Error> {
         if options.workers == 0 || options.workers > WORKERS_MAX {
             return Err(Error::Workers(options.workers));
         }
-        let bound = ports::bind(options.address, &options.ports, options.pairs, &fence)?;
+        let Parts { fence, bound, granted, outbox, events } = parts;
         let mut engine = Self {
             workers: Vec::with_capacity(options.workers),
-            books: Mutex::new(Books::new(bound)),
+            books: Arc::new(Mutex::new(Books::new(bound))),
+            granted,
             address: options.address,
             fence,
             events,
@@ -269,7 +328,7 @@ impl Engine {
             let counters: Arc<Counters> = Arc::default();
             let plane = &engine.plane;
             plane.counters.lock().push(Arc::clone(&counters));
-            let worker = Worker::new(Parts {
+            let worker = Worker::new(worker::Parts {
                 commands: inbox,
                 waker: Arc::clone(&waker),
                 events: outbox.clone(),
@@ -293,11 +352,9 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The RTP ports that may be granted, in order. Those of calls are among them.
+    /// The RTP ports that may be granted, in order.
     pub fn ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.books.lock().pairs.keys().copied().collect();
-        ports.sort_unstable();
-        ports
+        self.granted.clone()
     }
 
     /// What plans call the prompt of that name; none where there is none.
@@ -416,7 +473,7 @@ impl Books {
             return Ok(Arc::clone(pair));
         }
         let pair = ports::adopt(address, port, fence)?;
-        tracing::info!(port, "took over an RTP port that was granted before");
+        tracing::debug!(port, "took over an RTP port that was granted before");
         self.pairs.insert(port, Arc::clone(&pair));
         Ok(pair)
     }

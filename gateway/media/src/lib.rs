@@ -51,7 +51,7 @@ pub mod transcoding {
     pub use crate::limits::SAMPLES_PER_PACKET;
 }
 
-pub use engine::{Applied, Common, Engine, Options, Plane};
+pub use engine::{Applied, Common, Engine, Options, Plane, Rest};
 pub use event::{Event, Gap, Held, Holding, Recorded};
 pub use music::{Music, MusicRef};
 pub use plan::{CallKey, Keys, Leg, Plan, Prompt, Recording, Source};

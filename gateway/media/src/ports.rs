@@ -1,5 +1,6 @@
 //! The pool of RTP and RTCP sockets: bound up front, so that a granted port is a port we have.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -85,6 +86,13 @@ pub fn bind(
         return Err(Error::TooFew { got: pairs.len(), wanted, address, first, last });
     }
     Ok(pairs)
+}
+
+/// Those that [`bind`] would try first, without those that are known to be busy.
+pub fn likely(range: &RangeInclusive<u16>, wanted: usize, busy: &BTreeSet<u16>) -> Vec<u16> {
+    let (first, last) = (*range.start(), *range.end());
+    let even = (first + first % 2..last).step_by(2);
+    even.filter(|port| !busy.contains(port)).take(wanted).collect()
 }
 
 /// One pair that was granted by a gateway before us: taken even while that one still holds it.

@@ -1,5 +1,6 @@
 //! A node that is played by the test, a phone, and a gateway between them.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -352,10 +353,15 @@ struct FakePlane {
 }
 
 impl MediaPlane for FakePlane {
-    fn line(&self, _spec: &Spec, _fence: Arc<Fence>) -> Result<LineMedia, Error> {
+    fn line(
+        &self,
+        _spec: &Spec,
+        _fence: Arc<Fence>,
+        _busy: Option<&BTreeSet<u16>>,
+    ) -> Result<LineMedia, Error> {
         let media = Box::new(FakeMedia(self.plans.clone()));
         let (report, events) = mpsc::channel(16);
-        Ok(LineMedia { media, events, report })
+        Ok(LineMedia { media, events, report, rest: None })
     }
 
     fn board(&self) -> Arc<Board> {
