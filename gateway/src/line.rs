@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tandem_control::{Identity, Status};
@@ -12,6 +13,7 @@ use tandem_media::Rest;
 use tandem_wire::{Bounds, Life, Ports, Socket, Tls, stream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::limits;
 use crate::link::client::Clients;
@@ -145,8 +147,9 @@ impl Line {
     }
 }
 
-/// While calls go on. Where a port is another program's, calls would be granted what is not there.
+/// When calls go on: those that wait need the processor more. Where a port is another program's, calls would be granted what is not there.
 async fn bind_rest(rest: Rest) -> Result<(), Error> {
+    sleep(Duration::from_millis(limits::REST_AFTER_MS)).await;
     let bound = spawn_blocking(move || rest.bind()).await;
     match bound.map_err(|error| Error::Control(error.to_string()))? {
         // The line goes on, and this with it.

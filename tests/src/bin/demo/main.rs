@@ -1,4 +1,5 @@
-//! `make demo`: live calls, a `kill -9` of the node that leads them, and what became of each.
+//! `make demo`: live calls, a `kill -9` of the node that leads them, then one of the gateway that carries half of them, and
+//! what became of each.
 //!
 //! Exits 0 only if every call was kept. `--keep` leaves the cluster up for a softphone.
 
@@ -19,7 +20,7 @@ use cast::Cast;
 use snapshot::Snapshot;
 use verdict::Verdict;
 
-/// How long calls are watched after the kill.
+/// How long calls are watched after a kill.
 const WATCH_S: u64 = 4;
 const RECORDING_NAME: &str = "tandem-demo-call.wav";
 
@@ -104,8 +105,20 @@ async fn demo(flags: &Flags) -> Result<bool> {
         bye_status == Some(200),
         &format!("{bye_status:?} in {bye_ms} ms"),
     );
-    cast.judge_audio(&mut verdict);
-    before.judge_kept(&after, &cast, &mut verdict);
+    cast.judge_audio(&mut verdict, "node", cast::SPACING_MS_MAX);
+    before.judge_kept(&after, &cast, &mut verdict, "node");
+
+    let carrier = cluster.processes()?.sip.first().context("an address")?.serving.clone();
+    say(begun, &format!("kill -9 {carrier}, which carries half of the calls"));
+    cast.mark();
+    let killed_at = cluster.kill(&carrier)?;
+    let taken_ms = snapshot::another_serves(&cluster, &carrier, killed_at).await?;
+    say(begun, &format!("the other gateway serves its address {taken_ms} ms after the kill"));
+    let api = api.only(other_gateway(&cluster, &carrier)?);
+    tokio::time::sleep(Duration::from_secs(WATCH_S)).await;
+    let last = Snapshot::take(&api).await?;
+    cast.judge_audio(&mut verdict, "gateway", cast::TAKEOVER_MS_MAX);
+    after.judge_kept(&last, &cast, &mut verdict, "gateway");
 
     say(begun, "the ringing agent answers; agents hang up, so that who waits is served in order");
     cast.serve_the_queue(&api, &before, &mut verdict).await?;
@@ -117,7 +130,7 @@ async fn demo(flags: &Flags) -> Result<bool> {
     cast.judge_peers(&mut verdict);
 
     verdict.print();
-    say(begun, &format!("a recorded call that lived through the kill: {}", wav.display()));
+    say(begun, &format!("a recorded call that lived through the kills: {}", wav.display()));
     if flags.keep {
         keep(&cluster)?;
         tokio::signal::ctrl_c().await?;
@@ -125,6 +138,13 @@ async fn demo(flags: &Flags) -> Result<bool> {
     drop(cast);
     cluster.stop()?;
     Ok(verdict.all_kept())
+}
+
+/// The place of a gateway that is not the dead one, among those of the API.
+fn other_gateway(cluster: &Cluster, dead: &str) -> Result<usize> {
+    let processes = cluster.processes()?;
+    let mut gateways = processes.processes.iter().filter(|process| process.role == "gateway");
+    gateways.position(|gateway| gateway.name != dead).context("there is no other gateway")
 }
 
 /// A fresh folder of the demo's own; nothing else is ever deleted.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
-use tandem_tests::Api;
+use tandem_tests::{Api, Cluster};
 
 use crate::cast::Cast;
 use crate::verdict::Verdict;
@@ -95,7 +95,7 @@ impl Snapshot {
     }
 
     /// Every call but the one that hung up is as it was; so are queues and agents.
-    pub fn judge_kept(&self, after: &Self, cast: &Cast, verdict: &mut Verdict) {
+    pub fn judge_kept(&self, after: &Self, cast: &Cast, verdict: &mut Verdict, died: &str) {
         let gone = cast.hung_up_in_failover();
         for (caller, call) in &self.calls {
             if Some(caller.as_str()) == gone {
@@ -111,7 +111,7 @@ impl Snapshot {
             let detail =
                 now.map_or("lost".to_owned(), |now| format!("{} → {}", call.state, now.state));
             verdict.judge(
-                &format!("call {} to {} state", call.id, call.to),
+                &format!("{died} killed: call {} to {}", call.id, call.to),
                 now == Some(call),
                 &detail,
             );
@@ -119,7 +119,7 @@ impl Snapshot {
         for (name, waiting) in &self.queues {
             let same = after.queues.get(name) == Some(waiting);
             let detail = format!("{} in queue, order and times", waiting.len());
-            verdict.judge(&format!("queue {name}"), same, &detail);
+            verdict.judge(&format!("{died} killed: queue {name}"), same, &detail);
         }
         let differ: Vec<_> = self
             .agents
@@ -132,7 +132,21 @@ impl Snapshot {
         } else {
             differ.join("; ")
         };
-        verdict.judge("agents", differ.is_empty(), &detail);
+        verdict.judge(&format!("{died} killed: agents"), differ.is_empty(), &detail);
+    }
+}
+
+/// Waits until another gateway than `dead` serves the first address; gives the ms since `killed_at`.
+pub async fn another_serves(cluster: &Cluster, dead: &str, killed_at: Instant) -> Result<u128> {
+    loop {
+        let sip = cluster.processes()?.sip;
+        if sip.first().is_some_and(|vip| !vip.serving.is_empty() && vip.serving != dead) {
+            return Ok(killed_at.elapsed().as_millis());
+        }
+        if killed_at.elapsed() > Duration::from_secs(NEW_LEADER_S_MAX) {
+            bail!("no gateway serves {dead}'s address {NEW_LEADER_S_MAX} s after the kill");
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
