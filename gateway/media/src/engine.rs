@@ -535,7 +535,7 @@ fn publisher(counters: Arc<Mutex<Vec<Arc<Counters>>>>) -> impl FnMut() + Send {
             }
             lives
         });
-        let mut totals = ended.clone();
+        let mut totals = ended;
         for worker in counters.iter() {
             totals.add(worker);
         }
