@@ -133,7 +133,7 @@ impl Line {
         self.end(goes_on).await;
     }
 
-    /// Ends it at once, for it is another process's.
+    /// Ends it at once, for it is another process's, or is to be.
     pub async fn lose(self) {
         self.end(true).await;
     }

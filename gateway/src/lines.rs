@@ -240,8 +240,10 @@ impl Lines {
         for line in holds.wanted {
             if let Some(Served::Serving(serving)) = self.served.remove(&line) {
                 tracing::info!(line, "given back to its own process");
-                self.left.insert(line, serving.life);
-                serving.leave(true).await;
+                // At once: the other line's lease is waiting, and carriers hear of this one again in a moment.
+                let life = serving.life;
+                serving.lose().await;
+                self.left.insert(line, life);
             }
         }
         if !self.left.is_empty() {

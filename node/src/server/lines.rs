@@ -124,6 +124,7 @@ impl Lines {
     /// Until the process hangs up. It is told of `nodes`, too.
     pub async fn serve(
         self: Arc<Self>,
+        first: pb::Ask,
         mut asks: Streaming<pb::Ask>,
         mut nodes: watch::Receiver<pb::Nodes>,
         reply: Reply,
@@ -132,11 +133,14 @@ impl Lines {
             say(&reply, pb::told::Body::Begun(pb::Begun {}));
         }
         nodes.mark_changed();
+        let process = first.process.clone();
+        self.on_ask(first, &reply);
         loop {
             tokio::select! {
                 ask = asks.next() => match ask {
-                    Some(Ok(ask)) => self.on_ask(ask, &reply),
-                    Some(Err(_)) | None => break,
+                    Some(Ok(ask)) if ask.process == process => self.on_ask(ask, &reply),
+                    // It asks in another's name, or not at all.
+                    Some(_) | None => break,
                 },
                 Ok(()) = nodes.changed() => {
                     let now = nodes.borrow_and_update().clone();

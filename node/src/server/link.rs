@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tandem_cluster::identity;
 use tandem_gateway::link::pb;
 use tandem_gateway::link::pb::link_server::Link;
 use tandem_pki::Live;
@@ -89,9 +90,15 @@ impl Link for LinkServer {
         &self,
         request: Request<Streaming<pb::Ask>>,
     ) -> Result<Response<Self::LinesStream>, Status> {
+        let (metadata, extensions, mut asks) = request.into_parts();
+        let proven = Request::from_parts(metadata, extensions, ());
+        let first = asks.message().await?;
+        let first = first.ok_or_else(|| Status::failed_precondition("nothing was asked"))?;
+        // Who is told that it holds a line must be who it says.
+        identity::require(&proven, &first.process)?;
         let (reply, told) = mpsc::channel(TOLD_MAX);
         let nodes = self.node.nodes();
-        tokio::spawn(Arc::clone(&self.lines).serve(request.into_inner(), nodes, reply));
+        tokio::spawn(Arc::clone(&self.lines).serve(first, asks, nodes, reply));
         Ok(Response::new(streamed(told)))
     }
 

@@ -106,6 +106,7 @@ impl Gateway {
             version: "bench".into(),
             vip: vip.to_owned(),
         };
+        let ask = pb::Ask { process: name.to_owned(), incarnation, number: 1, left: Vec::new() };
         let clients = places();
         let (inputs, control) = mpsc::channel(DOWN_MAX);
         let (heard, hears) = mpsc::channel(DOWN_MAX);
@@ -116,7 +117,7 @@ impl Gateway {
         let mut tasks = vec![
             tokio::spawn(obey(Arc::clone(&shared), control)),
             tokio::spawn(session::keep(Arc::clone(&clients), hello, inputs)),
-            tokio::spawn(ask_for_nothing(hears)),
+            tokio::spawn(ask_once(hears, ask)),
         ];
         for (at, node) in nodes.iter().enumerate() {
             let dial = Dial::new(at, node, Some(&tls))?;
@@ -152,11 +153,13 @@ impl Drop for Gateway {
     }
 }
 
-/// It serves no address, so that it needs no lease of one. The ways to ask are held open.
-async fn ask_for_nothing(mut hears: mpsc::Receiver<Heard>) {
+/// Who it is, it has to say. It serves no address, so that it keeps no lease; the ways to ask are held open.
+async fn ask_once(mut hears: mpsc::Receiver<Heard>, ask: pb::Ask) {
     let mut asks = Vec::new();
     while let Some(heard) = hears.recv().await {
         if let Heard::Connected { asks: open, .. } = heard {
+            // It can only fail when the node has gone again.
+            let _ = open.try_send(ask.clone());
             asks.retain(|known: &mpsc::Sender<pb::Ask>| !known.is_closed());
             asks.push(open);
         }
