@@ -26,6 +26,7 @@ pub mod music;
 mod noise;
 mod opus;
 pub mod plan;
+mod plane;
 pub mod ports;
 pub mod prompts;
 pub mod quality;
@@ -51,10 +52,11 @@ pub mod transcoding {
     pub use crate::limits::SAMPLES_PER_PACKET;
 }
 
-pub use engine::{Applied, Common, Engine, Options, Plane, Rest};
+pub use engine::{Applied, Engine, Options, Rest};
 pub use event::{Event, Gap, Held, Holding, Recorded};
 pub use music::{Music, MusicRef};
 pub use plan::{CallKey, Keys, Leg, Plan, Prompt, Recording, Source};
+pub use plane::{Common, Plane};
 pub use prompts::{PromptRef, Prompts};
 pub use quality::Quality;
 pub use stats::{LegState, Stats};
