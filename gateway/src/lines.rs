@@ -201,39 +201,24 @@ impl Lines {
             }
             return;
         }
-        let mut held = BTreeMap::new();
-        for pb::Life { line, life, held: is_held, process } in holds.lives {
+        for pb::Life { line, life, held, process } in holds.lives {
             let known = self.lives.entry(line.clone()).or_default();
             if life < *known {
                 continue;
             }
             *known = life;
             if self.is_own(&line) {
-                let another = (!is_held && !process.is_empty()).then_some(process);
+                let another = (!held && !process.is_empty()).then_some(process);
                 self.stands_by_for = another.filter(|it| *it != self.shared.options.name);
             }
-            if is_held {
-                held.insert(line, life);
-                continue;
+            if self.served.get(&line).is_some_and(|served| !held || served.life() != life) {
+                self.lose(&line).await;
             }
-            self.left.remove(&line);
-            match self.served.remove(&line) {
-                Some(Served::Serving(lost)) => {
-                    tracing::warn!(line, "TD0341 another process serves this line now");
-                    lost.lose().await;
-                }
-                // It is found out when it has started.
-                Some(Served::Starting { fence, .. }) => fence.end(),
-                None => {}
-            }
-        }
-        for (line, life) in &held {
-            match self.served.get(line) {
-                Some(served) if served.life() == *life => served.fence().renew(asked_ms),
-                None if self.left.get(line) == Some(life) => {}
-                // Nobody takes a line from itself.
-                Some(_) => {}
-                None => self.start(line, *life, asked_ms),
+            match self.served.get(&line) {
+                _ if !held => drop(self.left.remove(&line)),
+                Some(served) => served.fence().renew(asked_ms),
+                None if self.left.get(&line) == Some(&life) => {}
+                None => self.start(&line, life, asked_ms),
             }
         }
         self.stood_by |= self.stands_by_for.is_some();
@@ -250,6 +235,18 @@ impl Lines {
             self.ask();
         }
         self.tell();
+    }
+
+    async fn lose(&mut self, line: &str) {
+        match self.served.remove(line) {
+            Some(Served::Serving(lost)) => {
+                tracing::warn!(line, "TD0341 this line is in another life now, here or elsewhere");
+                lost.lose().await;
+            }
+            // It is found out when it has started.
+            Some(Served::Starting { fence, .. }) => fence.end(),
+            None => {}
+        }
     }
 
     fn start(&mut self, line: &str, life: u64, asked_ms: u64) {

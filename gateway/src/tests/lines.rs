@@ -61,6 +61,10 @@ async fn process_serves_the_lines_that_it_holds_and_no_others() {
     node.grant(vec![life(GATEWAY, 9, true), life(OTHER, 10, false)]);
     answers_at_last(&own, true).await;
     answers_at_last(&other, false).await;
+    // Given to it once more: it goes on in that life, and not in the one whose lease nobody renews.
+    node.grant(vec![life(GATEWAY, 11, true), life(OTHER, 10, false)]);
+    tokio::time::sleep(Duration::from_millis(LEASE_MS + RENEW_MS)).await;
+    answers_at_last(&own, true).await;
 }
 
 #[tokio::test]
