@@ -14,13 +14,16 @@ fn weight(load: u32) -> u64 {
     IDLE_WEIGHT + u64::from(load)
 }
 
+fn sum(loads: &[u32]) -> u64 {
+    loads.iter().map(|load| weight(*load)).sum()
+}
+
 /// The group to give away, and to whom, where that mends a difference. `mine` are groups by their
 /// proposals a second; `theirs`, of nodes that may take one.
 pub fn next_move(
     mine: &BTreeMap<ShardId, u32>,
     theirs: &BTreeMap<NodeId, Vec<u32>>,
 ) -> Option<(ShardId, NodeId)> {
-    let sum = |loads: &[u32]| loads.iter().map(|load| weight(*load)).sum::<u64>();
     let (to, loads) = theirs.iter().min_by_key(|(_, loads)| sum(loads))?;
     let own: u64 = mine.values().map(|load| weight(*load)).sum();
     let difference = own.checked_sub(sum(loads))?;
@@ -41,6 +44,21 @@ pub fn next_move(
     };
     let (shard, _) = by_load.or_else(by_count)?;
     Some((*shard, *to))
+}
+
+/// Where each group goes that a node leads which is to lead none: to whoever has the least, the tenants' first.
+pub fn give_all(
+    mine: &BTreeMap<ShardId, u32>,
+    mut theirs: BTreeMap<NodeId, Vec<u32>>,
+) -> Vec<(ShardId, NodeId)> {
+    let mut moves = Vec::new();
+    for (shard, load) in mine {
+        let least = theirs.iter_mut().min_by_key(|(id, loads)| (sum(loads), **id));
+        let Some((to, loads)) = least else { return moves };
+        loads.push(*load);
+        moves.push((*shard, *to));
+    }
+    moves
 }
 
 #[cfg(test)]
@@ -80,6 +98,15 @@ mod tests {
         // More groups, but less to do: nothing comes back.
         let many = (5..20).map(|at| (ShardId(at), 0)).collect();
         assert_eq!(next_move(&many, &BTreeMap::from([(1, vec![1_000])])), None);
+    }
+
+    #[test]
+    fn node_that_is_emptied_gives_all_away_and_evenly() {
+        let theirs = BTreeMap::from([(2, vec![0, 0]), (3, vec![])]);
+        let moves = give_all(&groups(4), theirs);
+        let to = |id| moves.iter().filter(|(_, to)| *to == id).count();
+        assert_eq!((moves.len(), to(2), to(3)), (5, 2, 3), "{moves:?}");
+        assert_eq!(give_all(&groups(4), BTreeMap::new()), [], "there is nobody");
     }
 
     #[test]

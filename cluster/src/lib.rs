@@ -182,6 +182,7 @@ pub struct Cluster {
     outs: Arc<Outs>,
     used: watch::Receiver<Used>,
     groups: Arc<Groups>,
+    drained: watch::Sender<BTreeSet<String>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -217,7 +218,7 @@ impl Cluster {
         let (used, budgets) = (budgets.used(), Arc::new(budgets));
         let starting = start_groups(options, stores, Arc::clone(&outs), budgets, threads);
         match handle.spawn(starting).await {
-            Ok(Ok(Running { shards, hub, directory, changes, groups })) => {
+            Ok(Ok(Running { shards, hub, directory, changes, groups, drained })) => {
                 let runtime = Some(runtime);
                 Ok(Self {
                     shards,
@@ -229,6 +230,7 @@ impl Cluster {
                     outs,
                     used,
                     groups,
+                    drained,
                     runtime,
                 })
             }
@@ -281,6 +283,9 @@ impl Cluster {
         if to.role == Role::Witness {
             return Err(Refused::Unsafe(format!("{node} is a witness: it runs no calls")));
         }
+        if self.drained.borrow().contains(node) {
+            return Err(Refused::Unsafe(format!("{node} is drained: it leads nothing")));
+        }
         if let Some(Err(why)) = self.disk_of(to.id).map(|disk| disk.check()) {
             return Err(Refused::Unsafe(format!("the disk of {node}: {why}")));
         }
@@ -311,6 +316,15 @@ impl Cluster {
             Ok(_) => Err(Refused::Unsafe("its leader went away".to_owned())),
             Err(_) => Err(Refused::Unsafe("its leader said nothing".to_owned())),
         }
+    }
+
+    /// From now on these nodes lead nothing, wherever another one can.
+    pub fn drain(&self, names: BTreeSet<String>) {
+        self.drained.send_if_modified(|drained| {
+            let changed = *drained != names;
+            *drained = names;
+            changed
+        });
     }
 
     /// Proposes to a group through whoever leads it, one behind the other; the reply of each, once that
@@ -440,6 +454,7 @@ struct Running {
     directory: Arc<Directory>,
     changes: Option<Arc<Changes>>,
     groups: Arc<Groups>,
+    drained: watch::Sender<BTreeSet<String>>,
 }
 
 async fn start_groups(
@@ -524,6 +539,7 @@ async fn start_groups(
         shards: shards.clone(),
     };
     runtime.spawn(mending.run());
+    let drained = watch::Sender::default();
     let pulse = Pulse {
         role: me.role,
         heart,
@@ -533,6 +549,7 @@ async fn start_groups(
         shards: shards.clone(),
         directory: Arc::clone(&directory),
         outs: Arc::clone(&outs),
+        drained: drained.subscribe(),
     };
     runtime.spawn(pulse.run());
     if let Some(changes) = &changes {
@@ -561,7 +578,7 @@ async fn start_groups(
         outs,
     };
     runtime.spawn(watch.run());
-    Ok(Running { shards, hub, directory, changes, groups })
+    Ok(Running { shards, hub, directory, changes, groups, drained })
 }
 
 fn serve(

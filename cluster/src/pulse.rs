@@ -6,7 +6,7 @@
 //! its incoming side alone is replaced, too. A voter that hears of a living leader refuses whoever
 //! stands against it: the leases of openraft lapse while a group rests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,11 +117,13 @@ pub struct Pulse {
     pub shards: BTreeMap<ShardId, Shard>,
     pub directory: Arc<Directory>,
     pub outs: Arc<Outs>,
+    /// Those that are to lead nothing where another can, by name.
+    pub drained: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Pulse {
     /// Until the runtime ends.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let every = Duration::from_millis(self.timers.heartbeat_ms);
         let mut candidacies = Candidacies::default();
         let mut loads = Loads::default();
@@ -131,6 +133,7 @@ impl Pulse {
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 () = self.heart.nudge.notified() => {}
+                Ok(()) = self.drained.changed() => {}
             }
             let now = Instant::now();
             let late = now.saturating_duration_since(looked).saturating_sub(2 * every);
@@ -152,6 +155,8 @@ impl Pulse {
                 if now >= balanced + BALANCE_EVERY {
                     loads.look(&self.shards, now.saturating_duration_since(balanced));
                     balanced = now;
+                    self.balance(&loads, now);
+                } else if self.is_drained(self.heart.me) {
                     self.balance(&loads, now);
                 }
             }
@@ -218,7 +223,13 @@ impl Pulse {
         live.nodes().any(|id| can_lead(id) && detector.lives(id, now))
     }
 
-    /// Gives leads to nodes that have less to do.
+    fn is_drained(&self, id: NodeId) -> bool {
+        let drained = self.drained.borrow();
+        let live = self.directory.live();
+        live.members.iter().any(|member| member.id == id && drained.contains(&member.name))
+    }
+
+    /// Gives leads to nodes that have less to do; all of them, where this one is to have none.
     fn balance(&self, loads: &Loads, now: Instant) {
         let mut theirs: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
         let nodes: Vec<NodeId> = self.directory.live().nodes().collect();
@@ -227,7 +238,7 @@ impl Pulse {
             for (peer, beat) in detector.alive(now).filter(|(peer, _)| nodes.contains(peer)) {
                 let settled = detector.lives_for(peer, now).is_some_and(|lived| lived >= SETTLED);
                 // One that has stepped away from its disk must not be given its leads back.
-                let is_well = self.outs.of(peer).is_empty();
+                let is_well = self.outs.of(peer).is_empty() && !self.is_drained(peer);
                 if settled && is_well && self.disks.of(peer).is_some_and(|disk| disk.is_healthy()) {
                     theirs.insert(peer, beat.values().map(|led| led.load).collect());
                 }
@@ -239,10 +250,20 @@ impl Pulse {
                 mine.insert(*id, loads.of(*id));
             }
         }
-        for _ in 0..MOVES_MAX {
-            let Some((id, to)) = balance::next_move(&mine, &theirs) else { return };
-            let Some(load) = mine.remove(&id) else { return };
-            theirs.entry(to).or_default().push(load);
+        let mut moves = Vec::new();
+        if self.is_drained(self.heart.me) {
+            moves = balance::give_all(&mine, theirs);
+            moves.truncate(MOVES_MAX);
+        } else {
+            while moves.len() < MOVES_MAX
+                && let Some((id, to)) = balance::next_move(&mine, &theirs)
+                && let Some(load) = mine.remove(&id)
+            {
+                theirs.entry(to).or_default().push(load);
+                moves.push((id, to));
+            }
+        }
+        for (id, to) in moves {
             let Some(shard) = self.shards.get(&id).cloned() else { return };
             tokio::spawn(async move {
                 if let Err(error) = shard.move_leader(to).await {

@@ -349,6 +349,9 @@ impl Backend for ClusterBackend {
                 let shard = shard.unwrap_or_default();
                 pb::execute_request::Command::PutTenant(pb::PutTenant { tenant, config, shard })
             }
+            Command::Drain { name, drained } => {
+                pb::execute_request::Command::Drain(pb::Drain { name, drained })
+            }
             Command::AddMember { name, address, witness } => {
                 let add = pb::AddMember { name, address, witness };
                 change_members(pb::change_members::Change::Add(add))

@@ -26,6 +26,8 @@ pub struct Asker {
     pub incarnation: u64,
     /// Lines that it serves.
     pub serves: usize,
+    /// An operator wants it to serve none: it does where nobody else can.
+    pub drained: bool,
 }
 
 /// What becomes of a line.
@@ -123,15 +125,16 @@ impl Book {
             process: asker.process.clone(),
             incarnation: asker.incarnation,
         };
-        if let Some(own) = askers.iter().filter(alive).find(|asker| asker.process == home) {
+        let own = askers.iter().filter(alive).find(|asker| asker.process == home);
+        if let Some(own) = own.filter(|own| !own.drained) {
             return give(own);
         }
         let home_until = self.began_ms.saturating_add(HOME_MS);
         if stored.is_none() && now_ms < home_until {
             return Next::Wait { until_ms: home_until };
         }
-        let idlest = askers.iter().filter(alive).min_by_key(|asker| (asker.serves, &asker.process));
-        idlest.map_or(Next::Nothing, give)
+        let by_rank = |asker: &&Asker| (asker.drained, asker.serves, asker.process.clone());
+        askers.iter().filter(alive).min_by_key(by_rank).map_or(Next::Nothing, give)
     }
 }
 

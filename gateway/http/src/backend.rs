@@ -73,6 +73,11 @@ pub enum Command {
         config: String,
         shard: Option<String>,
     },
+    /// A process or box has no lead and no line from now on, or may have them again.
+    Drain {
+        name: String,
+        drained: bool,
+    },
     AddMember {
         name: String,
         address: String,

@@ -56,6 +56,7 @@ pub(crate) fn router(backend: Arc<dyn Backend>, token: TokenHash) -> Router {
         .route("/v1/cluster/members", get(v1::members).post(v1::add_member))
         .route("/v1/cluster/members/{name}", delete(v1::remove_member))
         .route("/v1/cluster/members/{name}/replace", post(v1::replace_member))
+        .route("/v1/cluster/drains/{name}", put(v1::drain).delete(v1::undrain))
         .route("/v1/cluster/shards/{shard}/leader", post(v1::move_leader))
         .layer(RequestBodyLimitLayer::new(limits::BODY_BYTES_MAX));
     let long = Router::new()

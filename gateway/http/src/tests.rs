@@ -89,6 +89,13 @@ impl Backend for Fake {
                 Executed::Done(None)
             }
             Command::PutTenant { .. } => Executed::Refused("line 1".into()),
+            Command::Drain { name, .. } if name == "gateway-a" => Executed::Done(None),
+            Command::Drain { name, drained } if name == "gateway-b" && drained => {
+                Executed::Refused("no gateway would be left".into())
+            }
+            Command::Drain { name, .. } => {
+                Executed::NotFound(Some(format!("process or box {name:?}")))
+            }
             Command::AddMember { name, .. } | Command::ReplaceMember { name }
                 if name == "node-b" =>
             {

@@ -332,6 +332,24 @@ pub(crate) async fn members(api: Api) -> Answer {
     told(&api, "members", "the cluster's members").await
 }
 
+/// Begun when it is answered; `GET /v1/cluster` tells what is left there.
+pub(crate) async fn drain(api: Api, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    set_drained(&api, name, true).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+pub(crate) async fn undrain(api: Api, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    set_drained(&api, name, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_drained(api: &Api, name: String, drained: bool) -> Result<(), Problem> {
+    short("name", &name)?;
+    let command = Command::Drain { name: name.clone(), drained };
+    executed(api, command, None, ("process or box", &name)).await?;
+    Ok(())
+}
+
 pub(crate) async fn tenants(api: Api) -> Answer {
     told(&api, "tenants", "where tenants are").await
 }

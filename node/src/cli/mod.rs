@@ -2,6 +2,7 @@
 
 mod ca;
 mod client;
+mod drains;
 mod leaders;
 mod members;
 mod recordings;
@@ -51,8 +52,8 @@ enum Command {
     Config(ConfigCommand),
     /// Step through a recorded log: each entry, and what it did to which entity
     Replay(Replay),
-    /// Run a node: consensus, state, actors
-    Node(Server),
+    /// Run a node: consensus, state, actors; or empty a process, and let it work again
+    Node(NodeArgs),
     /// Run a gateway: SIP, RTP, recordings, HTTP
     Gateway(Server),
     /// Run a witness: a voter without state
@@ -327,6 +328,46 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct NodeArgs {
+    #[command(subcommand)]
+    action: Option<NodeAction>,
+    /// The process's configuration file
+    #[arg(long, required = true)]
+    config: Option<PathBuf>,
+    /// Grows with each start; the time of the start unless a supervisor says otherwise
+    #[arg(long, hide = true)]
+    incarnation: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeAction {
+    /// Send what a node, gateway or box has to the others, live calls included, and give it nothing until it is undrained
+    Drain(DrainArgs),
+    /// Let a node, gateway or box have its part again
+    Undrain(UndrainArgs),
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// For instance node-a, gateway-b, or a for a whole box
+    name: String,
+    /// Seconds to wait until nothing is left there; it goes on without this command
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+struct UndrainArgs {
+    /// For instance node-a, gateway-b, or a for a whole box
+    name: String,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
 struct Server {
     /// The process's configuration file
     #[arg(long)]
@@ -357,8 +398,15 @@ pub fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Replay(args) => replay::run(&args),
-        Command::Node(args) => {
-            server::process::leave(server::node::run(&args.config, args.incarnation))
+        Command::Node(NodeArgs { action: Some(NodeAction::Drain(asked)), .. }) => {
+            drains::drain(&asked)
+        }
+        Command::Node(NodeArgs { action: Some(NodeAction::Undrain(asked)), .. }) => {
+            drains::undrain(&asked)
+        }
+        Command::Node(NodeArgs { action: None, config, incarnation }) => {
+            let config = config.unwrap_or_default();
+            server::process::leave(server::node::run(&config, incarnation))
         }
         Command::Gateway(args) => server::gateway::run(&args.config, args.incarnation),
         Command::Witness(args) => {

@@ -36,7 +36,7 @@ fn tables(status: &Value) -> String {
     let mut nodes = table(["node", "role", "healthy", "version", "leads", "lag", "can be lost"]);
     for node in rows(&status["nodes"]) {
         nodes.add_row([
-            plain(&node["name"]),
+            named(node),
             plain(&node["role"]),
             yes(&node["healthy"]),
             plain(&node["version"]),
@@ -48,7 +48,7 @@ fn tables(status: &Value) -> String {
     let mut gateways = table(["gateway", "service addresses", "calls", "can be lost"]);
     for gateway in rows(&status["gateways"]) {
         gateways.add_row([
-            plain(&gateway["name"]),
+            named(gateway),
             plain(&gateway["vips"]),
             plain(&gateway["calls"]),
             losable(status, &gateway["name"]),
@@ -81,6 +81,11 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 
 pub(super) fn rows(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn named(row: &Value) -> String {
+    let note = if row["drained"] == true { " (drained)" } else { "" };
+    format!("{}{note}", plain(&row["name"]))
 }
 
 fn losable(status: &Value, name: &Value) -> String {
@@ -122,7 +127,7 @@ mod tests {
             "feature_version": 1,
             "nodes": [{"name": "node-a", "role": "node", "healthy": true, "version": "0.1.0",
                        "leads": ["meta", "s0"], "lag": 0}],
-            "gateways": [{"name": "gateway-a", "vips": ["127.0.0.10:5060"], "calls": 3}],
+            "gateways": [{"name": "gateway-a", "vips": ["127.0.0.10:5060"], "calls": 3, "drained": true}],
             "can_lose": {"node-a": {"ok": false, "why": "node-b is down"},
                          "gateway-a": {"ok": true, "why": ""},
                          "a": {"ok": false, "why": "node-b is down"}},
@@ -130,6 +135,7 @@ mod tests {
         let text = tables(&status);
         assert!(text.contains("failure tolerance: 0"), "{text}");
         assert!(text.contains("meta, s0"), "{text}");
+        assert!(text.contains("gateway-a (drained)") && !text.contains("node-a ("), "{text}");
         assert_eq!(text.matches("no: node-b is down").count(), 2, "{text}");
     }
 }

@@ -119,7 +119,7 @@ async fn supervise(options: Options) -> Result<()> {
         Running { supervisor: supervisor.clone(), folder: folder.clone(), cluster, announcer };
     let injects = options.fault_injection;
     let served = tokio::select! {
-        served = serve(&running, &names, &mut deaths, listener, injects) => served,
+        served = serve(&running, &names, &publisher, &mut deaths, listener, injects) => served,
         () = publisher.keep() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
@@ -146,6 +146,7 @@ struct Running {
 async fn serve(
     all: &Running,
     names: &[String],
+    publisher: &Publisher,
     deaths: &mut mpsc::Receiver<Death>,
     listener: tokio::net::UnixListener,
     fault_injection: bool,
@@ -154,8 +155,13 @@ async fn serve(
         all.supervisor.start(name).await?;
     }
     let cluster = all.cluster.read().clone();
+    let ready = async {
+        ready::cluster(&cluster, Duration::from_millis(READY_MS_MAX)).await?;
+        publisher.all_served().await;
+        Ok::<_, anyhow::Error>(())
+    };
     tokio::select! {
-        ready = ready::cluster(&cluster, Duration::from_millis(READY_MS_MAX)) => ready?,
+        ready = ready => ready?,
         Some(death) = deaths.recv() => bail!(last_words(&all.folder, &death)),
     }
     let mut stdout = std::io::stdout();

@@ -45,13 +45,27 @@ impl Publisher {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            let mut known = self.known.lock();
-            let serving = self.look(&known.0);
-            if serving != known.1 {
-                known.1 = serving;
-                self.write(&known);
-            }
+            self.refresh();
         }
+    }
+
+    /// Until somebody serves each line: gateways that are ready have said so, or are about to.
+    pub async fn all_served(&self) {
+        let lines = self.cluster.read().gateways.len();
+        while self.refresh() < lines {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How many lines are served.
+    fn refresh(&self) -> usize {
+        let mut known = self.known.lock();
+        let serving = self.look(&known.0);
+        if serving != known.1 {
+            known.1 = serving;
+            self.write(&known);
+        }
+        known.1.len()
     }
 
     fn look(&self, states: &States) -> Serving {

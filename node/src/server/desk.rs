@@ -39,6 +39,9 @@ pub type PutTenant = Arc<dyn Fn(pb::PutTenant) -> BoxFuture<'static, Moved> + Se
 /// Begins to change who belongs to the cluster.
 pub type ChangeMembers = Arc<dyn Fn(Change) -> BoxFuture<'static, Moved> + Send + Sync>;
 
+/// Empties a process or a box (true), or lets it have its part again; none: another node can tell whether that is safe.
+pub type Drain = Arc<dyn Fn(String, bool) -> BoxFuture<'static, Option<Moved>> + Send + Sync>;
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
@@ -59,6 +62,7 @@ pub struct Desk {
     /// Who belongs to the cluster, as who leads the meta shard sees it.
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
+    pub drain: Drain,
     /// Where each tenant is, as who leads the meta shard knows it.
     pub places: ClusterStatus,
     pub move_tenant: MoveTenant,
@@ -66,6 +70,10 @@ pub struct Desk {
 }
 
 impl Desk {
+    fn does_not_lead(&self) -> Status {
+        Status::failed_precondition(format!("{} does not lead the meta shard", self.name))
+    }
+
     /// The tenant of that name, or the first.
     fn served(&self, tenant: &str) -> Result<Served<'_>, Status> {
         let shard = self.tenants.find(tenant);
@@ -153,9 +161,7 @@ impl Node for Desk {
             _ => None,
         };
         if let Some(tell) = of_cluster {
-            let told = tell().ok_or_else(|| {
-                Status::failed_precondition(format!("{} does not lead the meta shard", self.name))
-            })?;
+            let told = tell().ok_or_else(|| self.does_not_lead())?;
             return Ok(Some(bytes(&told)));
         }
         let tenant = params.get("tenant").map(String::as_str).unwrap_or_default();
@@ -172,6 +178,10 @@ impl Node for Desk {
             }
             pb::execute_request::Command::ChangeMembers(asked) => {
                 Some((self.change_members)(members::change_of(asked)?).await)
+            }
+            pb::execute_request::Command::Drain(asked) => {
+                let done = (self.drain)(asked.name.clone(), asked.drained).await;
+                Some(done.ok_or_else(|| self.does_not_lead())?)
             }
             pb::execute_request::Command::MoveTenant(asked) => {
                 Some((self.move_tenant)(asked.tenant.clone(), asked.shard.clone()).await)
@@ -242,6 +252,7 @@ fn command_of(command: pb::execute_request::Command) -> Result<Option<OperatorCo
         pb::execute_request::Command::MoveLeader(_)
         | pb::execute_request::Command::MoveTenant(_)
         | pb::execute_request::Command::PutTenant(_)
+        | pb::execute_request::Command::Drain(_)
         | pb::execute_request::Command::ChangeMembers(_) => None,
         pb::execute_request::Command::Originate(asked) => {
             Some(OperatorCommand::Originate { from: asked.from.into(), to: asked.to })

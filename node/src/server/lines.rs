@@ -85,6 +85,8 @@ pub struct Sees {
     pub has_calls: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether so many voters are proven dead that nobody can decide anything.
     pub is_frozen: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Processes that are to serve no line where another can.
+    pub drained: watch::Receiver<BTreeSet<String>>,
 }
 
 pub struct Lines {
@@ -204,13 +206,17 @@ impl Lines {
             return;
         }
         let free = Grant { life: grant.life + 1, ..Grant::default() };
-        let given = self.meta.replace(&key, Some(stored), write(&free), Vec::new());
-        match given.await {
-            Ok(_) => tracing::info!(line = left.line, process, "given back"),
-            // It says so again.
-            Err(error) => tracing::debug!(line = left.line, %error, "not given back yet"),
+        // To the next one in the same entry, if there is one: calls are waiting.
+        let next = self.next(&self.inner.lock(), &left.line, Some(&free), clock::boot_ms());
+        let grant = match next {
+            Next::Give { process, incarnation } => self.grant(Some(&free), process, incarnation),
+            Next::Nothing | Next::Wait { .. } => free,
+        };
+        if !self.inner.lock().writing.insert(left.line.clone()) {
+            return;
         }
-        self.changed.notify_one();
+        tracing::info!(line = left.line, process, "given back");
+        self.write(&left.line, Some(stored), grant).await;
     }
 
     /// Tells the process who holds what. `number`: of the question that is answered; none: of its last one.
@@ -228,16 +234,27 @@ impl Lines {
                 held,
                 process: grant.process,
             });
-            let home = inner.askers.get(line).filter(|_| held && line != process);
-            let is_back = home.is_some_and(|home| {
-                home.is_here(now) && now.saturating_sub(home.since_ms) >= BACK_AFTER_MS
-            });
-            if is_back && !(self.sees.has_calls)(line) {
+            if held && self.is_wanted(&inner, line, process, now) {
                 wanted.push(line.clone());
             }
         }
         let number = number.unwrap_or(asking.number);
         say(&asking.reply, pb::told::Body::Holds(pb::Holds { number, lives, wanted, frozen }));
+    }
+
+    /// Whether another process shall have the line that this one holds: its own one, when no calls live on it; any, when
+    /// this one is drained.
+    fn is_wanted(&self, inner: &Inner, line: &str, process: &str, now: u64) -> bool {
+        let drained = self.sees.drained.borrow();
+        let could = |other: &str| {
+            let here = inner.askers.get(other).filter(|asking| asking.is_here(now));
+            here.filter(|_| other != process && !drained.contains(other))
+        };
+        if drained.contains(process) {
+            return inner.askers.keys().any(|other| could(other).is_some());
+        }
+        let is_back = |home: &Asking| now.saturating_sub(home.since_ms) >= BACK_AFTER_MS;
+        could(line).is_some_and(is_back) && !(self.sees.has_calls)(line)
     }
 
     async fn keep(self: Arc<Self>) {
@@ -296,38 +313,49 @@ impl Lines {
             }
             let stored = self.meta.get(&key(line));
             let grant = stored.as_deref().and_then(read);
-            let here = inner.askers.iter().filter(|(_, asking)| asking.is_here(now));
-            let askers = here.map(|(process, asking)| Asker {
-                process: process.clone(),
-                incarnation: asking.incarnation,
-                serves: self.of(process).len(),
-            });
-            let askers: Vec<Asker> = askers.collect();
-            match inner.book.next(line, line, grant.as_ref(), &askers, now) {
+            match self.next(&inner, line, grant.as_ref(), now) {
                 Next::Nothing => {}
                 Next::Wait { until_ms } => {
                     until = Some(until.map_or(until_ms, |until: u64| until.min(until_ms)));
                 }
                 Next::Give { process, incarnation } => {
-                    let last = grant.map_or(0, |grant| grant.life + 1);
-                    // Behind all that the line's process itself counted before there were leases.
-                    let life = last.max(unix_ms()).max(incarnation);
                     inner.writing.insert(line.clone());
-                    let grant = Grant { process, incarnation, life };
-                    tokio::spawn(Arc::clone(self).give(line.clone(), stored, grant));
+                    let grant = self.grant(grant.as_ref(), process, incarnation);
+                    let (lines, line) = (Arc::clone(self), line.clone());
+                    tokio::spawn(async move { lines.write(&line, stored, grant).await });
                 }
             }
         }
         until
     }
 
-    async fn give(self: Arc<Self>, line: String, stored: Option<Vec<u8>>, grant: Grant) {
-        let given = self.meta.replace(&key(&line), stored, write(&grant), Vec::new()).await;
+    fn next(&self, inner: &Inner, line: &str, grant: Option<&Grant>, now: u64) -> Next {
+        let drained = self.sees.drained.borrow();
+        let here = inner.askers.iter().filter(|(_, asking)| asking.is_here(now));
+        let askers = here.map(|(process, asking)| Asker {
+            process: process.clone(),
+            incarnation: asking.incarnation,
+            serves: self.of(process).len(),
+            drained: drained.contains(process),
+        });
+        let askers: Vec<Asker> = askers.collect();
+        inner.book.next(line, line, grant, &askers, now)
+    }
+
+    /// The next life of a line, behind all that its process itself counted before there were leases.
+    fn grant(&self, last: Option<&Grant>, process: String, incarnation: u64) -> Grant {
+        let last = last.map_or(0, |grant| grant.life + 1);
+        Grant { process, incarnation, life: last.max(unix_ms()).max(incarnation) }
+    }
+
+    /// Puts it into the meta shard, and tells whoever has the line then.
+    async fn write(&self, line: &str, stored: Option<Vec<u8>>, grant: Grant) {
+        let given = self.meta.replace(&key(line), stored, write(&grant), Vec::new()).await;
         match &given {
             Ok(true) => {
                 let Grant { process, life, .. } = &grant;
                 tracing::info!(line, process, life, "is given the line");
-                self.inner.lock().book.renew(&line, grant.life, clock::boot_ms());
+                self.inner.lock().book.renew(line, grant.life, clock::boot_ms());
                 self.answer(&grant.process, None, false);
             }
             // Somebody else has written.
@@ -337,7 +365,7 @@ impl Lines {
                 tokio::time::sleep(AGAIN).await;
             }
         }
-        self.inner.lock().writing.remove(&line);
+        self.inner.lock().writing.remove(line);
         self.changed.notify_one();
     }
 }

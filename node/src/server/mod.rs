@@ -3,6 +3,7 @@
 mod clock;
 mod desk;
 mod disk;
+mod drains;
 pub mod gateway;
 mod hashes;
 mod hosts;

@@ -63,6 +63,7 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
+        drain,
         tenants: places,
         move_tenant,
         nodes,
@@ -99,6 +100,7 @@ pub async fn serve(
         move_leader,
         members: roster,
         change_members,
+        drain,
         places,
         move_tenant,
         put_tenant: Arc::new(move |asked| {

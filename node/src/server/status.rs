@@ -22,6 +22,8 @@ pub struct Voter {
     pub caught_up: bool,
     /// Of some shard its state is not what the group has, and is being made again: it votes, and serves nobody.
     pub differs: bool,
+    /// It is to lead nothing.
+    pub drained: bool,
 }
 
 impl Voter {
@@ -41,6 +43,8 @@ pub struct Gateway {
     pub vips: Vec<String>,
     pub calls: u64,
     pub logged_in: bool,
+    /// It is to serve no line.
+    pub drained: bool,
 }
 
 /// Voters that may die before the rest can no longer decide.
@@ -63,6 +67,7 @@ pub fn cluster(
     let nodes = voters.iter().map(|voter| {
         json!({
             "name": voter.name,
+            "box": voter.box_name,
             "role": match (voter.votes, voter.witness) {
                 (false, _) => "learner",
                 (true, true) => "witness",
@@ -72,11 +77,18 @@ pub fn cluster(
             "version": voter.version,
             "leads": voter.leads,
             "lag": voter.lag,
+            "drained": voter.drained,
         })
     });
-    let rows = gateways
-        .iter()
-        .map(|gateway| json!({"name": gateway.name, "vips": gateway.vips, "calls": gateway.calls}));
+    let rows = gateways.iter().map(|gateway| {
+        json!({
+            "name": gateway.name,
+            "box": gateway.box_name,
+            "vips": gateway.vips,
+            "calls": gateway.calls,
+            "drained": gateway.drained,
+        })
+    });
     json!({
         "failure_tolerance": failure_tolerance(voters),
         "nodes": nodes.collect::<Vec<_>>(),
@@ -110,6 +122,36 @@ fn can_lose(voters: &[Voter], gateways: &[Gateway]) -> Map<String, Value> {
         tell(name, &|_, box_name| box_name == name);
     }
     verdicts
+}
+
+/// Whether there is a process or a box of that name.
+pub fn has(voters: &[Voter], gateways: &[Gateway], name: &str) -> bool {
+    let voters = voters.iter().map(|voter| (&voter.name, &voter.box_name));
+    let gateways = gateways.iter().map(|gateway| (&gateway.name, &gateway.box_name));
+    voters.chain(gateways).any(|(own, box_name)| own == name || box_name == name)
+}
+
+/// Why a process or a box must keep what it has: nobody could take it, or the cluster would not live without it.
+pub fn why_not_drain(voters: &[Voter], gateways: &[Gateway], drained: &str) -> Option<String> {
+    let is_it = |name: &str, box_name: &str| name == drained || box_name == drained;
+    if let Some(why) = why_not(voters, gateways, &is_it) {
+        return Some(why);
+    }
+    let mut nodes = voters.iter().filter(|voter| voter.votes && !voter.witness);
+    let takes = |voter: &Voter| {
+        voter.votes && voter.runs_calls() && !voter.drained && !is_it(&voter.name, &voter.box_name)
+    };
+    if nodes.any(|voter| is_it(&voter.name, &voter.box_name)) && !voters.iter().any(takes) {
+        return Some("no node would be left that may lead: the others are drained".to_owned());
+    }
+    let mut all = gateways.iter();
+    let takes = |gateway: &Gateway| {
+        gateway.logged_in && !gateway.drained && !is_it(&gateway.name, &gateway.box_name)
+    };
+    if all.any(|gateway| is_it(&gateway.name, &gateway.box_name)) && !gateways.iter().any(takes) {
+        return Some("no gateway would be left that may serve calls".to_owned());
+    }
+    None
 }
 
 /// Why the cluster would not go on without those that `lost` names.
@@ -165,6 +207,7 @@ mod tests {
             lag: Some(0),
             caught_up: true,
             differs: false,
+            drained: false,
         }
     }
 
@@ -175,6 +218,7 @@ mod tests {
             vips: Vec::new(),
             calls: 0,
             logged_in: true,
+            drained: false,
         }
     }
 
@@ -243,6 +287,27 @@ mod tests {
         assert!(!verdict(&voters, &gateways, "gateway-a").0);
         assert!(!verdict(&voters, &gateways, "a").0);
         assert!(verdict(&voters, &gateways, "node-a").0);
+    }
+
+    #[test]
+    fn box_is_drained_where_the_other_can_have_what_it_has() {
+        let (mut voters, mut gateways) = healthy();
+        for name in ["a", "node-b", "gateway-b", "witness"] {
+            assert_eq!(why_not_drain(&voters, &gateways, name), None, "{name}");
+            assert!(has(&voters, &gateways, name), "{name}");
+        }
+        assert!(!has(&voters, &gateways, "c"));
+        gateways[1].drained = true;
+        let why = why_not_drain(&voters, &gateways, "a").unwrap_or_default();
+        assert_eq!(why, "no gateway would be left that may serve calls");
+        assert_eq!(why_not_drain(&voters, &gateways, "node-a"), None);
+        assert_eq!(why_not_drain(&voters, &gateways, "b"), None, "the rest of it");
+        voters[1].drained = true;
+        assert!(why_not_drain(&voters, &gateways, "node-a").is_some());
+        voters[1].drained = false;
+        voters[2].healthy = false;
+        let why = why_not_drain(&voters, &gateways, "node-a").unwrap_or_default();
+        assert_eq!(why, "witness would be missing, too");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The composition root: which consensus, which actors, which gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -26,8 +27,9 @@ use tandem_storage::witness::NullMachine;
 use tokio::sync::watch;
 
 use super::clock::SystemClock;
-use super::desk::{ChangeMembers, ClusterStatus, MoveLeader, MoveTenant, Moved};
+use super::desk::{ChangeMembers, ClusterStatus, Drain, MoveLeader, MoveTenant, Moved};
 use super::disk::{self, DiskCheck};
+use super::drains;
 use super::hashes::Hashes;
 use super::hosts::{self, Hosts, Tenant};
 use super::http::Health;
@@ -86,6 +88,7 @@ pub struct Parts {
     pub move_leader: MoveLeader,
     pub members: ClusterStatus,
     pub change_members: ChangeMembers,
+    pub drain: Drain,
     /// Where each is, as who leads the meta shard knows it.
     pub tenants: ClusterStatus,
     pub move_tenant: MoveTenant,
@@ -165,20 +168,28 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, lead })
     };
     let gateways = started.config.cluster.gateways.iter().map(|gateway| gateway.name.clone());
+    let drained =
+        drains::watch(Arc::clone(&meta), boxes(&cluster, &started.config.cluster.gateways), {
+            let cluster = Arc::clone(&cluster);
+            move |drained| cluster.drain(drained)
+        });
     let worlds = Arc::clone(&hosts);
     let voters = Arc::clone(&cluster);
     let sees = Sees {
         deaths: cluster.deaths(),
         has_calls: Box::new(move |line| worlds.has_calls(&GatewayId::from(line))),
         is_frozen: Box::new(move || voters.is_majority_dead()),
+        drained: drained.clone(),
     };
     let lines = Lines::start(Arc::clone(&meta), gateways.collect(), sees);
-    let view = ClusterView {
+    let view = Arc::new(ClusterView {
         cluster: Arc::clone(&cluster),
         lines: Arc::clone(&lines),
         hosts: Arc::clone(&hosts),
         gateways: started.config.cluster.gateways.clone(),
-    };
+        drained,
+    });
+    let (of_drain, drains_in) = (Arc::clone(&view), Arc::clone(&meta));
     Ok(Parts {
         shard: Arc::new(move |number| Arc::new(Tenant { number, hosts: Arc::clone(&hosts) })),
         meta,
@@ -192,6 +203,10 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
             let used = cluster.used();
             Arc::new(move || used.borrow().check())
         },
+        drain: Arc::new(move |name, drained| {
+            let (view, meta) = (Arc::clone(&of_drain), Arc::clone(&drains_in));
+            Box::pin(async move { view.drain(&*meta, &name, drained).await })
+        }),
         faults,
         hashes,
         nodes: members::nodes(cluster.lives()),
@@ -432,11 +447,34 @@ struct ClusterView {
     lines: Arc<Lines>,
     hosts: Arc<Hosts>,
     gateways: Vec<crate::config::Gateway>,
+    drained: watch::Receiver<BTreeSet<String>>,
 }
 
+/// What is seen, and how long ago a majority last answered to who sees it.
+type Seen = (Vec<Voter>, Vec<status::Gateway>, Duration);
+
 impl ClusterView {
-    /// As who leads the shard of the first tenant sees it; another node does not tell.
     fn show(&self) -> Option<serde_json::Value> {
+        let (voters, gateways, age) = self.look()?;
+        let version = tandem_runtime::proposer::FEATURE_VERSION;
+        Some(status::cluster(&voters, &gateways, version, age))
+    }
+
+    /// Empties a process or a box, or lets it have its part again.
+    async fn drain(&self, meta: &dyn Meta, name: &str, drained: bool) -> Option<Moved> {
+        let (voters, gateways, _) = self.look()?;
+        if !status::has(&voters, &gateways, name) {
+            return Some(Moved::Unknown(format!("process or box {name:?}")));
+        }
+        if drained && let Some(why) = status::why_not_drain(&voters, &gateways, name) {
+            return Some(Moved::Refused(why));
+        }
+        Some(drains::set(meta, name, drained).await)
+    }
+
+    /// As who leads the shard of the first tenant sees it; another node does not tell.
+    fn look(&self) -> Option<Seen> {
+        let drained = self.drained.borrow().clone();
         let (home, _) = self.hosts.home(tenants::FIRST)?;
         let tenant = &home.group;
         let leadership = *tenant.leadership().borrow();
@@ -481,6 +519,7 @@ impl ClusterView {
                     lag,
                     caught_up: lag.is_some_and(|lag| lag < 1_000),
                     differs: !self.cluster.outs_of(member.id).is_empty(),
+                    drained: drained.contains(&member.name),
                 }
             })
             .collect();
@@ -503,11 +542,11 @@ impl ClusterView {
                     vips: served.map(|other| other.vip.to_string()).collect(),
                     calls: lines.iter().filter_map(of_line).sum(),
                     logged_in: self.lines.is_here(&gateway.name),
+                    drained: drained.contains(&gateway.name),
                 }
             })
             .collect();
-        let version = tandem_runtime::proposer::FEATURE_VERSION;
-        Some(status::cluster(&voters, &gateways, version, age))
+        Some((voters, gateways, age))
     }
 
     fn leads(&self, id: u64) -> Vec<String> {
@@ -516,6 +555,22 @@ impl ClusterView {
             .filter(|shard| shard.leadership().borrow().leader == Some(id))
             .map(|shard| shard.id.to_string())
             .collect()
+    }
+}
+
+/// The box of each process, as the cluster is now.
+fn boxes(
+    cluster: &Arc<Cluster>,
+    gateways: &[config::Gateway],
+) -> impl Fn() -> BTreeMap<String, String> + Send + 'static {
+    let of = |gateway: &config::Gateway| (gateway.name.clone(), gateway.box_name.clone());
+    let gateways: Vec<(String, String)> = gateways.iter().map(of).collect();
+    let cluster = Arc::clone(cluster);
+    move || {
+        let live = cluster.live();
+        let members = live.members.iter();
+        let members = members.map(|member| (member.name.clone(), Place::of(member).box_name));
+        members.chain(gateways.iter().cloned()).collect()
     }
 }
 

@@ -10,7 +10,7 @@ fn grant(process: &str, incarnation: u64, life: u64) -> Grant {
 }
 
 fn asker(process: &str, incarnation: u64) -> Asker {
-    Asker { process: process.to_owned(), incarnation, serves: 1 }
+    Asker { process: process.to_owned(), incarnation, serves: 1, drained: false }
 }
 
 fn given(process: &str, incarnation: u64) -> Next {
@@ -73,6 +73,17 @@ fn who_serves_least_is_next() {
     ];
     let back = grant("", 0, 3);
     assert_eq!(book.next(LINE, LINE, Some(&back), &askers, 0), given("gateway-c", 1));
+}
+
+#[test]
+fn who_is_drained_serves_only_where_nobody_else_can() {
+    let book = Book::default();
+    let own = Asker { drained: true, ..asker(LINE, 1) };
+    let busy = Asker { serves: 5, ..asker("gateway-c", 1) };
+    let back = grant("", 0, 3);
+    let next = |askers: &[Asker]| book.next(LINE, LINE, Some(&back), askers, 0);
+    assert_eq!(next(&[own.clone(), busy]), given("gateway-c", 1));
+    assert_eq!(next(&[own]), given(LINE, 1));
 }
 
 #[test]

@@ -34,6 +34,7 @@ async fn configured() -> (Desk, Arc<Solo>) {
         cluster: Arc::new(|| None),
         members: Arc::new(|| None),
         change_members: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),
+        drain: Arc::new(|_, _| Box::pin(async { None })),
         places: Arc::new(|| None),
         move_tenant: Arc::new(|_, _| Box::pin(async { Moved::Refused("alone".to_owned()) })),
         put_tenant: Arc::new(|_| Box::pin(async { Moved::Refused("alone".to_owned()) })),

@@ -13,6 +13,7 @@ struct Bench {
     deaths: watch::Sender<BTreeMap<String, u64>>,
     calls: watch::Sender<bool>,
     frozen: watch::Sender<bool>,
+    drained: watch::Sender<BTreeSet<String>>,
 }
 
 impl Bench {
@@ -24,13 +25,15 @@ impl Bench {
         let names = NAMES.map(str::to_owned).to_vec();
         let frozen = watch::Sender::new(false);
         let is_frozen = frozen.subscribe();
+        let drained = watch::Sender::default();
         let sees = Sees {
             deaths: dead,
             has_calls: Box::new(move |_| *live.borrow()),
             is_frozen: Box::new(move || *is_frozen.borrow()),
+            drained: drained.subscribe(),
         };
         let lines = Lines::start(meta.clone(), names, sees);
-        Self { meta, lines, deaths, calls, frozen }
+        Self { meta, lines, deaths, calls, frozen, drained }
     }
 }
 
@@ -161,6 +164,44 @@ async fn line_goes_back_to_its_own_process_when_no_calls_live_on_it() {
     b.ask(&bench, &[(NAMES[0], held[0].1)]);
     let given = a.holds_at_last(&bench, &NAMES[..1]).await;
     assert!(given[0].1 > held[0].1);
+}
+
+#[tokio::test]
+async fn drained_process_gives_its_line_to_another_with_its_calls_and_has_it_again_when_it_may() {
+    let bench = Bench::start();
+    let (mut a, mut b) = (Process::new(NAMES[0], 7), Process::new(NAMES[1], 8));
+    let of_a = a.holds_at_last(&bench, &NAMES[..1]).await;
+    b.holds_at_last(&bench, &NAMES[1..]).await;
+    bench.calls.send_replace(true);
+    bench.drained.send_replace(BTreeSet::from([NAMES[0].to_owned()]));
+    a.ask(&bench, &[]);
+    assert_eq!(a.holds().await, (of_a.clone(), vec![NAMES[0].to_owned()]));
+    a.ask(&bench, &[(NAMES[0], of_a[0].1)]);
+    let (held, _) = b.holds().await;
+    assert_eq!(held.len(), 2, "it is told without having to ask");
+    assert!(held[0].1 > of_a[0].1, "a later life: {held:?}");
+    // As long as it is drained it is not its own again, whether calls live or not.
+    bench.calls.send_replace(false);
+    let begun = clock::boot_ms();
+    while clock::boot_ms() - begun < BACK_AFTER_MS + 300 {
+        a.ask(&bench, &[]);
+        b.ask(&bench, &[]);
+        assert_eq!(b.holds().await, (held.clone(), Vec::new()));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bench.drained.send_replace(BTreeSet::new());
+    b.ask(&bench, &[]);
+    assert_eq!(b.holds().await.1, [NAMES[0]]);
+}
+
+#[tokio::test]
+async fn drained_process_keeps_its_line_where_nobody_else_is_there() {
+    let bench = Bench::start();
+    bench.drained.send_replace(BTreeSet::from([NAMES[0].to_owned()]));
+    let mut a = Process::new(NAMES[0], 7);
+    let held = a.holds_at_last(&bench, &NAMES[..1]).await;
+    a.ask(&bench, &[]);
+    assert_eq!(a.holds().await, (held, Vec::new()));
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
         deaths: watch::channel(BTreeMap::new()).1,
         has_calls: Box::new(|_| false),
         is_frozen: Box::new(|| false),
+        drained: watch::channel(std::collections::BTreeSet::new()).1,
     };
     let lines = Lines::start(meta, Vec::new(), sees);
     let server = LinkServer { node, sessions: Arc::default(), lines };

@@ -1,4 +1,4 @@
-//! `make bench`: failover, gateways that die, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
+//! `make bench`: failover, gateways that die, calls in each of their states, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
 //! are behind or begin, moves of a tenant, storms of registrations, recorded conversations, reads, commits beside
 //! etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
@@ -23,6 +23,7 @@ mod reads;
 mod registers;
 mod rehydrate;
 mod relay;
+mod states;
 mod steady;
 mod tenant;
 mod usage;
@@ -34,9 +35,10 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 17] = [
+const ALL: [&str; 18] = [
     "failover",
     "gateways",
+    "states",
     "partition",
     "idle",
     "rehydrate",
@@ -135,6 +137,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("gateways") {
                     gateways::run(&fresh("gateways")?).await?;
+                }
+                if wanted("states") {
+                    states::run().await?;
                 }
                 if wanted("failover") {
                     failover::run(&fresh("failover")?).await?;

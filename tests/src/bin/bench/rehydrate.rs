@@ -13,14 +13,15 @@ use crate::load::{Called, Media, Plan, call, users};
 use crate::print_histogram;
 use crate::tenant::Tenant;
 
-const CALLS_A_SECOND: u32 = 125;
-/// So that five thousand are live at a time.
-const HOLD: Duration = Duration::from_secs(40);
+/// At each of the two service addresses.
+const CALLS_A_SECOND: u32 = 63;
+/// So that nearly all RTP ports of both gateways are taken: 2,344 pairs each.
+const HOLD: Duration = Duration::from_secs(37);
 const AGENTS: u32 = 2_000;
 const CHANNELS: usize = 8_000;
 /// By then the log begins behind what the first entries were.
-const FILLED: Duration = Duration::from_secs(120);
-const SECONDS: u32 = 160;
+const FILLED: Duration = Duration::from_secs(300);
+const SECONDS: u32 = 350;
 const WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 const BEGAN: &str = "tandem_actors_begin_seconds{quantile=\"1\"}";
@@ -35,16 +36,17 @@ pub async fn run(dir: &Path) -> Result<()> {
     let text = tenant.config_with_echo()?;
     std::fs::write(&file, text)?;
     let cluster = Cluster::start(dir, &["--config", file.to_str().context("UTF-8 path")?])?;
-    let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
-    let plan = Plan {
-        server,
-        number: "4003",
-        calls_a_second: CALLS_A_SECOND,
-        seconds: SECONDS,
-        hold: HOLD,
-    };
-    let calling =
-        tokio::task::spawn_blocking(move || call(&plan, Called::default(), Media::open()?));
+    let mut calling = tokio::task::JoinSet::new();
+    for address in cluster.processes()?.sip {
+        let plan = Plan {
+            server: address.vip.parse()?,
+            number: "4003",
+            calls_a_second: CALLS_A_SECOND,
+            seconds: SECONDS,
+            hold: HOLD,
+        };
+        calling.spawn_blocking(move || call(&plan, Called::default(), Media::open()?));
+    }
     tokio::time::sleep(FILLED).await;
     let live = cluster.api()?.get("/v1/tenants").await?["items"][0]["calls"].clone();
     let leader = settled_leader(&cluster).await?;
@@ -62,9 +64,11 @@ pub async fn run(dir: &Path) -> Result<()> {
     let log = dir.join("logs").join(format!("{leader}.log"));
     let took = until(|| async { Ok(pulled(&std::fs::read_to_string(&log)?)) }).await?;
     println!("  the rows of {leader}, gone and there again: {} ms (by its log)", took.as_millis());
-    let outcome = calling.await??;
-    print_histogram("INVITE → 100 meanwhile", "µs", &outcome.trying_us);
-    outcome.print();
+    while let Some(outcome) = calling.join_next().await {
+        let outcome = outcome??;
+        print_histogram("INVITE → 100 meanwhile", "µs", &outcome.trying_us);
+        outcome.print();
+    }
     cluster.stop()?;
     Ok(())
 }
