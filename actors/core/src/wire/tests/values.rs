@@ -35,7 +35,7 @@ use crate::config::{
 };
 use crate::deadline::Deadline;
 use crate::effect::{
-    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
+    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Rollover, Source,
 };
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{
@@ -466,6 +466,14 @@ pub fn events() -> Cases<GatewayEvent> {
         ("ack_timeout", GatewayEvent::AckTimeout { transaction: transaction() }),
         ("rtp_silence", GatewayEvent::RtpSilence { call: CALL, leg: LEG, since_ms: 30_000 }),
         (
+            "rollover",
+            GatewayEvent::Rollover {
+                call: CALL,
+                leg: LEG,
+                rollover: Rollover { sent: 5, received: 6 },
+            },
+        ),
+        (
             "flow_gone",
             GatewayEvent::FlowGone {
                 source: "192.0.2.7:49152".parse().expect("an address"),
@@ -628,7 +636,9 @@ pub fn effects() -> Cases<Effect> {
         ..plan.clone()
     };
     let suite = Suite::AesCm128HmacSha1_80;
-    let keys = MediaKeys { suite, ours: key(suite), theirs: Key::derive(b"other", suite, b"leg") };
+    let theirs = Key::derive(b"other", suite, b"leg");
+    let rollover = Rollover::default();
+    let keys = MediaKeys { suite, ours: key(suite), theirs, rollover };
     let protected = MediaPlan {
         legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
         ..roles.clone()
@@ -883,8 +893,10 @@ pub fn calls() -> Cases<Call> {
         )
     };
     let suite = Suite::AesCm128HmacSha1_80;
-    let keys =
-        |theirs, required| Some(Protection { tag: 4, suite, ours: key(suite), theirs, required });
+    let keys = |theirs, required| {
+        let (ours, rollover) = (key(suite), Rollover::default());
+        Some(Protection { tag: 4, suite, ours, theirs, required, rollover })
+    };
     let mut protected = inbound(LEG, LegState::Active);
     protected.media.beside = beside();
     protected.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
