@@ -639,10 +639,13 @@ pub fn effects() -> Cases<Effect> {
     let theirs = Key::derive(b"other", suite, b"leg");
     let rollover = Rollover::default();
     let keys = MediaKeys { suite, ours: key(suite), theirs, rollover };
-    let protected = MediaPlan {
+    let plan_with = |keys| MediaPlan {
         legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
         ..roles.clone()
     };
+    let rollover = Rollover { sent: 5, received: 6 };
+    let rolled_over = plan_with(MediaKeys { rollover, ..keys.clone() });
+    let protected = plan_with(keys);
     let wide = MediaLeg {
         codec: Codec::Opus,
         payload: 96,
@@ -675,6 +678,7 @@ pub fn effects() -> Cases<Effect> {
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
         ("media_with_keys", Body::Media(protected)),
+        ("media_rolled_over", Body::Media(rolled_over)),
         ("media_paused", Body::Media(paused)),
         ("media_wide", Body::Media(wide)),
         ("media_conference", Body::Media(conference)),
@@ -905,6 +909,12 @@ pub fn calls() -> Cases<Call> {
     offered.media.allowed = vec![Codec::G729, Codec::Pcma];
     let queue = CallState::Queued { queue: "support".into() };
     let protected = call(queue, vec![protected, offered]);
+    let mut rolled_over = inbound(LEG, LegState::Active);
+    rolled_over.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
+    if let Some(protection) = &mut rolled_over.media.protection {
+        protection.rollover = Rollover { sent: 5, received: 6 };
+    }
+    let rolled_over = call(CallState::InFlow, vec![rolled_over]);
     let paused = Call {
         recording: Some(RECORDING),
         recording_paused: true,
@@ -1028,6 +1038,7 @@ pub fn calls() -> Cases<Call> {
         ("transferred", transferred),
         ("conferenced", conferenced),
         ("protected", protected),
+        ("rolled_over", rolled_over),
         ("paused", paused),
         ("consulting", consulting),
         ("out", out),
