@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tandem_core::cdr::{Manifest, Side};
 use tandem_core::command::{Gap, GatewayEvent, Quality, Recorded};
 use tandem_core::config::Country;
-use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Source};
+use tandem_core::effect::{MediaLeg, MediaPlan, Prompt, Rollover, Source};
 use tandem_core::ids::{CallId, GatewayId, LegId, MusicId, RecordingId};
 use tandem_core::ivr::keys::Digit;
 use tandem_lease::Fence;
@@ -205,6 +205,10 @@ fn leg_of(leg: &MediaLeg, engine: &Engine) -> tandem_media::Leg {
             suite: keys.suite,
             ours: keys.ours.clone(),
             theirs: keys.theirs.clone(),
+            from: tandem_media::Rollover {
+                sent: keys.rollover.sent,
+                received: keys.rollover.received,
+            },
         }),
     }
 }
@@ -268,6 +272,10 @@ fn event_of(event: Event, process: &str) -> Vec<Told> {
         Event::RtpSilence { call, leg, since_ms } => {
             let (of, leg) = (CallId(call.call), LegId(leg));
             told(call, GatewayEvent::RtpSilence { call: of, leg, since_ms })
+        }
+        Event::Rollover { call, leg, sent, received } => {
+            let (of, leg, rollover) = (CallId(call.call), LegId(leg), Rollover { sent, received });
+            told(call, GatewayEvent::Rollover { call: of, leg, rollover })
         }
         Event::Quality(quality) => told(quality.call, GatewayEvent::Quality(quality_of(&quality))),
         Event::Dtmf { call, leg, number, digit, duration_ms } => {

@@ -91,3 +91,31 @@ async fn protected_conversation_is_recorded_and_lives_through_the_death_of_the_l
     house.cluster.stop()?;
     Ok(())
 }
+
+/// Its packets go on behind those of the gateway that is dead: whoever counts how often their numbers go round knows them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protected_conversation_goes_on_when_its_gateway_is_killed_again_and_again() -> Result<()> {
+    let house = House::open_with(243, REQUIRED).await?;
+    let agent = house.agent_over_tls("1001", 0, Incoming::Answer { after_ms: 50 }).await?;
+    let caller = house.caller_over_srtp("13800000001", 1).await?;
+    let call = house.call(&caller, "4001", "connected").await?;
+    let offered = agent.until("an offer", WITHIN, |calls| calls.keys().next().cloned()).await?;
+    for dead in ["gateway-b", "gateway-a", "gateway-b", "gateway-a"] {
+        hears(&caller, &call, 440).await?;
+        hears(&agent, &offered, 440).await?;
+        house.cluster.bury(dead).await?;
+        for (phone, call) in [(&caller, &call), (&agent, &offered)] {
+            phone.receives(call, 25, WITHIN).await?;
+        }
+        hears(&caller, &call, 440).await?;
+        hears(&agent, &offered, 440).await?;
+        house.cluster.revive(dead)?;
+        let can_lose = |status: &serde_json::Value| {
+            let ok = |name: &str| status["can_lose"][name]["ok"] == true;
+            (ok("gateway-a") && ok("gateway-b")).then_some(())
+        };
+        house.api.until("/v1/cluster", WITHIN, can_lose).await?;
+    }
+    house.cluster.stop()?;
+    Ok(())
+}

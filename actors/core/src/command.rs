@@ -9,7 +9,7 @@ use tandem_sip::{Carrier, ConnectionId, Millis, Request, Response, sdp};
 use crate::cdr::{Manifest, Side};
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::effect::EffectId;
+use crate::effect::{EffectId, Rollover};
 use crate::ids::{AgentId, CallId, EntityId, GatewayId, LegId, RecordingId};
 use crate::ivr::keys::Digit;
 use crate::leases::Leases;
@@ -97,6 +97,8 @@ pub enum GatewayEvent {
     AckTimeout { transaction: TransactionKey },
     /// No RTP came for longer than the limit.
     RtpSilence { call: CallId, leg: LegId, since_ms: u64 },
+    /// The sequence numbers of a leg's SRTP have gone on by a quarter of a round.
+    Rollover { call: CallId, leg: LegId, rollover: Rollover },
     /// A recording was closed and hashed.
     Recorded(Recorded),
     /// What the gateway has of recordings: its own that run, and copies of other gateways'.

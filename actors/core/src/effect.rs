@@ -81,6 +81,16 @@ pub struct MediaKeys {
     pub suite: Suite,
     pub ours: Key,
     pub theirs: Key,
+    /// How far both had come at least: a gateway that begins goes on behind it.
+    pub rollover: Rollover,
+}
+
+/// How often the sequence numbers of a leg's SRTP have gone round, in quarters: the packet index of RFC 3711 §3.3.1 by
+/// 2^14.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollover {
+    pub sent: u32,
+    pub received: u32,
 }
 
 /// What the peer of a leg hears.

@@ -13,6 +13,8 @@ pub enum Event {
     Recording(Vec<Holding>),
     /// A leg's peer has sent nothing for so long. Told once, until it sends again.
     RtpSilence { call: CallKey, leg: u64, since_ms: u64 },
+    /// The sequence numbers of a leg's SRTP have gone on by a quarter of a round; both in quarters.
+    Rollover { call: CallKey, leg: u64, sent: u32, received: u32 },
     /// A leg was let go: how it was to talk over.
     Quality(Quality),
     /// A key was pressed at a leg's peer (RFC 4733, or tones in its audio): the `number`-th that was told of the leg,

@@ -18,6 +18,7 @@ use crate::quality::{Measured, Quality};
 use crate::random::Random;
 use crate::record::Tap;
 use crate::reorder::Reorder;
+use crate::rollover;
 use crate::rtcp::packets::REPORT_BYTES_MAX;
 use crate::rtcp::reception::Reception;
 use crate::rtcp::{Moment, Session};
@@ -146,9 +147,12 @@ impl Slot {
 
     pub fn new(call: CallKey, leg: Leg, pair: Arc<Pair>, now_ns: u64) -> Self {
         let ahead = if pair.adopted { TAKEOVER_AHEAD_PACKETS } else { 0 };
+        let khz = leg.codec.clock_khz();
+        let mut outgoing = Outgoing::new(leg.ssrc, khz, sys::realtime_ns(), ahead);
+        let index = first_index(&leg, &mut outgoing);
         Self {
             call,
-            outgoing: Outgoing::new(leg.ssrc, leg.codec.clock_khz(), sys::realtime_ns(), ahead),
+            outgoing,
             narrowed: Narrowed::default(),
             dial: Dial::default(),
             noise: None,
@@ -160,7 +164,7 @@ impl Slot {
             control: Session::new(call, leg.leg, leg.ssrc),
             ended_play: None,
             presses: 0,
-            armour: Armour::new(leg.keys.as_ref()),
+            armour: Armour::new(leg.keys.as_ref(), leg.ssrc, index),
             leg,
             pair,
             latched: None,
@@ -202,7 +206,12 @@ impl Slot {
         if leg.telephone_event.is_some() != self.leg.telephone_event.is_some() {
             self.detector = detector_of(&leg);
         }
-        self.armour.update(leg.keys.as_ref());
+        let index = if self.leg.keys.is_none() {
+            first_index(&leg, &mut self.outgoing)
+        } else {
+            self.outgoing.next_sequence().into()
+        };
+        self.armour.update(leg.keys.as_ref(), leg.ssrc, index);
         if !leg.source.goes_on_as(&self.leg.source) {
             self.outgoing.on_source_changed();
             self.dial = Dial::default();
@@ -372,6 +381,15 @@ impl Slot {
             let _ = self.pair.send_rtcp(sealed, target);
         }
     }
+}
+
+/// Of the first packet that is protected. The peer counts how often the numbers go round, from 0 at the first of all.
+fn first_index(leg: &Leg, outgoing: &mut Outgoing) -> u64 {
+    let next = outgoing.next_sequence();
+    let Some(keys) = &leg.keys else { return next.into() };
+    let index = rollover::beginning(keys.from.sent, next.into());
+    outgoing.begin_with(index as u16);
+    index
 }
 
 fn detector_of(leg: &Leg) -> Option<Box<Detector>> {

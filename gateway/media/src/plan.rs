@@ -9,6 +9,7 @@ use tandem_sip::srtp::{Key, Suite};
 use crate::limits::LEGS_PER_PLAN_MAX;
 use crate::music::MusicRef;
 use crate::prompts::PromptRef;
+use crate::rollover::Rollover;
 use crate::tones::Country;
 
 /// A call by its owner's names for it: nothing here depends on what they mean, and events say them again.
@@ -69,6 +70,16 @@ pub struct Keys {
     pub ours: Key,
     /// Protects what the peer sends.
     pub theirs: Key,
+    /// Of whom a leg is taken over, or nothing: where both directions go on.
+    pub from: Rollover,
+}
+
+impl Keys {
+    /// Whether the packets are protected alike, wherever they go on.
+    pub fn are_those(&self, other: &Self) -> bool {
+        let Self { suite, ours, theirs, from: _ } = self;
+        *suite == other.suite && *ours == other.ours && *theirs == other.theirs
+    }
 }
 
 /// What the peer of a leg hears.

@@ -81,6 +81,12 @@ impl Outgoing {
         }
     }
 
+    /// This number is in its next packet.
+    pub fn begin_with(&mut self, sequence: u16) {
+        self.next_sequence = sequence;
+        self.fed_by = FedBy::Nobody;
+    }
+
     pub fn ssrc(&self) -> u32 {
         self.ssrc
     }

@@ -28,6 +28,7 @@ use crate::ports::Pair;
 use crate::prompts::{Clip, Prompts};
 use crate::random::Random;
 use crate::record::Recorder;
+use crate::rollover::Rollover;
 use crate::rtp::{HEADER_BYTES, Header};
 use crate::stats::{Counters, Dropped, LegState};
 use crate::sys::{self, Epoll, Ready, Ticker, Waker};
@@ -305,6 +306,16 @@ impl Worker {
             }
         }
         let (call, leg) = (slot.call, slot.leg.leg);
+        if let Some(rollover) = slot.armour.untold() {
+            let Rollover { sent, received } = rollover;
+            // Where there is no room it is told later.
+            if self.tell(Event::Rollover { call, leg, sent, received })
+                && let Some(slot) = self.slots[at].as_mut()
+            {
+                slot.armour.on_told(rollover);
+            }
+        }
+        let Some(slot) = self.slots[at].as_mut() else { return };
         let in_band = slot.detector.as_mut().and_then(|detector| detector.on_tick(now_ns));
         let press = slot.keypad.on_tick(now_ns).or(in_band);
         let since_ms = now_ns.saturating_sub(slot.heard_ns) / NS_PER_MS;

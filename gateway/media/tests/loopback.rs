@@ -124,6 +124,7 @@ fn recorded(events: &Receiver<Event>) -> Recorded {
             | Event::PromptEnded { .. }
             | Event::Recording(_)
             | Event::RtpSilence { .. }
+            | Event::Rollover { .. }
             | Event::Quality(_) => {}
         }
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tandem_media::endpoint::{Endpoint, EndpointPool};
-use tandem_media::{Common, Engine, Keys, Leg, MusicRef, Options, Plan, Source};
+use tandem_media::{Common, Engine, Keys, Leg, MusicRef, Options, Plan, Rollover, Source};
 use tandem_sip::sdp::Codec;
 use tandem_sip::srtp::{Key, Suite};
 
@@ -75,12 +75,12 @@ fn leg(port: u16, leg: u64, remote: SocketAddr, source: Source) -> Leg {
 
 fn keys(suite: Suite, ours: &str, theirs: &str) -> Keys {
     let key = |name: &str| Key::derive(b"secret", suite, name.as_bytes());
-    Keys { suite, ours: key(ours), theirs: key(theirs) }
+    Keys { suite, ours: key(ours), theirs: key(theirs), from: Rollover::default() }
 }
 
 /// As the other side has them.
 fn other_side(keys: &Keys) -> Keys {
-    Keys { suite: keys.suite, ours: keys.theirs.clone(), theirs: keys.ours.clone() }
+    Keys { ours: keys.theirs.clone(), theirs: keys.ours.clone(), ..keys.clone() }
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {

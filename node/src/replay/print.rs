@@ -160,6 +160,10 @@ fn event(event: &GatewayEvent) -> String {
         GatewayEvent::RtpSilence { call, leg, since_ms } => {
             format!("no RTP on leg {leg} of call {call} for {since_ms} ms")
         }
+        GatewayEvent::Rollover { call, leg, rollover } => {
+            let (sent, received) = (rollover.sent, rollover.received);
+            format!("SRTP of leg {leg} of call {call} at quarter {sent} sent, {received} received")
+        }
         GatewayEvent::Subscribe(register) => {
             let (agent, number) = (&register.agent, &register.request.uri);
             format!("SUBSCRIBE of agent {agent} to {number} from {}", register.source)

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tandem_media::Keys;
 use tandem_media::endpoint::{Endpoint, EndpointPool};
+use tandem_media::{Keys, Rollover};
 use tandem_sip::dialog::Dialog;
 use tandem_sip::sdp::{self, Audio, Beside, Codec, Direction, Payload};
 use tandem_sip::srtp::{Crypto, Key, Suite};
@@ -377,7 +377,8 @@ impl Agent {
     fn talk(&self, endpoint: &Endpoint, own: &Audio, audio: &Audio) {
         if let Some((ours, theirs)) = own.crypto.first().zip(audio.crypto.first()) {
             let (ours, suite) = (ours.key.clone(), theirs.suite);
-            endpoint.protect(&Keys { suite, ours, theirs: theirs.key.clone() });
+            let from = Rollover::default();
+            endpoint.protect(&Keys { suite, ours, theirs: theirs.key.clone(), from });
         }
         let codec = audio.payloads.first().map_or(Codec::Pcmu, |payload| payload.codec);
         endpoint.talk(SocketAddr::new(audio.address, audio.port), codec, self.options.tone_hz);

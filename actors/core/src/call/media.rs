@@ -7,7 +7,9 @@ use super::protection::Protection;
 use super::state::{Call, State};
 use super::{early_media, transfer};
 use crate::draft::Draft;
-use crate::effect::{Body, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{
+    Body, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Rollover, Source,
+};
 use crate::ids::{CallId, EntityId, LegId};
 use crate::ivr::state::State as RunState;
 
@@ -124,9 +126,28 @@ fn media_leg(leg: &Leg, source: Source) -> MediaLeg {
     }
 }
 
+/// Another life of its gateway goes on with the call: what that sends by SRTP lies behind all that the last one can have
+/// sent, told or not, for no index may be used twice (RFC 3711 §9.1).
+pub fn begin_again(draft: &mut Draft<'_>, id: CallId) {
+    let Some(call) = draft.call_mut(&id) else { return };
+    for protection in call.legs.iter_mut().filter_map(|leg| leg.media.protection.as_mut()) {
+        protection.rollover.sent = protection.rollover.sent.saturating_add(1);
+    }
+    plan(draft, id);
+}
+
+/// A gateway has told how far a leg's SRTP has come: whoever goes on with the leg begins there.
+pub fn on_rollover(draft: &mut Draft<'_>, id: CallId, leg: LegId, told: Rollover) {
+    // One that is late is of a call that is over, or of a leg.
+    let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg)) else { return };
+    if let Some(protection) = &mut leg.media.protection {
+        protection.on_rollover(told);
+    }
+}
+
 /// None until both are known: nothing is sent before.
 fn keys(protection: &Protection) -> Option<MediaKeys> {
-    let Protection { suite, ours, theirs, .. } = protection;
+    let Protection { suite, ours, theirs, rollover, .. } = protection;
     let theirs = theirs.clone()?;
-    Some(MediaKeys { suite: *suite, ours: ours.clone(), theirs })
+    Some(MediaKeys { suite: *suite, ours: ours.clone(), theirs, rollover: *rollover })
 }

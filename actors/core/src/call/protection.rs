@@ -9,6 +9,7 @@ use tandem_sip::srtp::{Crypto, Key, Suite};
 
 use crate::config::OfferSrtp;
 use crate::draft::Draft;
+use crate::effect::Rollover;
 use crate::ids::LegId;
 
 /// RFC 4568 §6.2: what everybody has.
@@ -27,9 +28,29 @@ pub struct Protection {
     pub theirs: Option<Key>,
     /// In the clear the two would not talk.
     pub required: bool,
+    /// What a gateway has told of both.
+    pub rollover: Rollover,
 }
 
 impl Protection {
+    /// Of those directions whose key stays when the peer sends this one.
+    fn kept(&self, crypto: &Crypto) -> Rollover {
+        let Rollover { sent, received } = self.rollover;
+        let same_suite = self.suite == crypto.suite;
+        let same_key = same_suite && self.theirs.as_ref() == Some(&crypto.key);
+        Rollover {
+            sent: if same_suite { sent } else { 0 },
+            received: if same_key { received } else { 0 },
+        }
+    }
+
+    /// Never back: what is told late is of no use.
+    pub fn on_rollover(&mut self, told: Rollover) {
+        let Rollover { sent, received } = &mut self.rollover;
+        *sent = told.sent.max(*sent);
+        *received = told.received.max(*received);
+    }
+
     /// Our `a=crypto`.
     pub fn line(&self) -> Crypto {
         Crypto { tag: self.tag, suite: self.suite, key: self.ours.clone() }
@@ -57,6 +78,7 @@ pub fn of_offer(
         ours: key(secret, crypto.suite, leg),
         theirs: Some(crypto.key.clone()),
         required: offer.secure,
+        rollover: before.map_or_else(Rollover::default, |before| before.kept(crypto)),
     }))
 }
 
@@ -69,7 +91,8 @@ pub fn offered(draft: &Draft<'_>, leg: LegId, carrier: Carrier) -> Option<Protec
     };
     let secret = secret(draft).filter(|_| carrier.is_secure())?;
     let ours = key(secret, SUITE, leg);
-    Some(Protection { tag: TAG, suite: SUITE, ours, theirs: None, required })
+    let rollover = Rollover::default();
+    Some(Protection { tag: TAG, suite: SUITE, ours, theirs: None, required, rollover })
 }
 
 /// What the peer's answer makes of what we have offered.

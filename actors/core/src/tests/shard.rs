@@ -63,10 +63,10 @@ impl Shard {
     }
 
     /// The gateway starts anew, with these ports.
-    pub fn log_in(&mut self, ports: Vec<u16>) {
+    pub fn log_in(&mut self, ports: Vec<u16>) -> Vec<Effect> {
         (self.incarnation, self.sequence) = (self.incarnation + 1, 0);
         let vip = "127.0.0.10:5060".parse().unwrap();
-        self.event(GatewayEvent::Login(Login { vip, ports }));
+        self.event(GatewayEvent::Login(Login { vip, ports })).1
     }
 
     pub fn apply(&mut self, command: Command) -> (Reply, Vec<Effect>) {

@@ -6,7 +6,9 @@ use super::history::side_from;
 use super::{Error, carrier_from, narrow, need, parse, parse_some, put_carrier};
 use crate::cdr::Side;
 use crate::config::Country;
-use crate::effect::{Body, Effect, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source};
+use crate::effect::{
+    Body, Effect, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Rollover, Source,
+};
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto;
 
@@ -134,6 +136,8 @@ impl Encode for MediaLeg {
                 to.text(1, keys.suite.name());
                 to.blob(2, keys.ours.bytes());
                 to.blob(3, keys.theirs.bytes());
+                to.uint(230, keys.rollover.sent);
+                to.uint(231, keys.rollover.received);
             });
         }
         to.flag(80, self.events_wide);
@@ -192,5 +196,6 @@ impl TryFrom<proto::MediaLeg> for MediaLeg {
 fn keys_from(keys: proto::MediaKeys) -> Result<MediaKeys, Error> {
     let suite = tandem_sip::wire::suite(&keys.suite)?;
     let key = |bytes| tandem_sip::wire::key(suite, bytes);
-    Ok(MediaKeys { suite, ours: key(keys.ours)?, theirs: key(keys.theirs)? })
+    let rollover = Rollover { sent: keys.sent, received: keys.received };
+    Ok(MediaKeys { suite, ours: key(keys.ours)?, theirs: key(keys.theirs)?, rollover })
 }

@@ -7,6 +7,7 @@ use tandem_sip::{ConnectionId, Millis};
 use super::flow::digit_from;
 use super::{Error, carrier_from, manifest_from, narrow, need, parse, put_carrier, q850_from};
 use crate::command::{Gap, GatewayEvent, Inbound, Login, Recorded, Register, TransactionKey};
+use crate::effect::Rollover;
 use crate::ids::{CallId, LegId, RecordingId};
 use crate::proto::{self, gateway_event::Event};
 
@@ -44,6 +45,12 @@ impl Encode for GatewayEvent {
                 to.fixed(1, call.0);
                 to.fixed(2, leg.0);
                 to.uint(3, *since_ms);
+            }),
+            Self::Rollover { call, leg, rollover } => to.delimited(230, |to| {
+                to.fixed(1, call.0);
+                to.fixed(2, leg.0);
+                to.uint(3, rollover.sent);
+                to.uint(4, rollover.received);
             }),
             Self::Recorded(recorded) => to.message(11, recorded),
             Self::Quality(quality) => to.message(20, quality),
@@ -170,6 +177,11 @@ impl TryFrom<proto::GatewayEvent> for GatewayEvent {
                 call: CallId(of.call),
                 leg: LegId(of.leg),
                 since_ms: of.since_ms,
+            },
+            Event::Rollover(of) => Self::Rollover {
+                call: CallId(of.call),
+                leg: LegId(of.leg),
+                rollover: Rollover { sent: of.sent, received: of.received },
             },
             Event::Recorded(recorded) => Self::Recorded(Recorded {
                 call: CallId(recorded.call),

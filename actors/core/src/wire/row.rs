@@ -24,6 +24,7 @@ use crate::call::protection::Protection;
 use crate::call::refused::Refused;
 use crate::call::state::{Call, Outcome, State as CallState, Transfer};
 use crate::channel::state::{Channel, State as ChannelState};
+use crate::effect::Rollover;
 use crate::gateway::{Counts, Gateway, Runs};
 use crate::ids::{AgentId, CallId, GatewayId, LegId, OfferId, QueueId, RecordingId};
 use crate::proto;
@@ -375,6 +376,8 @@ impl Encode for Media {
                 to.blob(3, keys.ours.bytes());
                 to.some_blob(4, keys.theirs.as_ref().map(Key::bytes));
                 to.flag(5, keys.required);
+                to.uint(230, keys.rollover.sent);
+                to.uint(231, keys.rollover.received);
             });
         }
         to.messages(10, &self.beside.before);
@@ -396,6 +399,7 @@ fn protection_from(row: proto::Protection) -> Result<Protection, Error> {
         ours: key(row.ours)?,
         theirs: row.theirs.map(key).transpose()?,
         required: row.required,
+        rollover: Rollover { sent: row.sent, received: row.received },
     })
 }
 

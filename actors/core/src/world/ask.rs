@@ -44,6 +44,7 @@ impl World {
                 self.subscriber_of(call_id, local_tag)
             }
             GatewayEvent::RtpSilence { call, .. }
+            | GatewayEvent::Rollover { call, .. }
             | GatewayEvent::Digit { call, .. }
             | GatewayEvent::PromptEnded { call, .. } => Some(EntityId::Call(*call)),
             GatewayEvent::Recorded(recorded) => Some(EntityId::Call(recorded.call)),

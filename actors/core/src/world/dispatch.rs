@@ -110,6 +110,10 @@ pub(super) fn gateway_event(
         GatewayEvent::ClientTimeout { branch } => outbound::on_timeout(draft, branch),
         GatewayEvent::AckTimeout { transaction } => ending::on_ack_timeout(draft, transaction),
         GatewayEvent::RtpSilence { call, leg, .. } => ending::on_rtp_silence(draft, *call, *leg),
+        GatewayEvent::Rollover { call, leg, rollover } => {
+            media::on_rollover(draft, *call, *leg, *rollover);
+            Ok(())
+        }
         GatewayEvent::FlowGone { source, connection } => {
             subscription::on_flow_gone(draft, &origin.gateway, *connection);
             registrar::on_flow_gone(draft, &origin.gateway, *source, *connection);
@@ -182,7 +186,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     subscription::on_gateway_begun(draft, &origin.gateway);
     registrar::on_gateway_begun(draft, &origin.gateway);
     for call in calls {
-        media::plan(draft, call);
+        media::begin_again(draft, call);
     }
 }
 

@@ -107,6 +107,7 @@ pub fn event(event: &GatewayEvent) -> u64 {
         GatewayEvent::ClientTimeout { branch } => of(&[28, text(branch)]),
         GatewayEvent::AckTimeout { transaction } => of(&[29, text(&transaction.branch)]),
         GatewayEvent::RtpSilence { call, leg, .. } => of(&[30, call.0, leg.0]),
+        GatewayEvent::Rollover { call, leg, .. } => of(&[68, call.0, leg.0]),
         GatewayEvent::Subscribe(register) => of(&[65, message(&register.request.headers, 0)]),
         GatewayEvent::Message(register) => of(&[67, message(&register.request.headers, 0)]),
         GatewayEvent::SubscriptionGone { call_id, .. } => of(&[66, text(call_id)]),

@@ -76,6 +76,7 @@ pub fn event(event: &GatewayEvent) -> String {
         GatewayEvent::ClientTimeout { branch } => format!("time-out of {branch}"),
         GatewayEvent::AckTimeout { transaction } => format!("no ACK for {}", transaction.branch),
         GatewayEvent::RtpSilence { call, .. } => format!("no RTP in call {call}"),
+        GatewayEvent::Rollover { call, .. } => format!("SRTP goes on in call {call}"),
         GatewayEvent::Subscribe(register) => {
             let to = register.request.uri.user.as_deref().unwrap_or_default();
             format!("SUBSCRIBE of {} to {to}", register.agent)

@@ -192,6 +192,7 @@ impl World {
             | GatewayEvent::ClientTimeout { .. }
             | GatewayEvent::AckTimeout { .. }
             | GatewayEvent::RtpSilence { .. }
+            | GatewayEvent::Rollover { .. }
             | GatewayEvent::FlowGone { .. }
             | GatewayEvent::SubscriptionGone { .. }
             | GatewayEvent::Recorded(_)

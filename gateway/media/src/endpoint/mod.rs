@@ -67,7 +67,7 @@ impl Endpoint {
 
     /// From now on what is sent is protected (SRTP), and nothing else is heard.
     pub fn protect(&self, keys: &Keys) {
-        self.line.state.lock().armour = Armour::new(Some(keys));
+        self.line.state.lock().armour = Armour::new(Some(keys), 0, 0);
     }
 
     /// Sends nothing any more.

@@ -7,7 +7,7 @@ use tandem_sip::{Carrier, ConnectionId, Method};
 use super::{leg, plan};
 use crate::command::{GatewayEvent, Inbound};
 use crate::config::{OfferSrtp, Secret, Srtp};
-use crate::effect::{Body, Effect, MediaKeys};
+use crate::effect::{Body, Effect, MediaKeys, Rollover};
 use crate::ids::CallId;
 use crate::tests::shard::{Shard, audio, key, request, response, words};
 
@@ -157,6 +157,36 @@ fn leg_that_began_protected_is_not_taken_into_the_clear() {
     let keys = keys(&effects, 0).unwrap();
     assert_eq!(keys.theirs, peers(3, "b").key);
     assert_eq!(Some(keys.ours), before.protection.map(|keys| keys.ours));
+}
+
+/// Another life of the gateway, with what it is told.
+fn begin_again(shard: &mut Shard) -> Vec<Effect> {
+    shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect())
+}
+
+#[test]
+fn packets_go_on_behind_those_of_the_gateways_last_life() {
+    let mut shard = shard(OfferSrtp::Never);
+    invite(&mut shard, "4003", Some(keyed(4_000, true, "a")), Carrier::Udp);
+    let call = call_of(&shard);
+    shard.ack(call);
+    let from = |effects: &[Effect]| keys(effects, 0).unwrap().rollover;
+    let tell = |shard: &mut Shard, sent, received| {
+        let (leg, rollover) = (leg(shard, call, 0).id, Rollover { sent, received });
+        shard.event(GatewayEvent::Rollover { call, leg, rollover });
+    };
+    let begun = begin_again(&mut shard);
+    assert_eq!(from(&begun), Rollover { sent: 1, received: 0 });
+    tell(&mut shard, 5, 4);
+    // What was told before comes late.
+    tell(&mut shard, 3, 2);
+    let begun = begin_again(&mut shard);
+    assert_eq!(from(&begun), Rollover { sent: 6, received: 4 });
+
+    // The peer begins anew with another key, and we go on.
+    let reinvite = shard.of_peer(call, 0, Method::Invite, 2);
+    let effects = shard.in_dialog(reinvite, Some(keyed(4_444, true, "b")));
+    assert_eq!(from(&effects), Rollover { sent: 6, received: 0 });
 }
 
 #[test]

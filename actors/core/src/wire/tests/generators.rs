@@ -23,7 +23,7 @@ use crate::command::{
 use crate::config::{self, Config, Country, Number, OfferSrtp, Secret, Srtp, Target, Trunk};
 use crate::deadline::Deadline;
 use crate::effect::{
-    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
+    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Rollover, Source,
 };
 use crate::ids::{
     AgentId, CallId, ChannelId, EntityId, FlowId, GatewayId, LegId, OfferId, PromptId, QueueId,
@@ -485,6 +485,8 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         transaction().prop_map(|transaction| GatewayEvent::AckTimeout { transaction }),
         (call_id(), leg_id(), any::<u64>())
             .prop_map(|(call, leg, since_ms)| GatewayEvent::RtpSilence { call, leg, since_ms }),
+        (call_id(), leg_id(), rollover())
+            .prop_map(|(call, leg, rollover)| GatewayEvent::Rollover { call, leg, rollover }),
         recorded,
         (address(), any::<u64>()).prop_map(|(source, connection)| GatewayEvent::FlowGone {
             source,
@@ -504,6 +506,10 @@ pub fn event() -> impl Strategy<Value = GatewayEvent> {
         ),
         (inbound(), digit()).prop_map(|(inbound, digit)| GatewayEvent::Info { inbound, digit }),
     ]
+}
+
+fn rollover() -> impl Strategy<Value = Rollover> {
+    any::<(u32, u32)>().prop_map(|(sent, received)| Rollover { sent, received })
 }
 
 fn role() -> impl Strategy<Value = Option<Side>> {
@@ -607,10 +613,12 @@ pub fn effect() -> impl Strategy<Value = Effect> {
             },
         ),
     ];
-    let keys = (suite_and_key(), any::<u64>()).prop_map(|((suite, ours), name)| MediaKeys {
+    let keys = (suite_and_key(), any::<u64>(), rollover());
+    let keys = keys.prop_map(|((suite, ours), name, rollover)| MediaKeys {
         suite,
         ours,
         theirs: Key::derive(b"other", suite, &name.to_be_bytes()),
+        rollover,
     });
     let leg = (leg_id(), media(), source, role(), option::of(keys));
     let leg = leg.prop_map(|(leg, media, source, role, keys)| MediaLeg {
@@ -657,8 +665,10 @@ pub fn effect() -> impl Strategy<Value = Effect> {
 
 pub fn media() -> impl Strategy<Value = Media> {
     let numbers = any::<(u16, u32, u8, u64, u64)>();
-    let protection = (any::<u32>(), suite_and_key(), any::<bool>(), any::<bool>()).prop_map(
-        |(tag, (suite, ours), answered, required)| Protection {
+    let flags = any::<(bool, bool)>();
+    let protection = (any::<u32>(), suite_and_key(), flags, rollover()).prop_map(
+        |(tag, (suite, ours), (answered, required), rollover)| Protection {
+            rollover,
             tag,
             suite,
             theirs: answered.then(|| Key::derive(b"other", suite, ours.bytes())),

@@ -35,7 +35,7 @@ use crate::config::{
 };
 use crate::deadline::Deadline;
 use crate::effect::{
-    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Source,
+    Body, Effect, EffectId, MediaKeys, MediaLeg, MediaPlan, Prompt, RecordingPlan, Rollover, Source,
 };
 use crate::gateway::{Counts, Gateway};
 use crate::ids::{
@@ -466,6 +466,14 @@ pub fn events() -> Cases<GatewayEvent> {
         ("ack_timeout", GatewayEvent::AckTimeout { transaction: transaction() }),
         ("rtp_silence", GatewayEvent::RtpSilence { call: CALL, leg: LEG, since_ms: 30_000 }),
         (
+            "rollover",
+            GatewayEvent::Rollover {
+                call: CALL,
+                leg: LEG,
+                rollover: Rollover { sent: 5, received: 6 },
+            },
+        ),
+        (
             "flow_gone",
             GatewayEvent::FlowGone {
                 source: "192.0.2.7:49152".parse().expect("an address"),
@@ -628,11 +636,16 @@ pub fn effects() -> Cases<Effect> {
         ..plan.clone()
     };
     let suite = Suite::AesCm128HmacSha1_80;
-    let keys = MediaKeys { suite, ours: key(suite), theirs: Key::derive(b"other", suite, b"leg") };
-    let protected = MediaPlan {
+    let theirs = Key::derive(b"other", suite, b"leg");
+    let rollover = Rollover::default();
+    let keys = MediaKeys { suite, ours: key(suite), theirs, rollover };
+    let plan_with = |keys| MediaPlan {
         legs: vec![MediaLeg { keys: Some(keys), ..told(1, Side::Caller) }],
         ..roles.clone()
     };
+    let rollover = Rollover { sent: 5, received: 6 };
+    let rolled_over = plan_with(MediaKeys { rollover, ..keys.clone() });
+    let protected = plan_with(keys);
     let wide = MediaLeg {
         codec: Codec::Opus,
         payload: 96,
@@ -665,6 +678,7 @@ pub fn effects() -> Cases<Effect> {
         ("media", Body::Media(plan)),
         ("media_of_roles", Body::Media(roles)),
         ("media_with_keys", Body::Media(protected)),
+        ("media_rolled_over", Body::Media(rolled_over)),
         ("media_paused", Body::Media(paused)),
         ("media_wide", Body::Media(wide)),
         ("media_conference", Body::Media(conference)),
@@ -883,8 +897,10 @@ pub fn calls() -> Cases<Call> {
         )
     };
     let suite = Suite::AesCm128HmacSha1_80;
-    let keys =
-        |theirs, required| Some(Protection { tag: 4, suite, ours: key(suite), theirs, required });
+    let keys = |theirs, required| {
+        let (ours, rollover) = (key(suite), Rollover::default());
+        Some(Protection { tag: 4, suite, ours, theirs, required, rollover })
+    };
     let mut protected = inbound(LEG, LegState::Active);
     protected.media.beside = beside();
     protected.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
@@ -893,6 +909,12 @@ pub fn calls() -> Cases<Call> {
     offered.media.allowed = vec![Codec::G729, Codec::Pcma];
     let queue = CallState::Queued { queue: "support".into() };
     let protected = call(queue, vec![protected, offered]);
+    let mut rolled_over = inbound(LEG, LegState::Active);
+    rolled_over.media.protection = keys(Some(Key::derive(b"other", suite, b"leg")), false);
+    if let Some(protection) = &mut rolled_over.media.protection {
+        protection.rollover = Rollover { sent: 5, received: 6 };
+    }
+    let rolled_over = call(CallState::InFlow, vec![rolled_over]);
     let paused = Call {
         recording: Some(RECORDING),
         recording_paused: true,
@@ -1016,6 +1038,7 @@ pub fn calls() -> Cases<Call> {
         ("transferred", transferred),
         ("conferenced", conferenced),
         ("protected", protected),
+        ("rolled_over", rolled_over),
         ("paused", paused),
         ("consulting", consulting),
         ("out", out),
