@@ -1,4 +1,4 @@
-//! A supervisor's line to a voter, kept open so that an obituary takes no handshake.
+//! A supervisor's line to a voter or a gateway, kept open so that an obituary takes no handshake.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tonic::transport::Endpoint;
 use crate::link::RECONNECT_MS;
 use crate::pb;
 
-/// Obituaries that a voter has not heard yet; the oldest is forgotten first, and timers find out.
+/// Obituaries that it has not heard yet; the oldest is forgotten first, and timers find out.
 const UNHEARD_MAX: usize = 64;
 const CONNECT_MS_MAX: u64 = 1_000;
 
@@ -35,7 +35,7 @@ impl Line {
         Ok(Self { obituaries })
     }
 
-    /// Told as soon as the voter can be reached; false where too many wait already.
+    /// Told as soon as it can be reached; false where too many wait already.
     pub fn report(&self, process: &str, incarnation: u64) -> bool {
         let obituary = pb::Obituary { process: process.to_owned(), incarnation };
         self.obituaries.try_send(obituary).is_ok()
@@ -55,7 +55,7 @@ impl Keeper {
     async fn keep(mut self) {
         while !self.queue.is_closed() {
             if let Err(error) = self.session().await {
-                tracing::debug!(address = self.address, %error, "line to a voter");
+                tracing::debug!(address = self.address, %error, "line of a supervisor");
             }
             tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
         }
@@ -84,7 +84,7 @@ impl Keeper {
                     Some(pb::Heard {}) => {
                         self.unheard.pop_front();
                     }
-                    None => return Err("the voter has ended".into()),
+                    None => return Err("the process has ended".into()),
                 },
             }
         }

@@ -14,7 +14,6 @@ pub mod changes;
 pub mod control;
 mod detector;
 pub mod disk;
-pub mod identity;
 pub mod join;
 pub mod link;
 mod machine;

@@ -9,6 +9,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
+use tandem_pki::identity;
 use tandem_storage::raft::{NodeId, ShardId, TypeConfig};
 use tandem_storage::state::State;
 use tandem_storage::wire::vote;
@@ -26,7 +27,7 @@ use crate::pb::frame::Body;
 use crate::pulse::{self, Heart};
 use crate::roster::Change;
 use crate::shard::Error;
-use crate::{Raft, Refused, Shard, identity, pb, pull, snapshot, wire};
+use crate::{Raft, Refused, Shard, pb, pull, snapshot, wire};
 
 /// The other survivor looks this much later whether the candidate was elected.
 const BACKUP_MS: u64 = 15;

@@ -1,7 +1,7 @@
 //! The gateway process: it owns sockets, transactions and media, and obeys the leaders.
 //!
 //! Read in this order: [`options`] is what it is started with, [`link`] its way to the nodes,
-//! [`lines`] which lines it serves, [`line`] one of them, [`copies`] how recordings come to be on two boxes, [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
+//! [`lines`] which lines it serves, [`line`] one of them, `obituaries` what supervisors tell, [`copies`] how recordings come to be on two boxes, [`task`] the one task that does what `tandem_control` decides, [`trace`] what is kept of each
 //! call for a day, [`backend`] what its API asks, [`run`] the wiring.
 //!
 //! What tells about connections of SIP: `tandem_sip_connections` (how many there are),
@@ -17,6 +17,7 @@ pub mod line;
 pub mod lines;
 pub mod link;
 pub mod media;
+mod obituaries;
 pub mod options;
 pub mod run;
 pub mod task;

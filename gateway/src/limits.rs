@@ -83,6 +83,8 @@ pub const LEAVE: std::time::Duration = std::time::Duration::from_millis(1_000);
 pub const ASKS_MAX: usize = 16;
 /// What nodes say about lines and waits to be heard; beyond it their streams are not read.
 pub const HEARD_MAX: usize = 256;
+/// Obituaries that wait; whoever tells them waits, too.
+pub const DEATHS_MAX: usize = 16;
 /// Questions of which it is known when they were asked: an answer to an older one is of no use, for its lease is over.
 pub const ASKED_MAX: usize = 16;
 const _: () = assert!(ASKED_MAX as u64 * tandem_lease::RENEW_MS > tandem_lease::LEASE_MS);

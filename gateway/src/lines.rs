@@ -20,6 +20,7 @@ use crate::link::client::Heard;
 use crate::link::dialer::Dialer;
 use crate::link::pb;
 use crate::media::Told;
+use crate::obituaries::Death;
 use crate::options::Error;
 
 /// In the process's data folder: the lines that it serves and their lives, a line each, for its supervisor.
@@ -80,6 +81,11 @@ pub struct Lines {
     stands_by_for: Option<String>,
     dialer: Dialer,
     heard: mpsc::Receiver<Heard>,
+    obituaries: mpsc::Receiver<Death>,
+    /// The last life of each process that its supervisor has reaped.
+    dead: BTreeMap<String, u64>,
+    /// The latest life that each node was heard in, by its place.
+    living: BTreeMap<usize, u64>,
     outlook: Outlook,
     /// Follows the status of the line that speaks for the process.
     speaker: Option<(String, JoinHandle<()>)>,
@@ -92,6 +98,7 @@ impl Lines {
         shared: Arc<Shared>,
         dialer: Dialer,
         heard: mpsc::Receiver<Heard>,
+        obituaries: mpsc::Receiver<Death>,
         outlook: Outlook,
     ) -> Self {
         Self {
@@ -106,6 +113,9 @@ impl Lines {
             stands_by_for: None,
             dialer,
             heard,
+            obituaries,
+            dead: BTreeMap::new(),
+            living: BTreeMap::new(),
             outlook,
             speaker: None,
             stood_by: false,
@@ -131,9 +141,14 @@ impl Lines {
                         }
                         self.ask();
                     }
-                    Some(Heard::Told { body, .. }) => self.on_told(body).await,
+                    Some(Heard::Told { node, incarnation, body }) => {
+                        let known = self.living.entry(node).or_default();
+                        *known = incarnation.max(*known);
+                        self.on_told(body).await;
+                    }
                     None => return Err(Error::Control("nobody hears the nodes".into())),
                 },
+                Some(death) = self.obituaries.recv() => self.on_death(death),
                 _ = tick.tick() => self.ask(),
                 Some(started) = self.starting.join_next() => match started {
                     Ok((name, life, started)) => self.on_started(name, life, started).await?,
@@ -154,6 +169,7 @@ impl Lines {
     }
 
     fn ask(&mut self) {
+        self.keep_alone();
         let number = self.asked.back().map_or(1, |(number, _)| number + 1);
         if self.asked.len() == limits::ASKED_MAX {
             self.asked.pop_front();
@@ -178,6 +194,24 @@ impl Lines {
             if let Some(asks) = slot {
                 let _ = asks.try_send(ask.clone());
             }
+        }
+    }
+
+    fn on_death(&mut self, Death { process, incarnation }: Death) {
+        let known = self.dead.entry(process).or_default();
+        *known = incarnation.max(*known);
+        self.keep_alone();
+    }
+
+    /// Where every node is proven dead nobody can give a line to another: what it holds it goes on with.
+    fn keep_alone(&self) {
+        let is_dead = |(at, name): (usize, &String)| {
+            let living = self.living.get(&at).copied().unwrap_or_default();
+            self.dead.get(name).is_some_and(|dead| *dead >= living)
+        };
+        if self.dialer.names().iter().enumerate().all(is_dead) {
+            let now = clock::boot_ms();
+            self.served.values().for_each(|served| served.fence().keep(now, now));
         }
     }
 

@@ -50,7 +50,9 @@ pub async fn serve_within(
     let listener = bind_api(options.api).await?;
     let mut tasks = Tasks::new();
     let (report, told) = plane.told()?;
-    copies::start(&options, plane.board(), plane.custody(), report, &mut tasks).await?;
+    let (to_lines, deaths) = mpsc::channel(limits::DEATHS_MAX);
+    let (board, custody) = (plane.board(), plane.custody());
+    copies::start(&options, board, custody, report, to_lines, &mut tasks).await?;
     let tls = options.sip_tls.clone().map(Tls::open).transpose()?;
     if let Some(tls) = tls.clone() {
         let reload = Arc::clone(&options.reload);
@@ -85,7 +87,7 @@ pub async fn serve_within(
     let shared =
         Arc::new(Shared { options, bounds, clients, tracer, tls, plane, busy: Mutex::default() });
     let outlook = Outlook { serves, status, reporter };
-    let lines = Lines::new(shared, dialer, heard, outlook);
+    let lines = Lines::new(shared, dialer, heard, deaths, outlook);
     let ended = tokio::select! {
         ended = lines.run(shutdown) => ended,
         Some(ended) = tasks.join_next() => match ended {

@@ -146,6 +146,51 @@ async fn new_calls_get_503_and_audio_goes_on_when_there_is_no_quorum() -> Result
     Ok(())
 }
 
+/// Nobody is left who could give a line to another: gateways hear of it by obituaries, and go on with the media of live calls,
+/// longer than any lease. Who hangs up meanwhile has hung up, and is booked once when somebody decides again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_goes_on_and_a_bye_is_honoured_when_both_nodes_are_dead() -> Result<()> {
+    let house = House::open(244).await?;
+    let agent = house.agent("1001", 0, Incoming::Answer { after_ms: 50 }).await?;
+    let talker = house.caller("13800000001", 0).await?;
+    let talk = house.call(&talker, "4001", "connected").await?;
+    let leaver = house.caller("13800000002", 1).await?;
+    let echo = house.call(&leaver, "4003", "in_flow").await?;
+    [&agent, &talker, &leaver].into_iter().for_each(Phone::mark);
+    house.cluster.bury("node-a").await?;
+    house.cluster.bury("node-b").await?;
+    let said = responses_to_invite(house.vips[0]).await?;
+    assert!(said.iter().all(|response| response.starts_with("SIP/2.0 503 ")), "{said:?}");
+    // Three leases' time.
+    for (phone, call) in [(&talker, &talk), (&leaver, &echo)] {
+        phone.receives(call, 100, WITHIN).await?;
+        let spacing = phone.spacing_ms_max(call).context("audio")?;
+        assert!(spacing <= SPACING_MS_MAX, "{} heard nothing for {spacing} ms", phone.user);
+    }
+    assert_eq!(leaver.hang_up(&echo).await?, 200);
+    house.cluster.revive("node-a")?;
+    house.cluster.revive("node-b")?;
+    let cdr = house.cdr(&echo).await?;
+    assert_eq!(cdr["disposition"], "answered", "{cdr}");
+    house.call_is(&talk, "connected").await?;
+    house.agent_is("1001", "talking").await?;
+    let spacing = talker.spacing_ms_max(&talk).context("audio")?;
+    assert!(spacing <= SPACING_MS_MAX, "{spacing} ms");
+    assert_eq!(talker.hang_up(&talk).await?, 200);
+    house.cdr(&talk).await?;
+    house.agent_is("1001", "ready").await?;
+    let busy = |page: &serde_json::Value| {
+        let channels = page["items"].as_array()?;
+        channels.iter().all(|channel| channel["state"] == "idle").then_some(())
+    };
+    house.api.until("/v1/trunks/carrier/channels?limit=200", WITHIN, busy).await?;
+    for phone in [&agent, &talker, &leaver] {
+        assert_eq!(phone.violations(), [], "phone {}", phone.user);
+    }
+    house.cluster.stop()?;
+    Ok(())
+}
+
 /// What comes to an INVITE, sent again as RFC 3261 §17.1.1.2 has it, up to the final response.
 async fn responses_to_invite(vip: SocketAddr) -> Result<Vec<String>> {
     let socket = UdpSocket::bind("127.0.0.1:0").await?;

@@ -11,6 +11,7 @@ pub mod client;
 mod error;
 pub mod facts;
 pub mod files;
+pub mod identity;
 pub mod judge;
 pub mod limits;
 pub mod live;

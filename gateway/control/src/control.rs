@@ -112,6 +112,12 @@ pub struct Sizes {
     pub kept: usize,
 }
 
+fn bye_of(event: &GatewayEvent) -> Option<(Key, Arc<Request>)> {
+    let GatewayEvent::Request(inbound) = event else { return None };
+    let is_bye = inbound.request.method == Method::Bye;
+    is_bye.then(|| (key_of(&inbound.transaction), Arc::clone(&inbound.request)))
+}
+
 /// All that dies with the process.
 #[derive(Debug)]
 pub struct Control {
@@ -290,7 +296,7 @@ impl Control {
 
     /// No leader for too long: new calls to which nothing was said are answered here.
     fn turn_away(&mut self, now: Millis) {
-        let mut withdrawn = Vec::new();
+        let (mut withdrawn, mut byes) = (Vec::new(), Vec::new());
         let servers = &self.servers;
         let silent = |transaction: &TransactionKey| servers.is_silent(&key_of(transaction));
         for (number, shard) in &mut self.shards {
@@ -302,7 +308,11 @@ impl Control {
                     "no leader: new calls are refused"
                 );
                 withdrawn.extend(calls);
+                byes.extend(shard.ledger.events().filter_map(bye_of));
             }
+        }
+        for (key, bye) in byes {
+            self.honour_bye(now, &key, &bye);
         }
         for transaction in &withdrawn {
             self.refuse(now, transaction, limits::RETRY_AFTER_S);

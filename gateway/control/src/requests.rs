@@ -233,6 +233,17 @@ impl Control {
             self.lose(flow, &repeated);
         } else if repeated.method == Method::Prack {
             self.servers.on_prack(&repeated);
+        } else if repeated.method == Method::Bye && self.is_leaderless(now, tenant) {
+            self.honour_bye(now, &key, &repeated);
+        }
+    }
+
+    /// Nobody decides, and who hangs up has hung up: it is answered here, and booked when somebody leads.
+    pub(crate) fn honour_bye(&mut self, now: Millis, key: &Key, bye: &Request) {
+        let answered = self.servers.respond(now, key, &edge::answer(bye, 200), || None);
+        if let Some(transmit) = answered.transmit {
+            count_response(200);
+            self.transmit(transmit);
         }
     }
 

@@ -132,7 +132,7 @@ impl Bench {
             gateway: gateway.clone(),
             branch: request.headers.branch().into(),
             sent_by: "127.0.0.1:6000".into(),
-            method: "INVITE".into(),
+            method: request.method.as_str().into(),
         };
         let response = Arc::new(request.respond(status, None, Some("t")));
         let effect = Effect {
@@ -174,6 +174,19 @@ fn invite(branch: &str) -> Request {
         "INVITE sip:4003@demo SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bK{branch}\r\n\
          From: <sip:a@demo>;tag=1\r\nTo: <sip:4003@demo>\r\nCall-ID: {branch}\r\n\
          CSeq: 1 INVITE\r\nContact: <sip:a@127.0.0.1:6000>\r\nContent-Length: 0\r\n\r\n"
+    );
+    match parse(text.as_bytes()) {
+        Ok(Message::Request(request)) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Of a call that the cluster knows.
+fn bye(branch: &str) -> Request {
+    let text = format!(
+        "BYE sip:4003@demo SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bK{branch}\r\n\
+         From: <sip:a@demo>;tag=1\r\nTo: <sip:4003@demo>;tag=2\r\nCall-ID: {branch}\r\n\
+         CSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n"
     );
     match parse(text.as_bytes()) {
         Ok(Message::Request(request)) => request,
@@ -247,6 +260,28 @@ fn refusal_of_the_cluster_needs_no_undoing() {
     bench.outputs();
     bench.respond(1, &call, 486);
     assert_eq!(bench.outputs(), [] as [&str; 0]);
+}
+
+/// Whoever hangs up while nobody decides has hung up: it is answered here, and booked once when somebody leads.
+#[test]
+fn bye_is_honoured_while_nobody_leads_and_counts_when_somebody_does() {
+    let mut bench = Bench::led();
+    bench.control.on_session_over(bench.now, NODE);
+    bench.outputs();
+    let early = bye("a");
+    bench.send(&early);
+    assert_eq!(bench.outputs(), [] as [&str; 0], "somebody may lead in a moment");
+    bench.pass(limits::NO_QUORUM_MS_MAX);
+    assert_eq!(bench.outputs(), ["200"]);
+    let late = bye("b");
+    bench.send(&late);
+    bench.send(&late);
+    assert_eq!(bench.outputs(), ["200", "200"], "repeated, it hears the same again");
+    bench.control.on_session(bench.now, NODE);
+    bench.lead(2);
+    assert_eq!(bench.outputs(), ["event 2", "event 3"]);
+    assert_eq!(bench.respond(2, &early, 200), Verdict::Do);
+    assert_eq!(bench.outputs(), [] as [&str; 0], "it was answered");
 }
 
 /// Simulator, seed 5310: an INVITE that was refused while nobody led was repeated when somebody

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use crate::limits;
 use crate::link::client::Way;
 use crate::media::Told;
+use crate::obituaries::{Death, Obituaries};
 use crate::options::{Error, Options};
 use crate::run::{self, Tasks};
 
@@ -40,7 +41,7 @@ pub fn folder(options: &Options) -> PathBuf {
     copies_in(&options.recordings())
 }
 
-/// Takes other gateways' recordings, and sends this one's.
+/// Takes other gateways' recordings, and obituaries of supervisors, and sends this one's recordings.
 ///
 /// # Errors
 /// What can't be bound or written.
@@ -49,6 +50,7 @@ pub async fn start(
     board: Arc<Board>,
     custody: Arc<Custody>,
     report: mpsc::Sender<Told>,
+    deaths: mpsc::Sender<Death>,
     tasks: &mut Tasks,
 ) -> Result<(), Error> {
     if let Some(address) = options.copies {
@@ -65,7 +67,8 @@ pub async fn start(
         let folders = [options.recordings(), folder(options)];
         let service = service::Service { orders, sessions: AtomicU64::new(1), folders };
         let tls = options.tls.clone();
-        tasks.spawn(async move { service::listen(listener, service, tls).await });
+        let obituaries = Obituaries { deaths };
+        tasks.spawn(async move { service::listen(listener, service, obituaries, tls).await });
     }
     if let Some(to) = &options.copy_to
         && let Some(way) = way_to(options, to)?

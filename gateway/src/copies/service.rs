@@ -20,6 +20,8 @@ use super::keeper::Order;
 use super::pb;
 use super::pb::copies_server::{Copies, CopiesServer};
 use crate::limits;
+use crate::obituaries::Obituaries;
+use crate::obituaries::pb::control_server::ControlServer;
 use crate::options::{Certificates, Error};
 
 pub struct Service {
@@ -29,18 +31,20 @@ pub struct Service {
     pub folders: [PathBuf; 2],
 }
 
-/// Serves gateways that prove to be of this cluster.
+/// Serves gateways that prove to be of this cluster, and its supervisors.
 ///
 /// # Errors
 /// What fails later than the listener.
 pub async fn listen(
     listener: TcpListener,
     service: Service,
+    obituaries: Obituaries,
     tls: Option<Arc<Certificates>>,
 ) -> Result<(), Error> {
     let alive = Some(std::time::Duration::from_millis(limits::KEEP_ALIVE_MS));
     let mut server = Server::builder().http2_keepalive_interval(alive);
-    let server = server.add_service(CopiesServer::new(service));
+    let server =
+        server.add_service(CopiesServer::new(service)).add_service(ControlServer::new(obituaries));
     let served = match tls {
         Some(tls) => server.serve_with_incoming(tandem_pki::server::incoming(listener, tls)).await,
         None => {

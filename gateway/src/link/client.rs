@@ -26,8 +26,16 @@ pub fn places() -> Clients {
 /// What nodes say about the process itself.
 #[derive(Debug)]
 pub enum Heard {
-    Connected { node: usize, asks: mpsc::Sender<pb::Ask> },
-    Told { node: usize, body: pb::told::Body },
+    Connected {
+        node: usize,
+        asks: mpsc::Sender<pb::Ask>,
+    },
+    /// By the node's life of that number.
+    Told {
+        node: usize,
+        incarnation: u64,
+        body: pb::told::Body,
+    },
 }
 
 /// How one node is reached.
@@ -84,12 +92,12 @@ impl Dial {
         let mut has_told = false;
         let why = loop {
             match told.next().await {
-                Some(Ok(pb::Told { body: Some(body) })) => {
+                Some(Ok(pb::Told { body: Some(body), incarnation })) => {
                     has_told = true;
-                    say(Heard::Told { node, body }).await?;
+                    say(Heard::Told { node, incarnation, body }).await?;
                 }
                 // A message of a later version, which this one can do without.
-                Some(Ok(pb::Told { body: None })) => {}
+                Some(Ok(pb::Told { body: None, .. })) => {}
                 Some(Err(status)) => break status.message().to_owned(),
                 None => break "the node hung up".to_owned(),
             }

@@ -18,6 +18,8 @@ pub struct Dialer {
     clients: Clients,
     heard: mpsc::Sender<Heard>,
     known: BTreeSet<(String, SocketAddr)>,
+    /// In the order of their places.
+    names: Vec<String>,
     connections: JoinSet<()>,
 }
 
@@ -32,8 +34,9 @@ impl Dialer {
         clients: Clients,
         heard: mpsc::Sender<Heard>,
     ) -> Result<Self, Error> {
-        let (known, connections) = (BTreeSet::new(), JoinSet::new());
-        let mut dialer = Self { tls, clients, heard, known, connections };
+        let (known, names) = (BTreeSet::new(), Vec::new());
+        let connections = JoinSet::new();
+        let mut dialer = Self { tls, clients, heard, known, names, connections };
         nodes.iter().try_for_each(|node| dialer.dial(node))?;
         Ok(dialer)
     }
@@ -42,14 +45,20 @@ impl Dialer {
         if !self.known.insert((node.name.clone(), node.address)) {
             return Ok(());
         }
-        let at = self.known.len() - 1;
+        let at = self.names.len();
         if at >= limits::NODES_MAX {
             tracing::error!(node = node.name, "TD0453 too many nodes to log in to");
             return Ok(());
         }
+        self.names.push(node.name.clone());
         let dial = Dial::new(at, node, self.tls.as_ref())?;
         self.connections.spawn(dial.keep(Arc::clone(&self.clients), self.heard.clone()));
         Ok(())
+    }
+
+    /// Of the nodes, by their places.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Nodes that there are by now.

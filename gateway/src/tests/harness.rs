@@ -97,7 +97,7 @@ impl Link for Arc<Service> {
                     }
                     Ok(()) = nodes.changed() => pb::told::Body::Nodes(nodes.borrow().clone()),
                 };
-                if told.send(Ok(pb::Told { body: Some(body) })).await.is_err() {
+                if told.send(Ok(pb::Told { body: Some(body), incarnation: 1 })).await.is_err() {
                     return;
                 }
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tandem_cluster::identity::SUPERVISOR;
 use tandem_pki::facts::Moment;
+use tandem_pki::identity::SUPERVISOR;
 use tandem_pki::judge::{End, end};
 use tandem_pki::{Facts, files};
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-pub use tandem_cluster::identity::SUPERVISOR;
 pub use tandem_pki::CLUSTER_NAME;
+pub use tandem_pki::identity::SUPERVISOR;
 
 use super::folder::{self, Folder};
 use crate::ca::authority::read;

@@ -93,15 +93,22 @@ pub struct Lines {
     meta: Arc<dyn Meta>,
     /// Each is the name of its own process, too.
     names: Vec<String>,
+    /// Of this node's process.
+    incarnation: u64,
     sees: Sees,
     inner: Mutex<Inner>,
     changed: Notify,
 }
 
 impl Lines {
-    pub fn start(meta: Arc<dyn Meta>, names: Vec<String>, sees: Sees) -> Arc<Self> {
+    pub fn start(
+        meta: Arc<dyn Meta>,
+        names: Vec<String>,
+        incarnation: u64,
+        sees: Sees,
+    ) -> Arc<Self> {
         let (inner, changed) = (Mutex::default(), Notify::new());
-        let lines = Arc::new(Self { meta, names, sees, inner, changed });
+        let lines = Arc::new(Self { meta, names, incarnation, sees, inner, changed });
         tokio::spawn(Arc::clone(&lines).keep());
         lines
     }
@@ -132,7 +139,7 @@ impl Lines {
         reply: Reply,
     ) {
         if self.inner.lock().term.is_some() {
-            say(&reply, pb::told::Body::Begun(pb::Begun {}));
+            self.say(&reply, pb::told::Body::Begun(pb::Begun {}));
         }
         nodes.mark_changed();
         let process = first.process.clone();
@@ -146,7 +153,7 @@ impl Lines {
                 },
                 Ok(()) = nodes.changed() => {
                     let now = nodes.borrow_and_update().clone();
-                    say(&reply, pb::told::Body::Nodes(now));
+                    self.say(&reply, pb::told::Body::Nodes(now));
                 }
             }
         }
@@ -239,7 +246,7 @@ impl Lines {
             }
         }
         let number = number.unwrap_or(asking.number);
-        say(&asking.reply, pb::told::Body::Holds(pb::Holds { number, lives, wanted, frozen }));
+        self.say(&asking.reply, pb::told::Body::Holds(pb::Holds { number, lives, wanted, frozen }));
     }
 
     /// Whether another process shall have the line that this one holds: its own one, when no calls live on it; any, when
@@ -255,6 +262,12 @@ impl Lines {
         }
         let is_back = |home: &Asking| now.saturating_sub(home.since_ms) >= BACK_AFTER_MS;
         could(line).is_some_and(is_back) && !(self.sees.has_calls)(line)
+    }
+
+    /// Who does not take it asks again.
+    fn say(&self, reply: &Reply, body: pb::told::Body) {
+        let told = pb::Told { body: Some(body), incarnation: self.incarnation };
+        let _ = reply.try_send(Ok(told));
     }
 
     async fn keep(self: Arc<Self>) {
@@ -297,7 +310,7 @@ impl Lines {
         inner.book.begin(clock::boot_ms());
         // Leases run out while nobody leads.
         for asking in inner.askers.values() {
-            say(&asking.reply, pb::told::Body::Begun(pb::Begun {}));
+            self.say(&asking.reply, pb::told::Body::Begun(pb::Begun {}));
         }
     }
 
@@ -374,11 +387,6 @@ impl Asking {
     fn is_here(&self, now_ms: u64) -> bool {
         !self.reply.is_closed() && now_ms.saturating_sub(self.heard_ms) < LEASE_MS
     }
-}
-
-/// Who does not take it asks again.
-fn say(reply: &Reply, body: pb::told::Body) {
-    let _ = reply.try_send(Ok(pb::Told { body: Some(body) }));
 }
 
 fn unix_ms() -> u64 {

@@ -181,7 +181,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
         is_frozen: Box::new(move || voters.is_majority_dead()),
         drained: drained.clone(),
     };
-    let lines = Lines::start(Arc::clone(&meta), gateways.collect(), sees);
+    let lines = Lines::start(Arc::clone(&meta), gateways.collect(), started.incarnation, sees);
     let view = Arc::new(ClusterView {
         cluster: Arc::clone(&cluster),
         lines: Arc::clone(&lines),

@@ -32,7 +32,7 @@ impl Bench {
             is_frozen: Box::new(move || *is_frozen.borrow()),
             drained: drained.subscribe(),
         };
-        let lines = Lines::start(meta.clone(), names, sees);
+        let lines = Lines::start(meta.clone(), names, 1, sees);
         Self { meta, lines, deaths, calls, frozen, drained }
     }
 }

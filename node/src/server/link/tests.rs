@@ -94,7 +94,7 @@ async fn link_tells_who_leads_and_takes_events_when_gateway_logs_in() {
         is_frozen: Box::new(|| false),
         drained: watch::channel(std::collections::BTreeSet::new()).1,
     };
-    let lines = Lines::start(meta, Vec::new(), sees);
+    let lines = Lines::start(meta, Vec::new(), 1, sees);
     let server = LinkServer { node, sessions: Arc::default(), lines };
     let tls = tonic::transport::ClientTlsConfig::new()
         .domain_name(CLUSTER_NAME)
