@@ -84,7 +84,7 @@ pub struct Lines {
     obituaries: mpsc::Receiver<Death>,
     /// The last life of each process that its supervisor has reaped.
     dead: BTreeMap<String, u64>,
-    /// The latest life that each node was heard in, by its place.
+    /// The latest life in which each node has said that it leads, by its place.
     living: BTreeMap<usize, u64>,
     outlook: Outlook,
     /// Follows the status of the line that speaks for the process.
@@ -142,8 +142,11 @@ impl Lines {
                         self.ask();
                     }
                     Some(Heard::Told { node, incarnation, body }) => {
-                        let known = self.living.entry(node).or_default();
-                        *known = incarnation.max(*known);
+                        // One that does not lead can give a line to nobody.
+                        if leads(&body) {
+                            let known = self.living.entry(node).or_default();
+                            *known = incarnation.max(*known);
+                        }
                         self.on_told(body).await;
                     }
                     None => return Err(Error::Control("nobody hears the nodes".into())),
@@ -388,6 +391,15 @@ impl Lines {
         let (new, path) = (dir.join(format!("{SERVED}.new")), dir.join(SERVED));
         std::fs::write(&new, text)?;
         std::fs::rename(&new, &path)
+    }
+}
+
+/// Whether only who leads says so.
+fn leads(body: &pb::told::Body) -> bool {
+    match body {
+        pb::told::Body::Begun(_) => true,
+        pb::told::Body::Holds(holds) => !holds.frozen,
+        pb::told::Body::Nodes(_) => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
-use tandem_tests::phone::{CallEnd, Ended, Incoming, SPACING_MS_MAX};
+use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone, SPACING_MS_MAX};
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
