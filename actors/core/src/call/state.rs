@@ -30,7 +30,7 @@ pub struct Call {
     pub queue: Option<QueueId>,
     /// The agent who talks or talked.
     pub agent: Option<AgentId>,
-    /// Leader changes lived through.
+    /// Leaders and lives of its gateway that went on with it.
     pub takeovers: u32,
     /// Of the last media plan.
     pub media_version: u64,

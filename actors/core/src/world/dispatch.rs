@@ -185,8 +185,12 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     health::forget_life(draft, &origin.gateway);
     subscription::on_gateway_begun(draft, &origin.gateway);
     registrar::on_gateway_begun(draft, &origin.gateway);
-    for call in calls {
-        media::begin_again(draft, call);
+    for id in calls {
+        // Another process goes on with it, or the same one anew.
+        if let Some(call) = draft.call_mut(&id).filter(|call| call.is_live()) {
+            call.takeovers += 1;
+        }
+        media::begin_again(draft, id);
     }
 }
 

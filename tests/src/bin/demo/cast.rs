@@ -319,7 +319,7 @@ impl Cast {
                 .await
                 .unwrap_or_default();
             single += usize::from(found.len() == 1);
-            takeovers += usize::from(found.iter().any(|cdr| cdr["takeovers"].as_u64() == Some(1)));
+            takeovers += usize::from(found.iter().any(|cdr| cdr["takeovers"].as_u64() >= Some(1)));
         }
         let all = self.callers.len();
         verdict.judge("one CDR a call", single == all, &format!("{single} of {all}"));
