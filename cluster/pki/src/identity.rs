@@ -1,6 +1,6 @@
 //! Who speaks: the name in a peer's certificate, whatever it says of itself.
 
-use rustls_pki_types::ServerName;
+use rustls::pki_types::ServerName;
 use tonic::{Request, Status};
 use webpki::EndEntityCert;
 

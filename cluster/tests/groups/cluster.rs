@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::common::{Bench, Pki, SLOW, WITHIN, tls_of};
 use tandem_cluster::control::Line;
-use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::link::{CLUSTER_HEADER, INCARNATION_HEADER, NAME_HEADER, TO_HEADER};
 use tandem_cluster::shard::{COMMAND_BYTES_MAX, Error};
 use tandem_cluster::{Timers, Tls, pb};
 use tandem_pki::Texts;
+use tandem_pki::identity::SUPERVISOR;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tandem_cluster::identity::SUPERVISOR;
 use tandem_cluster::join::{self, Identity, Joining};
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::{Error, Progress};
 use tandem_cluster::{
     AnyMachine, Cluster, Leadership, Limits, Member, Options, Role, Stores, Timers, Tls, pull,
 };
+use tandem_pki::identity::SUPERVISOR;
 use tandem_pki::{Live, Texts};
 use tandem_storage::faults::Faults;
 use tandem_storage::log::{self, Log};

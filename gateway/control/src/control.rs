@@ -8,7 +8,7 @@ use tandem_core::command::{GatewayEvent, TransactionKey};
 use tandem_core::effect::MediaPlan;
 use tandem_core::ids::GatewayId;
 use tandem_sip::transaction::Key;
-use tandem_sip::{ConnectionId, Flow, Message, Millis, Request, Ticket};
+use tandem_sip::{ConnectionId, Flow, Message, Method, Millis, Request, Ticket};
 
 use crate::admission::{Admission, Asks};
 use crate::carriers::health::Health;

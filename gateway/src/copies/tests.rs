@@ -25,6 +25,7 @@ use super::{keeper, sender, service};
 use crate::limits;
 use crate::link::client::Way;
 use crate::media::Told;
+use crate::obituaries::Obituaries;
 
 const ID: u64 = 0xa1;
 const CALL: CallKey = CallKey { tenant: 3, call: 7 };
@@ -95,7 +96,8 @@ impl Process {
             let _within = runtime.enter();
             at.listener()
         };
-        runtime.spawn(async move { service::listen(listener, service, None).await });
+        let obituaries = Obituaries { deaths: mpsc::channel(limits::DEATHS_MAX).0 };
+        runtime.spawn(async move { service::listen(listener, service, obituaries, None).await });
         let sender = runtime.spawn(sender_to(at, other, &board, custody).keep()).abort_handle();
         Self { dir, board, recorder, threads, events, told, sender, keeper, runtime }
     }
