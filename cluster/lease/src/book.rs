@@ -26,6 +26,8 @@ pub struct Asker {
     pub incarnation: u64,
     /// Lines that it serves.
     pub serves: usize,
+    /// It could not serve this one of late.
+    pub unable: bool,
 }
 
 /// What becomes of a line.
@@ -118,19 +120,20 @@ impl Book {
                 return Next::Wait { until_ms: over_ms };
             }
         }
-        let alive = |asker: &&Asker| !self.is_dead(&asker.process, asker.incarnation);
+        let able =
+            |asker: &&Asker| !asker.unable && !self.is_dead(&asker.process, asker.incarnation);
         let give = |asker: &Asker| Next::Give {
             process: asker.process.clone(),
             incarnation: asker.incarnation,
         };
-        if let Some(own) = askers.iter().filter(alive).find(|asker| asker.process == home) {
+        if let Some(own) = askers.iter().filter(able).find(|asker| asker.process == home) {
             return give(own);
         }
         let home_until = self.began_ms.saturating_add(HOME_MS);
         if stored.is_none() && now_ms < home_until {
             return Next::Wait { until_ms: home_until };
         }
-        let idlest = askers.iter().filter(alive).min_by_key(|asker| (asker.serves, &asker.process));
+        let idlest = askers.iter().filter(able).min_by_key(|asker| (asker.serves, &asker.process));
         idlest.map_or(Next::Nothing, give)
     }
 }

@@ -64,6 +64,8 @@ struct Asking {
     heard_ms: u64,
     /// Since when it has asked without a break.
     since_ms: u64,
+    /// Lines that it could not serve of late.
+    unable: BTreeSet<String>,
     reply: Reply,
 }
 
@@ -153,7 +155,8 @@ impl Lines {
 
     fn on_ask(self: &Arc<Self>, ask: pb::Ask, reply: &Reply) {
         let now = clock::boot_ms();
-        let pb::Ask { process, incarnation, number, left } = ask;
+        let pb::Ask { process, incarnation, number, left, unable } = ask;
+        let unable = unable.into_iter().filter(|line| self.names.contains(line)).collect();
         {
             let mut inner = self.inner.lock();
             let before = inner.askers.get(&process);
@@ -163,7 +166,7 @@ impl Lines {
             let same = before.filter(|it| it.incarnation == incarnation && it.is_here(now));
             let since_ms = same.map_or(now, |before| before.since_ms);
             let reply = reply.clone();
-            let asking = Asking { incarnation, number, heard_ms: now, since_ms, reply };
+            let asking = Asking { incarnation, number, heard_ms: now, since_ms, unable, reply };
             inner.askers.insert(process.clone(), asking);
             // It has its folder's lock: whoever had it before is dead.
             inner.book.mourn(&process, incarnation.saturating_sub(1));
@@ -230,7 +233,8 @@ impl Lines {
             });
             let home = inner.askers.get(line).filter(|_| held && line != process);
             let is_back = home.is_some_and(|home| {
-                home.is_here(now) && now.saturating_sub(home.since_ms) >= BACK_AFTER_MS
+                let is_back = now.saturating_sub(home.since_ms) >= BACK_AFTER_MS;
+                home.is_here(now) && is_back && !home.unable.contains(line)
             });
             if is_back && !(self.sees.has_calls)(line) {
                 wanted.push(line.clone());
@@ -301,6 +305,7 @@ impl Lines {
                 process: process.clone(),
                 incarnation: asking.incarnation,
                 serves: self.of(process).len(),
+                unable: asking.unable.contains(line),
             });
             let askers: Vec<Asker> = askers.collect();
             match inner.book.next(line, line, grant.as_ref(), &askers, now) {

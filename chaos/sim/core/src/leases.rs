@@ -119,7 +119,7 @@ impl Simulation {
             Some(grant) => grant.life,
             None => {
                 let process = name.clone();
-                let askers = [Asker { process, incarnation: life, serves: 0 }];
+                let askers = [Asker { process, incarnation: life, serves: 0, unable: false }];
                 let next = book.next(&name, &name, stored, &askers, clock);
                 let later = stored.is_none_or(|grant| grant.incarnation < life);
                 if !later || !matches!(next, Next::Give { .. }) {
