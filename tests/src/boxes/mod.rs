@@ -2,11 +2,13 @@
 //! it. Nobody supervises its processes, so that no obituary tells of a death.
 
 mod files;
+mod guests;
 mod keeper;
 pub mod network;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,8 +19,9 @@ use serde_json::Value;
 
 use crate::cluster::{self, binary};
 use crate::{Api, Cluster};
+pub use guests::Guests;
 use keeper::Keeper;
-use network::{Network, Place};
+use network::{Family, Network, Place};
 
 /// From the start of the processes on two busy cores.
 const READY_WITHIN: Duration = Duration::from_secs(40);
@@ -44,6 +47,7 @@ pub struct Boxes {
     pub network: Network,
     processes: Vec<Process>,
     api: Api,
+    family: Family,
     dir: PathBuf,
     /// Removed with the boxes.
     _removed: tempfile::TempDir,
@@ -53,6 +57,11 @@ impl Boxes {
     /// `block` is the third octet of the network's addresses, and ready is when each gateway says that
     /// both nodes are there.
     pub async fn open(block: u8) -> Result<Self> {
+        Self::open_over(block, Family::V4).await
+    }
+
+    /// With service addresses of this family.
+    pub async fn open_over(block: u8, family: Family) -> Result<Self> {
         let removed = tempfile::tempdir()?;
         let dir = removed.path().join("cluster");
         std::fs::create_dir(&dir)?;
@@ -65,7 +74,7 @@ impl Boxes {
         std::fs::remove_dir_all(dir.join("data"))?;
         std::fs::create_dir(dir.join("data"))?;
         let network = Network::lay(block)?;
-        let moved = files::move_to(&dir, &network)?;
+        let moved = files::move_to(&dir, &network, family)?;
         let process = |process: cluster::Process| {
             let place = Place::of_box(&process.box_name)?;
             let http = moved.get(&process.name).context("its address")?.clone();
@@ -82,6 +91,7 @@ impl Boxes {
             network,
             processes,
             api: Api::new(bases, token.trim().to_owned())?,
+            family,
             dir,
             _removed: removed,
         };
@@ -104,6 +114,11 @@ impl Boxes {
         Ok(self.api.only(at.context("a gateway in this box")?))
     }
 
+    /// The service address of the line of the gateway in a box.
+    pub fn vip(&self, place: Place) -> IpAddr {
+        self.network.vip(place, self.family)
+    }
+
     pub fn process(&self, name: &str) -> Result<&Process> {
         let found = self.processes.iter().find(|process| process.name == name);
         found.with_context(|| format!("there is no process {name}"))
@@ -112,6 +127,11 @@ impl Boxes {
     pub fn node_in(&self, place: Place) -> Result<&Process> {
         let found = self.processes.iter().find(|p| p.place == place && p.role == "node");
         found.with_context(|| format!("there is no node in {place:?}"))
+    }
+
+    pub fn gateway_in(&self, place: Place) -> Result<&Process> {
+        let found = self.processes.iter().find(|p| p.place == place && p.role == "gateway");
+        found.with_context(|| format!("there is no gateway in {place:?}"))
     }
 
     /// The box whose node leads the tenant's shard, by the API.
