@@ -202,11 +202,14 @@ async fn calls_go_on_when_a_box_dies_and_nobody_tells() -> Result<()> {
     back_at_a(&boxes, &guests).await
 }
 
-/// It moves addresses by `ip`, writes down what it was asked for, and does as files beside it say.
+/// It moves addresses by `ip`, writes down what it was asked for, and hangs or fails where a file beside it says so.
 const SCRIPT: &str = r#"
 echo "$TANDEM_ACTION $TANDEM_LINE $TANDEM_ADDRESS" >> said
-[ -e "hang-$TANDEM_ACTION-$TANDEM_LINE" ] && sleep 600
-[ -e "fail-$TANDEM_ACTION-$TANDEM_LINE" ] && exit 1
+for process in gateway-a gateway-b; do
+  grep -q "/$process.toml" /proc/$PPID/cmdline || continue
+  [ -e "hang-$TANDEM_ACTION-at-$process" ] && sleep 600
+  [ -e "fail-$TANDEM_ACTION-at-$process" ] && exit 1
+done
 case $TANDEM_ACTION in
   take) ip addr replace "$TANDEM_ADDRESS/32" dev lo;;
   drop) ip addr del "$TANDEM_ADDRESS/32" dev lo;;
@@ -275,33 +278,35 @@ async fn hook_moves_addresses_and_one_that_hangs_or_fails_costs_its_line_no_more
         ensure!(on_loopback(vip)?, "{vip}");
     }
     let caller = hooks.house.caller("13800000001", 0).await?;
-    let call = hooks.house.call(&caller, "4003", "in_flow").await?;
+    let call = hooks.house.call(&caller, "4003", "in_flow").await.context("the first call")?;
 
     // It hangs where the line is to go on: killed, the line is given back, and tried again.
-    hooks.set("hang-take-gateway-a", true)?;
+    hooks.set("hang-take-at-gateway-b", true)?;
     hooks.house.cluster.bury("gateway-a").await?;
     hooks.logs("gateway-b", "TD0350").await?;
     ensure!(hooks.log("gateway-b")?.contains("was killed, for it was not done within 2s"));
-    hooks.set("hang-take-gateway-a", false)?;
+    hooks.set("hang-take-at-gateway-b", false)?;
     hooks.serves("gateway-b").await?;
     caller.receives(&call, 50, WITHIN).await?;
     ensure!(caller.hang_up(&call).await? == 200, "BYE");
     hooks.house.cdr(&call).await?;
 
     // It fails at the line's own process: the other serves it until that one can.
-    hooks.set("fail-take-gateway-a", true)?;
+    hooks.set("fail-take-at-gateway-a", true)?;
     hooks.house.cluster.revive("gateway-a")?;
     hooks.logs("gateway-a", "TD0350").await?;
     hooks.serves("gateway-b").await?;
-    let again = hooks.house.call(&caller, "4003", "in_flow").await?;
-    hooks.set("fail-take-gateway-a", false)?;
+    let again = hooks.house.call(&caller, "4003", "in_flow").await.with_context(|| {
+        let logs = ["gateway-a", "gateway-b"].map(|process| hooks.log(process).unwrap_or_default());
+        logs.join("\n")
+    })?;
+    hooks.set("fail-take-at-gateway-a", false)?;
     ensure!(caller.hang_up(&again).await? == 200, "BYE");
     hooks.serves("gateway-a").await?;
 
     // What can't be taken away is told, and keeps nobody from ending.
-    hooks.set("fail-drop-gateway-b", true)?;
-    let log = |process: &str| hooks.log(process);
-    ensure!(!log("gateway-b")?.contains("TD0351 "), "{}", log("gateway-b")?);
+    hooks.set("fail-drop-at-gateway-b", true)?;
+    ensure!(!hooks.log("gateway-b")?.contains("TD0351"), "{}", hooks.log("gateway-b")?);
     hooks.house.cluster.stop_one("gateway-b")?;
     hooks.logs("gateway-b", "TD0351").await?;
     let Hooks { house, .. } = hooks;

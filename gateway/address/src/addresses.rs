@@ -93,7 +93,7 @@ impl Addresses {
         if let Err(error) = held.bring().await {
             // In the meantime another process may have the line: it need not wait for this.
             let held = Arc::clone(&held);
-            tokio::spawn(async move { held.give_up().await });
+            tokio::spawn(async move { held.undo().await });
             return Err(error);
         }
         Ok(held)
@@ -107,16 +107,12 @@ impl Held {
         if !self.counts() {
             return Ok(());
         }
+        // Of what fails, or is given up midway, nobody knows how far it has come.
+        *here = true;
         let brought = match &self.addresses.mover {
             Mover::AsIs => Ok(()),
-            Mover::Interface(interface) => {
-                interface.put(self.address).await.inspect(|()| *here = true)
-            }
-            Mover::Hook(hook) => {
-                // Of one that fails nobody knows how far it has come.
-                *here = true;
-                hook.run(Action::Take, &self.line, self.address).await
-            }
+            Mover::Interface(interface) => interface.put(self.address).await,
+            Mover::Hook(hook) => hook.run(Action::Take, &self.line, self.address).await,
         };
         brought.inspect_err(|_| {
             metrics::counter!("tandem_line_address_failures_total", "action" => "take")
@@ -126,18 +122,7 @@ impl Held {
 
     /// Takes it away from this host, unless a later life of the line has it.
     pub async fn give_up(&self) {
-        let mut here = self.slot.here.lock().await;
-        if !self.counts() || !*here {
-            return;
-        }
-        let away = match &self.addresses.mover {
-            Mover::AsIs => Ok(()),
-            Mover::Interface(interface) => interface.take_away(self.address).await,
-            Mover::Hook(hook) => hook.run(Action::Drop, &self.line, self.address).await,
-        };
-        // What has failed is not tried again: on an interface it ends by itself, and a hook has said no.
-        *here = false;
-        if let Err(error) = away {
+        if let Err(error) = self.take_away().await {
             metrics::counter!("tandem_line_address_failures_total", "action" => "drop")
                 .increment(1);
             tracing::error!(
@@ -147,6 +132,28 @@ impl Held {
                 "TD0351 the address of a line can't be taken away: this host may go on answering for it"
             );
         }
+    }
+
+    /// The same where it may never have come.
+    async fn undo(&self) {
+        if let Err(error) = self.take_away().await {
+            tracing::info!(line = self.line, address = %self.address, %error, "was not here");
+        }
+    }
+
+    async fn take_away(&self) -> Result<(), Error> {
+        let mut here = self.slot.here.lock().await;
+        if !self.counts() || !*here {
+            return Ok(());
+        }
+        let away = match &self.addresses.mover {
+            Mover::AsIs => Ok(()),
+            Mover::Interface(interface) => interface.take_away(self.address).await,
+            Mover::Hook(hook) => hook.run(Action::Drop, &self.line, self.address).await,
+        };
+        // What has failed is not tried again: on an interface it ends by itself, and a hook has said no.
+        *here = false;
+        away
     }
 
     /// Whether there is anything to keep.
@@ -189,6 +196,7 @@ impl Held {
                     if let Err(error) = self.bring().await {
                         return error;
                     }
+                    tracing::info!(line = self.line, address = %self.address, "is here again");
                     neighbours = self.neighbours();
                 }
                 Due::Renew => {

@@ -25,6 +25,7 @@ use network::{Family, Network, Place};
 
 /// From the start of the processes on two busy cores.
 const READY_WITHIN: Duration = Duration::from_secs(40);
+const LOOK: Duration = Duration::from_millis(25);
 /// Entries that a node may be behind and still be taken for one that has caught up.
 const LAG_MAX: u64 = 10;
 
@@ -180,9 +181,15 @@ impl Boxes {
         self.settled().await
     }
 
-    /// Each gateway says that both nodes are there and have all that is committed.
+    /// Each gateway is ready, and says that both nodes are there and have all that is committed.
     pub async fn settled(&self) -> Result<()> {
         for place in [Place::A, Place::B] {
+            let http = format!("http://{}", self.gateway_in(place)?.http);
+            let begun = Instant::now();
+            while !self.api.probe(&http, "/readyz").await.is_ok_and(|(status, _)| status == 200) {
+                ensure!(begun.elapsed() < READY_WITHIN, "the gateway in {place:?} is not ready");
+                tokio::time::sleep(LOOK).await;
+            }
             self.api_of(place)?
                 .until("/v1/cluster", READY_WITHIN, |status| is_settled(status).then_some(()))
                 .await
