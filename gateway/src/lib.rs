@@ -27,6 +27,8 @@ pub mod trace;
 
 pub use lines::SERVED;
 pub use options::{Certificates, Error, Node, Options, Peer, Render, SipTls, WebSocket};
+/// How lines get their addresses.
+pub use tandem_address::{Hook, Way};
 /// The names of the prompts that a gateway with this folder can play.
 pub use tandem_media::{music, prompts};
 

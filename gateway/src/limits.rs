@@ -91,5 +91,9 @@ const _: () = assert!(ASKED_MAX as u64 * tandem_lease::RENEW_MS > tandem_lease::
 /// An address that can't be bound is tried again this often, and for so long; then the line is given back.
 pub const SERVE_AGAIN_MS: u64 = 20;
 pub const SERVE_MS_MAX: u64 = 2_000;
+/// A line that could not be served here is asked for again after the first of these, then after twice as long each time, up to
+/// the other: what is wrong lasts, as a rule, and whoever serves the line meanwhile has to give it back for each attempt.
+pub const UNABLE_MS_FIRST: u64 = 1_000;
+pub const UNABLE_MS_MAX: u64 = 600_000;
 /// When the ports of a line that goes on are bound that none of its calls has.
 pub const REST_AFTER_MS: u64 = 1_000;

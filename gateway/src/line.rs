@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tandem_address::{Addresses, Held};
 use tandem_control::{Identity, Status};
 use tandem_core::ids::GatewayId;
 use tandem_lease::Fence;
@@ -38,6 +39,7 @@ pub struct Spec {
 /// What all lines of a process share.
 pub struct Shared {
     pub options: Options,
+    pub addresses: Arc<Addresses>,
     pub bounds: Bounds,
     pub clients: Clients,
     pub tracer: Tracer,
@@ -53,14 +55,22 @@ pub struct Line {
     /// Takes what the process has to tell, whatever line it is about.
     pub report: mpsc::Sender<Told>,
     fence: Arc<Fence>,
+    address: Arc<Held>,
     tasks: Tasks,
     leave: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 impl Line {
+    /// Its address is here.
+    ///
     /// # Errors
     /// What can't be bound, in one sentence.
-    pub fn start(shared: &Shared, spec: &Spec, life: Life) -> Result<Self, Error> {
+    pub fn start(
+        shared: &Shared,
+        spec: &Spec,
+        life: Life,
+        address: Arc<Held>,
+    ) -> Result<Self, Error> {
         let Shared { options, clients, tracer, .. } = shared;
         let socket = Arc::new(Socket::bind(spec.vip, Arc::clone(&life.fence))?);
         let vip = socket.local();
@@ -70,6 +80,10 @@ impl Line {
         let LineMedia { media, events, report, rest } =
             shared.plane.line(spec, Arc::clone(&life.fence), busy)?;
         let mut tasks = Tasks::new();
+        if address.is_moved() {
+            let (address, fence) = (Arc::clone(&address), Arc::clone(&life.fence));
+            tasks.spawn(async move { Err(address.keep(&fence).await.into()) });
+        }
         if let Some(rest) = rest {
             tasks.spawn(bind_rest(rest));
         }
@@ -107,11 +121,17 @@ impl Line {
             Err(Error::Control("its inputs are gone".into()))
         });
         tracing::info!(line = spec.name, life = life.number, %vip, "serves");
-        Ok(Self { life: life.number, status: watched, report, fence: life.fence, tasks, leave })
+        let (life, fence) = (life.number, life.fence);
+        Ok(Self { life, status: watched, report, fence, address, tasks, leave })
     }
 
     pub fn fence(&self) -> &Fence {
         &self.fence
+    }
+
+    /// Its lease was renewed.
+    pub fn renewed(&self) {
+        self.address.renewed();
     }
 
     /// Completes when something of it has failed.
@@ -124,26 +144,27 @@ impl Line {
     }
 
     /// Ends it when carriers have heard that nobody is here any more. `goes_on`: another process serves it then, and goes
-    /// on with its calls and their recordings.
-    pub async fn leave(self, goes_on: bool) {
+    /// on with its calls and their recordings. Its address is to be given up.
+    pub async fn leave(self, goes_on: bool) -> Arc<Held> {
         let (done, left) = oneshot::channel();
         if self.leave.send(done).await.is_ok() {
             tokio::time::timeout(limits::LEAVE, left).await.ok();
         }
-        self.end(goes_on).await;
+        self.end(goes_on).await
     }
 
-    /// Ends it at once, for it is another process's, or is to be.
-    pub async fn lose(self) {
-        self.end(true).await;
+    /// Ends it at once, for it is another process's, or is to be. Its address is to be given up.
+    pub async fn lose(self) -> Arc<Held> {
+        self.end(true).await
     }
 
-    async fn end(mut self, goes_on: bool) {
+    async fn end(mut self, goes_on: bool) -> Arc<Held> {
         if goes_on {
             self.fence.end();
         }
         // The media goes with the control task: recordings are closed when this returns.
         self.tasks.shutdown().await;
+        self.address
     }
 }
 

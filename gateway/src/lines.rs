@@ -2,68 +2,34 @@
 //! it serves, until it is told otherwise or is told nothing for the time of a lease: then its fences
 //! silence it, and nothing here need hurry.
 
+mod left;
+mod nodes;
+mod outlook;
+mod served;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem_control::Status;
 use tandem_lease::{Fence, RENEW_MS, clock};
 use tandem_wire::Life;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use crate::limits;
 use crate::line::{Line, Shared, Spec};
 use crate::link::client::Heard;
 use crate::link::dialer::Dialer;
 use crate::link::pb;
-use crate::media::Told;
 use crate::obituaries::Death;
 use crate::options::Error;
-
-/// In the process's data folder: the lines that it serves and their lives, a line each, for its supervisor.
-pub const SERVED: &str = "lines";
-
-/// What others in the process know of its lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Serves {
-    /// Their names, in order.
-    pub lines: Vec<String>,
-    /// The process that serves its own line in its place.
-    pub stands_by_for: Option<String>,
-}
-
-/// Where others hear of it.
-pub struct Outlook {
-    pub serves: watch::Sender<Serves>,
-    /// As one of the lines knows the cluster.
-    pub status: watch::Sender<Status>,
-    /// Who takes what the process has to tell.
-    pub reporter: watch::Sender<Option<mpsc::Sender<Told>>>,
-}
-
-enum Served {
-    Starting { life: u64, fence: Arc<Fence> },
-    Serving(Line),
-}
-
-impl Served {
-    fn life(&self) -> u64 {
-        match self {
-            Self::Starting { life, .. } => *life,
-            Self::Serving(line) => line.life,
-        }
-    }
-
-    fn fence(&self) -> &Fence {
-        match self {
-            Self::Starting { fence, .. } => fence,
-            Self::Serving(line) => line.fence(),
-        }
-    }
-}
+use left::{Left, Unable};
+use nodes::Nodes;
+use outlook::follow;
+pub use outlook::{Outlook, SERVED, Serves};
+use served::{Served, failed, start};
 
 pub struct Lines {
     shared: Arc<Shared>,
@@ -71,8 +37,10 @@ pub struct Lines {
     specs: Vec<Spec>,
     served: BTreeMap<String, Served>,
     starting: JoinSet<(String, u64, Result<Line, Error>)>,
-    /// Lives that it serves no more and may still be said to hold.
-    left: BTreeMap<String, u64>,
+    left: Left,
+    unable: Unable,
+    /// Whose addresses are given up; those with a life are given back then.
+    leaving: JoinSet<(String, Option<u64>)>,
     asks: Vec<Option<mpsc::Sender<pb::Ask>>>,
     /// The last questions, and when they were asked by the boot clock.
     asked: VecDeque<(u64, u64)>,
@@ -82,10 +50,7 @@ pub struct Lines {
     dialer: Dialer,
     heard: mpsc::Receiver<Heard>,
     obituaries: mpsc::Receiver<Death>,
-    /// The last life of each process that its supervisor has reaped.
-    dead: BTreeMap<String, u64>,
-    /// The latest life in which each node has said that it leads, by its place.
-    living: BTreeMap<usize, u64>,
+    nodes: Nodes,
     outlook: Outlook,
     /// Follows the status of the line that speaks for the process.
     speaker: Option<(String, JoinHandle<()>)>,
@@ -106,7 +71,9 @@ impl Lines {
             shared,
             served: BTreeMap::new(),
             starting: JoinSet::new(),
-            left: BTreeMap::new(),
+            left: Left::default(),
+            unable: Unable::default(),
+            leaving: JoinSet::new(),
             asks: (0..limits::NODES_MAX).map(|_| None).collect(),
             asked: VecDeque::new(),
             lives: BTreeMap::new(),
@@ -114,8 +81,7 @@ impl Lines {
             dialer,
             heard,
             obituaries,
-            dead: BTreeMap::new(),
-            living: BTreeMap::new(),
+            nodes: Nodes::default(),
             outlook,
             speaker: None,
             stood_by: false,
@@ -128,6 +94,7 @@ impl Lines {
         // What an earlier life of the process served.
         self.note("")
             .map_err(|why| Error::Served { dir: self.shared.options.data_dir.clone(), why })?;
+        self.shared.addresses.clear().await;
         let mut tick = tokio::time::interval(Duration::from_millis(RENEW_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);
@@ -142,33 +109,46 @@ impl Lines {
                         self.ask();
                     }
                     Some(Heard::Told { node, incarnation, body }) => {
-                        // One that does not lead can give a line to nobody.
-                        if leads(&body) {
-                            let known = self.living.entry(node).or_default();
-                            *known = incarnation.max(*known);
-                        }
+                        self.nodes.on_told(node, incarnation, &body);
                         self.on_told(body).await;
                     }
                     None => return Err(Error::Control("nobody hears the nodes".into())),
                 },
-                Some(death) = self.obituaries.recv() => self.on_death(death),
+                Some(death) = self.obituaries.recv() => {
+                    self.nodes.on_death(death);
+                    self.keep_alone();
+                }
                 _ = tick.tick() => self.ask(),
                 Some(started) = self.starting.join_next() => match started {
                     Ok((name, life, started)) => self.on_started(name, life, started).await?,
                     Err(error) => return Err(Error::Control(error.to_string())),
                 },
+                Some(Ok((line, life))) = self.leaving.join_next() => self.on_gone(&line, life),
                 (line, error) = failed(&mut self.served) => self.on_failed(line, error).await?,
             }
         }
-        self.starting.shutdown().await;
+        self.end().await;
+        Ok(())
+    }
+
+    async fn end(&mut self) {
         let goes_on = self.specs.len() > 1;
         let leaving = std::mem::take(&mut self.served).into_values().filter_map(|it| match it {
-            Served::Serving(line) => Some(line.leave(goes_on)),
-            Served::Starting { .. } => None,
+            Served::Serving(line) => Some(async move { line.leave(goes_on).await.give_up().await }),
+            Served::Starting { fence, .. } => {
+                fence.end();
+                None
+            }
         });
         futures::future::join_all(leaving).await;
+        // What has been brought here for a line that begins is taken away as well.
+        while let Some(started) = self.starting.join_next().await {
+            if let Ok((_, _, Ok(line))) = started {
+                line.lose().await.give_up().await;
+            }
+        }
+        while self.leaving.join_next().await.is_some() {}
         self.tell();
-        Ok(())
     }
 
     fn ask(&mut self) {
@@ -178,16 +158,15 @@ impl Lines {
             self.asked.pop_front();
         }
         self.asked.push_back((number, clock::boot_ms()));
-        let left = self.left.iter().map(|(line, life)| pb::Life {
-            line: line.clone(),
-            life: *life,
-            ..Default::default()
-        });
+        let left = self.left.given_back();
+        let left =
+            left.map(|(line, life)| pb::Life { line: line.into(), life, ..Default::default() });
         let ask = pb::Ask {
             process: self.shared.options.name.clone(),
             incarnation: self.shared.options.incarnation,
             number,
             left: left.collect(),
+            unable: self.unable.at(clock::boot_ms()).cloned().collect(),
         };
         for slot in &mut self.asks {
             // A node that takes none is asked again with the next one.
@@ -200,21 +179,11 @@ impl Lines {
         }
     }
 
-    fn on_death(&mut self, Death { process, incarnation }: Death) {
-        let known = self.dead.entry(process).or_default();
-        *known = incarnation.max(*known);
-        self.keep_alone();
-    }
-
     /// Where every node is proven dead nobody can give a line to another: what it holds it goes on with.
     fn keep_alone(&self) {
-        let is_dead = |(at, name): (usize, &String)| {
-            let living = self.living.get(&at).copied().unwrap_or_default();
-            self.dead.get(name).is_some_and(|dead| *dead >= living)
-        };
-        if self.dialer.names().iter().enumerate().all(is_dead) {
+        if self.nodes.are_all_dead(self.dialer.names()) {
             let now = clock::boot_ms();
-            self.served.values().for_each(|served| served.fence().keep(now, now));
+            self.served.values().for_each(|served| served.keep(now, now));
         }
     }
 
@@ -234,7 +203,7 @@ impl Lines {
             let kept = holds.lives.iter().filter(|it| it.held);
             for pb::Life { line, life, .. } in kept {
                 let served = self.served.get(line).filter(|served| served.life() == *life);
-                served.inspect(|served| served.fence().keep(asked_ms, now));
+                served.inspect(|served| served.keep(asked_ms, now));
             }
             return;
         }
@@ -252,9 +221,9 @@ impl Lines {
                 self.lose(&line).await;
             }
             match self.served.get(&line) {
-                _ if !held => drop(self.left.remove(&line)),
-                Some(served) => served.fence().renew(asked_ms),
-                None if self.left.get(&line) == Some(&life) => {}
+                _ if !held => self.left.forget(&line),
+                Some(served) => served.renew(asked_ms),
+                None if self.left.has(&line, life) => {}
                 None => self.start(&line, life, asked_ms),
             }
         }
@@ -263,22 +232,43 @@ impl Lines {
             if let Some(Served::Serving(serving)) = self.served.remove(&line) {
                 tracing::info!(line, "given back to its own process");
                 // At once: the other line's lease is waiting, and carriers hear of this one again in a moment.
-                let life = serving.life;
-                serving.lose().await;
-                self.left.insert(line, life);
+                self.give_back(&line, serving).await;
             }
         }
-        if !self.left.is_empty() {
+        if self.left.given_back().next().is_some() {
             self.ask();
         }
         self.tell();
+    }
+
+    /// When its address is away.
+    async fn give_back(&mut self, line: &str, serving: Line) {
+        let life = serving.life;
+        self.left.is_leaving(line, life);
+        self.part(line, serving, Some(life)).await;
+    }
+
+    /// Ends a line. A hook may take its time for the address: other lines' leases are renewed meanwhile.
+    async fn part(&mut self, line: &str, serving: Line, given_back: Option<u64>) {
+        let (line, address) = (line.to_owned(), serving.lose().await);
+        self.leaving.spawn(async move {
+            address.give_up().await;
+            (line, given_back)
+        });
+    }
+
+    fn on_gone(&mut self, line: &str, given_back: Option<u64>) {
+        if let Some(life) = given_back {
+            self.left.is_gone(line, life);
+            self.ask();
+        }
     }
 
     async fn lose(&mut self, line: &str) {
         match self.served.remove(line) {
             Some(Served::Serving(lost)) => {
                 tracing::warn!(line, "TD0341 this line is in another life now, here or elsewhere");
-                lost.lose().await;
+                self.part(line, lost, None).await;
             }
             // It is found out when it has started.
             Some(Served::Starting { fence, .. }) => fence.end(),
@@ -292,7 +282,7 @@ impl Lines {
                 line,
                 "TD0342 a line that the configuration does not name can't be served"
             );
-            self.left.insert(line.to_owned(), life);
+            self.left.is_gone(line, life);
             return;
         };
         let fence = Arc::new(Fence::asked_at(asked_ms));
@@ -319,34 +309,52 @@ impl Lines {
         let wanted = self.served.get(&name).is_some_and(|served| served.life() == life);
         match started {
             Ok(line) if wanted => {
+                self.unable.served(&name);
                 self.served.insert(name, Served::Serving(line));
             }
-            Ok(line) => line.lose().await,
+            Ok(line) => self.part(&name, line, None).await,
+            Err(Error::Address(error)) => {
+                no_address(&name, &error);
+                self.on_unable(&name, life);
+            }
             Err(error) if self.is_own(&name) && !self.stood_by => return Err(error),
             Err(error) => {
                 tracing::error!(line = name, %error, "TD0343 the line can't be served: it is given back");
-                if wanted {
-                    self.served.remove(&name);
-                    self.left.insert(name, life);
-                }
+                self.on_unable(&name, life);
             }
         }
         self.tell();
         Ok(())
     }
 
+    /// A line that could not be started: another may be able to serve it.
+    fn on_unable(&mut self, line: &str, life: u64) {
+        self.unable.failed(line, clock::boot_ms());
+        if self.served.get(line).is_some_and(|served| served.life() == life) {
+            self.served.remove(line);
+            self.left.is_gone(line, life);
+        }
+        self.ask();
+    }
+
     async fn on_failed(&mut self, line: String, error: Error) -> Result<(), Error> {
-        let Error::BusyPorts(busy) = error else { return Err(error) };
-        tracing::error!(
-            line,
-            ?busy,
-            "TD0345 RTP ports are other programs': the line begins anew without them"
-        );
+        match error {
+            Error::BusyPorts(busy) => {
+                tracing::error!(
+                    line,
+                    ?busy,
+                    "TD0345 RTP ports are other programs': the line begins anew without them"
+                );
+                self.shared.busy.lock().entry(line.clone()).or_default().extend(busy);
+            }
+            Error::Address(error) => {
+                no_address(&line, &error);
+                self.unable.failed(&line, clock::boot_ms());
+            }
+            error => return Err(error),
+        }
         if let Some(Served::Serving(failed)) = self.served.remove(&line) {
-            self.shared.busy.lock().entry(line.clone()).or_default().extend(busy);
-            self.left.insert(line, failed.life);
-            failed.lose().await;
-            self.ask();
+            self.give_back(&line, failed).await;
         }
         self.tell();
         Ok(())
@@ -394,49 +402,10 @@ impl Lines {
     }
 }
 
-/// Whether only who leads says so.
-fn leads(body: &pb::told::Body) -> bool {
-    match body {
-        pb::told::Body::Begun(_) => true,
-        pb::told::Body::Holds(holds) => !holds.frozen,
-        pb::told::Body::Nodes(_) => false,
-    }
-}
-
-/// Which of them fails, and of what.
-async fn failed(served: &mut BTreeMap<String, Served>) -> (String, Error) {
-    let lines = served.iter_mut().filter_map(|(name, served)| match served {
-        Served::Serving(line) => Some(Box::pin(async move { (name.clone(), line.failed().await) })),
-        Served::Starting { .. } => None,
-    });
-    let lines: Vec<_> = lines.collect();
-    if lines.is_empty() {
-        return std::future::pending().await;
-    }
-    futures::future::select_all(lines).await.0
-}
-
-/// An address may be in use for a moment more.
-async fn start(shared: &Shared, spec: &Spec, life: Life) -> Result<Line, Error> {
-    let give_up = Instant::now() + Duration::from_millis(limits::SERVE_MS_MAX);
-    loop {
-        let error = match Line::start(shared, spec, life.clone()) {
-            Ok(line) => return Ok(line),
-            Err(error) => error,
-        };
-        if !life.follows || life.fence.has_ended() || Instant::now() >= give_up {
-            return Err(error);
-        }
-        tokio::time::sleep(Duration::from_millis(limits::SERVE_AGAIN_MS)).await;
-    }
-}
-
-async fn follow(mut from: watch::Receiver<Status>, to: watch::Sender<Status>) {
-    loop {
-        let now = from.borrow_and_update().clone();
-        to.send_replace(now);
-        if from.changed().await.is_err() {
-            return;
-        }
-    }
+fn no_address(line: &str, error: &tandem_address::Error) {
+    tracing::error!(
+        line,
+        %error,
+        "TD0350 the address of a line can't be brought to this host: the line is given back"
+    );
 }

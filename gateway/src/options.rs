@@ -27,6 +27,8 @@ pub struct Options {
     pub version: String,
     /// The service address for SIP.
     pub vip: SocketAddr,
+    /// How this host gets the address of a line that is served here.
+    pub way: tandem_address::Way,
     /// Where RTP is received; the address of `vip` as a rule.
     pub media_ip: IpAddr,
     /// Where the HTTP API listens.
@@ -135,6 +137,10 @@ pub enum Error {
     Trace { dir: PathBuf, why: std::io::Error },
     #[error("the folder {dir} can't be written: {why}", dir = dir.display())]
     Served { dir: PathBuf, why: std::io::Error },
+    #[error("{0}")]
+    Address(#[from] tandem_address::Error),
+    #[error("the thread of addresses can't be started: {0}")]
+    Addresses(std::io::Error),
     #[error("the control task ended: {0}")]
     Control(String),
 }

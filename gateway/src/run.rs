@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tandem_address::Addresses;
 use tandem_control::Status;
 use tandem_wire::{Bounds, Tls};
 use tokio::net::TcpListener;
@@ -84,8 +85,11 @@ pub async fn serve_within(
         tandem_http::serve(listener, backend, token, forever).await.map_err(Error::ApiFailed)
     });
     tracing::info!(gateway = options.name, api = %options.api, "runs");
-    let shared =
-        Arc::new(Shared { options, bounds, clients, tracer, tls, plane, busy: Mutex::default() });
+    let vips = options.lines().into_iter().map(|line| line.vip.ip());
+    let addresses = Addresses::new(&options.way, vips).map_err(Error::Addresses)?;
+    let busy = Mutex::default();
+    let shared = Shared { options, addresses, bounds, clients, tracer, tls, plane, busy };
+    let shared = Arc::new(shared);
     let outlook = Outlook { serves, status, reporter };
     let lines = Lines::new(shared, dialer, heard, deaths, outlook);
     let ended = tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -135,6 +135,30 @@ impl Api {
             Some(Value::Array(items)) => Ok(items),
             _ => bail!("{path} gave no items: {page}"),
         }
+    }
+
+    /// Until a call is in `state`.
+    pub async fn call_is(&self, sip_call_id: &str, state: &str, within: Duration) -> Result<()> {
+        let path = format!("/v1/calls?sip_call_id={sip_call_id}");
+        let is = |page: &Value| (page["items"].get(0)?["state"] == state).then_some(());
+        self.until(&path, within, is).await
+    }
+
+    pub async fn agent_is(&self, id: &str, state: &str, within: Duration) -> Result<()> {
+        let path = format!("/v1/agents/{id}");
+        self.until(&path, within, |agent| (agent["state"] == state).then_some(())).await
+    }
+
+    /// The one CDR of a call, once it is there; an error if there is more than one.
+    pub async fn cdr(&self, sip_call_id: &str, within: Duration) -> Result<Value> {
+        let path = format!("/v1/cdrs?sip_call_id={sip_call_id}");
+        let some = |page: &Value| {
+            let items = page["items"].as_array()?;
+            (!items.is_empty()).then(|| items.clone())
+        };
+        let cdrs = self.until(&path, within, some).await?;
+        ensure!(cdrs.len() == 1, "call {sip_call_id} has {} CDRs", cdrs.len());
+        cdrs.into_iter().next().context("a CDR")
     }
 
     /// Looks until `found` gives something; the error tells what was seen last.

@@ -12,7 +12,7 @@ use crate::cluster::binary;
 use crate::phone::{Incoming, Options, Over, Phone};
 use crate::{Api, Cluster};
 
-const SETUP_S_MAX: u64 = 15;
+const SETUP_WITHIN: Duration = Duration::from_secs(15);
 const REGISTER_S: u32 = 600;
 
 pub struct House {
@@ -248,17 +248,13 @@ impl House {
     /// Dials, is answered, and is in `state`.
     pub async fn call(&self, phone: &Phone, number: &str, state: &str) -> Result<String> {
         let call_id = phone.dial(number)?;
-        phone.answered(&call_id, Duration::from_secs(SETUP_S_MAX)).await?;
+        phone.answered(&call_id, SETUP_WITHIN).await?;
         self.call_is(&call_id, state).await?;
         Ok(call_id)
     }
 
     pub async fn call_is(&self, sip_call_id: &str, state: &str) -> Result<()> {
-        let path = format!("/v1/calls?sip_call_id={sip_call_id}");
-        let within = Duration::from_secs(SETUP_S_MAX);
-        self.api
-            .until(&path, within, |page| (page["items"].get(0)?["state"] == state).then_some(()))
-            .await
+        self.api.call_is(sip_call_id, state, SETUP_WITHIN).await
     }
 
     /// Where a call is in its flow, once it is there: what the API shows as `flow`.
@@ -268,7 +264,7 @@ impl House {
         wanted: impl Fn(&serde_json::Value) -> bool,
     ) -> Result<serde_json::Value> {
         let path = format!("/v1/calls?sip_call_id={sip_call_id}");
-        let within = Duration::from_secs(SETUP_S_MAX);
+        let within = SETUP_WITHIN;
         let found = |page: &serde_json::Value| {
             let flow = page["items"].get(0)?.get("flow")?;
             wanted(flow).then(|| flow.clone())
@@ -307,23 +303,11 @@ impl House {
     }
 
     pub async fn agent_is(&self, id: &str, state: &str) -> Result<()> {
-        let path = format!("/v1/agents/{id}");
-        let within = Duration::from_secs(SETUP_S_MAX);
-        self.api.until(&path, within, |agent| (agent["state"] == state).then_some(())).await
+        self.api.agent_is(id, state, SETUP_WITHIN).await
     }
 
     /// The one CDR of a call, once it is there; an error if there is more than one.
     pub async fn cdr(&self, sip_call_id: &str) -> Result<serde_json::Value> {
-        let path = format!("/v1/cdrs?sip_call_id={sip_call_id}");
-        let within = Duration::from_secs(SETUP_S_MAX);
-        let cdrs = self
-            .api
-            .until(&path, within, |page| {
-                let items = page["items"].as_array()?;
-                (!items.is_empty()).then(|| items.clone())
-            })
-            .await?;
-        ensure!(cdrs.len() == 1, "call {sip_call_id} has {} CDRs", cdrs.len());
-        cdrs.into_iter().next().context("a CDR")
+        self.api.cdr(sip_call_id, SETUP_WITHIN).await
     }
 }

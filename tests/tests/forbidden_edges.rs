@@ -49,6 +49,7 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
         ("tandem-storage", set(&[])),
         ("tandem-pki", set(&[])),
         ("tandem-lease", set(&[])),
+        ("tandem-address", set(&["tandem-lease"])),
         ("tandem-cluster", set(&["tandem-storage", "tandem-pki"])),
         ("tandem-control", set(&["tandem-core", "tandem-sip"])),
         ("tandem-wire", set(&["tandem-sip", "tandem-lease"])),
@@ -65,6 +66,7 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
                 "tandem-http",
                 "tandem-pki",
                 "tandem-lease",
+                "tandem-address",
             ]),
         ),
     ] {

@@ -28,6 +28,8 @@ pub struct Asker {
     pub serves: usize,
     /// An operator wants it to serve none: it does where nobody else can.
     pub drained: bool,
+    /// It could not serve this one of late.
+    pub unable: bool,
 }
 
 /// What becomes of a line.
@@ -120,12 +122,13 @@ impl Book {
                 return Next::Wait { until_ms: over_ms };
             }
         }
-        let alive = |asker: &&Asker| !self.is_dead(&asker.process, asker.incarnation);
+        let able =
+            |asker: &&Asker| !asker.unable && !self.is_dead(&asker.process, asker.incarnation);
         let give = |asker: &Asker| Next::Give {
             process: asker.process.clone(),
             incarnation: asker.incarnation,
         };
-        let own = askers.iter().filter(alive).find(|asker| asker.process == home);
+        let own = askers.iter().filter(able).find(|asker| asker.process == home);
         if let Some(own) = own.filter(|own| !own.drained) {
             return give(own);
         }
@@ -134,7 +137,7 @@ impl Book {
             return Next::Wait { until_ms: home_until };
         }
         let by_rank = |asker: &&Asker| (asker.drained, asker.serves, asker.process.clone());
-        askers.iter().filter(alive).min_by_key(by_rank).map_or(Next::Nothing, give)
+        askers.iter().filter(able).min_by_key(by_rank).map_or(Next::Nothing, give)
     }
 }
 

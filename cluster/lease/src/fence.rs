@@ -48,6 +48,11 @@ impl Fence {
         self.until.store(ENDED, Ordering::Release);
     }
 
+    /// When the lease is over, by the boot clock.
+    pub fn until_ms(&self) -> u64 {
+        self.until.load(Ordering::Acquire)
+    }
+
     pub fn has_ended(&self) -> bool {
         self.until.load(Ordering::Acquire) == ENDED
     }

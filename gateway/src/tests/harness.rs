@@ -398,6 +398,7 @@ pub fn options(nodes: &[&FakeNode], data: &std::path::Path) -> Options {
         incarnation: 7,
         version: "test".into(),
         vip: (ip, 5060).into(),
+        way: Default::default(),
         media_ip: ip.into(),
         api: (ip, 8080).into(),
         nodes: nodes

@@ -1,6 +1,7 @@
 //! Configuration files: TOML, read into types, every mistake told with file, line, key and what
 //! was expected.
 
+mod address;
 mod cluster;
 mod dev;
 mod flow;
@@ -16,6 +17,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use address::Address;
 pub use cluster::{Cluster, Gateway, Member, Process, Role, SHARDS_MAX, Tls};
 pub use dev::Dev;
 pub use reader::Mistake;
@@ -37,6 +39,7 @@ pub struct File {
     pub cluster: Option<Cluster>,
     pub tls: Option<Tls>,
     pub sip: Option<Sip>,
+    pub address: Option<Address>,
     pub process: Option<Process>,
 }
 
@@ -101,11 +104,13 @@ pub fn parse(text: &str) -> Result<File, Vec<Mistake>> {
     let table = source.parse();
     let root = Reader::new(&source, table.get_ref(), 0..0, "");
     let (sounds, names) = sounds::read(&root);
+    let cluster = cluster::read_cluster(&root);
     let file = File {
         dev: dev::read(&root),
         tenant: tenant::read(&root, &names),
         sounds,
-        cluster: cluster::read_cluster(&root),
+        address: address::read(&root, cluster.as_ref()),
+        cluster,
         tls: cluster::read_tls(&root),
         sip: sip::read(&root),
         process: cluster::read_process(&root),
@@ -126,6 +131,7 @@ impl File {
             ("cluster", self.cluster.is_some()),
             ("tls", self.tls.is_some()),
             ("sip", self.sip.is_some()),
+            ("address", self.address.is_some()),
             ("process", self.process.is_some()),
         ];
         if let Some((table, _)) = others.into_iter().find(|(_, given)| *given) {
@@ -144,6 +150,8 @@ pub struct Server {
     pub tls: Tls,
     /// Of a gateway.
     pub sip: Sip,
+    /// Of a gateway; none: its address is there.
+    pub address: Option<Address>,
     pub process: Process,
     pub tenant: Option<tandem_core::config::Config>,
     pub sounds: Sounds,
@@ -156,6 +164,7 @@ pub fn load_server(path: &Path) -> Result<Server, Error> {
         cluster: file.cluster.ok_or_else(|| missing("cluster"))?,
         tls: file.tls.ok_or_else(|| missing("tls"))?,
         sip: file.sip.unwrap_or_default(),
+        address: file.address,
         process: file.process.ok_or_else(|| missing("process"))?,
         tenant: file.tenant,
         sounds: file.sounds,

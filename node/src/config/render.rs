@@ -5,14 +5,14 @@ use tandem_core::ivr::flow::{Action, Choice, Flow, Gather, StepId};
 use tandem_core::trunk::numbers::Rewrite;
 use toml::{Table, Value};
 
-use super::{Cluster, Process, Sip, Sounds, Tls};
+use super::{Address, Cluster, Process, Sip, Sounds, Tls};
 
 /// # Errors
 /// Never for what these types can hold; the serializer's signature says otherwise.
 pub fn server(
     cluster: &Cluster,
     tls: &Tls,
-    sip: Option<&Sip>,
+    (sip, address): (Option<&Sip>, Option<&Address>),
     process: &Process,
     tenant: Option<&Config>,
     sounds: &Sounds,
@@ -22,6 +22,9 @@ pub fn server(
     root.insert("tls".into(), Value::try_from(tls)?);
     if let Some(sip) = sip {
         root.insert("sip".into(), Value::try_from(sip)?);
+    }
+    if let Some(address) = address {
+        root.insert("address".into(), Value::try_from(address)?);
     }
     root.insert("process".into(), Value::try_from(process)?);
     if let Some(tenant) = tenant {

@@ -345,6 +345,54 @@ fn websockets_are_served_where_the_file_says_so_and_with_tls_where_there_is_a_ce
 }
 
 #[test]
+fn address_of_a_line_comes_by_an_interface_or_a_hook_as_the_file_says() {
+    use tandem_gateway::{Hook, Way};
+    let read = |text: &str| parse(text).unwrap().address;
+    let way = |text: &str| read(text).as_ref().map(Way::from);
+    assert_eq!(way(""), None);
+    let eth0 = |prefix| Some(Way::Interface { name: "eth0".into(), prefix });
+    assert_eq!(way("[address]\ninterface = \"eth0\"\n"), eth0(None));
+    let with_prefix = "[address]\ninterface = \"eth0\"\nprefix = 24\n";
+    assert_eq!(way(with_prefix), eth0(Some(24)));
+    let hook = Hook { command: "/bin/move".into(), arguments: vec!["fast".into()] };
+    let text = "[address]\nhook = [\"/bin/move\", \"fast\"]\n";
+    assert_eq!(way(text), Some(Way::Hook(hook)));
+    // As `tandem dev` writes it.
+    for text in [with_prefix, text] {
+        let address = read(text);
+        let mut root = toml::Table::new();
+        root.insert("address".into(), toml::Value::try_from(&address).unwrap());
+        assert_eq!(read(&toml::to_string(&root).unwrap()), address);
+    }
+}
+
+#[test]
+fn config_explains_what_is_wrong_with_an_address() {
+    let cases = [
+        ("", "1: address.interface: is missing; expected it, or hook"),
+        ("interface = \"no such/name\"", "2: address.interface: is \"no such/name\""),
+        ("interface = \"an-interface-too-long\"", "2: address.interface: is \"an-int"),
+        ("interface = \"eth0\"\nprefix = 0", "3: address.prefix: is 0; expected the length"),
+        ("interface = \"eth0\"\nprefix = 64", "is 64, and 10.0.0.1 has 32 bits"),
+        ("interface = \"eth0\"\nhook = [\"/bin/move\"]", "address.hook: stands beside interface"),
+        ("hook = []", "address.hook: names no command"),
+        ("hook = [\"move\"]", "2: address.hook: begins with \"move\"; expected a command by"),
+        ("hook = \"/bin/move\"", "2: address.hook: is a string"),
+        ("hook = [\"/bin/move\"]\nprefix = 32", "address.prefix: stands there without interface"),
+        ("interface = \"eth0\"\nmask = 1", "address.mask: is not a key of this table"),
+    ];
+    let cluster = "[cluster]\nid = \"0123456789abcdef0123456789abcdef\"\n[[cluster.member]]\n\
+                   name = \"a\"\nbox = \"a\"\nrole = \"witness\"\nraft = \"10.0.0.9:1\"\n\
+                   http = \"10.0.0.9:2\"\n[[cluster.gateway]]\nname = \"g\"\nbox = \"a\"\n\
+                   vip = \"10.0.0.1:5060\"\napi = \"10.0.0.9:3\"\n";
+    for (text, expected) in cases {
+        let found = mistakes(&format!("[address]\n{text}\n{cluster}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(expected), "{expected:?} is not in {found:?}");
+    }
+}
+
+#[test]
 fn cluster_with_a_name_or_an_address_twice_is_a_mistake() {
     let member = |name: &str, port: u16| {
         format!(

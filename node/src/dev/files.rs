@@ -11,7 +11,9 @@ use tandem_core::config::Config;
 use super::folder::{self, Folder};
 use super::pki;
 use super::plan::{self, Shape};
-use crate::config::{self, Cluster, Dev, Member, Process, Role, Sip, Sounds, Tls, WebSocket};
+use crate::config::{
+    self, Address, Cluster, Dev, Member, Process, Role, Sip, Sounds, Tls, WebSocket,
+};
 
 const CLUSTER_FILE: &str = "cluster.toml";
 
@@ -128,7 +130,7 @@ pub fn add_witness(folder: &Folder, fault_injection: bool) -> Result<(Cluster, M
     let witness = witness.context("the plan has no witness")?.clone();
     pki::ensure(folder, &cluster)?;
     let process = process(folder, &witness.name, fault_injection);
-    write(folder, &cluster, None, &process, None, &Sounds::default())?;
+    write(folder, &cluster, (None, None), &process, None, &Sounds::default())?;
     let path = folder.root().join(CLUSTER_FILE);
     folder::replace(&path, toml::to_string(&saved)?.as_bytes(), 0o644)?;
     Ok((cluster, witness))
@@ -154,7 +156,7 @@ pub fn prepare(
     folder: &Folder,
     cluster: &Cluster,
     (tenant, sounds): (Option<Config>, Sounds),
-    sip: Option<Sip>,
+    (sip, address): (Option<Sip>, Option<Address>),
     fault_injection: bool,
 ) -> Result<()> {
     pki::ensure(folder, cluster)?;
@@ -176,7 +178,7 @@ pub fn prepare(
     };
     let process = |name: &str| process(folder, name, fault_injection);
     for member in &cluster.members {
-        write(folder, cluster, None, &process(&member.name), tenant.as_ref(), &sounds)?;
+        write(folder, cluster, (None, None), &process(&member.name), tenant.as_ref(), &sounds)?;
     }
     for (at, gateway) in cluster.gateways.iter().enumerate() {
         let process = Process {
@@ -192,7 +194,7 @@ pub fn prepare(
             tls: given.tls.or_else(|| Some(pki::sip_files_of(folder, &gateway.name))),
             websocket: given.websocket.or(Some(all)),
         };
-        write(folder, cluster, Some(&sip), &process, None, &sounds)?;
+        write(folder, cluster, (Some(&sip), address.as_ref()), &process, None, &sounds)?;
     }
     Ok(())
 }
@@ -200,13 +202,13 @@ pub fn prepare(
 fn write(
     folder: &Folder,
     cluster: &Cluster,
-    sip: Option<&Sip>,
+    (sip, address): (Option<&Sip>, Option<&Address>),
     process: &Process,
     tenant: Option<&Config>,
     sounds: &Sounds,
 ) -> Result<()> {
     let tls: Tls = pki::files_of(folder, &process.name);
-    let text = config::render::server(cluster, &tls, sip, process, tenant, sounds)
+    let text = config::render::server(cluster, &tls, (sip, address), process, tenant, sounds)
         .with_context(|| format!("the configuration of {} can't be written", process.name))?;
     folder::write_private(&folder.process_config(&process.name), text.as_bytes())
 }

@@ -88,9 +88,10 @@ async fn supervise(options: Options) -> Result<()> {
     let cluster = files::cluster(&folder, &asked, options.shards, file.is_some())?;
     leftover::wait(&folder)?;
     ports::check(&cluster)?;
-    let (tenant, sip) =
-        file.map_or_else(Default::default, |file| ((file.tenant, file.sounds), file.sip));
-    files::prepare(&folder, &cluster, tenant, sip, options.fault_injection)?;
+    let (tenant, of_gateways) = file.map_or_else(Default::default, |file| {
+        ((file.tenant, file.sounds), (file.sip, file.address))
+    });
+    files::prepare(&folder, &cluster, tenant, of_gateways, options.fault_injection)?;
     let listener = control::listen(&folder)?;
 
     let (told, mut deaths) = mpsc::channel::<Death>(DEATHS_MAX);

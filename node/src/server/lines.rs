@@ -64,6 +64,8 @@ struct Asking {
     heard_ms: u64,
     /// Since when it has asked without a break.
     since_ms: u64,
+    /// Lines that it could not serve of late.
+    unable: BTreeSet<String>,
     reply: Reply,
 }
 
@@ -162,7 +164,8 @@ impl Lines {
 
     fn on_ask(self: &Arc<Self>, ask: pb::Ask, reply: &Reply) {
         let now = clock::boot_ms();
-        let pb::Ask { process, incarnation, number, left } = ask;
+        let pb::Ask { process, incarnation, number, left, unable } = ask;
+        let unable = unable.into_iter().filter(|line| self.names.contains(line)).collect();
         {
             let mut inner = self.inner.lock();
             let before = inner.askers.get(&process);
@@ -172,7 +175,7 @@ impl Lines {
             let same = before.filter(|it| it.incarnation == incarnation && it.is_here(now));
             let since_ms = same.map_or(now, |before| before.since_ms);
             let reply = reply.clone();
-            let asking = Asking { incarnation, number, heard_ms: now, since_ms, reply };
+            let asking = Asking { incarnation, number, heard_ms: now, since_ms, unable, reply };
             inner.askers.insert(process.clone(), asking);
             // It has its folder's lock: whoever had it before is dead.
             inner.book.mourn(&process, incarnation.saturating_sub(1));
@@ -255,7 +258,9 @@ impl Lines {
         let drained = self.sees.drained.borrow();
         let could = |other: &str| {
             let here = inner.askers.get(other).filter(|asking| asking.is_here(now));
-            here.filter(|_| other != process && !drained.contains(other))
+            here.filter(|asking| {
+                other != process && !drained.contains(other) && !asking.unable.contains(line)
+            })
         };
         if drained.contains(process) {
             return inner.askers.keys().any(|other| could(other).is_some());
@@ -350,6 +355,7 @@ impl Lines {
             incarnation: asking.incarnation,
             serves: self.of(process).len(),
             drained: drained.contains(process),
+            unable: asking.unable.contains(line),
         });
         let askers: Vec<Asker> = askers.collect();
         inner.book.next(line, line, grant, &askers, now)

@@ -590,6 +590,7 @@ pub async fn gateway(started: &Started, shutdown: Shutdown) -> Result<()> {
         incarnation: started.incarnation,
         version: crate::VERSION.to_owned(),
         vip: me.vip,
+        way: config.address.as_ref().map(Into::into).unwrap_or_default(),
         media_ip: me.vip.ip(),
         api: me.api,
         nodes: config

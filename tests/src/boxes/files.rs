@@ -7,15 +7,18 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use toml::{Table, Value};
 
-use super::network::{Network, Place};
+use super::network::{Family, Network, Place};
 
-/// Every address of a box becomes that of its place; ports stay. Gives where each process has its HTTP.
-pub fn move_to(dir: &Path, network: &Network) -> Result<BTreeMap<String, String>> {
+/// Every address of a box becomes that of its place, and service addresses such that either gateway may have them on its
+/// interface; ports stay. Gives where each process has its HTTP.
+pub fn move_to(dir: &Path, network: &Network, family: Family) -> Result<BTreeMap<String, String>> {
     let mut moved = BTreeMap::new();
     for entry in std::fs::read_dir(dir.join("conf"))? {
         let path = entry?.path();
         let mut file: Table = toml::from_str(&std::fs::read_to_string(&path)?)
             .with_context(|| format!("read {}", path.display()))?;
+        let own = file.get("process").and_then(|it| it.get("name")?.as_str()).map(str::to_owned);
+        let mut own_place = None;
         let Some(cluster) = file.get_mut("cluster").and_then(Value::as_table_mut) else {
             continue;
         };
@@ -33,12 +36,23 @@ pub fn move_to(dir: &Path, network: &Network) -> Result<BTreeMap<String, String>
                 for key in keys {
                     let Some(was) = text(row, key) else { continue };
                     let was: SocketAddr = was.parse()?;
-                    let now = SocketAddr::new(network.address(place), was.port());
+                    let now = match key {
+                        "vip" => network.vip(place, family),
+                        _ => network.address(place),
+                    };
+                    let now = SocketAddr::new(now, was.port());
                     row.insert(key.to_owned(), now.to_string().into());
                 }
                 let (name, http) = (text(row, "name"), text(row, http));
+                if list == "gateway" && name == own {
+                    own_place = Some(place);
+                }
                 moved.insert(name.context("its name")?, http.context("its HTTP")?);
             }
+        }
+        if let Some(place) = own_place {
+            let address = Table::from_iter([("interface".into(), network.interface(place).into())]);
+            file.insert("address".into(), Value::Table(address));
         }
         std::fs::write(&path, toml::to_string(&file)?)?;
     }

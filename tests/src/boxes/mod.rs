@@ -2,11 +2,13 @@
 //! it. Nobody supervises its processes, so that no obituary tells of a death.
 
 mod files;
+mod guests;
 mod keeper;
 pub mod network;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,11 +19,13 @@ use serde_json::Value;
 
 use crate::cluster::{self, binary};
 use crate::{Api, Cluster};
+pub use guests::Guests;
 use keeper::Keeper;
-use network::{Network, Place};
+use network::{Family, Network, Place};
 
 /// From the start of the processes on two busy cores.
 const READY_WITHIN: Duration = Duration::from_secs(40);
+const LOOK: Duration = Duration::from_millis(25);
 /// Entries that a node may be behind and still be taken for one that has caught up.
 const LAG_MAX: u64 = 10;
 
@@ -44,6 +48,7 @@ pub struct Boxes {
     pub network: Network,
     processes: Vec<Process>,
     api: Api,
+    family: Family,
     dir: PathBuf,
     /// Removed with the boxes.
     _removed: tempfile::TempDir,
@@ -53,6 +58,11 @@ impl Boxes {
     /// `block` is the third octet of the network's addresses, and ready is when each gateway says that
     /// both nodes are there.
     pub async fn open(block: u8) -> Result<Self> {
+        Self::open_over(block, Family::V4).await
+    }
+
+    /// With service addresses of this family.
+    pub async fn open_over(block: u8, family: Family) -> Result<Self> {
         let removed = tempfile::tempdir()?;
         let dir = removed.path().join("cluster");
         std::fs::create_dir(&dir)?;
@@ -65,7 +75,7 @@ impl Boxes {
         std::fs::remove_dir_all(dir.join("data"))?;
         std::fs::create_dir(dir.join("data"))?;
         let network = Network::lay(block)?;
-        let moved = files::move_to(&dir, &network)?;
+        let moved = files::move_to(&dir, &network, family)?;
         let process = |process: cluster::Process| {
             let place = Place::of_box(&process.box_name)?;
             let http = moved.get(&process.name).context("its address")?.clone();
@@ -82,6 +92,7 @@ impl Boxes {
             network,
             processes,
             api: Api::new(bases, token.trim().to_owned())?,
+            family,
             dir,
             _removed: removed,
         };
@@ -104,6 +115,11 @@ impl Boxes {
         Ok(self.api.only(at.context("a gateway in this box")?))
     }
 
+    /// The service address of the line of the gateway in a box.
+    pub fn vip(&self, place: Place) -> IpAddr {
+        self.network.vip(place, self.family)
+    }
+
     pub fn process(&self, name: &str) -> Result<&Process> {
         let found = self.processes.iter().find(|process| process.name == name);
         found.with_context(|| format!("there is no process {name}"))
@@ -112,6 +128,11 @@ impl Boxes {
     pub fn node_in(&self, place: Place) -> Result<&Process> {
         let found = self.processes.iter().find(|p| p.place == place && p.role == "node");
         found.with_context(|| format!("there is no node in {place:?}"))
+    }
+
+    pub fn gateway_in(&self, place: Place) -> Result<&Process> {
+        let found = self.processes.iter().find(|p| p.place == place && p.role == "gateway");
+        found.with_context(|| format!("there is no gateway in {place:?}"))
     }
 
     /// The box whose node leads the tenant's shard, by the API.
@@ -160,9 +181,15 @@ impl Boxes {
         self.settled().await
     }
 
-    /// Each gateway says that both nodes are there and have all that is committed.
+    /// Each gateway is ready, and says that both nodes are there and have all that is committed.
     pub async fn settled(&self) -> Result<()> {
         for place in [Place::A, Place::B] {
+            let http = format!("http://{}", self.gateway_in(place)?.http);
+            let begun = Instant::now();
+            while !self.api.probe(&http, "/readyz").await.is_ok_and(|(status, _)| status == 200) {
+                ensure!(begun.elapsed() < READY_WITHIN, "the gateway in {place:?} is not ready");
+                tokio::time::sleep(LOOK).await;
+            }
             self.api_of(place)?
                 .until("/v1/cluster", READY_WITHIN, |status| is_settled(status).then_some(()))
                 .await

@@ -2,11 +2,12 @@
 //! another can be cut there, each way by itself. It needs root, as the installation of packages does.
 //!
 //! Cuts are made in the switch, not at a box: a packet that its own host refuses is an error that TCP
-//! hears of, and one that the network loses is not.
+//! hears of, and one that the network loses is not. Who is cut off whole is so as by its cable: no packet of any kind gets through.
+//! Other cuts are of the boxes' own addresses, and leave out how hosts find each other.
 
 use std::fs::File;
 use std::io::{Error, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -14,14 +15,31 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The switch's rule: a pair (from, to) of the set is lost.
+/// The switch's rules: a pair (from, to) of the set is lost, and all of a dark port. What boxes send from service addresses is
+/// counted before.
 const RULES: &str = "table bridge tandem {
   set cut { type ipv4_addr . ipv4_addr; }
+  set dark { type ifname; }
+  counter served_a {}
+  counter served_b {}
   chain forward {
     type filter hook forward priority 0; policy accept;
+    iifname p1 ip saddr { VIPS } counter name served_a
+    iifname p1 ip6 saddr { VIPS6 } counter name served_a
+    iifname p2 ip saddr { VIPS } counter name served_b
+    iifname p2 ip6 saddr { VIPS6 } counter name served_b
+    iifname @dark drop
+    oifname @dark drop
     ip saddr . ip daddr @cut drop
   }
 }";
+
+/// Of which family service addresses are; boxes talk to each other over IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -61,6 +79,16 @@ impl Place {
             Self::Outside => 254,
         }
     }
+
+    /// Of the service address whose line is its gateway's.
+    fn vip_octet(self) -> u8 {
+        self.octet() + 10
+    }
+
+    /// Its port of the switch.
+    fn port(self) -> String {
+        format!("p{}", self.octet())
+    }
 }
 
 /// What no longer gets through.
@@ -86,7 +114,7 @@ impl Cut {
         };
         let both = |of, other| [(of, other), (other, of)];
         match self {
-            Self::Whole(of) => others(of, &Place::ALL).flat_map(|other| both(of, other)).collect(),
+            Self::Whole(_) => Vec::new(),
             Self::FromBoxes(of) => {
                 others(of, &Place::BOXES).flat_map(|other| both(of, other)).collect()
             }
@@ -119,12 +147,61 @@ impl Network {
         for place in Place::ALL {
             network.plug(place)?;
         }
-        network.nft(RULES)?;
+        let vips = |family| {
+            let vips = [Place::A, Place::B].map(|place| network.vip(place, family).to_string());
+            vips.join(", ")
+        };
+        let rules = RULES.replace("VIPS6", &vips(Family::V6)).replace("VIPS", &vips(Family::V4));
+        network.nft(&rules)?;
         Ok(network)
     }
 
+    /// The service address of the line of a box's gateway.
+    pub fn vip(&self, place: Place, family: Family) -> IpAddr {
+        self.of_octet(place.vip_octet(), family)
+    }
+
+    /// Where the interface of a box is that its service addresses are put on.
+    pub fn interface(&self, place: Place) -> String {
+        format!("{}{}", self.outside(), place.box_name())
+    }
+
+    /// Where phones of this family are.
+    pub fn outside_address(&self, family: Family) -> IpAddr {
+        self.of_octet(Place::Outside.octet(), family)
+    }
+
+    /// Whether a box has an address on its interface.
+    pub fn has(&self, place: Place, address: IpAddr) -> Result<bool> {
+        let (namespace, interface) = (self.namespace(place), self.interface(place));
+        let listed = ip(&["-n", &namespace, "-o", "addr", "show", "dev", &interface])?;
+        Ok(listed.contains(&format!(" {address}/")))
+    }
+
+    /// Packets that A and B have sent from service addresses, whether they got through or not.
+    pub fn served(&self) -> Result<(u64, u64)> {
+        let listed = self.in_switch(&["list", "counters", "table", "bridge", "tandem"], "")?;
+        let of = |name: &str| {
+            let (_, rest) = listed.split_once(name).with_context(|| format!("{name}: {listed}"))?;
+            let (_, rest) = rest.split_once("packets ").context("packets")?;
+            let digits = rest.split(' ').next().context("a number")?;
+            digits.parse::<u64>().with_context(|| format!("{name}: {digits:?}"))
+        };
+        Ok((of("counter served_a")?, of("counter served_b")?))
+    }
+
+    fn of_octet(&self, octet: u8, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(10, 171, self.net, octet).into(),
+            Family::V6 => {
+                let (net, octet) = (u16::from(self.net), u16::from(octet));
+                Ipv6Addr::new(0xfd71, net, 0, 0, 0, 0, 0, octet).into()
+            }
+        }
+    }
+
     pub fn address(&self, place: Place) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 171, self.net, place.octet()))
+        self.of_octet(place.octet(), Family::V4)
     }
 
     /// All addresses of it.
@@ -135,18 +212,18 @@ impl Network {
     /// The instant before nothing of it got through any more; what was cut before stays so.
     pub fn cut(&self, cut: Cut) -> Result<Instant> {
         let before = Instant::now();
-        self.nft(&format!("add element bridge tandem cut {{ {} }}", self.elements(cut)))?;
+        self.nft(&format!("add element bridge tandem {}", self.elements(cut)))?;
         Ok(before)
     }
 
     /// Takes one cut back.
     pub fn mend(&self, cut: Cut) -> Result<()> {
-        self.nft(&format!("delete element bridge tandem cut {{ {} }}", self.elements(cut)))
+        self.nft(&format!("delete element bridge tandem {}", self.elements(cut)))
     }
 
     /// Everything gets through again.
     pub fn heal(&self) -> Result<()> {
-        self.nft("flush set bridge tandem cut")
+        self.nft("flush set bridge tandem cut; flush set bridge tandem dark")
     }
 
     /// A process that `command` starts will be there.
@@ -154,9 +231,13 @@ impl Network {
         enter(command, &self.namespace(place))
     }
 
+    /// The set, and what of it.
     fn elements(&self, cut: Cut) -> String {
+        if let Cut::Whole(place) = cut {
+            return format!("dark {{ {} }}", place.port());
+        }
         let pair = |(from, to)| format!("{} . {}", self.address(from), self.address(to));
-        cut.pairs().into_iter().map(pair).collect::<Vec<_>>().join(", ")
+        format!("cut {{ {} }}", cut.pairs().into_iter().map(pair).collect::<Vec<_>>().join(", "))
     }
 
     fn switch(&self) -> String {
@@ -175,8 +256,7 @@ impl Network {
     /// A cable from the switch to a place.
     fn plug(&self, place: Place) -> Result<()> {
         let switch = self.switch();
-        let port = format!("p{}", place.octet());
-        let end = format!("{}{}", self.outside(), place.box_name());
+        let (port, end) = (place.port(), self.interface(place));
         let peer = ["type", "veth", "peer", "name", end.as_str()];
         ip(&[&["link", "add", &port, "netns", &switch], &peer[..]].concat())?;
         ip(&["-n", &switch, "link", "set", &port, "master", "sw", "up"])?;
@@ -190,6 +270,9 @@ impl Network {
         let address = format!("{}/24", self.address(place));
         ip(&[inside, &["addr", "add", &address, "dev", &end]].concat())?;
         ip(&[inside, &["link", "set", &end, "up"]].concat())?;
+        // Free: the network is new.
+        let address = format!("{}/64", self.of_octet(place.octet(), Family::V6));
+        ip(&[inside, &["addr", "add", &address, "dev", &end, "nodad"]].concat())?;
         if !inside.is_empty() {
             ip(&[inside, &["link", "set", "lo", "up"]].concat())?;
         }
@@ -198,8 +281,14 @@ impl Network {
 
     /// One transaction in the switch.
     fn nft(&self, script: &str) -> Result<()> {
+        self.in_switch(&["-f", "-"], script).map(drop)
+    }
+
+    /// What nft says there.
+    fn in_switch(&self, arguments: &[&str], script: &str) -> Result<String> {
         let mut command = Command::new("nft");
-        command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         enter(&mut command, &self.switch())?;
         let mut nft = command.spawn().context("run nft (Debian: nftables)")?;
         let mut stdin = nft.stdin.take().context("stdin is piped")?;
@@ -207,8 +296,8 @@ impl Network {
         drop(stdin);
         let output = nft.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "nft {script}: {said}");
-        Ok(())
+        ensure!(output.status.success(), "nft {arguments:?} {script}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn remove(&self) {
@@ -240,9 +329,9 @@ fn enter(command: &mut Command, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+fn ip(args: &[&str]) -> Result<String> {
     let output = Command::new("ip").args(args).output().context("run ip (Debian: iproute2)")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "ip {}: {said}", args.join(" "));
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }

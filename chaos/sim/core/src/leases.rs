@@ -119,7 +119,8 @@ impl Simulation {
             Some(grant) => grant.life,
             None => {
                 let process = name.clone();
-                let askers = [Asker { process, incarnation: life, serves: 0, drained: false }];
+                let (drained, unable) = (false, false);
+                let askers = [Asker { process, incarnation: life, serves: 0, drained, unable }];
                 let next = book.next(&name, &name, stored, &askers, clock);
                 let later = stored.is_none_or(|grant| grant.incarnation < life);
                 if !later || !matches!(next, Next::Give { .. }) {

@@ -10,7 +10,8 @@ fn grant(process: &str, incarnation: u64, life: u64) -> Grant {
 }
 
 fn asker(process: &str, incarnation: u64) -> Asker {
-    Asker { process: process.to_owned(), incarnation, serves: 1, drained: false }
+    let (drained, unable) = (false, false);
+    Asker { process: process.to_owned(), incarnation, serves: 1, drained, unable }
 }
 
 fn given(process: &str, incarnation: u64) -> Next {
@@ -84,6 +85,16 @@ fn who_is_drained_serves_only_where_nobody_else_can() {
     let next = |askers: &[Asker]| book.next(LINE, LINE, Some(&back), askers, 0);
     assert_eq!(next(&[own.clone(), busy]), given("gateway-c", 1));
     assert_eq!(next(&[own]), given(LINE, 1));
+}
+
+#[test]
+fn line_goes_to_who_can_serve_it_and_to_nobody_where_nobody_can() {
+    let book = Book::default();
+    let back = grant("", 0, 3);
+    let unable = |process, incarnation| Asker { unable: true, ..asker(process, incarnation) };
+    let next = |askers: &[Asker]| book.next(LINE, LINE, Some(&back), askers, 0);
+    assert_eq!(next(&[unable(LINE, 1), asker("gateway-b", 2)]), given("gateway-b", 2));
+    assert_eq!(next(&[unable(LINE, 1), unable("gateway-b", 2)]), Next::Nothing);
 }
 
 #[test]

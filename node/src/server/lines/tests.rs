@@ -44,12 +44,13 @@ struct Process {
     number: u64,
     reply: Reply,
     told: mpsc::Receiver<Result<pb::Told, Status>>,
+    unable: Vec<String>,
 }
 
 impl Process {
     fn new(name: &'static str, incarnation: u64) -> Self {
         let (reply, told) = mpsc::channel(TOLD_MAX);
-        Self { name, incarnation, number: 0, reply, told }
+        Self { name, incarnation, number: 0, reply, told, unable: Vec::new() }
     }
 
     fn ask(&mut self, bench: &Bench, left: &[(&str, u64)]) {
@@ -64,6 +65,7 @@ impl Process {
             incarnation: self.incarnation,
             number: self.number,
             left: left.iter().map(life).collect(),
+            unable: self.unable.clone(),
         };
         bench.lines.on_ask(ask, &self.reply);
     }
@@ -202,6 +204,38 @@ async fn drained_process_keeps_its_line_where_nobody_else_is_there() {
     let held = a.holds_at_last(&bench, &NAMES[..1]).await;
     a.ask(&bench, &[]);
     assert_eq!(a.holds().await, (held, Vec::new()));
+}
+
+#[tokio::test]
+async fn line_that_its_own_process_cannot_serve_is_the_others_until_it_can() {
+    let bench = Bench::start();
+    let (mut a, mut b) = (Process::new(NAMES[0], 7), Process::new(NAMES[1], 8));
+    let held = a.holds_at_last(&bench, &NAMES[..1]).await;
+    b.holds_at_last(&bench, &NAMES[1..]).await;
+    a.unable = vec![NAMES[0].to_owned(), "a line of nobody".to_owned()];
+    a.ask(&bench, &[(NAMES[0], held[0].1)]);
+    b.holds_at_last(&bench, &NAMES).await;
+    // It is there, and wants nothing back.
+    let begun = clock::boot_ms();
+    while clock::boot_ms() - begun < BACK_AFTER_MS + 300 {
+        a.ask(&bench, &[]);
+        b.ask(&bench, &[]);
+        assert_eq!(a.holds().await.0, []);
+        assert_eq!(b.holds().await.1, Vec::<String>::new());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    a.unable.clear();
+    let wanted = async {
+        loop {
+            a.ask(&bench, &[]);
+            b.ask(&bench, &[]);
+            let (_, wanted) = b.holds().await;
+            if !wanted.is_empty() {
+                return wanted;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, wanted).await.expect("it is wanted"), [NAMES[0]]);
 }
 
 #[tokio::test]

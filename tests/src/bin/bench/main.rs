@@ -1,8 +1,8 @@
-//! `make bench`: failover, gateways that die, calls in each of their states, partitions, set-up time under load, queued calls, overload, busy neighbours, nodes that
+//! `make bench`: failover, gateways that die, calls in each of their states, partitions, boxes with calls that are cut off, set-up time under load, queued calls, overload, busy neighbours, nodes that
 //! are behind or begin, moves of a tenant, storms of registrations, recorded conversations, reads, commits beside
 //! etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
-//! `tandem-bench [NAME]…` measures only what is named, one or more of [`ALL`]; `partition` needs root (it lays networks),
+//! `tandem-bench [NAME]…` measures only what is named, one or more of [`ALL`]; `partition` and `cut` need root (they lay networks),
 //! `steady`, `busy` and `behind` take `TANDEM_STEADY_MINUTES`, `TANDEM_BUSY_MINUTES` and `TANDEM_BEHIND_MINUTES`,
 //! `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
@@ -11,6 +11,7 @@ mod busy;
 mod calls;
 mod consensus;
 mod conversations;
+mod cut;
 mod failover;
 mod gateways;
 mod idle;
@@ -35,11 +36,12 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 18] = [
+const ALL: [&str; 19] = [
     "failover",
     "gateways",
     "states",
     "partition",
+    "cut",
     "idle",
     "rehydrate",
     "behind",
@@ -146,6 +148,9 @@ fn main() -> ExitCode {
                 }
                 if wanted("partition") {
                     partition::run().await?;
+                }
+                if wanted("cut") {
+                    cut::run().await?;
                 }
                 if wanted("reads") {
                     reads::run().await?;

@@ -106,7 +106,8 @@ impl Gateway {
             version: "bench".into(),
             vip: vip.to_owned(),
         };
-        let ask = pb::Ask { process: name.to_owned(), incarnation, number: 1, left: Vec::new() };
+        let ask =
+            pb::Ask { process: name.to_owned(), incarnation, number: 1, ..Default::default() };
         let clients = places();
         let (inputs, control) = mpsc::channel(DOWN_MAX);
         let (heard, hears) = mpsc::channel(DOWN_MAX);
