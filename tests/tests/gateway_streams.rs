@@ -154,6 +154,7 @@ async fn calls_over_connections_go_on_over_the_next_ones_when_their_gateway_is_k
     }
     // Phones that are back are called over what they came back by.
     for agent in ["1001", "1002"] {
+        house.agent_is(agent, "ready").await?;
         let again = house.call(&other, agent, "connected").await?;
         assert_eq!(other.hang_up(&again).await?, 200);
     }
