@@ -37,6 +37,26 @@ async fn dies(house: &House, process: &str) -> Result<()> {
     Ok(())
 }
 
+/// SIGSTOP; until each of its threads stands still.
+async fn stop(house: &House, process: &str) -> Result<()> {
+    let begun = Instant::now();
+    house.cluster.signal(process, libc::SIGSTOP)?;
+    let tasks = format!("/proc/{}/task", house.cluster.process(process)?.pid);
+    loop {
+        let states = std::fs::read_dir(&tasks)?.map(|task| {
+            let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+            // The name before it may hold anything.
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.context("a state")
+        });
+        if states.collect::<Result<Vec<char>>>()?.iter().all(|state| *state == 'T') {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < WITHIN, "{process} does not stand still");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn registered(house: &House, phone: Phone) -> Result<Phone> {
     let id = phone.user.clone();
     house.registered(phone, &id).await
@@ -187,7 +207,7 @@ async fn gateway_that_stands_still_is_killed_so_that_phones_can_come_back_and_wh
     let ghost = house.call(&left, "1004", "connected").await?;
     let leaves = leaver.called(WITHIN).await?;
     let before = agent.registrations();
-    house.cluster.signal("gateway-a", libc::SIGSTOP)?;
+    stop(&house, "gateway-a").await?;
     let heard = tokio::time::timeout(LOOK, leaver.hang_up(&leaves)).await;
     assert!(heard.is_err(), "who stands still answers nothing: {heard:?}");
     serves(&house, "gateway-b").await?;
@@ -198,7 +218,8 @@ async fn gateway_that_stands_still_is_killed_so_that_phones_can_come_back_and_wh
     }
     // Who has hung up is asked when it has had time to come back, and says so; its BYE was lost.
     assert_eq!(left.ended(&ghost, 2 * WITHIN).await?, Ended::ByPeer);
-    assert_eq!(is_gone(&house, &ghost).await?["cause"], "session_expired");
+    let cdr = is_gone(&house, &ghost).await?;
+    assert_eq!((&cdr["cause"], &cdr["hung_up_by"]), (&"session_expired".into(), &"system".into()));
     // Nothing leads to them any more: one is offered no call, the other's call goes on for as long as it talks.
     house.agent_is("1003", "not_ready").await?;
     let refused = caller.dial("1003")?;
@@ -230,7 +251,7 @@ async fn gateway_that_wakes_up_lets_go_of_its_connections_and_their_phones_come_
     let talk = house.call(&caller, "1001", "connected").await?;
     let talks = agent.called(WITHIN).await?;
     let before = agent.registrations();
-    house.cluster.signal("gateway-a", libc::SIGSTOP)?;
+    stop(&house, "gateway-a").await?;
     serves(&house, "gateway-b").await?;
     caller.receives(&talk, 50, WITHIN).await?;
     assert!(is_live(&caller, &talk) && is_live(&agent, &talks));
@@ -244,6 +265,7 @@ async fn gateway_that_wakes_up_lets_go_of_its_connections_and_their_phones_come_
     house.call_is(&talk, "connected").await?;
     assert_eq!(caller.hang_up(&talk).await?, 200);
     assert_eq!(agent.ended(&talks, WITHIN).await?, Ended::ByPeer);
+    house.agent_is("1001", "ready").await?;
     let again = caller.dial("1001")?;
     caller.answered(&again, WITHIN).await?;
     assert_eq!(caller.hang_up(&again).await?, 200);

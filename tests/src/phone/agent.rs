@@ -115,7 +115,7 @@ impl Agent {
             };
             tokio::select! {
                 event = self.line.next() => match event {
-                    Event::Message(message, source) => self.on_message(message, source).await,
+                    Event::Message(message, source) => self.on_message(*message, source).await,
                     Event::Back => self.register_at = self.registered_s.map(|_| Instant::now()),
                 },
                 command = inbox.recv() => match command {

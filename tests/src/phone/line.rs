@@ -44,7 +44,7 @@ pub enum Over {
 
 /// What a line brings.
 pub(super) enum Event {
-    Message(Message, SocketAddr),
+    Message(Box<Message>, SocketAddr),
     /// The connection was gone, and there is another.
     Back,
 }
@@ -154,7 +154,7 @@ impl Line {
                 if let Ok((len, source)) = socket.recv_from(datagram).await
                     && let Ok(message) = tandem_sip::parse(&datagram[..len])
                 {
-                    return Event::Message(message, source);
+                    return Event::Message(Box::new(message), source);
                 }
             },
             Self::Stream(stream) => match stream.inbox.recv().await {

@@ -107,7 +107,7 @@ impl Wire {
                             continue;
                         }
                         let Ok(message) = tandem_sip::parse(&frame.into_data()) else { continue };
-                        if told.send(Event::Message(message, source)).is_err() {
+                        if told.send(Event::Message(Box::new(message), source)).is_err() {
                             return Ended::Over;
                         }
                     }
@@ -146,7 +146,7 @@ async fn read_all(mut stream: impl AsyncRead + Unpin, told: &Told, source: Socke
     let mut read = Vec::new();
     loop {
         while let Some(message) = take(&mut read) {
-            if told.send(Event::Message(message, source)).is_err() {
+            if told.send(Event::Message(Box::new(message), source)).is_err() {
                 return Ended::Over;
             }
         }
