@@ -122,7 +122,7 @@ async fn calls_over_connections_go_on_over_the_next_ones_when_their_gateway_is_k
 
     let back = [&by_ws, &holder, &ws_rings, &tls_rings, &tcp_agent, &ws_agent];
     let before = back.map(Phone::registrations);
-    house.cluster.bury("gateway-a").await?;
+    let killed = house.cluster.bury("gateway-a").await?;
     serves(&house, "gateway-b").await?;
     // The answer goes over the phone's next connection, be that registered or not, and its ACK comes back.
     ws_rings.answer(&ws_call)?;
@@ -130,6 +130,7 @@ async fn calls_over_connections_go_on_over_the_next_ones_when_their_gateway_is_k
     for (phone, before) in back.into_iter().zip(before) {
         phone.registers(before + 1, WITHIN).await?;
     }
+    println!("gateway-a killed: six phones are registered again {:?} later", killed.elapsed());
     tls_rings.answer(&tls_call)?;
     other.answered(&to_tls, WITHIN).await.context("a call that rang over TLS")?;
     desk.answer(&at_desk)?;
@@ -210,9 +211,14 @@ async fn gateway_that_stands_still_is_killed_so_that_phones_can_come_back_and_wh
     stop(&house, "gateway-a").await?;
     let heard = tokio::time::timeout(LOOK, leaver.hang_up(&leaves)).await;
     assert!(heard.is_err(), "who stands still answers nothing: {heard:?}");
+    let stopped = Instant::now();
     serves(&house, "gateway-b").await?;
+    let served = stopped.elapsed();
     dies(&house, "gateway-a").await?;
+    let dead = stopped.elapsed();
     agent.registers(before + 1, WITHIN).await?;
+    let back = stopped.elapsed();
+    println!("gateway-a stopped: served {served:?}, killed {dead:?}, a phone back {back:?} later");
     for (phone, call) in [(&caller, &talk), (&agent, &talks)] {
         phone.receives(call, 50, WITHIN).await?;
     }

@@ -298,16 +298,15 @@ impl Way {
                 stream_destination(response).map(|to| Self::tls(to, proof_of(response)))
             }
             // Nobody opens a connection to a browser (RFC 7118 §5.2.2); it may open another itself.
-            Transport::Ws | Transport::Wss => {
-                let carrier = match via.transport {
-                    Transport::Wss => Carrier::Wss { connection: None },
-                    _ => Carrier::Ws { connection: None },
-                };
-                let to = SocketAddr::new(via.received()?, via.rport().flatten().unwrap_or(0));
-                Some(Self { name: Some(invalid(&via.host)?), ..Self::kept(carrier, to) })
-            }
+            Transport::Ws => Self::of_browser(Carrier::Ws { connection: None }, via),
+            Transport::Wss => Self::of_browser(Carrier::Wss { connection: None }, via),
             Transport::Udp | Transport::Other(_) => response_destination(response).map(Self::udp),
         }
+    }
+
+    fn of_browser(carrier: Carrier, via: &Via) -> Option<Self> {
+        let to = SocketAddr::new(via.received()?, via.rport().flatten().unwrap_or(0));
+        Some(Self { name: Some(invalid(&via.host)?), ..Self::kept(carrier, to) })
     }
 
     /// The same peer over a connection that is opened anew; `None` where none may be opened.
