@@ -49,6 +49,11 @@ impl House {
         Self::start(block, "", &["--fault-injection"])
     }
 
+    /// The same, with gateways that may stand still for as long as the test likes, and wake up again.
+    pub async fn open_sparing_stopped(block: u8) -> Result<Self> {
+        Self::start(block, "", &["--spare-stopped"])
+    }
+
     /// Two nodes that nobody helps when one of them dies.
     pub async fn open_without_witness(block: u8) -> Result<Self> {
         Self::start(block, "", &["--witnesses", "0"])
@@ -101,6 +106,18 @@ impl House {
     /// A caller over TLS who talks over SRTP alone.
     pub async fn caller_over_srtp(&self, user: &str, at: usize) -> Result<Phone> {
         self.start_over_tls(user, at, Incoming::Reject { status: 486 }, true).await
+    }
+
+    /// A phone that talks TCP; `listens`: at its Contact, too.
+    pub async fn phone_over_tcp(
+        &self,
+        user: &str,
+        at: usize,
+        incoming: Incoming,
+        listens: bool,
+    ) -> Result<Phone> {
+        let server = self.vips[at % self.vips.len()];
+        self.start_over(&Over::Tcp { listens }, server, user, incoming, false).await
     }
 
     /// A phone that is a script in a page: over a WebSocket.
@@ -233,7 +250,8 @@ impl House {
         self.registered(phone, id).await
     }
 
-    async fn registered(&self, phone: Phone, id: &str) -> Result<Phone> {
+    /// The same of a phone that is there.
+    pub async fn registered(&self, phone: Phone, id: &str) -> Result<Phone> {
         let status = phone.register(REGISTER_S).await?;
         ensure!(status == 200, "REGISTER of {id} was answered {status}");
         self.agent_is(id, "ready").await?;

@@ -91,6 +91,7 @@ async fn phone_whose_websocket_is_gone_is_not_waited_for() -> Result<()> {
     house.agent_is("1001", "ready").await?;
 
     // The gateway dies, and each of its WebSockets with it: its next life knows that of itself.
+    agent.stay_away();
     let gateway = house.cluster.processes()?.sip[0].serving.clone();
     house.cluster.bury(&gateway).await?;
     house.cluster.revive(&gateway)?;

@@ -113,7 +113,7 @@ async fn calls_in_all_states_go_on_when_their_gateway_is_killed() -> Result<()> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_on_elsewhere_when_their_gateway_stands_still_and_it_serves_nobody_when_it_wakes_up()
 -> Result<()> {
-    let house = House::open(228).await?;
+    let house = House::open_sparing_stopped(228).await?;
     let caller = house.caller("13800000001", 0).await?;
     let call = house.call(&caller, "4003", "in_flow").await?;
     caller.mark();

@@ -256,7 +256,7 @@ async fn recording_goes_on_in_the_other_gateway_when_its_own_is_killed() -> Resu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copy_catches_up_when_the_other_gateway_was_stopped_and_when_it_was_killed() -> Result<()> {
-    let house = House::open(102).await?;
+    let house = House::open_sparing_stopped(102).await?;
     let Talk { caller, sip_call_id, recording, .. } = &talk(&house).await?;
     audio_of(&house, 1, recording, 1_000).await?;
     house.cluster.signal("gateway-b", libc::SIGSTOP)?;

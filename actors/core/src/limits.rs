@@ -68,6 +68,15 @@ pub const SESSION_EARLY_MS_MAX: u64 = 32_000;
 pub const SESSION_GRACE_MS: u64 = 10_000;
 /// A refresh that was refused for the time being is tried again no sooner.
 pub const REFRESH_AGAIN_MS_MIN: u64 = 2_000;
+/// After a gateway's death whoever is reached over a connection has so long to open another, milliseconds, before it is asked
+/// whether it knows its call. JsSIP waits 2 s before its first try; a page is loaded again in less than 10.
+pub const PROBE_AFTER_MS: u64 = 10_000;
+/// Between two that are asked: 200 a second.
+pub const PROBE_APART_MS: u64 = 5;
+/// One that can't be asked is asked again after so long.
+pub const PROBE_AGAIN_MS: u64 = 15_000;
+/// And is given up so long after, less [`SESSION_EARLY_MS_MAX`]: 5 minutes, as a party that sends no RTP is.
+pub const PROBE_S: u32 = 332;
 /// How long an offer of ours waits for the answer in an ACK: the 2xx is repeated for so long.
 pub const OFFER_MS_MAX: u64 = 64 * tandem_sip::transaction::T1_MS;
 /// Branches of a fork that an INVITE of ours knows before it is answered; another is not heard.

@@ -8,7 +8,7 @@ use crate::uri::{NameAddr, Scheme, Uri};
 /// RFC 3261 §8.1.1.6.
 pub const MAX_FORWARDS: u8 = 70;
 /// RFC 3261 §19.1.2.
-const PORT: u16 = 5060;
+pub(crate) const PORT: u16 = 5060;
 const PORT_TLS: u16 = 5061;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

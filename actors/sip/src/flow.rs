@@ -1,11 +1,11 @@
 //! Where a message came from and which way one goes, whatever carries it (RFC 5626 §2 calls it a
 //! flow).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::dialog::next_hop;
-use crate::message::{Request, Response, Transport};
+use crate::dialog::{PORT, next_hop};
+use crate::message::{Request, Response, Transport, Via};
 use crate::text::{self, response_destination, stream_destination};
 use crate::uri::{NameAddr, Scheme, Uri};
 
@@ -65,6 +65,9 @@ pub struct Way {
     pub open: Option<SocketAddr>,
     /// What the far end of a connection that we open must prove.
     pub proof: Proof,
+    /// What the peer calls itself ([`name_of`]): where the named connection is gone, and the peer has opened another,
+    /// it is known by that.
+    pub name: Option<Arc<str>>,
 }
 
 /// What whoever answers a connection of ours must prove by its certificate (RFC 5922 §4), where
@@ -215,31 +218,55 @@ impl Flow {
                 to: self.remote,
                 open: stream_destination(response),
                 proof: proof_of(response),
+                name: name_in(response, self.remote.ip()),
             },
-            Carrier::Ws { .. } | Carrier::Wss { .. } => Way::kept(self.carrier, self.remote),
+            Carrier::Ws { .. } | Carrier::Wss { .. } => Way {
+                name: name_in(response, self.remote.ip()),
+                ..Way::kept(self.carrier, self.remote)
+            },
         }
     }
 }
 
+/// What a peer at `source` calls itself in a Via, where that tells it from all others and nobody else can say it.
+/// Behind a WebSocket that is a name of `.invalid`, which is random (RFC 7118 §5): who says it is the same script. Over TCP
+/// it is the address where the peer listens, as RFC 5923 has it, but believed only of who is at that very
+/// address. Over TLS it is nothing, for there an address is to be proven.
+pub fn name_of(via: &Via, source: IpAddr) -> Option<Arc<str>> {
+    match via.transport {
+        Transport::Tcp if text::literal(&via.host) == Some(source) => {
+            Some(SocketAddr::new(source, via.port.unwrap_or(PORT)).to_string().into())
+        }
+        Transport::Ws | Transport::Wss => invalid(&via.host),
+        Transport::Tcp | Transport::Tls | Transport::Udp | Transport::Other(_) => None,
+    }
+}
+
+/// A name that stands for no address (RFC 2606 §2).
+pub fn invalid(host: &str) -> Option<Arc<str>> {
+    let host = host.to_ascii_lowercase();
+    host.ends_with(".invalid").then(|| host.into())
+}
+
 impl Way {
     pub fn udp(to: SocketAddr) -> Self {
-        Self { carrier: Carrier::Udp, to, open: None, proof: Proof::Address }
+        Self { carrier: Carrier::Udp, to, open: None, proof: Proof::Address, name: None }
     }
 
     /// Over a connection to `to`, which may have to be opened.
     pub fn tcp(to: SocketAddr) -> Self {
-        Self { carrier: Carrier::TCP, to, open: Some(to), proof: Proof::Address }
+        Self { carrier: Carrier::TCP, open: Some(to), ..Self::udp(to) }
     }
 
     /// The same with TLS.
     pub fn tls(to: SocketAddr, proof: Proof) -> Self {
-        Self { carrier: Carrier::TLS, to, open: Some(to), proof }
+        Self { carrier: Carrier::TLS, open: Some(to), proof, ..Self::udp(to) }
     }
 
     /// Over a connection that lives, or not at all: what a Via or Contact names behind a WebSocket
     /// is no address (RFC 7118 §5.2).
     fn kept(carrier: Carrier, to: SocketAddr) -> Self {
-        Self { carrier, to, open: None, proof: Proof::Address }
+        Self { carrier, ..Self::udp(to) }
     }
 
     /// The way of a request to a peer that is known at `peer`. A connection that is gone is opened
@@ -249,31 +276,43 @@ impl Way {
         match carrier {
             Carrier::Udp => Self::udp(peer),
             Carrier::Tcp { .. } | Carrier::Tls { .. } => match listens(request, peer, carrier) {
-                Some((open, proof)) => Self { carrier, to: peer, open: Some(open), proof },
+                Some((open, proof)) => {
+                    Self { open: Some(open), proof, ..Self::kept(carrier, peer) }
+                }
                 None => Self::kept(carrier, peer),
             },
-            Carrier::Ws { .. } | Carrier::Wss { .. } => Self::kept(carrier, peer),
+            Carrier::Ws { .. } | Carrier::Wss { .. } => {
+                let name = next_hop(request).and_then(|(host, _)| invalid(host));
+                Self { name, ..Self::kept(carrier, peer) }
+            }
         }
     }
 
-    /// The way of a response whose request nobody here remembers. `None` where the Via names no
-    /// address.
+    /// The way of a response whose request nobody here remembers. `None` where the Via names nothing that leads back.
     pub fn of_response(response: &Response) -> Option<Self> {
-        match response.headers.top_via()?.transport {
-            Transport::Tcp => stream_destination(response).map(Self::tcp),
+        let via = response.headers.top_via()?;
+        match via.transport {
+            Transport::Tcp => stream_destination(response)
+                .map(|to| Self { name: name_of(via, to.ip()), ..Self::tcp(to) }),
             Transport::Tls => {
                 stream_destination(response).map(|to| Self::tls(to, proof_of(response)))
             }
-            // Nobody opens a connection to a browser (RFC 7118 §5.2.2).
-            Transport::Ws | Transport::Wss => None,
+            // Nobody opens a connection to a browser (RFC 7118 §5.2.2); it may open another itself.
+            Transport::Ws => Self::of_browser(Carrier::Ws { connection: None }, via),
+            Transport::Wss => Self::of_browser(Carrier::Wss { connection: None }, via),
             Transport::Udp | Transport::Other(_) => response_destination(response).map(Self::udp),
         }
+    }
+
+    fn of_browser(carrier: Carrier, via: &Via) -> Option<Self> {
+        let to = SocketAddr::new(via.received()?, via.rport().flatten().unwrap_or(0));
+        Some(Self { name: Some(invalid(&via.host)?), ..Self::kept(carrier, to) })
     }
 
     /// The same peer over a connection that is opened anew; `None` where none may be opened.
     pub fn anew(&self) -> Option<Self> {
         let (to, carrier) = (self.open?, self.carrier.unnamed());
-        Some(Self { carrier, to, open: Some(to), proof: self.proof.clone() })
+        Some(Self { carrier, open: Some(to), proof: self.proof.clone(), ..Self::udp(to) })
     }
 }
 
@@ -290,6 +329,10 @@ fn listens(request: &Request, peer: SocketAddr, carrier: Carrier) -> Option<(Soc
     let (host, port) = next_hop(request)?;
     let literal = text::literal(host);
     Some((SocketAddr::new(literal.unwrap_or(peer.ip()), port), proof_by(host)))
+}
+
+fn name_in(response: &Response, source: IpAddr) -> Option<Arc<str>> {
+    name_of(response.headers.top_via()?, source)
 }
 
 /// What the peer must prove that a response is brought to.

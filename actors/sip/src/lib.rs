@@ -48,8 +48,8 @@ pub mod sdp {
 }
 
 pub use flow::{
-    Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, tls_port, ws_port,
-    wss_port,
+    Carrier, ConnectionId, Flow, Proof, Ticket, UDP_REQUEST_BYTES_MAX, Way, invalid, name_of,
+    tls_port, ws_port, wss_port,
 };
 pub use message::{CSeq, Header, Headers, Message, Method, Request, Response, Transport, Via};
 pub use parse::{

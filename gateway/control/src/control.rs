@@ -191,7 +191,7 @@ impl Control {
     pub fn on_message(&mut self, now: Millis, unix_ms: u64, flow: &Flow, message: Message) {
         match message {
             Message::Request(request) => self.on_request(now, unix_ms, flow, request),
-            Message::Response(response) => self.on_response(now, response),
+            Message::Response(response) => self.on_response(now, flow, response),
         }
     }
 

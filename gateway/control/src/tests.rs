@@ -4,6 +4,7 @@ mod edge;
 #[path = "../../../actors/sip/src/tests/mutate.rs"]
 mod mutate;
 mod mutated;
+mod streams;
 mod subscribing;
 mod tenants;
 mod torture;

@@ -89,6 +89,9 @@ struct Dev {
     /// Let tests make actors panic
     #[arg(long, hide = true)]
     fault_injection: bool,
+    /// Let tests wake a gateway up that stood still
+    #[arg(long, hide = true)]
+    spare_stopped: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -434,6 +437,7 @@ fn run_dev(dev: Dev) -> Result<()> {
             config: dev.config,
             restart: dev.restart,
             fault_injection: dev.fault_injection,
+            spare_stopped: dev.spare_stopped,
         }),
     }
 }

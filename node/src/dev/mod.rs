@@ -56,6 +56,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     pub restart: bool,
     pub fault_injection: bool,
+    /// A gateway that stands still is left alone, though its lease is over.
+    pub spare_stopped: bool,
 }
 
 pub fn run(options: Options) -> Result<()> {
@@ -119,9 +121,21 @@ async fn supervise(options: Options) -> Result<()> {
     let running =
         Running { supervisor: supervisor.clone(), folder: folder.clone(), cluster, announcer };
     let injects = options.fault_injection;
+    let kill = |process: &str| {
+        if options.spare_stopped {
+            return;
+        }
+        tracing::warn!(
+            process,
+            "TD0346 stands still, and another serves in its place: it is killed, for its listeners keep phones from that one"
+        );
+        if let Err(error) = supervisor.kill(process) {
+            tracing::error!(process, %error, "could not be killed");
+        }
+    };
     let served = tokio::select! {
         served = serve(&running, &names, &publisher, &mut deaths, listener, injects) => served,
-        () = publisher.keep() => Ok(()),
+        () = publisher.keep(kill) => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };

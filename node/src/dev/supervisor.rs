@@ -56,6 +56,7 @@ enum Order {
     Add { spec: Spec },
     Start { name: String, reply: oneshot::Sender<Result<()>> },
     Stop { name: String, reply: oneshot::Sender<Result<()>> },
+    Kill { name: String },
     StopAll { reply: oneshot::Sender<()> },
 }
 
@@ -111,6 +112,11 @@ impl Supervisor {
         let (reply, done) = oneshot::channel();
         self.order(Order::Stop { name: name.to_owned(), reply })?;
         done.await.context("the supervisor's thread is gone")?
+    }
+
+    /// SIGKILL, to one that would not hear another signal: its death is like any that nobody has asked for.
+    pub fn kill(&self, name: &str) -> Result<()> {
+        self.order(Order::Kill { name: name.to_owned() })
     }
 
     /// Returns when no process is left.
@@ -323,6 +329,12 @@ impl Thread {
                         let _ = reply.send(Err(unknown(&name)));
                     }
                 },
+                Ok(Order::Kill { name }) => {
+                    if let Some(child) = self.processes.get(&name).and_then(|it| it.child.as_ref())
+                    {
+                        child.signal(libc::SIGKILL);
+                    }
+                }
                 Ok(Order::StopAll { reply }) => {
                     self.stopping = Some(reply);
                     self.processes.values_mut().for_each(Process::ask_to_stop);

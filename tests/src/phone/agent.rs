@@ -6,6 +6,7 @@ mod calling;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -23,8 +24,10 @@ use tokio::time::Instant;
 use super::call::{Call, CallEnd, Ended, Incoming, Options, Repeat, Violation};
 use super::exchange::{Exchanges, branch};
 use super::handle::Shared;
-use super::line::Line;
+use super::line::{Event, Line};
 
+/// A REGISTER of a phone that is back and was not taken is sent again after so long.
+const REGISTER_AGAIN_MS: u64 = 500;
 /// RFC 3261 §17.1.1.1; a 200 of ours is repeated at this pace until its ACK.
 const T1_MS: u64 = 500;
 const T2_MS: u64 = 4_000;
@@ -87,6 +90,9 @@ pub(super) struct Agent {
     pub(super) exchanges: Exchanges,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) register_cseq: u32,
+    /// For how long it has registered: what it does again over each new connection.
+    pub(super) registered_s: Option<u32>,
+    pub(super) register_at: Option<Instant>,
     /// Where it sends its calls.
     pub(super) moved: Option<NameAddr>,
     /// When an incoming call is to be picked up.
@@ -108,7 +114,10 @@ impl Agent {
                 }
             };
             tokio::select! {
-                (message, source) = self.line.next() => self.on_message(message, source).await,
+                event = self.line.next() => match event {
+                    Event::Message(message, source) => self.on_message(*message, source).await,
+                    Event::Back => self.register_at = self.registered_s.map(|_| Instant::now()),
+                },
                 command = inbox.recv() => match command {
                     Some(command) => self.on_command(command).await,
                     None => return,
@@ -123,7 +132,7 @@ impl Agent {
         let calls = self.shared.calls.lock();
         let repeats = calls.values().filter_map(|call| call.repeat.as_ref().map(|r| r.next)).min();
         let answers = self.answer_at.values().min().copied();
-        [self.exchanges.next(), repeats, answers].into_iter().flatten().min()
+        [self.exchanges.next(), repeats, answers, self.register_at].into_iter().flatten().min()
     }
 
     async fn send(&self, bytes: &[u8], to: SocketAddr) {
@@ -134,6 +143,12 @@ impl Agent {
         let now = Instant::now();
         for (bytes, to) in self.exchanges.due(now) {
             self.send(&bytes, to).await;
+        }
+        if self.register_at.is_some_and(|at| at <= now) {
+            self.register_at = None;
+            // Nobody waits for it.
+            let (done, _) = oneshot::channel();
+            self.send_register(None, true, self.registered_s.unwrap_or_default(), done).await;
         }
         let mut again = Vec::new();
         for call in self.shared.calls.lock().values_mut() {
@@ -300,6 +315,13 @@ impl Agent {
         expires_s: u32,
         done: oneshot::Sender<Result<u16>>,
     ) {
+        let status = response.as_ref().map(|response| response.status);
+        if status == Some(200) {
+            self.registered_s = (expires_s > 0).then_some(expires_s);
+            self.shared.registrations.fetch_add(1, Ordering::Relaxed);
+        } else if done.is_closed() && (status != Some(401) || !first) {
+            self.register_at = Some(Instant::now() + Duration::from_millis(REGISTER_AGAIN_MS));
+        }
         let Some(response) = response else {
             let _ = done.send(Err(anyhow::anyhow!("REGISTER was never answered")));
             return;

@@ -87,6 +87,8 @@ pub struct Call {
     pub answered_at: Option<Instant>,
     pub invited_at: Instant,
     pub end: CallEnd,
+    /// It has hung up: the dialog is over for it, whether anybody hears of that or not (RFC 3261 §15.1.1).
+    pub(super) left: bool,
     pub media: Option<Arc<Endpoint>>,
     /// What came of a transfer that the phone asked for: statuses, in order (RFC 3420).
     pub notified: Vec<u16>,

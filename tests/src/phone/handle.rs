@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub denied: Mutex<Vec<(Method, u16)>>,
     /// What it speaks, what it would like best first.
     pub codecs: Mutex<Vec<Codec>>,
+    /// REGISTERs that were taken.
+    pub registrations: AtomicU32,
     pub changed: watch::Sender<u64>,
 }
 
@@ -42,6 +45,7 @@ pub struct Phone {
     shared: Arc<Shared>,
     pub address: SocketAddr,
     pub user: String,
+    away: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -63,7 +67,7 @@ impl Phone {
         pool: Arc<EndpointPool>,
     ) -> Result<Self> {
         let (line, address) = Line::open(over, options.bind, options.server).await?;
-        let reliable = line.transport().is_reliable();
+        let (reliable, away) = (line.transport().is_reliable(), line.away());
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
@@ -71,6 +75,7 @@ impl Phone {
             headers: Mutex::default(),
             denied: Mutex::default(),
             codecs: Mutex::new(vec![Codec::Pcmu, Codec::Pcma]),
+            registrations: AtomicU32::new(0),
             changed: watch::channel(0).0,
         });
         let agent = Agent {
@@ -82,13 +87,20 @@ impl Phone {
             exchanges: Exchanges::new(reliable),
             commands: commands.clone(),
             register_cseq: 0,
+            registered_s: None,
+            register_at: None,
             moved: None,
             answer_at: BTreeMap::new(),
             seen_branches: BTreeSet::new(),
             answers: BTreeMap::new(),
         };
         let task = tokio::spawn(agent.run(inbox));
-        Ok(Self { commands, shared, address, user: options.user, task })
+        Ok(Self { commands, shared, address, user: options.user, away, task })
+    }
+
+    /// From now on it does not come back where its connection is gone.
+    pub fn stay_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
     }
 
     /// Registers, with the digest answer to the challenge. Gives the final status.
@@ -96,6 +108,17 @@ impl Phone {
         let (done, answer) = oneshot::channel();
         self.commands.send(Command::Register { expires_s, done }).ok().context("phone is gone")?;
         answer.await?
+    }
+
+    /// REGISTERs of it that were taken so far.
+    pub fn registrations(&self) -> u32 {
+        self.shared.registrations.load(Ordering::Relaxed)
+    }
+
+    /// Until so many were taken.
+    pub async fn registers(&self, times: u32, within: Duration) -> Result<()> {
+        self.until("a registration", within, |_| (self.registrations() >= times).then_some(()))
+            .await
     }
 
     /// Sends an INVITE; gives the Call-ID at once.

@@ -6,6 +6,7 @@ mod call;
 mod exchange;
 mod handle;
 mod line;
+mod wire;
 
 pub use call::{Call, CallEnd, Ended, Incoming, Options, Violation};
 pub use handle::{Phone, SPACING_MS_MAX};

@@ -34,13 +34,23 @@ pub fn on_register(
     let response = match renewed {
         Ok(bindings) => {
             let response = accepted(draft.now, register, &tag, &bindings);
-            let begins = bindings.iter().any(|it| it.since_index == draft.meta.index);
+            let index = draft.meta.index;
+            let renewed = |it: &&Registration| it.since_index == index;
+            let begins = bindings.iter().any(|it| it.since_index == index);
             let first = agent.state == State::LoggedOut && agent.bindings.is_empty();
             // The phone is back; its loss was no wish of the agent's.
             let back = first || is_station_lost(agent);
+            // The connections that the phone has registered over before.
+            let call_id = &register.request.headers.call_id;
+            let own = agent.bindings.iter().filter(|it| it.call_id == *call_id);
+            let left: Vec<_> = own.map(|it| (it.source, it.carrier)).collect();
+            let phones: Vec<_> = bindings.iter().filter(renewed).cloned().collect();
             keep(draft, id, bindings);
             if begins && back {
                 enter(draft, id, State::Ready);
+            }
+            for phone in &phones {
+                phones::on_registered(draft, id, phone, &left);
             }
             response
         }

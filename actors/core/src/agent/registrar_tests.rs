@@ -359,3 +359,50 @@ fn phone_that_has_moved_is_the_same_phone_and_is_not_called_twice() {
     let (_, effects) = shard.answer(&second, 480);
     assert!(invited(&effects).is_none());
 }
+
+/// RFC 7118 §5: a browser keeps its name over its connections.
+#[test]
+fn calls_go_on_over_the_connection_that_their_phone_has_come_back_by() {
+    let over_ws = |number| Carrier::Ws { connection: Some(ConnectionId(number)) };
+    let leg = |shard: &Shard, call| {
+        let leg = &shard.call(call).legs[1];
+        (leg.peer, leg.carrier)
+    };
+    let (contact, other) = ("<sip:1001@a.invalid>", "<sip:1001@b.invalid>");
+    let mut shard = Shard::new();
+    over(WS, "page", DESK).says(&mut shard, &[contact], &[]);
+    let (call, effects) = shard.invite("c1", "1001");
+    let call = call.expect("a call");
+    assert_eq!(invited(&effects).expect("an INVITE").2, WS);
+    // Another phone of the agent, and the same by another transport, take nothing.
+    over(over_ws(8), "other", HOME).says(&mut shard, &[other], &[]);
+    let in_the_clear = Carrier::Tcp { connection: Some(ConnectionId(8)) };
+    over(in_the_clear, "tcp", HOME).says(&mut shard, &[contact], &[]);
+    assert_eq!(leg(&shard, call), (DESK.parse().unwrap(), WS));
+    let back = "127.0.0.1:8102";
+    over(over_ws(9), "page", back).says(&mut shard, &[contact], &[]);
+    assert_eq!(leg(&shard, call), (back.parse().unwrap(), over_ws(9)));
+    // It is cancelled over that.
+    let invite = shard.ringing(call).expect("it rings");
+    shard.answer(&invite, 180);
+    let caller = shard.call(call).caller().and_then(|leg| leg.transaction.clone());
+    let cancel = GatewayEvent::Cancel { transaction: caller.expect("an INVITE"), q850: None };
+    let (_, effects) = shard.event(cancel);
+    let cancel = effects.iter().find_map(|effect| match &effect.body {
+        Body::Send { request, carrier, .. } if request.method == Method::Cancel => Some(*carrier),
+        Body::Send { .. } | Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => None,
+    });
+    assert_eq!(cancel, Some(over_ws(9)));
+}
+
+#[test]
+fn call_goes_on_over_the_next_connection_of_a_phone_whose_contact_changes_with_it() {
+    let over_tls = |number| Carrier::Tls { connection: Some(ConnectionId(number)) };
+    let mut shard = Shard::new();
+    over(over_tls(7), "desk", DESK).says(&mut shard, &["<sip:1001@127.0.0.1:8101>"], &[]);
+    let call = shard.talk("c1");
+    // What the phone has said of itself in its 200 is another address still.
+    over(over_tls(8), "desk", HOME).says(&mut shard, &["<sip:1001@192.0.2.9>"], &[]);
+    let leg = &shard.call(call).legs[1];
+    assert_eq!((leg.peer, leg.carrier), (HOME.parse().unwrap(), over_tls(8)));
+}

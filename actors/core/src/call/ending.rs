@@ -24,6 +24,18 @@ pub const NO_ACK: &str = "no_ack";
 pub const TOO_LONG: &str = "too_long";
 pub const RTP_SILENCE: &str = "rtp_silence";
 pub const SESSION_EXPIRED: &str = "session_expired";
+pub const CALLER_UNREACHABLE: &str = "caller_unreachable";
+pub const AGENT_UNREACHABLE: &str = "agent_unreachable";
+pub const CALLEE_UNREACHABLE: &str = "callee_unreachable";
+
+/// Nothing leads to this party any more.
+pub fn unreachable(side: Side) -> &'static str {
+    match side {
+        Side::Caller => CALLER_UNREACHABLE,
+        Side::Agent => AGENT_UNREACHABLE,
+        Side::Callee | Side::System | Side::Operator => CALLEE_UNREACHABLE,
+    }
+}
 
 /// The peer of a leg hung up; its 200 is on its way.
 pub fn on_bye(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {

@@ -40,6 +40,7 @@ pub fn on_request(draft: &mut Draft<'_>, inbound: &Inbound) -> Option<(CallId, L
         answer(draft, id, inbound, inbound.request.respond(500, None, None));
         return None;
     }
+    follow(draft, id, leg_id, inbound);
     match inbound.request.method {
         Method::Bye => {
             answer(draft, id, inbound, inbound.request.respond(200, None, None));
@@ -91,6 +92,22 @@ fn admit(
     match leg.and_then(|leg| leg.dialog.as_mut()).map(Arc::make_mut) {
         Some(dialog) => dialog.admit(&inbound.request),
         None => Ok(()),
+    }
+}
+
+/// A phone that has lost its connection and opened another is reached over the one that its last request came over.
+fn follow(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound) {
+    let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
+    let (now, next) = ((leg.peer, leg.carrier), (inbound.source, inbound.carrier));
+    let over_connections = leg.carrier.is_reliable() && inbound.carrier.is_reliable();
+    let as_safe = inbound.carrier.is_secure() || !leg.carrier.is_secure();
+    // Connections are numbered by the gateway that has them.
+    let here = leg.gateway == inbound.transaction.gateway;
+    if now == next || !over_connections || !as_safe || !here {
+        return;
+    }
+    if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+        (leg.peer, leg.carrier) = next;
     }
 }
 
@@ -160,11 +177,6 @@ fn on_offer(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, inbound: &Inbound)
         leg.offer_until = offer_until.or(leg.offer_until);
         if let Some(dialog) = &mut leg.dialog {
             Arc::make_mut(dialog).refresh_target(&inbound.request.headers);
-        }
-        let as_safe = inbound.carrier.is_secure() || !leg.carrier.is_secure();
-        if leg.carrier.is_reliable() && inbound.carrier.is_reliable() && as_safe {
-            // A phone behind a NAT has lost its connection and opened another.
-            (leg.peer, leg.carrier) = (inbound.source, inbound.carrier);
         }
     }
     hold(draft, id, leg_id, held);

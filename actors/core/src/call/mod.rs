@@ -25,6 +25,7 @@ pub(crate) mod outbound;
 pub(crate) mod outside;
 pub(crate) mod phones;
 pub(crate) mod pickup;
+pub(crate) mod probe;
 pub(crate) mod progress;
 pub(crate) mod reason;
 pub(crate) mod recording;

@@ -2,14 +2,19 @@
 //! has taken a place at one desk does not want the others to ring, and a second leg that is
 //! answered in the same moment would have to be taken down again before the caller.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tandem_sip::{Carrier, Uri};
+
 use super::codecs::Other;
+use super::leg::Leg;
 use super::outbound::{self, Failure, offer_of};
 use super::protection;
+use crate::agent::binding::{Registration, is_same};
 use crate::agent::registrar;
 use crate::draft::Draft;
-use crate::ids::{CallId, LegId};
+use crate::ids::{AgentId, CallId, LegId};
 
 /// The agent's next phone rings in the place of one that can't be reached: the same leg, within the
 /// same time. False where none is left.
@@ -57,5 +62,50 @@ pub fn on_flow_gone(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     if !ring_next(draft, id, leg_id) {
         outbound::cancel(draft, id, leg_id);
         outbound::on_failed(draft, id, leg_id, Failure::Lost);
+    }
+}
+
+/// An agent's phone has registered over a connection: the agent's calls that go over an earlier one of it go on over this one,
+/// whether they ring or talk. Which they are their Contact says, or `left`, the connections that this one takes the place of.
+pub fn on_registered(
+    draft: &mut Draft<'_>,
+    agent: &AgentId,
+    phone: &Registration,
+    left: &[(SocketAddr, Carrier)],
+) {
+    if !phone.carrier.is_reliable() {
+        return;
+    }
+    let calls = draft.agent(agent).map(|agent| [agent.call(), agent.second()]);
+    for id in calls.into_iter().flatten().flatten() {
+        let Some(call) = draft.call(&id) else { continue };
+        let called = |leg: &Leg| {
+            leg.is_caller() && leg.agent().is_none() && call.calling_agent.as_ref() == Some(agent)
+        };
+        let moves = |leg: &&Leg| {
+            let is_its = leg.agent() == Some(agent) || called(leg);
+            // Connections are numbered by the gateway that has them, and what goes by TLS goes by nothing else.
+            let same_way = leg.gateway == phone.gateway
+                && leg.carrier.transport() == phone.carrier.transport();
+            let there = contact(leg).is_some_and(|contact| is_same(contact, &phone.contact))
+                || left.contains(&(leg.peer, leg.carrier));
+            let differs = (leg.peer, leg.carrier) != (phone.source, phone.carrier);
+            is_its && same_way && there && differs
+        };
+        let legs: Vec<LegId> = call.legs.iter().filter(moves).map(|leg| leg.id).collect();
+        for leg_id in legs {
+            if let Some(leg) = draft.call_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+                (leg.peer, leg.carrier) = (phone.source, phone.carrier);
+            }
+        }
+    }
+}
+
+/// What the phone of a leg calls itself.
+fn contact(leg: &Leg) -> Option<&Uri> {
+    match (&leg.dialog, &leg.transaction) {
+        (Some(dialog), _) => Some(&dialog.remote_target),
+        (None, Some(_)) => leg.invite.headers.contact.first().map(|contact| &contact.uri),
+        (None, None) => Some(&leg.invite.uri),
     }
 }

@@ -17,7 +17,10 @@ pub fn of_cause(cause: &str) -> Option<Q850> {
         ending::NORMAL | attended::TRANSFERRED => Some(Q850::NORMAL),
         ending::NO_ACK | ending::SESSION_EXPIRED => Some(Q850::TIMER_EXPIRED),
         ending::TOO_LONG => Some(Q850::NORMAL),
-        ending::RTP_SILENCE => Some(Q850::TEMPORARY_FAILURE),
+        ending::RTP_SILENCE
+        | ending::CALLER_UNREACHABLE
+        | ending::AGENT_UNREACHABLE
+        | ending::CALLEE_UNREACHABLE => Some(Q850::TEMPORARY_FAILURE),
         status => status.parse().ok().and_then(Q850::of_status),
     }
 }

@@ -15,6 +15,7 @@ use tandem_sip::sdp::{Audio, Direction};
 use tandem_sip::session_expires::{self, OPTION, Role, SessionExpires, is_known};
 use tandem_sip::{Headers, Method, Millis, Request, Response};
 
+use super::ending::{SESSION_EXPIRED, unreachable};
 use super::leg::{Leg, State as LegState};
 use super::outbound::{self, find, illegal};
 use super::state::Call;
@@ -73,6 +74,18 @@ impl SessionTimer {
             refresh_at: (refresher == Refresher::We).then_some(half),
             refresh: None,
             update,
+        }
+    }
+
+    /// Of a session without a timer: it is refreshed then, and goes on without one.
+    pub(super) fn probe(at: Millis) -> Self {
+        Self {
+            interval_s: limits::PROBE_S,
+            refresher: Refresher::We,
+            expires_at: at.after(1_000 * u64::from(limits::PROBE_S)),
+            refresh_at: Some(at),
+            refresh: None,
+            update: true,
         }
     }
 
@@ -230,7 +243,10 @@ pub fn on_due(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Result<(), Re
         Some(timer) if leg.state == LegState::Active => {
             let later = draft.now.after(limits::REFRESH_AGAIN_MS_MIN);
             if timer.over_at() <= draft.now {
-                expire(draft, id, leg_id);
+                // What we have tried to refresh over connections has failed again and again.
+                let unreached = timer.refresher == Refresher::We && leg.carrier.is_reliable();
+                let cause = if unreached { unreachable(leg.side()) } else { SESSION_EXPIRED };
+                expire(draft, id, leg_id, cause);
             } else if leg.refer.as_ref().is_some_and(|refer| refer.branch.is_some()) {
                 // It must not overtake the NOTIFY that is on its way.
                 again(draft, id, leg_id, later);
@@ -253,14 +269,14 @@ pub fn on_elected(call: &mut Call, now: Millis) {
 }
 
 /// The peer is gone: its session is over, and the call with it.
-fn expire(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+fn expire(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, cause: &str) {
     if transfer::transferor(draft, id) == Some(leg_id) {
         // The caller waits for somebody else by now.
         ending::send_bye(draft, id, leg_id);
         transfer::on_transferor_gone(draft, id);
         return;
     }
-    ending::end(draft, id, Side::System, ending::SESSION_EXPIRED, None);
+    ending::end(draft, id, Side::System, cause, None);
 }
 
 fn refresh(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
@@ -350,7 +366,7 @@ pub fn on_response(
             }
         }
         // The peer knows no such dialog any more, or nothing is there (RFC 3261 §12.2.1.2).
-        408 | 481 => expire(draft, id, leg_id),
+        408 | 481 => expire(draft, id, leg_id, SESSION_EXPIRED),
         491 => {
             let wait_ms = retry_after_glare_ms(chose, draft.rng.next());
             again(draft, id, leg_id, now.after(wait_ms));
@@ -374,13 +390,23 @@ pub fn on_response(
     }
 }
 
-/// Nobody has answered our refresh.
+/// Nobody has answered our refresh. Who is reached over a connection may be about to open another.
 pub fn on_timeout(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
+    let now = draft.now;
     let leg = draft.call(&id).and_then(|call| call.leg(leg_id));
-    let waits = leg.and_then(|leg| leg.timer.as_ref()).is_some_and(|t| t.under_way().is_some());
-    if waits && leg.is_some_and(|leg| leg.state == LegState::Active) {
-        expire(draft, id, leg_id);
+    let Some(leg) = leg.filter(|leg| leg.state == LegState::Active) else { return };
+    let Some(timer) = leg.timer.as_ref().filter(|timer| timer.under_way().is_some()) else {
+        return;
+    };
+    let until = timer.expires_at.min(now.after(1_000 * u64::from(limits::PROBE_S)));
+    let last = SessionTimer { expires_at: until, ..timer.clone() }.over_at();
+    let wait_ms = limits::REFRESH_AGAIN_MS_MIN.max(limits::PROBE_AGAIN_MS.min(last.since(now) / 2));
+    if !leg.carrier.is_reliable() {
+        expire(draft, id, leg_id, SESSION_EXPIRED);
+        return;
     }
+    with_timer(draft, id, leg_id, |timer| timer.expires_at = until);
+    again(draft, id, leg_id, now.after(wait_ms));
 }
 
 fn on_accepted(

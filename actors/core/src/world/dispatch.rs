@@ -9,8 +9,8 @@ use crate::agent::state::Agent;
 use crate::agent::{machine as agent, registrar};
 use crate::call::state::Call;
 use crate::call::{
-    consult, ending, inbound, indialog, media, originate, outbound, recording, session_timer,
-    transfer,
+    consult, ending, inbound, indialog, media, originate, outbound, probe, recording,
+    session_timer, transfer,
 };
 use crate::cdr::LegQuality;
 use crate::channel::state::State as ChannelState;
@@ -185,6 +185,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
     health::forget_life(draft, &origin.gateway);
     subscription::on_gateway_begun(draft, &origin.gateway);
     registrar::on_gateway_begun(draft, &origin.gateway);
+    probe::on_gateway_begun(draft, &origin.gateway);
     for id in calls {
         // Another process goes on with it, or the same one anew.
         if let Some(call) = draft.call_mut(&id).filter(|call| call.is_live()) {

@@ -40,7 +40,10 @@ fn answer_goes_back_over_its_connection_or_to_the_port_where_the_peer_listens() 
         let (back, known) = way_back(via);
         let to = address("192.0.2.1:40000");
         assert_eq!((back.carrier, back.to, back.open), (OVER, to, Some(open)), "{via}");
-        assert_eq!(known, Some(Way::tcp(open)), "{via}");
+        // Who comes back and says that it is there is known by that; who has said what it is not, is not.
+        let name = via.contains(" 192.0.2.1").then(|| open.to_string().into());
+        assert_eq!(back.name, name, "{via}");
+        assert_eq!(known, Some(Way { name, ..Way::tcp(open) }), "{via}");
     }
     let by_udp = "SIP/2.0/UDP 10.0.0.1:5070;rport";
     assert_eq!(way_back(by_udp).1, Some(Way::udp(address("192.0.2.1:40000"))));
@@ -120,12 +123,31 @@ fn answer_over_tls_goes_to_the_port_of_tls_when_its_connection_is_gone() {
         let flow = Flow::over(SECURE, address("192.0.2.9:5061"), remote);
         let response = options.respond(200, None, Some("t"));
         let open = address(open);
-        let back = Way { carrier: SECURE, to: remote, open: Some(open), proof: proof.clone() };
+        let back =
+            Way { carrier: SECURE, open: Some(open), proof: proof.clone(), ..Way::udp(remote) };
         assert_eq!(flow.way_back(&response), back, "{via}");
         assert_eq!(Way::of_response(&response), Some(Way::tls(open, proof)), "{via}");
     }
-    let of_browser = options("sip:x", "SIP/2.0/WSS df7jal23ls0d.invalid", "");
-    assert_eq!(Way::of_response(&of_browser.respond(200, None, Some("t"))), None);
+}
+
+/// RFC 7118 §5: nobody can open a connection to a browser, but it opens another itself.
+#[test]
+fn browser_that_has_lost_its_websocket_is_known_by_its_name_over_the_next() {
+    let remote = address("192.0.2.1:40000");
+    let of = |via: &str| {
+        let mut options = options("sip:x", via, "");
+        crate::stamp_source(&mut options, remote);
+        Way::of_response(&options.respond(200, None, Some("t")))
+    };
+    let to = address("192.0.2.1:0");
+    let carrier = Carrier::Wss { connection: None };
+    let known = Way { carrier, name: Some("df7jal23ls0d.invalid".into()), ..Way::udp(to) };
+    assert_eq!(of("SIP/2.0/WSS DF7jal23ls0d.invalid"), Some(known));
+    assert_eq!(of("SIP/2.0/WSS phone.example.com"), None, "a name that others may have");
+    let invite = options("sip:a@df7jal23ls0d.invalid;transport=ws", "SIP/2.0/WSS 192.0.2.9", "");
+    let gone = Carrier::Wss { connection: Some(ConnectionId(7)) };
+    let way = Way::of_request(&invite, remote, gone);
+    assert_eq!((way.name.as_deref(), way.open), (Some("df7jal23ls0d.invalid"), None));
 }
 
 #[test]

@@ -165,6 +165,7 @@ impl Connection {
             writing: self.place.writing.clone(),
             handler: self.handler.clone(),
             malformed: 0,
+            name: None,
         }
     }
 

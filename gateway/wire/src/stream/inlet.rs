@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_sip::{Flow, Message, ParseError, ParseErrorKind, Request, Response};
+use tandem_sip::{Carrier, Flow, Message, ParseError, ParseErrorKind, Request, Response};
 
 use super::Shared;
 use super::connection::Reason;
@@ -24,6 +24,8 @@ pub struct Inlet {
     pub writing: Writing,
     pub handler: Intake,
     pub malformed: u32,
+    /// What the peer has called itself last.
+    pub name: Option<Arc<str>>,
 }
 
 impl Inlet {
@@ -53,6 +55,7 @@ impl Inlet {
             Err(error) => return self.on_malformed(&error),
         };
         refusal::stamp_request(&mut message, self.flow.remote);
+        self.note_name(&message);
         let now = Instant::now();
         if let Message::Request(request) = &message {
             let rank = Rank::of_request(request);
@@ -65,6 +68,28 @@ impl Inlet {
         // it again.
         let received = Received { at: now, flow: self.flow.clone(), message };
         self.handler.send(received).await.map_err(|_| Reason::Over)
+    }
+
+    /// A peer that has lost its connection and opened this one is known again by what it calls itself.
+    fn note_name(&mut self, message: &Message) {
+        let name = match message {
+            Message::Request(Request { headers, .. }) => headers
+                .top_via()
+                .filter(|via| via.transport == self.flow.carrier.transport())
+                .and_then(|via| tandem_sip::name_of(via, self.flow.remote.ip())),
+            Message::Response(Response { headers, .. }) => match self.flow.carrier {
+                Carrier::Ws { .. } | Carrier::Wss { .. } => {
+                    headers.contact.first().and_then(|it| tandem_sip::invalid(&it.uri.host))
+                }
+                Carrier::Udp | Carrier::Tcp { .. } | Carrier::Tls { .. } => None,
+            },
+        };
+        if let (Some(name), Some(id)) = (name, self.flow.carrier.connection())
+            && self.name.as_ref() != Some(&name)
+        {
+            self.shared.table.lock().name(id, &name);
+            self.name = Some(name);
+        }
     }
 
     /// The message has an end, so that the next one can be read.

@@ -67,6 +67,7 @@ pub struct End {
 struct Entry {
     end: End,
     writing: Writing,
+    name: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -76,6 +77,8 @@ pub struct Table {
     by_id: HashMap<ConnectionId, Entry>,
     /// The newest for each.
     by_target: HashMap<Target, ConnectionId>,
+    /// The newest whose peer calls itself so.
+    by_name: HashMap<(Transport, Arc<str>), ConnectionId>,
     accepted: Counts,
     opened: Counts,
 }
@@ -165,6 +168,7 @@ impl Table {
             fence,
             by_id: HashMap::new(),
             by_target: HashMap::new(),
+            by_name: HashMap::new(),
             accepted: Counts::default(),
             opened: Counts::default(),
         }
@@ -200,9 +204,25 @@ impl Table {
         if let Some(target) = end.target() {
             self.by_target.insert(target, id);
         }
-        self.by_id.insert(id, Entry { end, writing: writing.clone() });
+        self.by_id.insert(id, Entry { end, writing: writing.clone(), name: None });
         self.set_gauge();
         Place { id, writing, queue: receiver }
+    }
+
+    /// The peer of a connection calls itself so, and no longer otherwise.
+    pub fn name(&mut self, id: ConnectionId, name: &Arc<str>) {
+        let Some(entry) = self.by_id.get_mut(&id) else { return };
+        let transport = entry.end.transport.clone();
+        if let Some(before) = entry.name.replace(Arc::clone(name)) {
+            self.forget_name(&(transport.clone(), before), id);
+        }
+        self.by_name.insert((transport, Arc::clone(name)), id);
+    }
+
+    fn forget_name(&mut self, name: &(Transport, Arc<str>), id: ConnectionId) {
+        if self.by_name.get(name) == Some(&id) {
+            self.by_name.remove(name);
+        }
     }
 
     pub fn remove(&mut self, id: ConnectionId) {
@@ -212,20 +232,29 @@ impl Table {
         {
             self.by_target.remove(&target);
         }
+        if let Some(name) = entry.name {
+            self.forget_name(&(entry.end.transport, name), id);
+        }
         self.counts(entry.end.accepted).take(entry.end.remote.ip());
         self.set_gauge();
     }
 
-    /// The connection that is named, else one to the address where one may be opened.
+    /// The connection that is named, else one of whoever calls itself as the peer does, else one to the address where one
+    /// may be opened.
     pub fn find(&self, way: &Way) -> Option<ConnectionId> {
         let transport = way.carrier.transport();
         let is_that = |id: &ConnectionId| {
             self.by_id.get(id).is_some_and(|entry| entry.end.transport == transport)
         };
-        way.carrier.connection().filter(is_that).or_else(|| {
-            let proof = way.proof.clone();
+        let called = || {
+            let name = way.name.as_ref()?;
+            self.by_name.get(&(transport.clone(), Arc::clone(name))).copied()
+        };
+        let there = || {
+            let (transport, proof) = (transport.clone(), way.proof.clone());
             self.by_target.get(&Target { transport, address: way.open?, proof }).copied()
-        })
+        };
+        way.carrier.connection().filter(is_that).or_else(called).or_else(there)
     }
 
     /// Where it is not taken the peer is stuck: nothing more is sent to it.

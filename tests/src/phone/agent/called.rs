@@ -46,7 +46,12 @@ impl Agent {
             }
             Method::Options | Method::Info | Method::Update => {
                 self.check_cseq(&request);
-                self.respond(&request, 200, source).await;
+                let known = |calls: &BTreeMap<String, Call>| {
+                    let call = calls.get(&request.headers.call_id);
+                    call.is_some_and(|call| call.end == CallEnd::Live && !call.left)
+                };
+                let knows = !request.is_in_dialog() || known(&self.shared.calls.lock());
+                self.respond(&request, if knows { 200 } else { 481 }, source).await;
             }
             _ => self.respond(&request, 405, source).await,
         }
@@ -113,6 +118,7 @@ impl Agent {
             answered_at: None,
             invited_at: now,
             end: CallEnd::Live,
+            left: false,
             media: None,
             dialog: None,
             local_tag: format!("{:08x}", rand::random::<u32>()),

@@ -24,6 +24,7 @@ impl Agent {
             answered_at: None,
             invited_at: now,
             end: CallEnd::Live,
+            left: false,
             media,
             dialog: None,
             local_tag: String::new(),
@@ -64,8 +65,11 @@ impl Agent {
         let via = self.via();
         let request = {
             let mut calls = self.shared.calls.lock();
-            let dialog = calls.get_mut(&call_id).and_then(|call| call.dialog.as_mut());
-            dialog.map(|dialog| dialog.request(Method::Bye, via, None))
+            let call = calls.get_mut(&call_id).filter(|call| call.dialog.is_some());
+            call.and_then(|call| {
+                call.left = true;
+                call.dialog.as_mut().map(|dialog| dialog.request(Method::Bye, via, None))
+            })
         };
         let Some(mut request) = request else {
             let _ = done.send(Err(anyhow::anyhow!("no such answered call")));

@@ -76,6 +76,24 @@ fn reinvite_over_another_connection_moves_what_the_leg_is_reached_over() {
     }
 }
 
+/// Whatever it asks: a phone that has come back may have nothing to offer.
+#[test]
+fn request_over_another_connection_moves_what_the_leg_is_reached_over() {
+    let over = |number| Carrier::Ws { connection: Some(ConnectionId(number)) };
+    let mut shard = Shard::new();
+    shard.register_over(1001, over(7));
+    let call = shard.talk("c1");
+    for (cseq, method) in [(2, Method::Options), (3, Method::Update), (4, Method::Info)] {
+        let request = shard.of_peer(call, 1, method, cseq);
+        shard.in_dialog_over(request, None, over(u64::from(cseq)));
+        assert_eq!(leg(&shard, call, 1).carrier, over(u64::from(cseq)));
+    }
+    // One that comes too late is no proof of where the phone is.
+    let late = shard.of_peer(call, 1, Method::Options, 3);
+    shard.in_dialog_over(late, None, over(9));
+    assert_eq!(leg(&shard, call, 1).carrier, over(4));
+}
+
 #[test]
 fn moved_media_go_where_the_new_offer_says() {
     let (mut shard, call) = connected();

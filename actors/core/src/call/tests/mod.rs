@@ -17,6 +17,7 @@ mod originate;
 mod outbound;
 mod outside;
 mod pickup;
+mod probe;
 mod protection;
 mod reason;
 mod recording;

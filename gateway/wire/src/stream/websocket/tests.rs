@@ -135,7 +135,7 @@ async fn request_over_a_websocket_that_is_gone_is_told_to_be_undelivered() {
     client.send(Message::text(options("z9hG4bKa"))).await.unwrap();
     let received = next(&mut server).await;
     let (carrier, to) = (received.flow.carrier, received.flow.remote);
-    let way = Way { carrier, to, open: None, proof: tandem_sip::Proof::Address };
+    let way = Way { carrier, ..Way::udp(to) };
     // The peer takes it and goes before it answers: nobody can say that it did.
     server.streams.send(b"x".to_vec(), &way, Some(tandem_sip::Ticket(7))).unwrap();
     frame(&mut client).await.unwrap();
@@ -147,6 +147,35 @@ async fn request_over_a_websocket_that_is_gone_is_told_to_be_undelivered() {
     let connection = carrier.connection().unwrap();
     assert_eq!(closed, Report::Closed { remote: to, connection });
     assert!(server.streams.send(b"x".to_vec(), &way, Some(tandem_sip::Ticket(8))).is_err());
+}
+
+#[tokio::test]
+async fn phone_that_has_lost_its_websocket_is_reached_over_its_next_one() {
+    let mut server = serve(Bounds::default(), &[]);
+    let mut client = open(server.at, &[ASKS]).await.unwrap();
+    client.send(Message::text(options("z9hG4bKa"))).await.unwrap();
+    let received = next(&mut server).await;
+    let tandem_sip::Message::Request(request) = received.message else { panic!("a response") };
+    let response = request.respond(200, None, Some("t"));
+    let way = received.flow.way_back(&response);
+    drop(client);
+    timeout(WITHIN, server.reports.recv()).await.unwrap().unwrap();
+    let sent = |server: &Server| {
+        let ticket = Some(tandem_sip::Ticket(1));
+        server.streams.send(response.to_bytes(), &way, ticket)
+    };
+    assert!(sent(&server).is_err(), "nobody is there");
+    // Another phone has another name.
+    let mut other = open(server.at, &[ASKS]).await.unwrap();
+    let renamed = options("z9hG4bKb").replace(".invalid", ".other.invalid");
+    other.send(Message::text(renamed)).await.unwrap();
+    next(&mut server).await;
+    assert!(sent(&server).is_err(), "somebody else is there");
+    let mut again = open(server.at, &[ASKS]).await.unwrap();
+    again.send(Message::text(options("z9hG4bKc"))).await.unwrap();
+    next(&mut server).await;
+    sent(&server).unwrap();
+    assert!(frame(&mut again).await.unwrap().into_data().starts_with(b"SIP/2.0 200"));
 }
 
 #[tokio::test]
@@ -179,7 +208,7 @@ async fn silent_peer_is_closed_and_one_that_answers_pings_is_not() {
     let mut lives = open(server.at, &[ASKS]).await.unwrap();
     lives.send(Message::text(options("z9hG4bKlives"))).await.unwrap();
     let flow = next(&mut server).await.flow;
-    let way = Way { carrier: flow.carrier, to: flow.remote, open: None, proof: Default::default() };
+    let way = Way { carrier: flow.carrier, ..Way::udp(flow.remote) };
     // Whoever reads answers pings: far longer than a peer is waited for that does not.
     let beyond = ping * limits::PINGS_MAX * 4;
     assert!(timeout(beyond, frame(&mut lives)).await.is_err(), "it was closed");
