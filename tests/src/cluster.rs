@@ -19,6 +19,8 @@ const STOP_S_MAX: u64 = 15;
 /// A supervisor notices a death in milliseconds.
 const MISSED_WITHIN: Duration = Duration::from_secs(15);
 const MISSED_LOOK: Duration = Duration::from_millis(20);
+/// A gateway that is started anew has its address again when no calls live there.
+const SERVED_WITHIN: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Processes {
@@ -153,6 +155,19 @@ impl Cluster {
             tokio::time::sleep(MISSED_LOOK).await;
         }
         Ok(killed)
+    }
+
+    /// Until the `at`-th service address is served by that gateway; how long it took.
+    pub async fn served_by(&self, at: usize, gateway: &str) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            let vip = self.processes()?.sip.into_iter().nth(at).context("an address")?;
+            if vip.serving == gateway {
+                return Ok(begun.elapsed());
+            }
+            ensure!(begun.elapsed() < SERVED_WITHIN, "{vip:?} is not served by {gateway}");
+            tokio::time::sleep(MISSED_LOOK).await;
+        }
     }
 
     /// Any signal, for instance SIGSTOP; returns the instant before it.

@@ -95,6 +95,28 @@ impl State {
         }
     }
 
+    /// Nothing is on its way: over a connection nobody says again what a dead process was given.
+    pub fn is_at_rest(self) -> bool {
+        match self {
+            Self::Ringing
+            | Self::Talking
+            | Self::Held
+            | Self::Prompt
+            | Self::Queued
+            | Self::Announcement => true,
+            Self::Invited
+            | Self::Called
+            | Self::Reliable
+            | Self::Cancelling
+            | Self::Unacknowledged
+            | Self::Holding
+            | Self::Reinviting
+            | Self::Referring
+            | Self::HangingUp
+            | Self::Registering => false,
+        }
+    }
+
     /// Two talk, before anything else happens.
     fn begins_with_talk(self) -> bool {
         matches!(
@@ -104,12 +126,51 @@ impl State {
     }
 }
 
+/// What its people talk SIP over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Over {
+    Udp,
+    /// With phones that listen at their Contact.
+    Tcp,
+    Tls,
+    Ws,
+}
+
+impl Over {
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Ws => "WS",
+        }
+    }
+
+    async fn phone(
+        self,
+        house: &House,
+        user: &str,
+        at: usize,
+        incoming: Incoming,
+    ) -> Result<Phone> {
+        match self {
+            Self::Udp => house.phone(user, at, incoming).await,
+            Self::Tcp => house.phone_over_tcp(user, at, incoming, true).await,
+            Self::Tls => house.phone_over_tls(user, at, incoming).await,
+            Self::Ws => house.phone_over_ws(user, at, incoming).await,
+        }
+    }
+}
+
 /// What was on its way when something died; its status.
 type UnderWay = JoinHandle<Result<u16>>;
 
 pub struct Scene<'a> {
     house: &'a House,
     state: State,
+    over: Over,
     /// The service address that its people use, by its place in the list.
     at: usize,
     caller: Arc<Phone>,
@@ -128,19 +189,21 @@ impl<'a> Scene<'a> {
     ///
     /// # Errors
     /// They don't come to be.
-    pub async fn enter(house: &'a House, state: State, at: usize) -> Result<Self> {
-        let caller = Arc::new(house.caller("13800000001", at).await?);
+    pub async fn enter(house: &'a House, state: State, over: Over, at: usize) -> Result<Self> {
+        let incoming = Incoming::Reject { status: 486 };
+        let caller = Arc::new(over.phone(house, "13800000001", at, incoming).await?);
         let agents = Vec::new();
         let (offered, call) = (String::new(), String::new());
         let (hand, before, under_way) = (None, Value::Null, None);
         let mut scene =
-            Self { house, state, at, caller, agents, offered, call, hand, before, under_way };
+            Self { house, state, over, at, caller, agents, offered, call, hand, before, under_way };
         scene.begin().await.with_context(|| format!("{:?} is not entered", state))?;
         Ok(scene)
     }
 
     async fn agent(&mut self, id: &str, incoming: Incoming) -> Result<Arc<Phone>> {
-        let agent = Arc::new(self.house.agent(id, self.at, incoming).await?);
+        let phone = self.over.phone(self.house, id, self.at, incoming).await?;
+        let agent = Arc::new(self.house.registered(phone, id).await?);
         self.agents.push(Arc::clone(&agent));
         Ok(agent)
     }

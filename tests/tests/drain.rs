@@ -9,10 +9,8 @@ use serde_json::Value;
 use tandem_tests::cluster::said;
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Phone};
-use tokio::time::Instant;
 
 const WITHIN: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(20);
 /// Generous; how long it is, is a benchmark's to say.
 const GAP_MS_MAX: u64 = 1_000;
 
@@ -33,18 +31,6 @@ async fn refused(house: &House, name: &str, code: i32, why: &str) -> Result<()> 
     let said = said(&output);
     ensure!(output.status.code() == Some(code) && said.contains(why), "drain {name}: {said}");
     Ok(())
-}
-
-async fn serves(house: &House, at: usize, process: &str) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let serving = house.cluster.processes()?.sip.into_iter().nth(at).context("an address")?;
-        if serving.serving == process {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < WITHIN, "{serving:?} is not served by {process}");
-        tokio::time::sleep(LOOK).await;
-    }
 }
 
 fn row<'a>(status: &'a Value, list: &str, name: &str) -> Result<&'a Value> {
@@ -77,7 +63,7 @@ async fn gateway_is_drained_with_calls_in_all_states_and_serves_again_when_it_ma
     heard.iter().for_each(|(phone, _)| phone.mark());
     talking_agent.mark();
     done(&house, "drain", "gateway-a").await?;
-    serves(&house, 0, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     let status = house.api.get("/v1/cluster").await?;
     let drained = row(&status, "gateways", "gateway-a")?;
     assert_eq!((&drained["vips"], &drained["drained"]), (&serde_json::json!([]), &true.into()));
@@ -112,7 +98,7 @@ async fn gateway_is_drained_with_calls_in_all_states_and_serves_again_when_it_ma
         assert_eq!(phone.hang_up(call).await?, 200, "{}", phone.user);
         house.cdr(call).await?;
     }
-    serves(&house, 0, "gateway-a").await?;
+    house.cluster.served_by(0, "gateway-a").await?;
     let again = house.call(&late, "4003", "in_flow").await?;
     assert_eq!(late.hang_up(&again).await?, 200);
     let phones = [&talking_agent, &ringing_agent, &talker, &ringer, &waiter, &menu_caller, &late];
@@ -122,10 +108,10 @@ async fn gateway_is_drained_with_calls_in_all_states_and_serves_again_when_it_ma
 
     // Who is drained goes on where nobody else is left.
     done(&house, "drain", "gateway-a").await?;
-    serves(&house, 0, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     let last = house.call(&late, "4003", "in_flow").await?;
     house.cluster.bury("gateway-b").await?;
-    serves(&house, 0, "gateway-a").await?;
+    house.cluster.served_by(0, "gateway-a").await?;
     late.receives(&last, 50, WITHIN).await?;
     assert_eq!(late.hang_up(&last).await?, 200);
     house.cluster.stop()?;

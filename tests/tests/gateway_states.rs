@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tandem_tests::house::House;
-use tandem_tests::scene::{Loss, Scene, State};
+use tandem_tests::scene::{Loss, Over, Scene, State};
 
 /// Generous; how long it is, is a benchmark's to say.
 const GAP_MS_MAX: u64 = 2_000;
@@ -12,7 +12,7 @@ async fn plays(block: u8, loss: Loss) -> Result<()> {
     let mut wrong = Vec::new();
     for state in State::ALL {
         loss.awaits(&house).await?;
-        let mut scene = Scene::enter(&house, state, 0).await?;
+        let mut scene = Scene::enter(&house, state, Over::Udp, 0).await?;
         scene.strike().await?;
         let lost = loss.strike(&house, 0).await?;
         match scene.leave().await {

@@ -14,19 +14,6 @@ const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 /// What a phone that only calls does with a call.
 const BUSY: Incoming = Incoming::Reject { status: 486 };
 
-/// Until the first address is served by this process.
-async fn serves(house: &House, process: &str) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        let serving = house.cluster.processes()?.sip.first().context("an address")?.clone();
-        if serving.serving == process {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < WITHIN, "{serving:?} is not served by {process}");
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// Until the process is gone.
 async fn dies(house: &House, process: &str) -> Result<()> {
     let begun = Instant::now();
@@ -123,7 +110,7 @@ async fn calls_over_connections_go_on_over_the_next_ones_when_their_gateway_is_k
     let back = [&by_ws, &holder, &ws_rings, &tls_rings, &tcp_agent, &ws_agent];
     let before = back.map(Phone::registrations);
     let killed = house.cluster.bury("gateway-a").await?;
-    serves(&house, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     // The answer goes over the phone's next connection, be that registered or not, and its ACK comes back.
     ws_rings.answer(&ws_call)?;
     waits.answered(&wait, WITHIN).await.context("a call that rang over a WebSocket")?;
@@ -212,7 +199,7 @@ async fn gateway_that_stands_still_is_killed_so_that_phones_can_come_back_and_wh
     let heard = tokio::time::timeout(LOOK, leaver.hang_up(&leaves)).await;
     assert!(heard.is_err(), "who stands still answers nothing: {heard:?}");
     let stopped = Instant::now();
-    serves(&house, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     let served = stopped.elapsed();
     dies(&house, "gateway-a").await?;
     let dead = stopped.elapsed();
@@ -258,13 +245,13 @@ async fn gateway_that_wakes_up_lets_go_of_its_connections_and_their_phones_come_
     let talks = agent.called(WITHIN).await?;
     let before = agent.registrations();
     stop(&house, "gateway-a").await?;
-    serves(&house, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     caller.receives(&talk, 50, WITHIN).await?;
     assert!(is_live(&caller, &talk) && is_live(&agent, &talks));
     assert_eq!(agent.registrations(), before, "who stands still keeps the phones");
     house.cluster.signal("gateway-a", libc::SIGCONT)?;
     agent.registers(before + 1, WITHIN).await?;
-    serves(&house, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     for (phone, call) in [(&caller, &talk), (&agent, &talks)] {
         phone.receives(call, 50, WITHIN).await?;
     }

@@ -2,28 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Phone};
 use tokio::time::Instant;
 
 const WITHIN: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_millis(10);
 /// Generous; how long it is, is a benchmark's to say.
 const GAP_MS_MAX: u64 = 2_000;
-
-/// Who serves the `at`-th address, once it is `process`; how long it took.
-async fn serves(house: &House, at: usize, process: &str) -> Result<Duration> {
-    let begun = Instant::now();
-    loop {
-        let serving = house.cluster.processes()?.sip.into_iter().nth(at).context("an address")?;
-        if serving.serving == process {
-            return Ok(begun.elapsed());
-        }
-        ensure!(begun.elapsed() < WITHIN, "{serving:?} is not served by {process}");
-        tokio::time::sleep(LOOK).await;
-    }
-}
 
 fn gap(phone: &Phone, call: &str) -> Result<u64> {
     phone.spacing_ms_max(call).with_context(|| format!("{} hears nothing", phone.user))
@@ -53,7 +39,7 @@ async fn calls_in_all_states_go_on_when_their_gateway_is_killed() -> Result<()> 
     }
     talking_agent.mark();
     house.cluster.bury("gateway-a").await?;
-    let taken = serves(&house, 0, "gateway-b").await?;
+    let taken = house.cluster.served_by(0, "gateway-b").await?;
     // A new call at the address of the dead one.
     let late = house.caller("13800000006", 0).await?;
     let short = house.call(&late, "4003", "in_flow").await?;
@@ -102,7 +88,7 @@ async fn calls_in_all_states_go_on_when_their_gateway_is_killed() -> Result<()> 
 
     // It comes back, and serves its address again when no call lives there.
     house.cluster.revive("gateway-a")?;
-    serves(&house, 0, "gateway-a").await?;
+    house.cluster.served_by(0, "gateway-a").await?;
     let again = house.call(&late, "4003", "in_flow").await?;
     assert_eq!(late.hang_up(&again).await?, 200);
     house.cluster.stop()?;
@@ -118,7 +104,7 @@ async fn calls_go_on_elsewhere_when_their_gateway_stands_still_and_it_serves_nob
     let call = house.call(&caller, "4003", "in_flow").await?;
     caller.mark();
     house.cluster.signal("gateway-a", libc::SIGSTOP)?;
-    let taken = serves(&house, 0, "gateway-b").await?;
+    let taken = house.cluster.served_by(0, "gateway-b").await?;
     caller.receives(&call, 50, WITHIN).await?;
     let gap = gap(&caller, &call)?;
     println!("gateway-a stopped: served by the other after {taken:?}, gap {gap} ms");
@@ -136,7 +122,7 @@ async fn calls_go_on_elsewhere_when_their_gateway_stands_still_and_it_serves_nob
     tokio::time::sleep(Duration::from_secs(2)).await;
     let rate = (packets() - before) as f64 / begun.elapsed().as_secs_f64();
     assert!((45.0..55.0).contains(&rate), "{rate} packets a second: two send, or none");
-    serves(&house, 0, "gateway-b").await?;
+    house.cluster.served_by(0, "gateway-b").await?;
     house.call_is(&call, "in_flow").await?;
     assert_eq!(caller.hang_up(&call).await?, 200);
     house.cdr(&call).await?;
