@@ -95,8 +95,8 @@ impl State {
         }
     }
 
-    /// Nothing is on its way: over a connection nobody says again what a dead process was given.
-    pub fn is_at_rest(self) -> bool {
+    /// Nothing is on its way.
+    fn is_at_rest(self) -> bool {
         match self {
             Self::Ringing
             | Self::Talking
@@ -126,7 +126,7 @@ impl State {
     }
 }
 
-/// What its people talk SIP over.
+/// What its people talk SIP over. TLS and WebSockets are agents': their callers are a carrier's, over UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Over {
     Udp,
@@ -145,6 +145,25 @@ impl Over {
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
             Self::Ws => "WS",
+        }
+    }
+
+    /// Whether anything of a state goes over it, and nothing that is lost with a connection: over those nobody says again what
+    /// a process was given that is dead.
+    pub fn has(self, state: State) -> bool {
+        match self {
+            Self::Udp => true,
+            Self::Tcp => state.is_at_rest(),
+            Self::Tls | Self::Ws => {
+                matches!(state, State::Ringing | State::Talking | State::Held)
+            }
+        }
+    }
+
+    fn of_callers(self) -> Self {
+        match self {
+            Self::Udp | Self::Tls | Self::Ws => Self::Udp,
+            Self::Tcp => Self::Tcp,
         }
     }
 
@@ -191,7 +210,8 @@ impl<'a> Scene<'a> {
     /// They don't come to be.
     pub async fn enter(house: &'a House, state: State, over: Over, at: usize) -> Result<Self> {
         let incoming = Incoming::Reject { status: 486 };
-        let caller = Arc::new(over.phone(house, "13800000001", at, incoming).await?);
+        let caller = over.of_callers().phone(house, "13800000001", at, incoming).await?;
+        let caller = Arc::new(caller);
         let agents = Vec::new();
         let (offered, call) = (String::new(), String::new());
         let (hand, before, under_way) = (None, Value::Null, None);

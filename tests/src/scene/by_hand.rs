@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tandem_sip::{Message, Method, NameAddr, Request, Response, Uri, parse, reliable};
+use tandem_sip::{Method, NameAddr, Request, Response, Uri, reliable};
+use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
 use super::{State, WITHIN};
@@ -17,8 +18,8 @@ const AGENT: &str = "1003";
 const T1: Duration = Duration::from_millis(500);
 
 pub enum ByHand {
-    /// An agent's phone that was invited.
-    Called { phone: Raw, invite: Box<Request>, call: String },
+    /// An agent's phone that was invited, and where it would hear.
+    Called { phone: Raw, audio: UdpSocket, invite: Box<Request>, call: String },
     /// A caller who has had this response.
     Caller { state: State, hand: Hand, heard: Box<Response>, to: String },
 }
@@ -33,7 +34,8 @@ impl ByHand {
             house.agent_is(AGENT, "ready").await?;
             let call = caller.dial(AGENT)?;
             let invite = Box::new(phone.request().await?);
-            return Ok(Self::Called { phone, invite, call });
+            let audio = UdpSocket::bind("127.0.0.1:0").await?;
+            return Ok(Self::Called { phone, audio, invite, call });
         }
         let number = if state == State::Reliable { "1001" } else { "4003" };
         let hand = Hand::new(house.vips[at], number).await?;
@@ -66,8 +68,8 @@ impl ByHand {
         agent: Option<&Phone>,
     ) -> Result<String> {
         match self {
-            Self::Called { phone, invite, call } => {
-                answer(phone, invite).await?;
+            Self::Called { phone, audio, invite, call } => {
+                answer(phone, invite, audio.local_addr()?.port()).await?;
                 caller.answered(call, WITHIN).await?;
                 house.call_is(call, "connected").await?;
                 let status = caller.hang_up(call).await?;
@@ -115,7 +117,7 @@ impl ByHand {
 }
 
 /// Rings, and picks up.
-async fn answer(phone: &Raw, invite: &Request) -> Result<()> {
+async fn answer(phone: &Raw, invite: &Request, port: u16) -> Result<()> {
     let tag = Some("by-hand");
     let host = phone.own.ip().to_string();
     let contact = NameAddr::new(Uri::sip(Some(AGENT), &host, Some(phone.own.port())));
@@ -129,8 +131,7 @@ async fn answer(phone: &Raw, invite: &Request) -> Result<()> {
     ok.headers.content_type = Some("application/sdp".into());
     ok.body = format!(
         "v=0\r\no=h 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=audio {} RTP/AVP 0\r\n",
-        phone.own.port()
+         m=audio {port} RTP/AVP 0\r\n"
     )
     .into_bytes();
     // RFC 3261 §13.3.1.4: until its ACK comes.
@@ -148,9 +149,7 @@ async fn answer(phone: &Raw, invite: &Request) -> Result<()> {
 /// The next request of that method. An INVITE is the one that is known, again, or one too many.
 async fn next(phone: &Raw, invite: &Request, method: &Method) -> Result<Request> {
     loop {
-        // Audio comes to the same port, and is no SIP.
-        let datagram = phone.datagram().await?;
-        let Ok(Message::Request(request)) = parse(&datagram) else { continue };
+        let request = phone.request().await?;
         if request.method == *method {
             return Ok(request);
         }

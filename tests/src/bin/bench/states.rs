@@ -1,6 +1,5 @@
 //! A call in each of its states, over each transport, and what dies or is emptied then: whether it goes on as its people wish,
-//! and how long the caller heard nothing. Over connections only what rests is tried: nobody says again what a process was given
-//! that is dead.
+//! and how long the caller heard nothing.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ pub async fn run() -> Result<()> {
     let house = House::open_sparing_stopped(BLOCK).await?;
     println!("{:<32}{}", "state", Loss::ALL.map(|loss| format!("{:>26}", loss.name())).concat());
     for over in Over::ALL {
-        for state in State::ALL.into_iter().filter(|it| over == Over::Udp || it.is_at_rest()) {
+        for state in State::ALL.into_iter().filter(|state| over.has(*state)) {
             let mut row = format!("{:<32}", format!("{}, {}", over.name(), state.name()));
             for loss in Loss::ALL {
                 let (mut kept, mut longest_ms) = (0, None);
