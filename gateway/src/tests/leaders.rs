@@ -128,8 +128,13 @@ async fn new_calls_are_refused_when_nobody_leads_and_live_ones_wait() {
     let options = phone.ask(&phone.text("OPTIONS", "o", "", "")).await;
     assert_eq!((options.status, options.headers.other("Retry-After")), (503, Some("5")));
     assert_eq!(phone.ask(&phone.invite("late")).await.status, 503);
+    // Who hangs up has hung up, whoever books it.
     let bye = phone.text("BYE", "bye", "", "");
-    phone.send(&bye.replace("To: <sip:4003@demo>", "To: <sip:x>;tag=t")).await;
+    let bye = phone.ask(&bye.replace("To: <sip:4003@demo>", "To: <sip:x>;tag=t")).await;
+    assert_eq!(bye.status, 200);
+    // Whatever else is about a live call waits.
+    let info = phone.text("INFO", "info", "", "");
+    phone.send(&info.replace("To: <sip:4003@demo>", "To: <sip:x>;tag=t")).await;
     phone.quiet().await;
     node.lead(3, true).await;
     // The next leader gets what the last one may have committed and, once it says a word to the
@@ -140,13 +145,16 @@ async fn new_calls_are_refused_when_nobody_leads_and_live_ones_wait() {
     let (sequence, bye) = node.next().await;
     assert_eq!(sequence, 3);
     assert!(matches!(bye, GatewayEvent::Request(_)));
+    let (sequence, info) = node.next().await;
+    assert_eq!(sequence, 4);
+    assert!(matches!(info, GatewayEvent::Request(_)));
     node.accept(2).await;
     node.respond(3, &invite.transaction, invite.request.respond(100, None, None)).await;
     let (sequence, cancel) = node.next().await;
-    assert_eq!(sequence, 4);
+    assert_eq!(sequence, 5);
     assert!(matches!(cancel, GatewayEvent::Cancel { .. }));
     let (sequence, no_ack) = node.next().await;
-    assert_eq!(sequence, 5);
+    assert_eq!(sequence, 6);
     assert!(matches!(no_ack, GatewayEvent::AckTimeout { .. }));
     assert_eq!(phone.ask(&phone.text("OPTIONS", "p", "", "")).await.status, 200);
 }
