@@ -28,9 +28,7 @@ impl ByHand {
     pub async fn enter(house: &House, state: State, at: usize, caller: &Phone) -> Result<Self> {
         if state == State::Called {
             let mut phone = Raw::open(house.vips[at]).await?;
-            let contact = format!("Contact: <sip:{AGENT}@{}>\r\nExpires: 600\r\n", phone.own);
-            let registered = phone.register(AGENT, &contact).await?;
-            ensure!(registered.status == 200, "REGISTER was answered {}", registered.status);
+            register(&mut phone, 600).await?;
             house.agent_is(AGENT, "ready").await?;
             let call = caller.dial(AGENT)?;
             let invite = Box::new(phone.request().await?);
@@ -41,8 +39,7 @@ impl ByHand {
         let hand = Hand::new(house.vips[at], number).await?;
         let sdp = hand.sdp(1, &hand.audio)?;
         let more = if state == State::Reliable { "Require: 100rel\r\n" } else { "" };
-        hand.send((1, "INVITE"), "", more, &sdp).await?;
-        let heard = Box::new(hand.response("INVITE").await?);
+        let heard = Box::new(invite(&hand, more, &sdp).await?);
         let expected = if state == State::Reliable { 180 } else { 200 };
         ensure!(heard.status == expected, "INVITE was answered {}", heard.status);
         let to = to_tag(&heard)?;
@@ -76,8 +73,7 @@ impl ByHand {
                 ensure!(status == 200, "BYE was answered {status}");
                 let bye = next(phone, invite, &Method::Bye).await?;
                 phone.send(&bye.respond(200, None, None).to_bytes()).await?;
-                let contact = format!("Contact: <sip:{AGENT}@{}>\r\nExpires: 0\r\n", phone.own);
-                phone.register(AGENT, &contact).await?;
+                register(phone, 0).await?;
                 Ok(call.clone())
             }
             Self::Caller { state, hand, heard, to } => {
@@ -114,6 +110,32 @@ impl ByHand {
             }
         }
     }
+}
+
+/// Says it again until it is heard: an address may be on its way from one gateway to the other.
+async fn invite(hand: &Hand, more: &str, sdp: &str) -> Result<Response> {
+    let give_up = Instant::now() + WITHIN;
+    while Instant::now() < give_up {
+        hand.send((1, "INVITE"), "", more, sdp).await?;
+        if let Ok(response) = timeout(T1, hand.response("INVITE")).await {
+            return response;
+        }
+    }
+    bail!("nobody hears an INVITE")
+}
+
+/// The same.
+async fn register(phone: &mut Raw, expires_s: u32) -> Result<()> {
+    let contact = format!("Contact: <sip:{AGENT}@{}>\r\nExpires: {expires_s}\r\n", phone.own);
+    let give_up = Instant::now() + WITHIN;
+    while Instant::now() < give_up {
+        if let Ok(answer) = timeout(2 * T1, phone.register(AGENT, &contact)).await {
+            let status = answer?.status;
+            ensure!(status == 200, "REGISTER was answered {status}");
+            return Ok(());
+        }
+    }
+    bail!("nobody hears a REGISTER")
 }
 
 /// Rings, and picks up.
