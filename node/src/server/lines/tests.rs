@@ -102,6 +102,21 @@ impl Process {
     }
 }
 
+/// Both ask until something is wanted of `holder`.
+async fn wanted_at_last(bench: &Bench, other: &mut Process, holder: &mut Process) -> Vec<String> {
+    let wanted = async {
+        loop {
+            other.ask(bench, &[]);
+            holder.ask(bench, &[]);
+            let (_, wanted) = holder.holds().await;
+            if !wanted.is_empty() {
+                return wanted;
+            }
+        }
+    };
+    timeout(PATIENCE, wanted).await.expect("it is wanted")
+}
+
 #[tokio::test]
 async fn each_process_gets_its_own_line_and_the_other_one_after_an_obituary() {
     let bench = Bench::start();
@@ -152,17 +167,7 @@ async fn line_goes_back_to_its_own_process_when_no_calls_live_on_it() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     bench.calls.send_replace(false);
-    let wanted = async {
-        loop {
-            a.ask(&bench, &[]);
-            b.ask(&bench, &[]);
-            let (_, wanted) = b.holds().await;
-            if !wanted.is_empty() {
-                return wanted;
-            }
-        }
-    };
-    assert_eq!(timeout(PATIENCE, wanted).await.expect("it is wanted"), [NAMES[0]]);
+    assert_eq!(wanted_at_last(&bench, &mut a, &mut b).await, [NAMES[0]]);
     b.ask(&bench, &[(NAMES[0], held[0].1)]);
     let given = a.holds_at_last(&bench, &NAMES[..1]).await;
     assert!(given[0].1 > held[0].1);
@@ -230,17 +235,7 @@ async fn line_that_its_own_process_cannot_serve_is_the_others_until_it_can() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     a.unable.clear();
-    let wanted = async {
-        loop {
-            a.ask(&bench, &[]);
-            b.ask(&bench, &[]);
-            let (_, wanted) = b.holds().await;
-            if !wanted.is_empty() {
-                return wanted;
-            }
-        }
-    };
-    assert_eq!(timeout(PATIENCE, wanted).await.expect("it is wanted"), [NAMES[0]]);
+    assert_eq!(wanted_at_last(&bench, &mut a, &mut b).await, [NAMES[0]]);
 }
 
 #[tokio::test]
