@@ -129,6 +129,11 @@ impl Line {
         &self.fence
     }
 
+    /// It came to this host, and leaves it with the line.
+    pub fn has_address_moved(&self) -> bool {
+        self.address.is_moved()
+    }
+
     /// Its lease was renewed.
     pub fn renewed(&self) {
         self.address.renewed();

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_address::Held;
 use tandem_lease::{Fence, RENEW_MS, clock};
 use tandem_wire::Life;
 use tokio::sync::mpsc;
@@ -39,8 +40,8 @@ pub struct Lines {
     starting: JoinSet<(String, u64, Result<Line, Error>)>,
     left: Left,
     unable: Unable,
-    /// Whose addresses are given up; those with a life are given back then.
-    leaving: JoinSet<(String, Option<u64>)>,
+    /// Lines that end; what is given back then, with its life.
+    leaving: JoinSet<Option<(String, u64)>>,
     asks: Vec<Option<mpsc::Sender<pb::Ask>>>,
     /// The last questions, and when they were asked by the boot clock.
     asked: VecDeque<(u64, u64)>,
@@ -120,11 +121,11 @@ impl Lines {
                 }
                 _ = tick.tick() => self.ask(),
                 Some(started) = self.starting.join_next() => match started {
-                    Ok((name, life, started)) => self.on_started(name, life, started).await?,
+                    Ok((name, life, started)) => self.on_started(name, life, started)?,
                     Err(error) => return Err(Error::Control(error.to_string())),
                 },
-                Some(Ok((line, life))) = self.leaving.join_next() => self.on_gone(&line, life),
-                (line, error) = failed(&mut self.served) => self.on_failed(line, error).await?,
+                Some(Ok(given_back)) = self.leaving.join_next() => self.on_gone(given_back),
+                (line, error) = failed(&mut self.served) => self.on_failed(line, error)?,
             }
         }
         self.end().await;
@@ -230,9 +231,9 @@ impl Lines {
         self.stood_by |= self.stands_by_for.is_some();
         for line in holds.wanted {
             if let Some(Served::Serving(serving)) = self.served.remove(&line) {
-                tracing::info!(line, "given back to its own process");
-                // At once: the other line's lease is waiting, and carriers hear of this one again in a moment.
-                self.give_back(&line, serving).await;
+                tracing::info!(line, "given back, for another process wants it");
+                // At once: carriers hear of it again in a moment.
+                self.give_back(&line, serving);
             }
         }
         if self.left.given_back().next().is_some() {
@@ -241,25 +242,34 @@ impl Lines {
         self.tell();
     }
 
-    /// When its address is away.
-    async fn give_back(&mut self, line: &str, serving: Line) {
+    /// When its address is away; at once where that stays: it says nothing any more, and who binds its ports next has
+    /// them while they are closed here.
+    fn give_back(&mut self, line: &str, serving: Line) {
         let life = serving.life;
-        self.left.is_leaving(line, life);
-        self.part(line, serving, Some(life)).await;
+        serving.fence().end();
+        if serving.has_address_moved() {
+            self.left.is_leaving(line, life);
+            return self.part(serving.lose(), Some((line.to_owned(), life)));
+        }
+        self.left.is_gone(line, life);
+        self.part(serving.lose(), None);
     }
 
-    /// Ends a line. A hook may take its time for the address: other lines' leases are renewed meanwhile.
-    async fn part(&mut self, line: &str, serving: Line, given_back: Option<u64>) {
-        let (line, address) = (line.to_owned(), serving.lose().await);
+    /// When a line has ended. That may take its time, and so may a hook for the address: other lines are served meanwhile.
+    fn part(
+        &mut self,
+        ended: impl Future<Output = Arc<Held>> + Send + 'static,
+        given_back: Option<(String, u64)>,
+    ) {
         self.leaving.spawn(async move {
-            address.give_up().await;
-            (line, given_back)
+            ended.await.give_up().await;
+            given_back
         });
     }
 
-    fn on_gone(&mut self, line: &str, given_back: Option<u64>) {
-        if let Some(life) = given_back {
-            self.left.is_gone(line, life);
+    fn on_gone(&mut self, given_back: Option<(String, u64)>) {
+        if let Some((line, life)) = given_back {
+            self.left.is_gone(&line, life);
             self.ask();
         }
     }
@@ -268,7 +278,9 @@ impl Lines {
         match self.served.remove(line) {
             Some(Served::Serving(lost)) => {
                 tracing::warn!(line, "TD0341 this line is in another life now, here or elsewhere");
-                self.part(line, lost, None).await;
+                // Its next life may begin here: it needs the ports.
+                let address = lost.lose().await;
+                self.part(std::future::ready(address), None);
             }
             // It is found out when it has started.
             Some(Served::Starting { fence, .. }) => fence.end(),
@@ -300,7 +312,7 @@ impl Lines {
         self.specs.first().is_some_and(|own| own.name == line)
     }
 
-    async fn on_started(
+    fn on_started(
         &mut self,
         name: String,
         life: u64,
@@ -312,7 +324,7 @@ impl Lines {
                 self.unable.served(&name);
                 self.served.insert(name, Served::Serving(line));
             }
-            Ok(line) => self.part(&name, line, None).await,
+            Ok(line) => self.part(line.lose(), None),
             Err(Error::Address(error)) => {
                 no_address(&name, &error);
                 self.on_unable(&name, life);
@@ -337,7 +349,7 @@ impl Lines {
         self.ask();
     }
 
-    async fn on_failed(&mut self, line: String, error: Error) -> Result<(), Error> {
+    fn on_failed(&mut self, line: String, error: Error) -> Result<(), Error> {
         match error {
             Error::BusyPorts(busy) => {
                 tracing::error!(
@@ -354,7 +366,8 @@ impl Lines {
             error => return Err(error),
         }
         if let Some(Served::Serving(failed)) = self.served.remove(&line) {
-            self.give_back(&line, failed).await;
+            self.give_back(&line, failed);
+            self.ask();
         }
         self.tell();
         Ok(())

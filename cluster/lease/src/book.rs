@@ -70,9 +70,10 @@ impl Book {
         now_ms.saturating_add(LEASE_MS + self.margin_ms)
     }
 
-    /// A new leader has the grants of the log, but not their moments: it counts each from now on.
-    pub fn begin(&mut self, now_ms: u64) {
-        self.began_ms = now_ms;
+    /// A new leader has the grants of the log, but not their moments: it counts each from when others can have renewed it
+    /// last ([`crate::Reign`]).
+    pub fn begin(&mut self, since_ms: u64) {
+        self.began_ms = since_ms;
         self.counted.clear();
     }
 

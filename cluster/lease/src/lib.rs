@@ -11,9 +11,11 @@
 pub mod book;
 pub mod clock;
 pub mod fence;
+pub mod reign;
 
 pub use book::{Asker, Book, Grant, Next};
 pub use fence::Fence;
+pub use reign::Reign;
 
 /// A process that is not told anything for so long is silent, by its own boot clock. Longer than an election without an
 /// obituary takes (500 ms) and what a renewal needs: a leader that is cut off costs no other process its lines.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tandem_gateway::link::pb;
@@ -197,9 +198,7 @@ impl Lines {
         }
         let lines = Arc::clone(self);
         tokio::spawn(async move {
-            for life in left {
-                lines.give_back(&process, &life).await;
-            }
+            join_all(left.iter().map(|life| lines.give_back(&process, life))).await;
             // Whoever was deposed and does not know must not say that nothing has changed.
             if lines.meta.confirm().await.is_ok() {
                 lines.answer(&process, Some(number), false);
@@ -312,7 +311,7 @@ impl Lines {
         if term.is_none() {
             return;
         }
-        inner.book.begin(clock::boot_ms());
+        inner.book.begin(self.meta.reigns_since_ms());
         // Leases run out while nobody leads.
         for asking in inner.askers.values() {
             self.say(&asking.reply, pb::told::Body::Begun(pb::Begun {}));

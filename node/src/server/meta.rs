@@ -43,6 +43,8 @@ pub trait Meta: Send + Sync + 'static {
     ) -> Result<bool>;
     /// Who leads the meta shard, as this node knows it.
     fn lead(&self) -> watch::Receiver<Lead>;
+    /// Where this node leads, since when it alone can have renewed leases, by the boot clock.
+    fn reigns_since_ms(&self) -> u64;
     /// Where it succeeds, this node leads and what its replica has is no older than the call.
     async fn confirm(&self) -> Result<()>;
     /// Changes whenever something was applied to this node's replica.

@@ -12,6 +12,7 @@ use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
 use tandem_core::rows;
 use tandem_core::world::{Meta as At, Reply, World};
+use tandem_lease::clock;
 use tandem_sip::Millis;
 use tokio::sync::watch;
 
@@ -194,6 +195,10 @@ impl Meta for SoloMeta {
 
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.subscribe()
+    }
+
+    fn reigns_since_ms(&self) -> u64 {
+        clock::boot_ms()
     }
 
     async fn confirm(&self) -> Result<()> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tandem_cluster::meta::{self, MetaState};
 use tandem_cluster::shard::Progress;
 use tandem_cluster::{AnyMachine, Cluster, Leadership, Limits, Refused, Stores, Timers, pull};
@@ -15,6 +16,7 @@ use tandem_core::ids::GatewayId;
 use tandem_core::{rows, wire};
 use tandem_gateway::link::pb;
 use tandem_http::backend::{Check, Readiness};
+use tandem_lease::{Reign, clock};
 use tandem_runtime::tenants::TENANTS;
 use tandem_runtime::{Link, LogClock, Tenants, Verdict};
 use tandem_storage::faults::Faults;
@@ -117,6 +119,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     let process = &started.config.process;
     let Opened { log, state, faults, dir, folder } = open(started)?;
     let options = voter(started, &dir, folder).await?;
+    let me = options.me;
     // The folder stays locked for as long as the process lives.
     std::mem::forget(dir);
     pull::what_is_gone(&options, &log, &state).await?;
@@ -154,9 +157,12 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     moves.start();
     let (meta_lead, lead) = watch::channel(Lead::default());
     let mut leadership = meta_group.leadership();
+    let reign = Arc::new(Mutex::new(Reign::default()));
+    let told = Arc::clone(&reign);
     tokio::spawn(async move {
         loop {
-            let Leadership { term, leading, .. } = *leadership.borrow_and_update();
+            let Leadership { term, leader, leading, .. } = *leadership.borrow_and_update();
+            told.lock().see(term, leader == Some(me), leading, clock::boot_ms());
             meta_lead.send_replace(Lead { term, here: leading });
             if leadership.changed().await.is_err() {
                 return;
@@ -165,7 +171,7 @@ pub async fn node(started: &Started, sessions: Arc<Sessions>) -> Result<Parts> {
     });
     let meta: Arc<dyn Meta> = {
         let cluster = Arc::clone(&cluster);
-        Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, lead })
+        Arc::new(MetaShard { cluster, group: meta_group, state: meta_state, lead, reign })
     };
     let gateways = started.config.cluster.gateways.iter().map(|gateway| gateway.name.clone());
     let drained =
@@ -397,6 +403,7 @@ struct MetaShard {
     group: tandem_cluster::Shard,
     state: MetaState,
     lead: watch::Receiver<Lead>,
+    reign: Arc<Mutex<Reign>>,
 }
 
 #[async_trait]
@@ -428,6 +435,10 @@ impl Meta for MetaShard {
 
     fn lead(&self) -> watch::Receiver<Lead> {
         self.lead.clone()
+    }
+
+    fn reigns_since_ms(&self) -> u64 {
+        self.reign.lock().since_ms(clock::boot_ms())
     }
 
     async fn confirm(&self) -> Result<()> {

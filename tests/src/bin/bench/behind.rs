@@ -8,7 +8,7 @@ use tandem_tests::Cluster;
 
 use crate::failover::settled_leader;
 use crate::load::{Called, Media, Plan, call};
-use crate::{minutes, print_histogram};
+use crate::{count, print_histogram};
 
 const CALLS_A_SECOND: u32 = 100;
 /// 100 channels of the demo tenant's 120 are busy at a time.
@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(40);
 const LAG_MAX: u64 = 100;
 
 pub async fn run(dir: &Path) -> Result<()> {
-    let minutes = minutes(MINUTES, MINUTES_DEFAULT)?;
+    let minutes = count(MINUTES, MINUTES_DEFAULT)?;
     let cluster = Cluster::start(dir, &[])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     let leader = settled_leader(&cluster).await?;

@@ -9,7 +9,7 @@ use tandem_tests::Cluster;
 use tandem_tests::cluster::metric;
 
 use crate::load::{Called, Media, Plan, call};
-use crate::{minutes, print_histogram};
+use crate::{count, print_histogram};
 
 const LOOPS: usize = 2;
 const CALLS_A_SECOND: u32 = 100;
@@ -38,7 +38,7 @@ impl Drop for Loop {
 }
 
 pub async fn run(dir: &Path) -> Result<()> {
-    let minutes = minutes(MINUTES, MINUTES_DEFAULT)?;
+    let minutes = count(MINUTES, MINUTES_DEFAULT)?;
     let cluster = Cluster::start(dir, &["--shards", &SHARDS.to_string()])?;
     let server = cluster.processes()?.sip.first().context("a VIP")?.vip.parse()?;
     let loops = (0..LOOPS).map(|_| Loop::start()).collect::<Result<Vec<_>>>()?;

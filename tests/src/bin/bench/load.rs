@@ -6,6 +6,7 @@ mod callers;
 mod media;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tandem_sip::sdp::{Audio, Beside, Codec, Direction, Payload};
-use tandem_sip::{Message, NameAddr, Param, Request, Scheme, Transport, Uri, Via};
+use tandem_sip::{CSeq, Message, NameAddr, Param, Request, Scheme, Transport, Uri, Via};
 
 pub use agents::Agents;
 pub use callers::call;
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub failed: BTreeMap<String, u64>,
     /// Messages that had to be sent again.
     pub repeated: u64,
+    /// How often the server sent the message that it sent most often.
+    pub came_at_most: u32,
     pub calls: u64,
 }
 
@@ -76,6 +79,8 @@ struct Line {
     server: SocketAddr,
     media: Arc<Media>,
     buffer: Vec<u8>,
+    /// How often each message came, by what stays the same when it is sent again.
+    came: HashMap<u64, u32>,
 }
 
 impl Line {
@@ -86,7 +91,8 @@ impl Line {
         socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
         let address = socket.local_addr()?;
         let buffer = vec![0; DATAGRAM_BYTES_MAX];
-        Ok(Self { socket, address, server, media, buffer })
+        let came = HashMap::new();
+        Ok(Self { socket, address, server, media, buffer, came })
     }
 
     fn send(&self, bytes: &[u8]) {
@@ -98,7 +104,14 @@ impl Line {
     fn next(&mut self, wait: Duration) -> Option<Message> {
         self.socket.set_read_timeout(Some(wait.max(Duration::from_micros(1)))).ok()?;
         let (length, _) = self.socket.recv_from(&mut self.buffer).ok()?;
-        tandem_sip::parse(&self.buffer[..length]).ok()
+        let message = tandem_sip::parse(&self.buffer[..length]).ok()?;
+        *self.came.entry(identity(&message)).or_default() += 1;
+        Some(message)
+    }
+
+    /// How often the message came that came most often.
+    fn came_at_most(&self) -> u32 {
+        self.came.values().copied().max().unwrap_or_default()
     }
 
     fn via(&self) -> Via {
@@ -131,6 +144,18 @@ impl Line {
         };
         Ok(audio.compose())
     }
+}
+
+/// The same for a message that is sent again (RFC 3261 §17).
+fn identity(message: &Message) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    let (headers, what) = match message {
+        Message::Request(request) => (&request.headers, branch(request).to_owned()),
+        Message::Response(response) => (&response.headers, response.status.to_string()),
+    };
+    let CSeq { number, method } = &headers.cseq;
+    (&headers.call_id, number, method.as_str(), what).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// So many agents.

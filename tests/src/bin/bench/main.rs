@@ -1,9 +1,10 @@
-//! `make bench`: failover, gateways that die, calls in each of their states, partitions, boxes with calls that are cut off, set-up time under load, queued calls, overload, busy neighbours, nodes that
+//! `make bench`: failover, gateways that die, with few calls and with many, calls in each of their states, partitions, boxes with calls that are cut off, set-up time under load, queued calls, overload, busy neighbours, nodes that
 //! are behind or begin, moves of a tenant, storms of registrations, recorded conversations, reads, commits beside
 //! etcd's, and what each process costs. Prints figures with the machine's load; asserts nothing.
 //!
 //! `tandem-bench [NAME]…` measures only what is named, one or more of [`ALL`]; `partition` and `cut` need root (they lay networks),
 //! `steady`, `busy` and `behind` take `TANDEM_STEADY_MINUTES`, `TANDEM_BUSY_MINUTES` and `TANDEM_BEHIND_MINUTES`,
+//! `crowd` takes `TANDEM_CROWD` (conversations),
 //! `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
 mod behind;
@@ -11,6 +12,7 @@ mod busy;
 mod calls;
 mod consensus;
 mod conversations;
+mod crowd;
 mod cut;
 mod failover;
 mod gateways;
@@ -36,9 +38,10 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tandem_tests::Cluster;
 
-const ALL: [&str; 19] = [
+const ALL: [&str; 20] = [
     "failover",
     "gateways",
+    "crowd",
     "states",
     "partition",
     "cut",
@@ -140,6 +143,9 @@ fn main() -> ExitCode {
                 if wanted("gateways") {
                     gateways::run(&fresh("gateways")?).await?;
                 }
+                if wanted("crowd") {
+                    crowd::run(&fresh("crowd")?)?;
+                }
                 if wanted("states") {
                     states::run().await?;
                 }
@@ -183,7 +189,7 @@ fn fresh(name: &str) -> Result<PathBuf> {
 }
 
 /// As many as a variable says.
-fn minutes(variable: &str, otherwise: u32) -> Result<u32> {
+fn count(variable: &str, otherwise: u32) -> Result<u32> {
     match std::env::var(variable) {
         Ok(text) => text.parse().with_context(|| format!("{variable}={text:?} is no number")),
         Err(_) => Ok(otherwise),

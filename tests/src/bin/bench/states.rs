@@ -12,7 +12,7 @@ const ROUNDS: &str = "TANDEM_STATES_ROUNDS";
 const ROUNDS_DEFAULT: u32 = 1;
 
 pub async fn run() -> Result<()> {
-    let rounds = crate::minutes(ROUNDS, ROUNDS_DEFAULT)?;
+    let rounds = crate::count(ROUNDS, ROUNDS_DEFAULT)?;
     let house = House::open_sparing_stopped(BLOCK).await?;
     println!("{:<32}{}", "state", Loss::ALL.map(|loss| format!("{:>26}", loss.name())).concat());
     for over in Over::ALL {

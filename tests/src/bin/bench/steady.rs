@@ -10,7 +10,7 @@ use tandem_tests::Cluster;
 use crate::load::{Agents, Called, Media, Plan, call, users};
 use crate::tenant::Tenant;
 use crate::usage::{Usage, resident_mib};
-use crate::{minutes, pids, print_histogram};
+use crate::{count, pids, print_histogram};
 
 const CALLS_A_SECOND: u32 = 20;
 const HOLD: Duration = Duration::from_secs(3);
@@ -25,7 +25,7 @@ const MINUTES: &str = "TANDEM_STEADY_MINUTES";
 const MINUTES_DEFAULT: u32 = 4;
 
 pub fn run(dir: &Path) -> Result<()> {
-    let minutes = minutes(MINUTES, MINUTES_DEFAULT)?;
+    let minutes = count(MINUTES, MINUTES_DEFAULT)?;
     let users = users(AGENTS);
     let file = dir.join("bench.toml");
     let tenant = Tenant { agents: &users, channels: users.len(), record: true, acw_ms: ACW_MS };

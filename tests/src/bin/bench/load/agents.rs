@@ -26,6 +26,8 @@ pub struct Seen {
     pub offered_us: Histogram<u64>,
     /// Calls whose 200 was acknowledged.
     pub connected: u64,
+    /// How often the server sent the message that it sent most often.
+    pub came_at_most: u32,
 }
 
 pub struct Agents {
@@ -121,7 +123,7 @@ fn registration(
 
 fn serve(mut line: Line, called: &Called, over: &AtomicBool) -> Result<Seen> {
     let audio = line.audio()?;
-    let mut seen = Seen { offered_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?, connected: 0 };
+    let mut seen = Seen { offered_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?, connected: 0, came_at_most: 0 };
     let mut answers: HashMap<String, Answer> = HashMap::new();
     let mut next_look = Instant::now() + LOOK;
     while !over.load(Ordering::Relaxed) {
@@ -179,6 +181,7 @@ fn serve(mut line: Line, called: &Called, over: &AtomicBool) -> Result<Seen> {
             _ => line.send(&request.respond(200, None, Some("agent")).to_bytes()),
         }
     }
+    seen.came_at_most = line.came_at_most();
     Ok(seen)
 }
 

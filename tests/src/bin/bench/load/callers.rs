@@ -56,6 +56,7 @@ pub fn call(plan: &Plan, called: Called, media: Arc<Media>) -> Result<Outcome> {
         refused_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
         failed: BTreeMap::new(),
         repeated: 0,
+        came_at_most: 0,
         calls: 0,
     };
     let mut callers = Callers {
@@ -68,6 +69,7 @@ pub fn call(plan: &Plan, called: Called, media: Arc<Media>) -> Result<Outcome> {
         outcome,
     };
     callers.run();
+    callers.outcome.came_at_most = callers.line.came_at_most();
     Ok(callers.outcome)
 }
 

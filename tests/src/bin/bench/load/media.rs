@@ -1,6 +1,6 @@
 //! Audio whose packets tell when they were sent: what a relay adds to their way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +35,15 @@ pub struct Media {
 pub struct Heard {
     pub delay_us: Histogram<u64>,
     pub packets: u64,
+    /// The longest time between two packets of each source (SSRC), milliseconds.
+    pub gap_ms: Histogram<u64>,
     /// What this machine brought and this program was too slow to take.
     pub dropped: u64,
+}
+
+struct Gap {
+    last_us: u64,
+    longest_us: u64,
 }
 
 /// A side that speaks and listens until it is asked what it heard.
@@ -131,13 +138,21 @@ fn speak(media: &Media, epoch: Instant, over: &AtomicBool) -> u64 {
 }
 
 fn listen(media: &Media, epoch: Instant, over: &AtomicBool) -> Result<Heard> {
-    let mut heard =
-        Heard { delay_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?, packets: 0, dropped: 0 };
+    let mut heard = Heard {
+        delay_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
+        packets: 0,
+        gap_ms: Histogram::new(3)?,
+        dropped: 0,
+    };
+    let mut gaps: HashMap<[u8; 4], Gap> = HashMap::new();
     let mut packet = [0; 2_048];
     loop {
         let Ok((length, _)) = media.socket.recv_from(&mut packet) else {
             if over.load(Ordering::Relaxed) {
                 heard.dropped = dropped(media.socket.local_addr()?.port())?;
+                for gap in gaps.values() {
+                    heard.gap_ms.record(gap.longest_us / 1_000)?;
+                }
                 return Ok(heard);
             }
             continue;
@@ -149,6 +164,11 @@ fn listen(media: &Media, epoch: Instant, over: &AtomicBool) -> Result<Heard> {
             continue;
         };
         heard.packets += 1;
+        if let Some(source) = packet[8..].first_chunk() {
+            let gap = gaps.entry(*source).or_insert(Gap { last_us: now, longest_us: 0 });
+            gap.longest_us = gap.longest_us.max(now - gap.last_us);
+            gap.last_us = now;
+        }
         heard.delay_us.saturating_record(now.saturating_sub(u64::from_be_bytes(*stamp)));
     }
 }
