@@ -13,12 +13,16 @@ use tandem_sip::{Message, Method, Param, Request, Response, Transport, Via, pars
 use tandem_tests::carrier;
 use tandem_tests::house::House;
 use tandem_tests::phone::{Ended, Incoming, Phone};
+use tandem_tests::scene::Loss;
 use tokio::net::UdpSocket;
 
 const WITHIN: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// As of a conversation: see `takeover`.
 const SPACING_MS_MAX: u64 = 60 + 60;
+/// Generous; how long it is, is a benchmark's to say.
+const TAKEOVER_MS_MAX: u64 = 2_000;
+const PRESSED_AGAIN: Duration = Duration::from_millis(500);
 const QUICK: Incoming = Incoming::Answer { after_ms: 50 };
 const OUT: &str = "0049301";
 /// What `carrier::takes` plays, and what an agent's phone does.
@@ -61,8 +65,35 @@ async fn is_unanswered(house: &House, call: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn announcement_is_heard_through_a_kill_and_answers_to_keys_before_the_answer() -> Result<()>
 {
-    let carrier = carrier::takes(160, Incoming::Announce).await?;
-    let house = House::open_with(160, &config(carrier.address)).await?;
+    let leader_dies = async |house: &House| {
+        house.cluster.kill(&house.cluster.leader().await?)?;
+        Ok(())
+    };
+    announcement_is_heard_through(160, leader_dies, SPACING_MS_MAX).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn announcement_is_heard_in_the_other_gateway_when_its_own_or_the_whole_box_dies()
+-> Result<()> {
+    for (block, loss) in [(64, Loss::Gateway), (65, Loss::Box)] {
+        let dies = async |house: &House| {
+            loss.awaits(house).await?;
+            loss.strike(house, 0).await?;
+            Ok(())
+        };
+        announcement_is_heard_through(block, dies, TAKEOVER_MS_MAX).await?;
+    }
+    Ok(())
+}
+
+/// Both sides hear each other before the answer, also when something has died, and a key gets through.
+async fn announcement_is_heard_through(
+    block: u8,
+    dies: impl AsyncFnOnce(&House) -> Result<()>,
+    spacing_ms_max: u64,
+) -> Result<()> {
+    let carrier = carrier::takes(block, Incoming::Announce).await?;
+    let house = House::open_with(block, &config(carrier.address)).await?;
     let agent = house.agent("1001", 0, QUICK).await?;
     let call = agent.dial(OUT)?;
     let announced = carrier.called(WITHIN).await?;
@@ -71,23 +102,28 @@ async fn announcement_is_heard_through_a_kill_and_answers_to_keys_before_the_ans
     hears(&theirs, AGENT_HZ).await?;
     is_unanswered(&house, &call).await?;
 
-    // The leader dies while it is heard.
     own.mark();
     theirs.mark();
-    house.cluster.kill(&house.cluster.leader().await?)?;
-    agent.press(&call, "5")?;
+    dies(&house).await?;
+    // A key that nobody takes is lost like any audio: pressed until it is heard.
     let deadline = Instant::now() + WITHIN;
+    let mut pressed = Instant::now();
+    agent.press(&call, "5")?;
     while theirs.stats().telephone_events == 0 {
+        if pressed.elapsed() > PRESSED_AGAIN {
+            agent.press(&call, "5")?;
+            pressed = Instant::now();
+        }
         ensure!(Instant::now() < deadline, "the carrier's machine hears no key");
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     is_unanswered(&house, &call).await?;
     for media in [&own, &theirs] {
         let spacing = media.stats().spacing_ms_max;
-        assert!(spacing <= SPACING_MS_MAX, "nothing was heard for {spacing} ms");
+        assert!(spacing <= spacing_ms_max, "nothing was heard for {spacing} ms");
     }
 
-    // The next one answers the call with what was heard, and knows how to end it.
+    // Who goes on answers the call with what was heard, and knows how to end it.
     carrier.answer(&announced)?;
     agent.answered(&call, WITHIN).await?;
     house.call_is(&call, "connected").await?;

@@ -31,6 +31,41 @@ async fn plays(block: u8, loss: Loss, over: &[Over]) -> Result<()> {
     Ok(())
 }
 
+/// Where nothing is on its way, and for long enough.
+const LASTING: [State; 6] =
+    [State::Called, State::Ringing, State::Talking, State::Held, State::Prompt, State::Queued];
+
+/// What has gone on once goes on again: in the process that came back meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_on_when_the_gateway_that_went_on_with_them_dies_too() -> Result<()> {
+    let house = House::open(66).await?;
+    let mut wrong = Vec::new();
+    for state in LASTING {
+        Loss::Gateway.awaits(&house).await?;
+        let mut scene = Scene::enter(&house, state, Over::Udp, 0).await?;
+        scene.strike().await?;
+        let mut lost = Vec::new();
+        for _ in 0..2 {
+            Loss::Gateway.awaits(&house).await?;
+            lost = Loss::Gateway.strike(&house, 0).await?;
+            // Who is asked for what may be lost must know who serves.
+            let other =
+                if lost.iter().any(|it| it == "gateway-a") { "gateway-b" } else { "gateway-a" };
+            house.cluster.served_by(0, other).await?;
+            Loss::Gateway.mend(&house, &lost).await?;
+        }
+        match scene.leave().await {
+            Ok(gap) => {
+                println!("{}: {} lost last, gap {gap:?} ms", state.name(), lost.join(" and "))
+            }
+            Err(error) => wrong.push(format!("{}: {error:#}", state.name())),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    house.cluster.stop()?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_in_every_state_go_on_when_the_gateway_is_killed() -> Result<()> {
     plays(238, Loss::Gateway, &Over::ALL).await
