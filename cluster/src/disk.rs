@@ -43,6 +43,8 @@ pub struct Disk {
     pub stalled_ms: u64,
     /// Why no write succeeds any more.
     pub failed: Option<String>,
+    /// Of a hundred syncs of the last minute one took longer; none where nothing was synced.
+    pub sync_p99_us: Option<u64>,
 }
 
 impl Disk {
@@ -51,7 +53,7 @@ impl Disk {
             Health::Well => None,
             Health::Failed(why) => Some(why.clone()),
         };
-        Self { stalled_ms: log.stalled_ms(), failed }
+        Self { stalled_ms: log.stalled_ms(), failed, sync_p99_us: log.sync_p99_us() }
     }
 
     /// What is wrong with it, in a sentence with its code.
@@ -76,7 +78,8 @@ impl Disk {
 impl From<pb::Disk> for Disk {
     fn from(told: pb::Disk) -> Self {
         let failed = (!told.failed.is_empty()).then_some(told.failed);
-        Self { stalled_ms: told.stalled_ms, failed }
+        let sync_p99_us = (told.sync_p99_us > 0).then_some(told.sync_p99_us);
+        Self { stalled_ms: told.stalled_ms, failed, sync_p99_us }
     }
 }
 
@@ -85,8 +88,8 @@ impl From<&Disk> for pb::Disk {
         Self {
             stalled_ms: disk.stalled_ms,
             failed: disk.failed.clone().unwrap_or_default(),
-            last: Default::default(),
-            out: Vec::new(),
+            sync_p99_us: disk.sync_p99_us.unwrap_or_default(),
+            ..Self::default()
         }
     }
 }
@@ -95,6 +98,7 @@ impl From<&Disk> for pb::Disk {
 #[derive(Default)]
 pub struct Disks {
     told: Mutex<BTreeMap<NodeId, (Disk, Instant)>>,
+    versions: Mutex<BTreeMap<NodeId, String>>,
     outs: Mutex<BTreeMap<NodeId, BTreeSet<ShardId>>>,
     last: Mutex<BTreeMap<NodeId, BTreeMap<ShardId, u64>>>,
 }
@@ -102,6 +106,17 @@ pub struct Disks {
 impl Disks {
     pub fn told(&self, by: NodeId, disk: Disk) {
         self.told.lock().insert(by, (disk, Instant::now()));
+    }
+
+    /// Which build it runs; earlier ones do not say.
+    pub fn told_version(&self, by: NodeId, version: String) {
+        self.versions.lock().insert(by, version);
+    }
+
+    /// Nothing where it was not heard of lately, or does not say.
+    pub fn version_of(&self, voter: NodeId) -> Option<String> {
+        self.of(voter)?;
+        self.versions.lock().get(&voter).filter(|version| !version.is_empty()).cloned()
     }
 
     pub fn told_last(&self, by: NodeId, last: BTreeMap<ShardId, u64>) {
@@ -171,6 +186,7 @@ pub struct Watch {
     pub hub: Arc<Hub>,
     pub shards: BTreeMap<ShardId, Shard>,
     pub outs: Arc<Outs>,
+    pub version: String,
 }
 
 /// What was told of this voter, and when.
@@ -224,7 +240,8 @@ impl Watch {
         let out = now.outs.clone();
         seen.told = Some(now);
         let last = self.shards.values().map(|it| (u32::from(it.id.0), it.progress().last));
-        let told = pb::Disk { last: last.collect(), out, ..pb::Disk::from(mine) };
+        let version = self.version.clone();
+        let told = pb::Disk { last: last.collect(), out, version, ..pb::Disk::from(mine) };
         for channel in self.hub.all_urgent() {
             channel.tell(ShardId::META.0, Body::Disk(told.clone()));
         }
@@ -300,11 +317,12 @@ mod tests {
     use super::*;
 
     fn stalled(stalled_ms: u64) -> Disk {
-        Disk { stalled_ms, failed: None }
+        Disk { stalled_ms, ..Disk::default() }
     }
 
     fn failed() -> Disk {
-        Disk { stalled_ms: 0, failed: Some("the log at log/ can't be written: I/O error".into()) }
+        let why = "the log at log/ can't be written: I/O error".to_owned();
+        Disk { failed: Some(why), sync_p99_us: Some(812), ..Disk::default() }
     }
 
     /// Node 2 and witness 3.

@@ -133,6 +133,8 @@ pub struct Options {
     /// It makes the groups out of these members, where they are not made yet.
     pub founds: bool,
     pub incarnation: u64,
+    /// Of the build that runs.
+    pub version: String,
     pub tls: Tls,
     pub timers: Timers,
     pub limits: Limits,
@@ -369,6 +371,11 @@ impl Cluster {
         self.disks.of(id)
     }
 
+    /// The build that another voter runs, where it was heard of within the last two seconds.
+    pub fn version_of(&self, id: NodeId) -> Option<String> {
+        self.disks.version_of(id)
+    }
+
     /// The shards of which a node's rows are not to be used, as far as this voter knows.
     pub fn outs_of(&self, id: NodeId) -> BTreeSet<ShardId> {
         self.outs.of(id)
@@ -575,6 +582,7 @@ async fn start_groups(
         hub: Arc::clone(&hub),
         shards: shards.clone(),
         outs,
+        version: options.version.clone(),
     };
     runtime.spawn(watch.run());
     Ok(Running { shards, hub, directory, changes, groups, drained })

@@ -310,6 +310,7 @@ async fn answer(
         groups.disks.told_last(from, last.collect());
         let outs = told.out.iter().filter_map(|shard| Some(ShardId(u16::try_from(*shard).ok()?)));
         groups.disks.told_outs(from, outs.collect());
+        groups.disks.told_version(from, told.version.clone());
         groups.disks.told(from, Disk::from(told));
         return;
     }

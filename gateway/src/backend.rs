@@ -26,6 +26,7 @@ use crate::lines::Serves;
 use crate::link::client::{Client, Clients, Way};
 use crate::link::pb;
 use crate::options::{self, Options, Peer, Render};
+use crate::seen::Seen;
 use crate::trace::{self, Tracer};
 
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct ClusterBackend {
     peers: Vec<Peer>,
     metrics: Render,
     tracer: Tracer,
+    /// The cluster's state.
+    seen: Arc<Seen>,
 }
 
 impl ClusterBackend {
@@ -66,7 +69,17 @@ impl ClusterBackend {
             peers: options.peers.clone(),
             metrics: options.metrics.clone(),
             tracer,
+            seen: Arc::default(),
         })
+    }
+
+    /// Looks at the cluster's state now and then, so that it can be shown while no node tells it.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            // Who can't be asked is asked again; nobody waits for this.
+            let _ = self.query(CLUSTER, BTreeMap::new()).await;
+            tokio::time::sleep(Duration::from_millis(limits::WATCH_MS)).await;
+        }
     }
 
     fn leader(&self) -> Option<usize> {
@@ -230,6 +243,10 @@ fn audio_in(folders: &[PathBuf; 2], recording: u64, tenant: u16) -> std::io::Res
     Ok(None)
 }
 
+/// The question that shows how the cluster is.
+const CLUSTER: &str = "cluster";
+/// Of that: what was seen last will do when no node tells anything newer within so many milliseconds.
+const WITHIN_MS: &str = "within_ms";
 /// Of a question to a node: whose it is.
 const TENANT: &str = "tenant";
 
@@ -290,13 +307,31 @@ impl Backend for ClusterBackend {
     ) -> Result<Option<Value>, Error> {
         self.check_tenant()?;
         params.extend(self.tenant.iter().map(|tenant| (TENANT.to_owned(), tenant.to_string())));
+        let within_ms = params.remove(WITHIN_MS).and_then(|within_ms| within_ms.parse().ok());
         let request = pb::QueryRequest { kind: kind.into(), params: params.into_iter().collect() };
         let ask = |mut client: Client| {
             let request = request.clone();
             async move { client.query(request).await }
         };
-        let reply = self.ask(ask).await?;
-        if reply.found { read(&reply.json).map(Some) } else { Ok(None) }
+        let give_up = within_ms.map_or(Duration::MAX, Duration::from_millis);
+        let reply = match timeout(give_up, self.ask(ask)).await {
+            Ok(Ok(reply)) => reply,
+            failed => {
+                let seen = within_ms.and_then(|_| self.seen.at(Instant::now()));
+                return match (seen, failed) {
+                    (Some(seen), _) => Ok(Some(seen)),
+                    (None, Ok(Err(error))) => Err(error),
+                    (None, _) => Err(Error::NoLeader),
+                };
+            }
+        };
+        let told = if reply.found { Some(read(&reply.json)?) } else { None };
+        if kind == CLUSTER
+            && let Some(told) = &told
+        {
+            self.seen.note(told.clone(), Instant::now());
+        }
+        Ok(told)
     }
 
     async fn execute(

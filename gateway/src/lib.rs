@@ -20,6 +20,7 @@ pub mod media;
 mod obituaries;
 pub mod options;
 pub mod run;
+mod seen;
 pub mod task;
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,5 @@ pub use tandem_address::{Hook, Way};
 pub use tandem_media::{music, prompts};
 
 pub use run::run;
+/// The socket buffer that it asks the kernel for.
+pub use tandem_wire::limits::SOCKET_BUFFER_BYTES;

@@ -27,6 +27,8 @@ pub const LINK_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a request of the API is tried again while leaders change.
 pub const API_RETRY_MS_MAX: u64 = 2_000;
+/// Between two looks at the cluster's state that nobody has asked for.
+pub const WATCH_MS: u64 = 1_000;
 pub const API_RETRY_WAIT_MS: u64 = 20;
 /// How long the cluster keeps the answer to a request that its client gave a key: a day.
 pub const KEY_MS: u64 = 24 * 3_600 * 1_000;

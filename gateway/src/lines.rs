@@ -168,6 +168,7 @@ impl Lines {
             number,
             left: left.collect(),
             unable: self.unable.at(clock::boot_ms()).cloned().collect(),
+            version: self.shared.options.version.clone(),
         };
         for slot in &mut self.asks {
             // A node that takes none is asked again with the next one.

@@ -79,6 +79,11 @@ pub async fn serve_within(
     let backend =
         ClusterBackend::new(&options, Arc::clone(&clients), watched, served, tracer.clone())?;
     let backend = Arc::new(backend);
+    let watching = Arc::clone(&backend);
+    tasks.spawn(async move {
+        watching.watch().await;
+        Ok(())
+    });
     let token = options.token;
     tasks.spawn(async move {
         let forever = std::future::pending();

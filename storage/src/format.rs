@@ -165,6 +165,14 @@ pub enum OpenLog {
     Log(#[from] log::Error),
 }
 
+/// Whether a process has it open.
+pub fn is_locked(dir: &Path) -> bool {
+    let Ok(lock) = File::open(dir.join(LOCK_FILE)) else { return false };
+    // SAFETY: flock(2) on a descriptor that we own, which lets go of the lock when it is closed.
+    let held = unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } != 0;
+    held && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+}
+
 /// Whose folder it is: cluster and node. Nothing is made or locked.
 ///
 /// # Errors

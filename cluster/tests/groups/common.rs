@@ -217,6 +217,7 @@ impl Bench {
             members: self.members.clone(),
             founds,
             incarnation: self.lives,
+            version: "0.1.0".to_owned(),
             tls: given.unwrap_or_else(|| self.pki.tls(&member.name)),
             timers: self.timers,
             limits: self.limits,

@@ -12,6 +12,9 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 200;
 /// Items of one page at most.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;
 
+/// The longest that the cluster's state is waited for where what was seen last would do.
+pub const WITHIN_MS_MAX: u64 = 10_000;
+
 /// The longest id, name or cursor that is looked up.
 pub const NAME_BYTES_MAX: usize = 256;
 

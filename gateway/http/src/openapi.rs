@@ -157,7 +157,7 @@ const OPERATIONS: &[Operation] = &[
     ),
     read("/v1/recordings/{id}/verify", "Read every copy again", "Verdict", ONE, &[]),
     post("/v1/recordings/{id}/repair", "Make damaged copies right from a good one", "Verdict"),
-    read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &[]),
+    read("/v1/cluster", "Who leads, who lags, what may be lost", "Cluster", LIST, &["within_ms"]),
     Operation {
         method: "post",
         path: "/v1/cluster/shards/{shard}/leader",
@@ -298,6 +298,10 @@ fn describe_operation(operation: &Operation) -> Value {
                 json!({"type": "integer", "minimum": 1, "maximum": limits::PAGE_ITEMS_MAX})
             }
             "since" => json!({"type": "string", "format": "date-time"}),
+            // What was seen last will do where no node tells anything newer in that time.
+            "within_ms" => {
+                json!({"type": "integer", "minimum": 1, "maximum": limits::WITHIN_MS_MAX})
+            }
             "state" => json!({"type": "string", "enum": CALL_STATES}),
             // Bytes in hexadecimal, as `next` gave them.
             "cursor" => json!({

@@ -295,13 +295,27 @@ pub(crate) async fn cdrs(api: Api, params: Params) -> Answer {
     list(&api, "cdrs", params).await
 }
 
-pub(crate) async fn cluster(api: Api) -> Answer {
-    told(&api, "cluster", "the cluster's state").await
+/// `within_ms`: what was seen last will do where no node tells anything newer in that time.
+pub(crate) async fn cluster(api: Api, params: Params) -> Answer {
+    let params = accept(params, &["within_ms"])?;
+    let most = limits::WITHIN_MS_MAX;
+    if let Some(within_ms) = params.get("within_ms")
+        && !within_ms.parse().is_ok_and(|ms: u64| (1..=most).contains(&ms))
+    {
+        let why = format!("within_ms is {within_ms:?}; it is a number of 1 to {most}");
+        return Err(Problem::bad_request(why));
+    }
+    told(&api, "cluster", params, "the cluster's state").await
 }
 
 /// What a node tells of more than one call.
-async fn told(api: &Api, kind: &'static str, what: &str) -> Answer {
-    let told = api.backend.query(kind, BTreeMap::new()).await?;
+async fn told(
+    api: &Api,
+    kind: &'static str,
+    params: BTreeMap<String, String>,
+    what: &str,
+) -> Answer {
+    let told = api.backend.query(kind, params).await?;
     told.map(Json).ok_or_else(|| {
         let why = format!("no node can tell {what} at the moment");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -329,7 +343,7 @@ pub(crate) async fn move_leader(
 }
 
 pub(crate) async fn members(api: Api) -> Answer {
-    told(&api, "members", "the cluster's members").await
+    told(&api, "members", BTreeMap::new(), "the cluster's members").await
 }
 
 /// Begun when it is answered; `GET /v1/cluster` tells what is left there.
@@ -351,7 +365,7 @@ async fn set_drained(api: &Api, name: String, drained: bool) -> Result<(), Probl
 }
 
 pub(crate) async fn tenants(api: Api) -> Answer {
-    told(&api, "tenants", "where tenants are").await
+    told(&api, "tenants", BTreeMap::new(), "where tenants are").await
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 
 mod ca;
 mod client;
+mod doctor;
 mod drains;
 mod leaders;
 mod members;
@@ -35,6 +36,8 @@ enum Command {
     /// Ask a running cluster how it is
     #[command(subcommand)]
     Cluster(Cluster),
+    /// What of this machine or a cluster will hurt, and what to do about it
+    Doctor(Doctor),
     /// Certificates: the cluster's authority, those of its processes, the way to a new one
     #[command(subcommand)]
     Ca(ca::Ca),
@@ -125,8 +128,8 @@ struct Named {
 
 #[derive(Debug, Subcommand)]
 enum Cluster {
-    /// Roles, leaders, lag, and what may be lost right now
-    Status(Status),
+    /// Roles, versions, leaders, lag, disks, calls, and what may be lost right now
+    Status(ClusterStatus),
     /// Give the lead of one shard to a node; its calls go on
     MoveLeader(MoveLeader),
     /// Who belongs to it, how far behind each is, and who may be removed
@@ -206,6 +209,28 @@ struct MoveLeader {
     node: String,
     #[command(flatten)]
     which: Which,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    /// Configuration files of processes of this machine
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Option<Which>,
+}
+
+#[derive(Debug, Args)]
+struct ClusterStatus {
+    /// Paint it again, every second or so many seconds, until ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+        value_parser = clap::value_parser!(u16).range(1..=3_600))]
+    watch: Option<u16>,
+    #[command(flatten)]
+    status: Status,
 }
 
 #[derive(Debug, Args)]
@@ -383,7 +408,10 @@ struct Server {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Dev(dev) => run_dev(dev),
-        Command::Cluster(Cluster::Status(status)) => status::run(&status.which, status.json),
+        Command::Doctor(Doctor { files, json, which }) => doctor::run(&files, which.as_ref(), json),
+        Command::Cluster(Cluster::Status(ClusterStatus { watch, status })) => {
+            status::run(&status.which, status.json, watch)
+        }
         Command::Cluster(Cluster::MoveLeader(asked)) => leaders::run(&asked),
         Command::Cluster(Cluster::Members(asked)) => members::show(&asked),
         Command::Cluster(Cluster::Add(asked)) => members::add(&asked),

@@ -1,22 +1,54 @@
 //! `tandem cluster status`.
 
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::time::Duration;
+
 use anyhow::Result;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use super::Which;
 use super::client::{Client, runtime};
 
-pub fn run(which: &Which, json: bool) -> Result<()> {
-    let client = Client::of(which)?;
+/// While nodes elect, what was seen last is shown, with its age.
+const PATH: &str = "/v1/cluster?within_ms=150";
+/// To the first line, and nothing behind it (ECMA-48 §8.3.21, §8.3.39).
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub fn run(which: &Which, json: bool, watch: Option<u16>) -> Result<()> {
     let runtime = runtime()?;
-    let status = runtime.block_on(client.get("/v1/cluster"))?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-    } else {
-        println!("{}", tables(&status));
+    if let Some(every_s) = watch {
+        let every = Duration::from_secs(every_s.into());
+        return runtime.block_on(async {
+            tokio::select! {
+                stopped = repaint(which, json, every) => stopped,
+                interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+            }
+        });
     }
+    let client = Client::of(which)?;
+    let status = runtime.block_on(client.get(PATH))?;
+    println!("{}", shown(&status, json)?);
     Ok(())
+}
+
+fn shown(status: &Value, json: bool) -> Result<String> {
+    Ok(if json { serde_json::to_string_pretty(status)? } else { tables(status) })
+}
+
+/// On a terminal over what was there; elsewhere one below the other. Ends where nobody reads it.
+async fn repaint(which: &Which, json: bool, every: Duration) -> Result<()> {
+    let clear = if stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        // Gateways come and go: each look finds those of now.
+        let look = async { Client::of(which)?.get(PATH).await };
+        let text = match look.await {
+            Ok(status) => shown(&status, json)?,
+            Err(error) => format!("the cluster does not answer: {error:#}"),
+        };
+        writeln!(stdout(), "{clear}{text}")?;
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// A younger status is as good as new.
@@ -31,24 +63,48 @@ fn tables(status: &Value) -> String {
     );
     if let Some(age_ms) = status["age_ms"].as_u64().filter(|age_ms| *age_ms > AGE_MS_TOLD) {
         let s = age_ms / 1_000;
-        text += &format!("no majority has answered the node that tells this for {s} s\n\n");
+        text +=
+            &format!("this was so {s} s ago: since then no majority has answered who tells it\n\n");
     }
-    let mut nodes = table(["node", "role", "healthy", "version", "leads", "lag", "can be lost"]);
+    let mut nodes = table([
+        "node",
+        "box",
+        "role",
+        "healthy",
+        "version",
+        "leads",
+        "lag",
+        "fsync p99",
+        "can be lost",
+    ]);
     for node in rows(&status["nodes"]) {
         nodes.add_row([
             named(node),
+            plain(&node["box"]),
             plain(&node["role"]),
             yes(&node["healthy"]),
             plain(&node["version"]),
             plain(&node["leads"]),
             plain(&node["lag"]),
+            millis(&node["sync_p99_us"]),
             losable(status, &node["name"]),
         ]);
     }
-    let mut gateways = table(["gateway", "service addresses", "calls", "can be lost"]);
+    let mut gateways = table([
+        "gateway",
+        "box",
+        "healthy",
+        "version",
+        "service addresses",
+        "calls",
+        "can be lost",
+    ]);
     for gateway in rows(&status["gateways"]) {
         gateways.add_row([
             named(gateway),
+            plain(&gateway["box"]),
+            yes(&gateway["healthy"]),
+            plain(&gateway["version"]),
             plain(&gateway["vips"]),
             plain(&gateway["calls"]),
             losable(status, &gateway["name"]),
@@ -76,6 +132,7 @@ fn tables(status: &Value) -> String {
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     table
 }
 
@@ -92,9 +149,17 @@ fn losable(status: &Value, name: &Value) -> String {
     let verdict = &status["can_lose"][name.as_str().unwrap_or_default()];
     match verdict["ok"].as_bool() {
         Some(true) => "yes".to_owned(),
-        Some(false) => format!("no: {}", plain(&verdict["why"])),
+        Some(false) => match verdict["wait_for"].as_str().filter(|it| !it.is_empty()) {
+            Some(wait_for) => format!("no: {}; wait for {wait_for}", plain(&verdict["why"])),
+            None => format!("no: {}", plain(&verdict["why"])),
+        },
         None => "unknown".to_owned(),
     }
+}
+
+/// Of microseconds.
+fn millis(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |us| format!("{:.1} ms", us / 1_000.0))
 }
 
 pub(super) fn yes(value: &Value) -> String {
@@ -126,16 +191,18 @@ mod tests {
             "failure_tolerance": 0,
             "feature_version": 1,
             "nodes": [{"name": "node-a", "role": "node", "healthy": true, "version": "0.1.0",
-                       "leads": ["meta", "s0"], "lag": 0}],
+                       "leads": ["meta", "s0"], "lag": 0, "sync_p99_us": 1_240}],
             "gateways": [{"name": "gateway-a", "vips": ["127.0.0.10:5060"], "calls": 3, "drained": true}],
-            "can_lose": {"node-a": {"ok": false, "why": "node-b is down"},
+            "can_lose": {"node-a": {"ok": false, "why": "node-b is down",
+                                    "wait_for": "node-b to be back"},
                          "gateway-a": {"ok": true, "why": ""},
                          "a": {"ok": false, "why": "node-b is down"}},
         });
         let text = tables(&status);
         assert!(text.contains("failure tolerance: 0"), "{text}");
-        assert!(text.contains("meta, s0"), "{text}");
+        assert!(text.contains("meta, s0") && text.contains("1.2 ms"), "{text}");
         assert!(text.contains("gateway-a (drained)") && !text.contains("node-a ("), "{text}");
         assert_eq!(text.matches("no: node-b is down").count(), 2, "{text}");
+        assert!(text.contains("node-b is down; wait for node-b to be back"), "{text}");
     }
 }

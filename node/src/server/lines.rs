@@ -67,6 +67,7 @@ struct Asking {
     since_ms: u64,
     /// Lines that it could not serve of late.
     unable: BTreeSet<String>,
+    version: String,
     reply: Reply,
 }
 
@@ -129,8 +130,15 @@ impl Lines {
 
     /// Whether the process has asked of late.
     pub fn is_here(&self, process: &str) -> bool {
+        self.version_of(process).is_some()
+    }
+
+    /// Of the build that the process runs, where it asks.
+    pub fn version_of(&self, process: &str) -> Option<String> {
         let now = clock::boot_ms();
-        self.inner.lock().askers.get(process).is_some_and(|asking| asking.is_here(now))
+        let inner = self.inner.lock();
+        let asking = inner.askers.get(process).filter(|asking| asking.is_here(now));
+        asking.map(|asking| asking.version.clone())
     }
 
     /// Until the process hangs up. It is told of `nodes`, too.
@@ -165,7 +173,7 @@ impl Lines {
 
     fn on_ask(self: &Arc<Self>, ask: pb::Ask, reply: &Reply) {
         let now = clock::boot_ms();
-        let pb::Ask { process, incarnation, number, left, unable } = ask;
+        let pb::Ask { process, incarnation, number, left, unable, version } = ask;
         let unable = unable.into_iter().filter(|line| self.names.contains(line)).collect();
         {
             let mut inner = self.inner.lock();
@@ -176,7 +184,8 @@ impl Lines {
             let same = before.filter(|it| it.incarnation == incarnation && it.is_here(now));
             let since_ms = same.map_or(now, |before| before.since_ms);
             let reply = reply.clone();
-            let asking = Asking { incarnation, number, heard_ms: now, since_ms, unable, reply };
+            let asking =
+                Asking { incarnation, number, heard_ms: now, since_ms, unable, version, reply };
             inner.askers.insert(process.clone(), asking);
             // It has its folder's lock: whoever had it before is dead.
             inner.book.mourn(&process, incarnation.saturating_sub(1));

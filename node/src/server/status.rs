@@ -18,6 +18,8 @@ pub struct Voter {
     pub leads: Vec<String>,
     /// Entries that it is behind, of the shard where it is furthest.
     pub lag: Option<u64>,
+    /// Of a hundred syncs of its log one took longer in the last minute. `None` where nothing was synced, or it is not heard.
+    pub sync_p99_us: Option<u64>,
     /// It holds everything that is committed.
     pub caught_up: bool,
     /// Of some shard its state is not what the group has, and is being made again: it votes, and serves nobody.
@@ -43,6 +45,8 @@ pub struct Gateway {
     pub vips: Vec<String>,
     pub calls: u64,
     pub logged_in: bool,
+    /// `None` where it does not ask.
+    pub version: Option<String>,
     /// It is to serve no line.
     pub drained: bool,
 }
@@ -77,6 +81,7 @@ pub fn cluster(
             "version": voter.version,
             "leads": voter.leads,
             "lag": voter.lag,
+            "sync_p99_us": voter.sync_p99_us,
             "drained": voter.drained,
         })
     });
@@ -84,6 +89,8 @@ pub fn cluster(
         json!({
             "name": gateway.name,
             "box": gateway.box_name,
+            "healthy": gateway.logged_in,
+            "version": gateway.version,
             "vips": gateway.vips,
             "calls": gateway.calls,
             "drained": gateway.drained,
@@ -103,8 +110,8 @@ pub fn cluster(
 fn can_lose(voters: &[Voter], gateways: &[Gateway]) -> Map<String, Value> {
     let mut verdicts = Map::new();
     let mut tell = |name: &str, lost: &dyn Fn(&str, &str) -> bool| {
-        let why = why_not(voters, gateways, lost);
-        let verdict = json!({"ok": why.is_none(), "why": why.unwrap_or_default()});
+        let Unsafe { why, wait_for } = why_not(voters, gateways, lost).unwrap_or_default();
+        let verdict = json!({"ok": why.is_empty(), "why": why, "wait_for": wait_for});
         verdicts.insert(name.to_owned(), verdict);
     };
     for voter in voters {
@@ -134,7 +141,7 @@ pub fn has(voters: &[Voter], gateways: &[Gateway], name: &str) -> bool {
 /// Why a process or a box must keep what it has: nobody could take it, or the cluster would not live without it.
 pub fn why_not_drain(voters: &[Voter], gateways: &[Gateway], drained: &str) -> Option<String> {
     let is_it = |name: &str, box_name: &str| name == drained || box_name == drained;
-    if let Some(why) = why_not(voters, gateways, &is_it) {
+    if let Some(Unsafe { why, .. }) = why_not(voters, gateways, &is_it) {
         return Some(why);
     }
     let mut nodes = voters.iter().filter(|voter| voter.votes && !voter.witness);
@@ -154,39 +161,88 @@ pub fn why_not_drain(voters: &[Voter], gateways: &[Gateway], drained: &str) -> O
     None
 }
 
+/// Why something must not be lost now.
+#[derive(Default)]
+struct Unsafe {
+    why: String,
+    /// What would make it safe.
+    wait_for: String,
+}
+
+/// What would let this voter decide again.
+fn mended(voter: &Voter) -> String {
+    let Voter { name, healthy, lag, .. } = voter;
+    match (healthy, lag) {
+        (false, _) => format!("{name} to be back with a disk that writes"),
+        (true, Some(lag)) => format!("{name} to catch up, by {lag} entries"),
+        (true, None) => format!("{name} to catch up"),
+    }
+}
+
+fn all_of<'a>(parts: impl Iterator<Item = &'a str>) -> String {
+    parts.collect::<Vec<_>>().join(" and ")
+}
+
 /// Why the cluster would not go on without those that `lost` names.
 fn why_not(
     voters: &[Voter],
     gateways: &[Gateway],
     lost: &dyn Fn(&str, &str) -> bool,
-) -> Option<String> {
+) -> Option<Unsafe> {
     let voters: Vec<&Voter> = voters.iter().filter(|voter| voter.votes).collect();
     let left: Vec<_> = voters.iter().filter(|voter| !lost(&voter.name, &voter.box_name)).collect();
     let up: Vec<_> = left.iter().filter(|voter| voter.decides()).collect();
     let majority = voters.len() / 2 + 1;
     if left.len() < voters.len() && up.len() < majority {
-        let missing = left.iter().filter(|voter| !voter.decides());
-        let missing: Vec<_> = missing.map(|voter| voter.name.as_str()).collect();
+        let missing: Vec<_> = left.iter().filter(|voter| !voter.decides()).collect();
         return Some(if missing.is_empty() {
-            format!("{} of {} voters would be left, {majority} are needed", up.len(), voters.len())
+            let (up, all) = (up.len(), voters.len());
+            Unsafe {
+                why: format!("{up} of {all} voters would be left, {majority} are needed"),
+                wait_for: "another voter: `tandem cluster add`".to_owned(),
+            }
         } else {
-            format!("{} would be missing, too", missing.join(" and "))
+            let names = all_of(missing.iter().map(|voter| voter.name.as_str()));
+            let wait_for: Vec<String> = missing.iter().map(|voter| mended(voter)).collect();
+            Unsafe {
+                why: format!("{names} would be missing, too"),
+                wait_for: wait_for.join(" and "),
+            }
         });
     }
     if left.len() < voters.len() && !up.iter().any(|voter| voter.runs_calls()) {
         if let Some(differs) = up.iter().find(|voter| voter.differs) {
             let name = &differs.name;
-            return Some(format!(
-                "the state of {name} is not its leader's, and is being made again"
-            ));
+            return Some(Unsafe {
+                why: format!("the state of {name} is not its leader's, and is being made again"),
+                wait_for: format!("the state of {name} to be made again"),
+            });
         }
-        return Some("no node that runs calls would be left".to_owned());
+        let nodes = left.iter().filter(|voter| !voter.witness && !voter.decides());
+        let wait_for: Vec<String> = nodes.map(|voter| mended(voter)).collect();
+        return Some(Unsafe {
+            why: "no node that runs calls would be left".to_owned(),
+            wait_for: if wait_for.is_empty() {
+                "another node: `tandem cluster add`".to_owned()
+            } else {
+                wait_for.join(" or ")
+            },
+        });
     }
     let serving = |gateway: &&Gateway| gateway.logged_in && !lost(&gateway.name, &gateway.box_name);
     let loses_gateway =
         gateways.iter().any(|gateway| gateway.logged_in && lost(&gateway.name, &gateway.box_name));
     if loses_gateway && !gateways.iter().any(|gateway| serving(&gateway)) {
-        return Some("no gateway would be left".to_owned());
+        let away = gateways.iter().filter(|it| !it.logged_in && !lost(&it.name, &it.box_name));
+        let away = away.map(|gateway| gateway.name.as_str()).collect::<Vec<_>>().join(" or ");
+        return Some(Unsafe {
+            why: "no gateway would be left".to_owned(),
+            wait_for: if away.is_empty() {
+                "another gateway".to_owned()
+            } else {
+                format!("{away} to log in")
+            },
+        });
     }
     None
 }
@@ -205,6 +261,7 @@ mod tests {
             version: Some("0.1.0".into()),
             leads: Vec::new(),
             lag: Some(0),
+            sync_p99_us: None,
             caught_up: true,
             differs: false,
             drained: false,
@@ -218,6 +275,7 @@ mod tests {
             vips: Vec::new(),
             calls: 0,
             logged_in: true,
+            version: Some("0.1.0".into()),
             drained: false,
         }
     }
@@ -262,6 +320,26 @@ mod tests {
         let (mut voters, gateways) = healthy();
         voters[1].caught_up = false;
         assert!(!verdict(&voters, &gateways, "a").0);
+    }
+
+    #[test]
+    fn status_says_what_to_wait_for() {
+        let wait_for = |voters: &[Voter], gateways: &[Gateway], name: &str| {
+            let status = cluster(voters, gateways, 1, Duration::ZERO);
+            status["can_lose"][name]["wait_for"].as_str().unwrap().to_owned()
+        };
+        let (mut voters, mut gateways) = healthy();
+        assert_eq!(wait_for(&voters, &gateways, "a"), "");
+        (voters[1].caught_up, voters[1].lag) = (false, Some(1_203));
+        assert_eq!(wait_for(&voters, &gateways, "a"), "node-b to catch up, by 1203 entries");
+        voters[1].healthy = false;
+        let back = "node-b to be back with a disk that writes";
+        assert_eq!(wait_for(&voters, &gateways, "node-a"), back);
+        let (voters, _) = healthy();
+        assert_eq!(wait_for(&voters[..2], &gateways, "b"), "another voter: `tandem cluster add`");
+        gateways[1].logged_in = false;
+        assert_eq!(wait_for(&voters, &gateways, "gateway-a"), "gateway-b to log in");
+        assert_eq!(wait_for(&voters, &gateways[..1], "gateway-a"), "another gateway");
     }
 
     #[test]

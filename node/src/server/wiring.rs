@@ -322,6 +322,7 @@ async fn voter(
         members: replica.members,
         founds: replica.founds,
         incarnation: started.incarnation,
+        version: crate::VERSION.to_owned(),
         tls,
         timers: Timers::default(),
         limits: limits(&config.process),
@@ -511,7 +512,12 @@ impl ClusterView {
                 let here = member.id == me;
                 let disk =
                     if here { Some(self.cluster.disk()) } else { self.cluster.disk_of(member.id) };
-                let writes = disk.is_none_or(|disk| disk.check().is_ok());
+                let writes = disk.as_ref().is_none_or(|disk| disk.check().is_ok());
+                let version = if here {
+                    Some(crate::VERSION.to_owned())
+                } else {
+                    self.cluster.version_of(member.id)
+                };
                 let healthy = writes && (here || self.cluster.reaches(member.id));
                 let lag = if here {
                     Some(0)
@@ -525,7 +531,8 @@ impl ClusterView {
                     witness: member.is_witness(),
                     votes: live.is_voter(member.id),
                     healthy,
-                    version: healthy.then(|| crate::VERSION.to_owned()),
+                    version: version.filter(|_| healthy),
+                    sync_p99_us: disk.and_then(|disk| disk.sync_p99_us),
                     leads: self.leads(member.id),
                     lag,
                     caught_up: lag.is_some_and(|lag| lag < 1_000),
@@ -553,6 +560,7 @@ impl ClusterView {
                     vips: served.map(|other| other.vip.to_string()).collect(),
                     calls: lines.iter().filter_map(of_line).sum(),
                     logged_in: self.lines.is_here(&gateway.name),
+                    version: self.lines.version_of(&gateway.name),
                     drained: drained.contains(&gateway.name),
                 }
             })

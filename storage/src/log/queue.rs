@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::QUEUE_OPS_MAX;
 use super::segment::Record;
+use super::syncs::Syncs;
 use super::tail::Tail;
 use crate::memory::Twin;
 use crate::raft::{LogId, ShardId, TypeConfig};
@@ -81,6 +82,7 @@ pub struct Shared {
     pub health: watch::Sender<Health>,
     pub stats: Mutex<Stats>,
     pub pins: Mutex<Vec<Pin>>,
+    pub syncs: Mutex<Syncs>,
     /// Commits ride on the next batch: none is worth a write of its own.
     pub committed: Mutex<BTreeMap<u16, LogId>>,
     /// Microseconds since `born` at which the write in progress began, plus one; 0 between writes.
@@ -139,6 +141,7 @@ impl Queue {
             health: watch::Sender::new(Health::Well),
             stats: Mutex::default(),
             pins: Mutex::default(),
+            syncs: Mutex::new(Syncs::new(Instant::now())),
             committed: Mutex::default(),
             busy_since: AtomicU64::new(0),
             born: Instant::now(),

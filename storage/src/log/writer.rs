@@ -201,6 +201,7 @@ impl Writer {
         stats.bytes += buffer.len() as u64;
         if self.options.durability == Durability::Fsync {
             metrics::histogram!("tandem_log_fsync_seconds").record(took.as_secs_f64());
+            self.shared.syncs.lock().record(took, begun + took);
             let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             stats.syncs += 1;
             stats.sync_us_sum = stats.sync_us_sum.saturating_add(us);

@@ -66,6 +66,7 @@ impl Process {
             number: self.number,
             left: left.iter().map(life).collect(),
             unable: self.unable.clone(),
+            version: "0.1.0".into(),
         };
         bench.lines.on_ask(ask, &self.reply);
     }

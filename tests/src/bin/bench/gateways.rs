@@ -16,7 +16,7 @@ use tandem_tests::phone::{Incoming, Options, Phone};
 use tokio::time::{Instant, sleep};
 
 use crate::failover::settled_leader;
-use crate::print_histogram;
+use crate::{count, print_histogram};
 
 const KILLS: u32 = 50;
 const CALLS: usize = 50;
@@ -52,9 +52,10 @@ pub async fn run(dir: &Path) -> Result<()> {
         phone.answered(&call, WITHIN).await?;
         calls.push(call);
     }
+    let kills = count("TANDEM_KILLS", KILLS)?;
     for loss in [Loss::Gateway, Loss::Box, Loss::Drain] {
         let mut gaps_ms = Histogram::<u64>::new(3)?;
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             lose(&cluster, &phone, &calls, loss, &mut gaps_ms).await?;
         }
         print_histogram(loss.title(), "ms", &gaps_ms);

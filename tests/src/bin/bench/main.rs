@@ -4,7 +4,7 @@
 //!
 //! `tandem-bench [NAME]…` measures only what is named, one or more of [`ALL`]; `partition` and `cut` need root (they lay networks),
 //! `steady`, `busy` and `behind` take `TANDEM_STEADY_MINUTES`, `TANDEM_BUSY_MINUTES` and `TANDEM_BEHIND_MINUTES`,
-//! `crowd` takes `TANDEM_CROWD` (conversations),
+//! `gateways` takes `TANDEM_KILLS` (of each kind), `crowd` takes `TANDEM_CROWD` (conversations),
 //! `consensus` takes `--etcd PROGRAM` (`make bench-peers` gets it) and `--json FILE`, or `--alone`.
 
 mod behind;

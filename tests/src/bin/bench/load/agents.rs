@@ -123,7 +123,11 @@ fn registration(
 
 fn serve(mut line: Line, called: &Called, over: &AtomicBool) -> Result<Seen> {
     let audio = line.audio()?;
-    let mut seen = Seen { offered_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?, connected: 0, came_at_most: 0 };
+    let mut seen = Seen {
+        offered_us: Histogram::new_with_bounds(1, HIGHEST_US, 3)?,
+        connected: 0,
+        came_at_most: 0,
+    };
     let mut answers: HashMap<String, Answer> = HashMap::new();
     let mut next_look = Instant::now() + LOOK;
     while !over.load(Ordering::Relaxed) {
