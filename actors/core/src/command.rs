@@ -53,6 +53,8 @@ pub enum Command {
     /// The first command of a new leader. Live calls count one takeover for each.
     Elected {
         node: String,
+        /// It has heard of no other leader in its process's life: all nodes were dead, as where the power went.
+        dark: bool,
     },
     Gateway(GatewayEvent),
     /// The leader's clock passed a replicated deadline. Stale ones are ignored.

@@ -58,6 +58,8 @@ pub struct Writes {
     pub messages: Changes<String, Option<Relayed>>,
     /// New lives.
     pub gateways: Changes<GatewayId, Gateway>,
+    /// All nodes were dead: whether a gateway was, too, shows when it says something.
+    pub dark: bool,
     /// Ports of lives that are known.
     pub ports: Vec<Ports>,
     pub config: Option<Box<Config>>,

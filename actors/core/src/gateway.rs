@@ -28,6 +28,8 @@ pub struct Counts {
     pub counted: u64,
     /// Events beyond `counted` that have counted, too.
     pub ahead: Runs,
+    /// All nodes were dead since then: if its next life begins before it says anything, it was dead, too.
+    pub dark: bool,
 }
 
 /// Whether an event is new.
@@ -41,7 +43,7 @@ pub enum Fresh {
 
 impl Gateway {
     pub fn judge(&self, sequence: u64) -> Fresh {
-        let Counts { counted, ahead } = &self.counts;
+        let Counts { counted, ahead, .. } = &self.counts;
         if sequence <= *counted || ahead.contains(sequence) {
             Fresh::Repeated
         } else if ahead.len() >= limits::EVENTS_AHEAD_MAX as u64 && sequence > counted + 1 {
@@ -52,7 +54,8 @@ impl Gateway {
     }
 
     pub fn count(&mut self, sequence: u64) {
-        let Counts { counted, ahead } = &mut self.counts;
+        let Counts { counted, ahead, dark } = &mut self.counts;
+        *dark = false;
         if sequence != *counted + 1 {
             ahead.insert(sequence);
             return;

@@ -71,6 +71,11 @@ pub const REFRESH_AGAIN_MS_MIN: u64 = 2_000;
 /// After a gateway's death whoever is reached over a connection has so long to open another, milliseconds, before it is asked
 /// whether it knows its call. JsSIP waits 2 s before its first try; a page is loaded again in less than 10.
 pub const PROBE_AFTER_MS: u64 = 10_000;
+/// When all was dead, nodes and gateways, whoever talks over UDP is asked so long after its gateway is back, milliseconds: a BYE
+/// that found nobody comes again within T2 (RFC 3261 §17.1.2.2), and says more than our question would.
+pub const DARK_ASKED_AFTER_MS: u64 = 5_000;
+/// Who is asked has so long to answer, whatever is left of its session: timer F, and some for the way.
+pub const ASKED_MS_MAX: u64 = 64 * tandem_sip::transaction::T1_MS + 3_000;
 /// Between two that are asked: 200 a second.
 pub const PROBE_APART_MS: u64 = 5;
 /// One that can't be asked is asked again after so long.

@@ -12,6 +12,7 @@ use tandem_core::command::{Command, GatewayEvent, Keyed, OperatorCommand, Origin
 use tandem_core::deadline::Deadline;
 use tandem_core::effect::EffectId;
 use tandem_core::ids::{EntityId, GatewayId};
+use tandem_core::log_time::Source;
 use tandem_core::{Reply, World};
 use tandem_sip::Millis;
 use tokio::sync::{mpsc, watch};
@@ -251,8 +252,8 @@ impl ShardRuntime {
 
     /// Elected is the first command of the term; then every live entity gets its actor.
     async fn build(&self, now: Leadership) {
-        self.shared.proposer.clock().on_elected();
-        let elected = Command::Elected { node: self.shared.node.clone() };
+        let dark = self.shared.proposer.clock().on_elected() == Source::WallClock;
+        let elected = Command::Elected { node: self.shared.node.clone(), dark };
         if let Err(error) = self.shared.proposer.propose(None, elected).await {
             tracing::warn!(term = now.term, %error, "led too shortly to begin");
             return;

@@ -74,7 +74,7 @@ impl LogClock {
         }
     }
 
-    pub(crate) fn on_elected(&self) {
+    pub(crate) fn on_elected(&self) -> Source {
         let reading = self.clock.read();
         let source = self.time.lock().on_elected(reading);
         match source {
@@ -84,6 +84,7 @@ impl LogClock {
                 "nobody led before in this process's life: the log's time is the wall clock's"
             ),
         }
+        source
     }
 
     /// Sets the gauge, and says what has become of the wall clock since it was called last.

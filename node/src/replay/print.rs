@@ -86,7 +86,8 @@ pub fn json(step: &Step) -> Value {
 fn command(command: &Command) -> String {
     match command {
         Command::Configure(config) => format!("configuration version {}", config.version),
-        Command::Elected { node } => format!("{node} leads"),
+        Command::Elected { node, dark: false } => format!("{node} leads"),
+        Command::Elected { node, dark: true } => format!("{node} leads, all nodes were dead"),
         Command::Gateway(event) => self::event(event),
         Command::Due(deadline) => format!("due: {deadline:?}"),
         Command::Operator(of) => operator(of),

@@ -495,7 +495,7 @@ fn leader_change_moves_no_agent() {
     shard.talk("c1");
     shard.offered("c2");
     let agents = shard.leader.agents.clone();
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(shard.leader.agents, agents);
 }
 

@@ -151,19 +151,22 @@ pub fn on_rtp_silence(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resul
     if !call.is_live() || !leg.is_up() || call.is_held() {
         return Err(illegal(draft, id, leg_id, "RTP silence"));
     }
+    lose(draft, id, leg_id, RTP_SILENCE);
+    Ok(())
+}
+
+/// The peer of a leg that is up is gone without a word, and the call with it, unless others go on with it.
+pub fn lose(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, cause: &str) {
     if transfer::transferor(draft, id) == Some(leg_id) {
         // The caller waits for somebody else by now.
         send_bye(draft, id, leg_id);
         transfer::on_transferor_gone(draft, id);
-        return Ok(());
-    }
-    if consult::is_party(draft, id, leg_id) {
+    } else if consult::is_party(draft, id, leg_id) {
         send_bye(draft, id, leg_id);
         consult::on_gone(draft, id, leg_id);
-        return Ok(());
+    } else {
+        end(draft, id, Side::System, cause, None);
     }
-    end(draft, id, Side::System, RTP_SILENCE, None);
-    Ok(())
 }
 
 /// The call comes to nothing: a caller's own INVITE that waits for its answer is refused with
@@ -386,7 +389,8 @@ pub fn on_release_over(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Resu
 }
 
 /// A new leader: every live call has lived through one more takeover.
-pub fn on_elected(draft: &mut Draft<'_>) {
+pub fn on_elected(draft: &mut Draft<'_>, dark: bool) {
+    draft.writes.dark = dark;
     let live: Vec<CallId> =
         draft.world.calls.values().filter(|call| call.is_live()).map(|call| call.id).collect();
     let now = draft.now;

@@ -15,12 +15,11 @@ use tandem_sip::sdp::{Audio, Direction};
 use tandem_sip::session_expires::{self, OPTION, Role, SessionExpires, is_known};
 use tandem_sip::{Headers, Method, Millis, Request, Response};
 
-use super::ending::{SESSION_EXPIRED, unreachable};
+use super::ending::{SESSION_EXPIRED, lose, unreachable};
 use super::leg::{Leg, State as LegState};
 use super::outbound::{self, find, illegal};
 use super::state::Call;
-use super::{credentials, ending, indialog, transfer};
-use crate::cdr::Side;
+use super::{credentials, indialog};
 use crate::draft::{ALLOW, Draft};
 use crate::ids::{CallId, LegId};
 use crate::limits;
@@ -87,6 +86,13 @@ impl SessionTimer {
             refresh: None,
             update: true,
         }
+    }
+
+    /// Asks the peer then, whoever refreshes, and leaves it the time to answer.
+    pub(super) fn ask_at(&mut self, at: Millis) {
+        self.refresh_at = Some(self.refresh_at.map_or(at, |due| due.min(at)));
+        let missing_ms = at.after(limits::ASKED_MS_MAX).since(self.over_at());
+        self.expires_at = self.expires_at.after(missing_ms);
     }
 
     /// Who has waited so long hangs up: 32 s before the end, or a third of it (§10).
@@ -246,7 +252,7 @@ pub fn on_due(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) -> Result<(), Re
                 // What we have tried to refresh over connections has failed again and again.
                 let unreached = timer.refresher == Refresher::We && leg.carrier.is_reliable();
                 let cause = if unreached { unreachable(leg.side()) } else { SESSION_EXPIRED };
-                expire(draft, id, leg_id, cause);
+                lose(draft, id, leg_id, cause);
             } else if leg.refer.as_ref().is_some_and(|refer| refer.branch.is_some()) {
                 // It must not overtake the NOTIFY that is on its way.
                 again(draft, id, leg_id, later);
@@ -268,17 +274,6 @@ pub fn on_elected(call: &mut Call, now: Millis) {
     }
 }
 
-/// The peer is gone: its session is over, and the call with it.
-fn expire(draft: &mut Draft<'_>, id: CallId, leg_id: LegId, cause: &str) {
-    if transfer::transferor(draft, id) == Some(leg_id) {
-        // The caller waits for somebody else by now.
-        ending::send_bye(draft, id, leg_id);
-        transfer::on_transferor_gone(draft, id);
-        return;
-    }
-    ending::end(draft, id, Side::System, cause, None);
-}
-
 fn refresh(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let Some(call) = draft.call(&id) else { return };
     let Some(leg) = call.leg(leg_id) else { return };
@@ -295,7 +290,12 @@ fn refresh(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let mut request = dialog.request(method, via, Some(contact));
     request.headers.push_other("Allow", ALLOW);
     request.headers.push_other("Supported", OPTION);
-    let expires = format!("{};refresher=uac", timer.interval_s);
+    // Who refreshes goes on to do it.
+    let role = match timer.refresher {
+        Refresher::We => "uac",
+        Refresher::Peer => "uas",
+    };
+    let expires = format!("{};refresher={role}", timer.interval_s);
     request.headers.push_other("Session-Expires", &expires);
     if invite {
         request.headers.content_type = Some("application/sdp".into());
@@ -343,7 +343,8 @@ pub fn on_response(
     let Some(leg) = draft.call(&id).and_then(|call| call.leg(leg_id)) else { return };
     let Some(timer) = &leg.timer else { return };
     let Some(refresh) = timer.refresh.clone() else { return };
-    let (live, chose) = (leg.state == LegState::Active, leg.transaction.is_none());
+    let (live, chose, side) =
+        (leg.state == LegState::Active, leg.transaction.is_none(), leg.side());
     let (now, over_at, interval_s) = (draft.now, timer.over_at(), timer.interval_s);
     if response.is_provisional() {
         return;
@@ -366,7 +367,8 @@ pub fn on_response(
             }
         }
         // The peer knows no such dialog any more, or nothing is there (RFC 3261 §12.2.1.2).
-        408 | 481 => expire(draft, id, leg_id, SESSION_EXPIRED),
+        481 => lose(draft, id, leg_id, SESSION_EXPIRED),
+        408 => lose(draft, id, leg_id, unreachable(side)),
         491 => {
             let wait_ms = retry_after_glare_ms(chose, draft.rng.next());
             again(draft, id, leg_id, now.after(wait_ms));
@@ -402,7 +404,8 @@ pub fn on_timeout(draft: &mut Draft<'_>, id: CallId, leg_id: LegId) {
     let last = SessionTimer { expires_at: until, ..timer.clone() }.over_at();
     let wait_ms = limits::REFRESH_AGAIN_MS_MIN.max(limits::PROBE_AGAIN_MS.min(last.since(now) / 2));
     if !leg.carrier.is_reliable() {
-        expire(draft, id, leg_id, SESSION_EXPIRED);
+        let cause = unreachable(leg.side());
+        lose(draft, id, leg_id, cause);
         return;
     }
     with_timer(draft, id, leg_id, |timer| timer.expires_at = until);

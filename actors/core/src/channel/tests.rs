@@ -157,7 +157,7 @@ fn channel_is_held_until_its_call_is_over_whatever_the_gateway_and_the_leader_do
     let call = shard.invite("c1", "4003").0.unwrap();
     let before = channel(&shard, 1).cloned();
     shard.log_in(vec![20_000, 20_002]);
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(channel(&shard, 1).cloned(), before);
     shard.ack(call);
     shard.bye(call, 2);

@@ -311,7 +311,7 @@ fn leader_change_keeps_order_times_and_offers() {
     shard.offered("c1");
     shard.offered("c2");
     let before = support(&shard).clone();
-    let (_, effects) = shard.apply(Command::Elected { node: "node-b".into() });
+    let (_, effects) = shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert!(effects.is_empty());
     assert_eq!(*support(&shard), before);
 }

@@ -358,7 +358,7 @@ fn subscription_that_its_connection_alone_leads_to_ends_with_it() {
 fn lives_of_gateways_and_leaders_change_nothing_of_it() {
     let mut shard = watched();
     let before = only(&shard).clone();
-    shard.apply(Command::Elected { node: "n".into() });
+    shard.apply(Command::Elected { node: "n".into(), dark: false });
     shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
     assert_eq!(*only(&shard), before);
     let (call, effects) = shard.invite("c1", "1001");

@@ -34,7 +34,7 @@ fn events_count_once_in_any_order() {
         assert_eq!(again, Reply::Rejected(Rejection::Repeated));
         let gateway = gateway(&shard);
         let ahead = ahead.into_iter().collect();
-        assert_eq!(gateway.counts, Counts { counted, ahead });
+        assert_eq!(gateway.counts, Counts { counted, ahead, dark: false });
     }
 }
 
@@ -51,7 +51,7 @@ fn event_too_far_ahead_of_a_missing_one_is_refused_and_counts_when_it_comes_agai
     assert_eq!(gateway.judge(2), Fresh::New, "or none would ever count again");
     gateway.count(2);
     let ahead = Runs::default();
-    assert_eq!(gateway.counts, Counts { counted: next - 1, ahead });
+    assert_eq!(gateway.counts, Counts { counted: next - 1, ahead, dark: false });
     assert_eq!(gateway.judge(next), Fresh::New);
 }
 

@@ -180,7 +180,7 @@ fn new_leader_finds_in_the_outbox_only_what_matters() {
     shard.answer(&invite, 100);
     let outbox: Vec<Effect> = shard.leader.effects_of(&EntityId::Call(call)).cloned().collect();
     assert_eq!(words(&outbox), ["200", "media [music]"]);
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(shard.leader.calls[&call].takeovers, 1);
 }
 

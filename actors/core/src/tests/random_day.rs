@@ -25,7 +25,9 @@ enum Act {
     Timeout(usize),
     Again,
     Wait(u64),
-    Elected,
+    Elected {
+        dark: bool,
+    },
     Ask(u16, u8),
     Release(usize),
     Recorded(usize),
@@ -101,7 +103,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::Timeout),
         1 => Just(Act::Again),
         3 => wait.prop_map(Act::Wait),
-        1 => Just(Act::Elected),
+        1 => any::<bool>().prop_map(|dark| Act::Elected { dark }),
         2 => ((1001_u16..=1008), 0..3_u8).prop_map(|(agent, what)| Act::Ask(agent, what)),
         1 => any::<usize>().prop_map(Act::Release),
         1 => any::<usize>().prop_map(Act::Recorded),
@@ -189,7 +191,9 @@ fn play(acts: &[Act]) -> Shard {
                 shard.due(*ms);
                 Vec::new()
             }
-            Act::Elected => shard.apply(Command::Elected { node: "n".into() }).1,
+            Act::Elected { dark } => {
+                shard.apply(Command::Elected { node: "n".into(), dark: *dark }).1
+            }
             Act::Ask(agent, what) => {
                 let state = match what {
                     0 => RequestedState::Ready,

@@ -280,7 +280,28 @@ impl Shard {
         headers: &[(&str, &str)],
         source: SocketAddr,
     ) -> (u16, Vec<Effect>) {
+        let request = request(Method::Invite, call_id, "", "<sip:c@127.0.0.1:6000>");
+        self.invite_by(request, headers, source)
+    }
+
+    /// A carrier's INVITE to the number.
+    pub fn invite_with_number(
+        &mut self,
+        call_id: &str,
+        number: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, Vec<Effect>) {
         let mut request = request(Method::Invite, call_id, "", "<sip:c@127.0.0.1:6000>");
+        request.uri.user = Some(number.to_owned());
+        self.invite_by(request, headers, "127.0.0.1:6000".parse().unwrap())
+    }
+
+    fn invite_by(
+        &mut self,
+        mut request: Request,
+        headers: &[(&str, &str)],
+        source: SocketAddr,
+    ) -> (u16, Vec<Effect>) {
         for (name, value) in headers {
             request.headers.push_other(name, value);
         }
@@ -293,7 +314,7 @@ impl Shard {
             offer: Some(audio(6_000)),
             names: Vec::new(),
         }));
-        let status = effects.iter().find_map(|effect| match &effect.body {
+        let status = effects.iter().rev().find_map(|effect| match &effect.body {
             Body::Respond { transaction: of, response } if *of == transaction => {
                 Some(response.status)
             }

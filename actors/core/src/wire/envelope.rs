@@ -17,7 +17,10 @@ impl Encode for Envelope {
         to.messages(5, &self.done);
         match &self.command {
             Command::Configure(config) => to.message(10, &**config),
-            Command::Elected { node } => to.delimited(11, |to| to.text(1, node)),
+            Command::Elected { node, dark } => to.delimited(11, |to| {
+                to.text(1, node);
+                to.flag(2, *dark);
+            }),
             Command::Gateway(event) => to.message(12, event),
             Command::Due(deadline) => to.message(13, deadline),
             Command::Operator(command) => command.encode(to),
@@ -152,7 +155,7 @@ impl TryFrom<proto::Envelope> for Envelope {
         use envelope::Command as From;
         let command = match need(value.command, "envelope.command")? {
             From::Configure(config) => Command::Configure(Box::new(config.try_into()?)),
-            From::Elected(elected) => Command::Elected { node: elected.node },
+            From::Elected(elected) => Command::Elected { node: elected.node, dark: elected.dark },
             From::Gateway(event) => Command::Gateway(event.try_into()?),
             From::Due(deadline) => Command::Due(deadline.try_into()?),
             From::SetAgentState(of) => Command::Operator(requested(of)?),

@@ -715,10 +715,11 @@ pub(crate) struct Counted<'g>(pub &'g GatewayId, pub &'g Counts);
 
 impl Encode for Counted<'_> {
     fn encode(&self, to: &mut Writer) {
-        let Self(gateway, Counts { counted, ahead }) = self;
+        let Self(gateway, Counts { counted, ahead, dark }) = self;
         to.text(1, &gateway.0);
         to.uint(2, *counted);
         to.packed(3, ahead.iter().flat_map(|(first, last)| [first, last]));
+        to.flag(4, *dark);
     }
 }
 
@@ -731,7 +732,7 @@ pub(crate) fn counts_from(row: proto::Counts) -> Result<(GatewayId, Counts), Err
     if !rest.is_empty() {
         return Err(Error::Range("counts.ahead"));
     }
-    Ok((row.gateway.into(), Counts { counted: row.counted, ahead }))
+    Ok((row.gateway.into(), Counts { counted: row.counted, ahead, dark: row.dark }))
 }
 
 impl TryFrom<proto::Gateway> for Gateway {
@@ -748,7 +749,7 @@ impl TryFrom<proto::Gateway> for Gateway {
             vip: parse(&gateway.vip, "gateway.vip")?,
             free_ports: granted.clone(),
             granted,
-            counts: Counts { counted, ahead },
+            counts: Counts { counted, ahead, dark: false },
         })
     }
 }

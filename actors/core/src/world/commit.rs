@@ -49,6 +49,7 @@ impl World {
         if leased {
             self.leases = leases;
         }
+        let dark = writes.dark;
         let effects = std::mem::take(&mut writes.effects);
         let refused = std::mem::take(&mut writes.refused);
         let about = writes.about.take();
@@ -66,6 +67,11 @@ impl World {
         if leased {
             rows.extend(rows::leases(self));
             self.find_free_ports();
+        }
+        for gateway in self.gateways.values_mut().filter(|_| dark) {
+            gateway.counts.dark = true;
+            rows.push(rows::counts(gateway));
+            touched.push(EntityId::Gateway(gateway.id.clone()));
         }
         if let (Some(origin), false) = (&envelope.origin, counts_later(reply))
             && let Some(gateway) = self.gateways.get_mut(&origin.gateway)

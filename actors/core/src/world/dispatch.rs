@@ -181,11 +181,12 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
         free_ports,
         counts: Counts::default(),
     };
+    let dark = draft.gateway(&origin.gateway).is_some_and(|before| before.counts.dark);
     draft.writes.gateways.insert(origin.gateway.clone(), gateway);
     health::forget_life(draft, &origin.gateway);
     subscription::on_gateway_begun(draft, &origin.gateway);
     registrar::on_gateway_begun(draft, &origin.gateway);
-    probe::on_gateway_begun(draft, &origin.gateway);
+    probe::on_gateway_begun(draft, &origin.gateway, dark);
     for id in calls {
         // Another process goes on with it, or the same one anew.
         if let Some(call) = draft.call_mut(&id).filter(|call| call.is_live()) {

@@ -143,7 +143,7 @@ impl World {
         let mut draft = Draft::new(self, meta);
         match &envelope.command {
             Command::Configure(config) => dispatch::configure(&mut draft, config),
-            Command::Elected { .. } => ending::on_elected(&mut draft),
+            Command::Elected { dark, .. } => ending::on_elected(&mut draft, *dark),
             Command::Gateway(event) => {
                 let origin = envelope.origin.as_ref();
                 let origin = origin.ok_or(Rejection::Refused("an event without origin".into()))?;

@@ -108,7 +108,7 @@ fn configure(version: u64) -> Command {
 }
 
 fn elected() -> Command {
-    Command::Elected { node: "node-a".into() }
+    Command::Elected { node: "node-a".into(), dark: false }
 }
 
 /// The parts, a few rows each, and one that says what has changed since.

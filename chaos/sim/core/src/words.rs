@@ -6,7 +6,8 @@ use tandem_core::effect::{Body, Effect, Source};
 pub fn command(command: &Command) -> String {
     match command {
         Command::Configure(config) => format!("configuration {}", config.version),
-        Command::Elected { node } => format!("{node} is elected"),
+        Command::Elected { node, dark: false } => format!("{node} is elected"),
+        Command::Elected { node, dark: true } => format!("{node} is elected, all nodes were dead"),
         Command::Gateway(of) => event(of),
         Command::Due(deadline) => format!("{deadline:?} is due"),
         Command::Operator(of) => operator(of),

@@ -228,10 +228,10 @@ fn change_of_the_longest_call_counts_for_the_calls_that_are_up() {
 #[test]
 fn takeovers_are_counted_for_live_calls_only() {
     let (mut shard, call) = connected();
-    shard.apply(Command::Elected { node: "node-b".into() });
-    shard.apply(Command::Elected { node: "node-a".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
+    shard.apply(Command::Elected { node: "node-a".into(), dark: false });
     shard.bye(call, 2);
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(shard.cdrs[0].takeovers, 2);
     assert_eq!(shard.call(call).takeovers, 2);
 }

@@ -89,6 +89,6 @@ fn offer_before_our_answer_is_500_and_may_come_again() {
         assert!(retry_after(&effects).is_some_and(|wait_s| wait_s <= 10));
     }
     assert_eq!(words(&ask(&mut shard, call, 0, Method::Update, 4, None)), ["200"]);
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(shard.call(call).state_name(), "dialing");
 }

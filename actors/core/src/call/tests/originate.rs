@@ -111,7 +111,7 @@ fn phone_hears_the_tone_of_who_is_not_reached_and_is_hung_up() {
         assert!(shard.cdrs.is_empty(), "it has not ended");
         assert_eq!([shard.agent_state(1001), shard.agent_state(1002)], ["talking", "ready"]);
         // The tone goes on with another leader.
-        shard.apply(Command::Elected { node: "node-b".into() });
+        shard.apply(Command::Elected { node: "node-b".into(), dark: false });
         let effects = tone_ends(&mut shard, call);
         assert_eq!(words(&effects), ["media []", "BYE"], "{status}");
         assert_eq!(record(&shard), (how, "callee", status.to_string().as_str()));
@@ -257,7 +257,7 @@ fn key_that_is_repeated_does_nothing_twice_over_a_takeover() {
     assert_eq!(json["id"], call.to_string());
     assert_eq!(json["state"], "routing");
     shard.leader = shard.restored();
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     let (reply, effects) = shard.operate(&key, answered.command.clone());
     assert_eq!((reply, effects.len()), (Reply::Rejected(Rejection::Repeated), 0));
     assert_eq!(shard.leader.calls.len(), 1);

@@ -1,8 +1,9 @@
-//! Dialogs over connections, after their gateway's death.
+//! Dialogs over connections after their gateway's death, and all of them when everything was dead.
 
 use tandem_sip::{Carrier, ConnectionId, Method, Request};
 
 use super::{leg, record, times_out};
+use crate::call::session_timer::Refresher;
 use crate::command::{Command, GatewayEvent};
 use crate::deadline::Deadline;
 use crate::effect::{Body, Effect};
@@ -90,4 +91,140 @@ fn phone_over_udp_says_again_what_nobody_has_heard() {
     let (mut shard, call) = begun_anew(Carrier::Udp);
     assert_eq!(leg(&shard, call, 1).timer, None);
     assert_eq!(wait(&mut shard, 1_000 * u64::from(limits::PROBE_S)), []);
+}
+
+// --- all was dead, nodes and gateways -------------------------------------------------------------
+
+/// Nobody led, and then somebody does.
+fn dark(shard: &mut Shard) {
+    shard.apply(Command::Elected { node: "node-b".into(), dark: true });
+}
+
+fn begins(shard: &mut Shard) {
+    shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
+}
+
+/// Whom the requests ask: Call-IDs.
+fn whom(effects: &[Effect]) -> Vec<String> {
+    let of = |effect: &Effect| match &effect.body {
+        Body::Send { request, .. } => request.headers.call_id.clone(),
+        Body::Respond { .. } | Body::Notify { .. } | Body::Media(_) => panic!("{effect:?}"),
+    };
+    effects.iter().map(of).collect()
+}
+
+#[test]
+fn everybody_who_was_answered_is_asked_when_all_was_dead_and_agents_talks_come_first() {
+    let mut shard = Shard::new();
+    let (echo, _) = shard.invite("c0", "4003");
+    shard.ack(echo.unwrap());
+    shard.register_over(1002, WS);
+    let connection = shard.talk("c1");
+    shard.register(1001);
+    let talk = shard.talk("c2");
+    dark(&mut shard);
+    begins(&mut shard);
+    let agents = |call: CallId| leg(&shard, call, 1).invite.headers.call_id.clone();
+    let (over_ws, over_udp) = (agents(connection), agents(talk));
+    let mut first = vec!["c1".to_owned(), "c2".to_owned(), over_udp];
+    first.sort();
+
+    assert_eq!(wait(&mut shard, limits::DARK_ASKED_AFTER_MS - 1), []);
+    let (begun, mut asked) = (shard.now, Vec::new());
+    while shard.now < begun + 4 * limits::PROBE_APART_MS {
+        let now = whom(&wait(&mut shard, 1));
+        assert!(now.len() <= 1, "{now:?}");
+        asked.extend(now);
+    }
+    let rest = asked.split_off(3);
+    asked.sort();
+    assert_eq!((asked, rest), (first, vec!["c0".to_owned()]));
+    // It has the time to connect again.
+    assert_eq!(wait(&mut shard, limits::PROBE_AFTER_MS - limits::DARK_ASKED_AFTER_MS - 50), []);
+    assert_eq!(whom(&wait(&mut shard, 50)), [over_ws]);
+}
+
+#[test]
+fn who_knows_the_call_goes_on_and_who_is_silent_is_named() {
+    let mut shard = Shard::new();
+    shard.register(1001);
+    let call = shard.talk("c1");
+    dark(&mut shard);
+    begins(&mut shard);
+    wait(&mut shard, limits::DARK_ASKED_AFTER_MS - 1);
+    let (one, two) = (wait(&mut shard, 1), wait(&mut shard, limits::PROBE_APART_MS));
+    let (one, two) = (asked(&one), asked(&two));
+    let (caller, agent) = if one.headers.call_id == "c1" { (one, two) } else { (two, one) };
+    assert_eq!(answer(&mut shard, &agent, 200), []);
+    assert_eq!(shard.call(call).state_name(), "connected");
+    assert_eq!(leg(&shard, call, 1).timer, None);
+    let (_, effects) = times_out(&mut shard, caller.headers.branch());
+    assert_eq!(words(&effects), ["media []", "BYE", "BYE"]);
+    assert_eq!(record(&shard), ("answered", "system", "caller_unreachable"));
+}
+
+#[test]
+fn gateway_that_lived_while_all_nodes_were_dead_has_heard_who_hung_up() {
+    let mut shard = Shard::new();
+    shard.register(1001);
+    let call = shard.talk("c1");
+    dark(&mut shard);
+    // Anything that it says.
+    shard.event(GatewayEvent::ClientTimeout { branch: "x".into() });
+    begins(&mut shard);
+    assert_eq!(wait(&mut shard, 1_000 * u64::from(limits::PROBE_S)), []);
+    assert_eq!(leg(&shard, call, 1).timer, None);
+}
+
+#[test]
+fn next_leader_does_not_forget_that_all_was_dead() {
+    let mut shard = Shard::new();
+    let call = shard.invite("c1", "4003").0.unwrap();
+    shard.ack(call);
+    dark(&mut shard);
+    shard.apply(Command::Elected { node: "node-a".into(), dark: false });
+    begins(&mut shard);
+    assert_eq!(words(&wait(&mut shard, limits::DARK_ASKED_AFTER_MS)), ["UPDATE"]);
+    // It asks once, not in each later life.
+    begins(&mut shard);
+    assert_eq!(wait(&mut shard, limits::PROBE_AFTER_MS), []);
+}
+
+#[test]
+fn peer_that_refreshes_is_asked_too_before_its_session_is_over_and_goes_on_to_refresh() {
+    let mut shard = Shard::new();
+    let headers = [("Supported", "timer"), ("Session-Expires", "90;refresher=uac")];
+    let (status, _) = shard.invite_with_number("c1", "4003", &headers);
+    assert_eq!(status, 200);
+    let call = *shard.leader.calls.keys().next().expect("a call");
+    shard.ack(call);
+    // Its session ended long ago.
+    shard.now += 3_600_000;
+    dark(&mut shard);
+    begins(&mut shard);
+    let update = asked(&wait(&mut shard, limits::DARK_ASKED_AFTER_MS));
+    assert_eq!(update.headers.other("Session-Expires"), Some("90;refresher=uas"));
+    assert_eq!(wait(&mut shard, limits::ASKED_MS_MAX - 1_000), [], "it has the time to answer");
+    let branch = update.headers.branch().to_owned();
+    let mut accepted = response(&update, 200);
+    accepted.headers.push_other("Session-Expires", "90;refresher=uas");
+    shard.event(GatewayEvent::Response { branch, response: accepted.into(), answer: None });
+    let timer = leg(&shard, call, 0).timer.clone().expect("a timer");
+    assert_eq!((timer.refresher, timer.refresh_at), (Refresher::Peer, None));
+    assert_eq!(words(&wait(&mut shard, 90_000)), ["media []", "BYE"]);
+    assert_eq!(record(&shard), ("answered", "system", "session_expired"));
+}
+
+#[test]
+fn phone_that_rings_is_not_asked_and_its_time_goes_on() {
+    let mut shard = Shard::new();
+    shard.register(1001);
+    let call = shard.invite("c1", "1001").0.expect("a call");
+    let invite = shard.ringing(call).expect("it rings");
+    shard.answer(&invite, 180);
+    dark(&mut shard);
+    begins(&mut shard);
+    assert!(shard.call(call).legs.iter().all(|leg| leg.timer.is_none()));
+    shard.due(60_000);
+    assert!(!shard.call(call).is_live());
 }

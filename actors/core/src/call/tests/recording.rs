@@ -32,7 +32,7 @@ fn pause_is_planned_once_and_lasts_over_a_takeover_and_a_restart_of_the_gateway(
     assert_eq!((plan.id, plan.paused), (id, true));
     let (reply, again) = pause(&mut shard, call, true);
     assert_eq!((reply, planned(&again)), (Reply::Done, None));
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     let shown = query::call(&shard.leader, call).unwrap().recording.unwrap();
     assert_eq!((shown.id, shown.paused), (id.to_string(), true));
     assert!(shard.restored().calls[&call].recording_paused);

@@ -304,7 +304,7 @@ fn notify_is_sent_again_by_the_next_leader_until_it_is_answered() {
     };
     // Done is not answered.
     shard.done = first.iter().map(|effect| effect.id).collect();
-    shard.apply(Command::Elected { node: "node-b".into() });
+    shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     let [notify] = notifies(&shard).try_into().unwrap();
     assert!(shard.rows.keys().any(|(family, _)| *family == crate::rows::OUTBOX));
     // Nobody answers: the subscription is over, and the phone is hung up all the same.

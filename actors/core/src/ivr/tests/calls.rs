@@ -281,7 +281,7 @@ fn flow_goes_on_at_the_same_place_with_the_next_leader() {
     let mut led = Led::through(&account());
     led.press('4');
     let before = led.run().clone();
-    led.shard.apply(Command::Elected { node: "node-b".into() });
+    led.shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(led.run(), &before);
     assert_eq!(led.press_as(1, '4'), [], "sent again to the new leader");
     assert_eq!(led.run(), &before);

@@ -572,7 +572,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         .prop_map(|(key, keep_ms, command)| Command::Keyed(Keyed { key, keep_ms, command }));
     prop_oneof![
         1 => config().prop_map(|config| Command::Configure(Box::new(config))),
-        1 => text().prop_map(|node| Command::Elected { node }),
+        1 => (text(), any::<bool>()).prop_map(|(node, dark)| Command::Elected { node, dark }),
         4 => event().prop_map(Command::Gateway),
         2 => deadline().prop_map(Command::Due),
         2 => operator().prop_map(Command::Operator),

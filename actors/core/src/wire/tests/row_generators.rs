@@ -449,10 +449,10 @@ pub fn counts() -> impl Strategy<Value = Counts> {
         btree_set(0..30_u64, 0..20),
         btree_set(u64::MAX - 9..=u64::MAX, 0..9),
     ];
-    (any::<u64>(), ahead).prop_map(|(counted, ahead)| {
+    (any::<u64>(), ahead, any::<bool>()).prop_map(|(counted, ahead, dark)| {
         let runs: Runs = ahead.iter().copied().collect();
         assert_eq!(runs.len(), ahead.len() as u64);
-        Counts { counted, ahead: runs }
+        Counts { counted, ahead: runs, dark }
     })
 }
 

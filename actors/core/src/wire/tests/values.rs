@@ -342,7 +342,8 @@ pub fn envelopes() -> Cases<Envelope> {
     let since_index = 41;
     let commands = vec![
         ("configure", Command::Configure(Box::new(config()))),
-        ("elected", Command::Elected { node: "node-b".into() }),
+        ("elected", Command::Elected { node: "node-b".into(), dark: false }),
+        ("elected_dark", Command::Elected { node: "node-b".into(), dark: true }),
         ("gateway", Command::Gateway(GatewayEvent::ClientTimeout { branch: "z9hG4bKb".into() })),
         ("ring_out", due(Deadline::RingOut { call: CALL, offer: OFFER })),
         ("acw_over", due(Deadline::AcwOver { agent: agent_id(), since_index })),
@@ -1225,10 +1226,14 @@ pub fn refused() -> Cases<Refused> {
 }
 
 pub fn counts() -> Cases<(GatewayId, Counts)> {
-    let counts = |counted, ahead: &[u64]| {
-        (gateway_id(), Counts { counted, ahead: ahead.iter().copied().collect() })
+    let counts = |counted, ahead: &[u64], dark| {
+        (gateway_id(), Counts { counted, ahead: ahead.iter().copied().collect(), dark })
     };
-    vec![("in_order", counts(17, &[])), ("ahead", counts(17, &[19, 23, 24, 25]))]
+    vec![
+        ("in_order", counts(17, &[], false)),
+        ("ahead", counts(17, &[19, 23, 24, 25], false)),
+        ("dark", counts(17, &[], true)),
+    ]
 }
 
 pub fn invites() -> Cases<(LegId, Arc<Request>)> {

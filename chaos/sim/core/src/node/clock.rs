@@ -64,7 +64,7 @@ impl Simulation {
         time.on_applied(told, boot_ns);
     }
 
-    pub fn begin_to_lead(&mut self, n: usize) {
+    pub fn begin_to_lead(&mut self, n: usize) -> Source {
         let reading = self.reading(n);
         let source = self.nodes[n].log_time.on_elected(reading);
         let ahead_ms = self.nodes[n].wall_ahead_ms.unsigned_abs();
@@ -78,6 +78,7 @@ impl Simulation {
                 self.misled_ms = self.misled_ms.max(ahead_ms);
             }
         }
+        source
     }
 
     pub fn cease_to_lead(&mut self, n: usize) {

@@ -1,6 +1,7 @@
 //! Who leads: deaths, cuts and transfers, and what each node believes of it.
 
 use tandem_core::command::Command;
+use tandem_core::log_time::Source;
 
 use super::Proposed;
 use crate::consensus::NODES;
@@ -126,8 +127,8 @@ impl Simulation {
         }
         self.step_down(n);
         self.nodes[n].believes = Some(term);
-        self.begin_to_lead(n);
-        let elected = Command::Elected { node: self.nodes[n].name.clone() };
+        let dark = self.begin_to_lead(n) == Source::WallClock;
+        let elected = Command::Elected { node: self.nodes[n].name.clone(), dark };
         self.propose(n, None, elected, Proposed::Elected);
     }
 
