@@ -25,6 +25,9 @@ ASTERISK_S_MAX := 900
 INTEROP_CI_SECONDS ?= 60
 # etcd of this Debian, beside which commits are measured: unpacked there, not installed, so that none is started.
 ETCD_ROOT ?= /var/tmp/tandem-peers/etcd
+# promtool of this Debian, which checks and tests the alert rules: unpacked there, not installed, so that no Prometheus is started.
+PROMETHEUS_ROOT ?= /var/tmp/tandem-peers/prometheus
+export TANDEM_PROMTOOL ?= $(PROMETHEUS_ROOT)/usr/bin/promtool
 
 # Installs those of the Debian packages $(1) that this machine lacks.
 define install
@@ -40,7 +43,7 @@ define install
 	fi
 endef
 
-.PHONY: demo build test check fix ci bench bench-peers interop interop-ci baresip asterisk clean tools
+.PHONY: demo build test check fix ci bench bench-peers interop interop-ci baresip asterisk promtool clean tools
 
 demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
@@ -49,7 +52,7 @@ build: tools
 	@echo "== building Tandem (a first build compiles RocksDB: about ten minutes on two cores)"
 	cargo build --release --locked --workspace --bins
 
-test: build
+test: build promtool
 	@echo "== unit, property and conformance tests, black-box tests over real processes"
 	cargo test --release --locked --workspace -- --quiet
 	@echo "== the core in a simulator: seeds $(SIM_SEEDS)"
@@ -76,6 +79,16 @@ bench-peers:
 	  apt-get download -qq etcd-server 2>/dev/null || { $$as_root apt-get update -qq; apt-get download -qq etcd-server; }; \
 	  dpkg-deb -x etcd-server_*.deb .; rm etcd-server_*.deb; \
 	  rm -rf --one-file-system $(ETCD_ROOT); mv $(ETCD_ROOT).new $(ETCD_ROOT); \
+	fi
+
+promtool:
+	@if [ ! -x $(TANDEM_PROMTOOL) ]; then \
+	  echo "== promtool of this Debian into $(PROMETHEUS_ROOT)"; \
+	  as_root=""; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	  rm -rf --one-file-system $(PROMETHEUS_ROOT).new; mkdir -p $(PROMETHEUS_ROOT).new; cd $(PROMETHEUS_ROOT).new; \
+	  apt-get download -qq prometheus 2>/dev/null || { $$as_root apt-get update -qq; apt-get download -qq prometheus; }; \
+	  dpkg-deb -x prometheus_*.deb .; rm prometheus_*.deb; \
+	  rm -rf --one-file-system $(PROMETHEUS_ROOT); mv $(PROMETHEUS_ROOT).new $(PROMETHEUS_ROOT); \
 	fi
 
 interop: build baresip asterisk ## phones and a PBX that are not ours: a table of what works; INTEROP_FLAGS="--seconds 60" listens longer

@@ -55,6 +55,7 @@ fn each_crate_uses_only_those_of_ours_that_it_may() {
         ("tandem-wire", set(&["tandem-sip", "tandem-lease"])),
         ("tandem-media", set(&["tandem-sip", "tandem-lease"])),
         ("tandem-http", set(&[])),
+        ("tandem-catalogue", set(&[])),
         (
             "tandem-gateway",
             set(&[

@@ -73,6 +73,8 @@ pub struct Writes {
     pub holdings: Vec<Manifest>,
     pub qualities: Vec<LegQuality>,
     pub refused: Vec<Refused>,
+    /// Live calls that have lived through one more takeover.
+    pub at_risk: u64,
     /// What the command was about: its answer shows it.
     pub about: Option<EntityId>,
 }

@@ -31,6 +31,7 @@ pub mod queue;
 mod rng;
 pub mod rows;
 pub mod subscription;
+pub mod survival;
 pub mod time;
 pub mod trace;
 pub mod trunk;

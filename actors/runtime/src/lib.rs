@@ -11,6 +11,7 @@ pub mod proposer;
 pub mod replica;
 pub mod shard;
 pub mod supervisor;
+mod survival;
 pub mod tenants;
 #[cfg(test)]
 mod tests;

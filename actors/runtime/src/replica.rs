@@ -8,6 +8,7 @@ use tandem_core::effect::Effect;
 use tandem_core::ids::EntityId;
 use tandem_core::log_time::Told;
 use tandem_core::rows::RowChange;
+use tandem_core::survival::Survival;
 use tandem_core::wire;
 use tandem_core::{Meta, Rejection, Reply, World};
 use tandem_sip::Millis;
@@ -23,6 +24,9 @@ pub struct Released {
     pub index: u64,
     pub effects: Vec<Effect>,
     pub touched: Vec<EntityId>,
+    /// As the log says it: of an entry of another term somebody else has told.
+    pub term: u64,
+    pub survival: Survival,
 }
 
 pub struct Replica {
@@ -111,8 +115,8 @@ impl Replica {
             metrics::counter!("tandem_alarms_total").increment(1);
         }
         let reply = encode_reply(&applied.reply);
-        let (effects, touched) = (applied.effects, applied.touched);
-        self.unstored.lock().push(Released { index, effects, touched });
+        let (effects, touched, survival) = (applied.effects, applied.touched, applied.survival);
+        self.unstored.lock().push(Released { index, effects, touched, term, survival });
         Outcome { rows: applied.rows, reply }
     }
 

@@ -24,6 +24,7 @@ use crate::ports::{Consensus, Leadership, Link, ProposeError, Verdict};
 use crate::proposer::Proposer;
 use crate::replica::{Released, Replica};
 use crate::supervisor::{Kind, Order, Supervisor};
+use crate::survival;
 use crate::tenants::standing::in_epoch;
 
 pub struct Options {
@@ -86,9 +87,11 @@ impl ShardRuntime {
             tasks: Mutex::default(),
         });
         let runtime = Self { shared };
+        let counting = leadership.clone();
+        survival::expose();
         tokio::spawn(runtime.clone().follow_leadership(leadership));
         let tasks = vec![
-            tokio::spawn(runtime.clone().release(releases)),
+            tokio::spawn(runtime.clone().release(releases, counting)),
             tokio::spawn(runtime.clone().watch_deadlines()),
             tokio::spawn(runtime.clone().trim()),
         ];
@@ -311,8 +314,13 @@ impl ShardRuntime {
 
     // --- what was committed ----------------------------------------------------------------------
 
-    async fn release(self, mut releases: mpsc::UnboundedReceiver<Released>) {
+    async fn release(
+        self,
+        mut releases: mpsc::UnboundedReceiver<Released>,
+        leadership: watch::Receiver<Leadership>,
+    ) {
         while let Some(released) = releases.recv().await {
+            survival::count(&released, *leadership.borrow());
             let Some(tree) = self.tree() else { continue };
             for entity in released.touched {
                 let here = self.shared.replica.read(|world| world.has(&entity));

@@ -4,25 +4,20 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tandem_catalogue::{Kind, Metric};
 
 /// Samples of histograms pile up until they are counted, whether anybody asks or not.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
+const CPU: &str = "process_cpu_seconds_total";
 
 /// Makes this the process's recorder.
 pub fn start(name: &str, role: &'static str) -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| anyhow::anyhow!("metrics can't be recorded: {error}"))?;
-    describe_gauge!("tandem_build_info", "1, with the build and the process as labels");
-    describe_counter!("process_cpu_seconds_total", "CPU time of this process, user and system");
-    describe_gauge!("process_resident_memory_bytes", "Resident memory of this process");
-    describe_gauge!("process_open_fds", "Open file descriptors of this process");
-    describe_gauge!(
-        "tandem_certificate_expires_timestamp_seconds",
-        "When the process's certificate, or the first of the authorities that it trusts, ends"
-    );
+    tandem_catalogue::all().for_each(describe);
     gauge!(
         "tandem_build_info",
         "version" => crate::VERSION,
@@ -40,18 +35,35 @@ pub fn start(name: &str, role: &'static str) -> Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// The text exposition as of now. CPU seconds are whole: the recorder's counters are.
+fn describe(metric: &Metric) {
+    match metric.kind {
+        // It is written by hand, see `cpu`.
+        Kind::Counter if metric.name == CPU => {}
+        Kind::Counter => describe_counter!(metric.name, metric.help),
+        Kind::Gauge => describe_gauge!(metric.name, metric.help),
+        Kind::Summary => describe_histogram!(metric.name, metric.help),
+    }
+}
+
+/// The text exposition as of now.
 pub fn render(handle: &PrometheusHandle) -> String {
     let cost = Cost::now();
-    counter!("process_cpu_seconds_total").absolute(cost.cpu_ms / 1_000);
     #[expect(clippy::cast_precision_loss, reason = "a gauge holds no integers")]
     {
-        gauge!("process_cpu_milliseconds").set(cost.cpu_ms as f64);
         gauge!("process_resident_memory_bytes").set(cost.resident_bytes as f64);
         gauge!("process_open_fds").set(cost.open_fds as f64);
     }
     handle.run_upkeep();
-    handle.render()
+    let mut text = handle.render();
+    text.push_str(&cpu(cost.cpu_ms));
+    text
+}
+
+/// The recorder's counters are whole, and whole seconds are too coarse for a rate.
+fn cpu(ms: u64) -> String {
+    let help = tandem_catalogue::find(CPU).map_or("", |metric| metric.help);
+    let (seconds, rest) = (ms / 1_000, ms % 1_000);
+    format!("# HELP {CPU} {help}\n# TYPE {CPU} counter\n{CPU} {seconds}.{rest:03}\n")
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,5 +98,17 @@ impl Cost {
             resident_bytes: pages * page,
             open_fds: u64::try_from(open_fds).unwrap_or(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_told_to_the_millisecond() {
+        let text = cpu(61_007);
+        assert!(text.ends_with("\nprocess_cpu_seconds_total 61.007\n"), "{text}");
+        assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"), "{text}");
     }
 }

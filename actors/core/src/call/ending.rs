@@ -398,6 +398,7 @@ pub fn on_elected(draft: &mut Draft<'_>, dark: bool) {
         if let Some(call) = draft.call_mut(&id) {
             call.takeovers += 1;
             session_timer::on_elected(call, now);
+            draft.writes.at_risk += 1;
         }
     }
 }

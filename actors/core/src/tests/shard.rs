@@ -36,6 +36,8 @@ pub struct Shard {
     pub sequence: u64,
     /// What gateways have done: it rides on the next entry.
     pub done: Vec<EffectId>,
+    /// Sums over all entries.
+    pub survival: crate::survival::Survival,
 }
 
 impl Shard {
@@ -54,6 +56,7 @@ impl Shard {
             incarnation: 0,
             sequence: 0,
             done: Vec::new(),
+            survival: Default::default(),
         };
         let mut config = demo_config();
         change(&mut config);
@@ -109,6 +112,8 @@ impl Shard {
         let mirrored = self.follower.apply(&meta, &carried);
         assert_eq!(applied, mirrored, "replicas differ at index {index}");
         assert_eq!(applied.alarm, None);
+        self.survival.at_risk += applied.survival.at_risk;
+        self.survival.lost += applied.survival.lost;
         for RowChange { family, key, value } in &applied.rows {
             if *family == crate::rows::CDRS {
                 let value = value.as_ref().expect("history is never deleted");

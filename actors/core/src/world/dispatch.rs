@@ -191,6 +191,7 @@ fn login_gateway(draft: &mut Draft<'_>, origin: &Origin, login: &Login) {
         // Another process goes on with it, or the same one anew.
         if let Some(call) = draft.call_mut(&id).filter(|call| call.is_live()) {
             call.takeovers += 1;
+            draft.writes.at_risk += 1;
         }
         media::begin_again(draft, id);
     }

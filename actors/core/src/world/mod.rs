@@ -38,6 +38,7 @@ use crate::queue::state::Queue;
 use crate::rows::{Restoring, RowChange};
 use crate::subscription::notify::tell_watchers;
 use crate::subscription::state::Subscription;
+use crate::survival::Survival;
 use crate::trunk::state::Trunk;
 use indices::Indices;
 
@@ -125,6 +126,8 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     pub rows: Vec<RowChange>,
     pub touched: Vec<EntityId>,
+    /// Counted once, by whoever leads.
+    pub survival: Survival,
     pub reply: Reply,
     /// What an operator must know.
     pub alarm: Option<String>,
@@ -196,8 +199,9 @@ impl World {
             }
         };
         let mut rows = Vec::with_capacity(ROWS_USUAL);
+        let survival = Survival::new(writes.at_risk, &writes.cdrs);
         let (touched, effects) = self.commit(meta, envelope, &reply, writes, &mut rows);
-        Applied { effects, rows, touched, reply, alarm }
+        Applied { effects, rows, touched, survival, reply, alarm }
     }
 }
 

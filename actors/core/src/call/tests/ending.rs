@@ -15,6 +15,7 @@ use crate::effect::Body;
 use crate::ids::{CallId, GatewayId, LegId};
 use crate::limits;
 use crate::rows;
+use crate::survival::Survival;
 use crate::tests::shard::{GATEWAY, Shard, words};
 use crate::world::Reply;
 
@@ -234,6 +235,23 @@ fn takeovers_are_counted_for_live_calls_only() {
     shard.apply(Command::Elected { node: "node-b".into(), dark: false });
     assert_eq!(shard.cdrs[0].takeovers, 2);
     assert_eq!(shard.call(call).takeovers, 2);
+    // Both by the first call alone, and a caller who hangs up is no loss.
+    assert_eq!(shard.survival, Survival { at_risk: 2, lost: 0 });
+}
+
+#[test]
+fn call_that_goes_silent_is_lost_only_if_it_has_lived_through_a_takeover() {
+    for taken_over in [false, true] {
+        let (mut shard, call) = connected();
+        if taken_over {
+            shard.log_in((0..40).map(|n| 20_000 + 2 * n).collect());
+        }
+        let caller = leg(&shard, call, 0).id;
+        silence(&mut shard, call, caller);
+        let at_risk = u64::from(taken_over);
+        assert_eq!(record(&shard).2, "rtp_silence");
+        assert_eq!(shard.survival, Survival { at_risk, lost: at_risk });
+    }
 }
 
 #[test]
