@@ -105,6 +105,10 @@ impl Control {
         let answered = self.servers.respond(now, &key, response, adopt);
         if let Some(transmit) = answered.transmit {
             count_response(response.status);
+            if response.status == 481 {
+                let source = transmit.way.to.ip();
+                self.on_unknown_dialog(now, &response.headers.cseq.method, source);
+            }
             self.transmit(transmit);
         }
         if let Some(ms) = answered.first_after_ms

@@ -48,7 +48,7 @@ pub const REFUSED_MAX: usize = 4_096;
 pub const STRAYS_MAX: usize = 4_096;
 /// All that is remembered of what is over.
 pub const KEPT_MAX: usize =
-    ACKS_MAX + REFUSED_MAX + STRAYS_MAX + 2 * EARLY_MAX + NONCES_MAX + 8 * SUSPECTS_MAX + FLOWS_MAX;
+    ACKS_MAX + REFUSED_MAX + STRAYS_MAX + 2 * EARLY_MAX + NONCES_MAX + 9 * SUSPECTS_MAX + FLOWS_MAX;
 /// Connections that somebody has registered over; of one beyond it nobody is told that it is gone.
 pub const FLOWS_MAX: usize = 16_384;
 /// An INVITE without a final answer is forgotten after this; no call may ring that long.
@@ -115,6 +115,9 @@ pub const STRANGER_WINDOW_MS: u64 = 10_000;
 /// INVITEs in it of a source that is no trunk's, and from which no phone has registered. Beyond it
 /// one is answered 503, the rest not at all.
 pub const STRANGER_INVITES_MAX: u32 = 20;
+/// Requests of one source in it that name a dialog which nobody knows, before an operator hears of it: a takeover leaves a
+/// peer with a few that are late.
+pub const UNKNOWN_DIALOGS_MAX: u32 = 10;
 /// REGISTERs without a proof in it, of a source from which none has come yet: a site that was
 /// without power comes back at once. Beyond it likewise.
 pub const CHALLENGES_MAX: u32 = 1_000;

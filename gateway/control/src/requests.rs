@@ -1,5 +1,6 @@
 //! Requests of peers: absorbed, refused at the edge, or reported to the cluster.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tandem_core::command::{GatewayEvent, Inbound};
@@ -271,6 +272,16 @@ impl Control {
         true
     }
 
+    /// It is answered 481 (RFC 3261 §12.2.2) and changes nothing. Late packets of before a takeover are counted; many of one
+    /// source are a forger's, or a peer's that has lost its calls.
+    pub(crate) fn on_unknown_dialog(&mut self, now: Millis, method: &Method, source: IpAddr) {
+        let method = label_of(method);
+        metrics::counter!("tandem_sip_unknown_dialogs_total", "method" => method).increment(1);
+        if self.suspects.on_unknown_dialog(now, source) {
+            tracing::warn!(%source, method, "TD0360 many requests name calls that nobody knows");
+        }
+    }
+
     /// 503, or not a word.
     pub(crate) fn put_off(
         &mut self,
@@ -289,6 +300,7 @@ impl Control {
     fn on_cancel(&mut self, now: Millis, flow: &Flow, key: Key, request: Request) {
         let invite = Key { method: Method::Invite.as_str().to_owned(), ..key.clone() };
         let Some(pending) = self.servers.is_pending(&invite) else {
+            self.on_unknown_dialog(now, &Method::Cancel, flow.remote.ip());
             self.answer(flow, &edge::answer(&request, 481));
             return;
         };
@@ -351,9 +363,13 @@ pub(crate) fn strip_credentials(request: &mut Request) {
     request.headers.remove_other("Proxy-Authorization");
 }
 
-/// A label for each method that we know; others share one, for a peer may invent many.
 fn count_request(method: &Method) {
-    let name = match method {
+    metrics::counter!("tandem_sip_requests_total", "method" => label_of(method)).increment(1);
+}
+
+/// A label for each method that we know; others share one, for a peer may invent many.
+fn label_of(method: &Method) -> &'static str {
+    match method {
         Method::Invite => "INVITE",
         Method::Ack => "ACK",
         Method::Bye => "BYE",
@@ -369,6 +385,5 @@ fn count_request(method: &Method) {
         Method::Message => "MESSAGE",
         Method::Publish => "PUBLISH",
         Method::Other(_) => "other",
-    };
-    metrics::counter!("tandem_sip_requests_total", "method" => name).increment(1);
+    }
 }

@@ -1,6 +1,7 @@
 //! The control by itself: time and messages in, outputs out.
 
 mod edge;
+mod late;
 #[path = "../../../actors/sip/src/tests/mutate.rs"]
 mod mutate;
 mod mutated;

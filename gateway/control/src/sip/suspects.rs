@@ -74,6 +74,9 @@ pub struct Suspects {
     scanners: LruCache<IpAddr, Millis>,
     challenges: LruCache<IpAddr, Window>,
     invites: LruCache<IpAddr, Window>,
+    unknown_dialogs: LruCache<IpAddr, Window>,
+    /// An operator was told of those then.
+    told: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +115,8 @@ impl Default for Suspects {
             scanners: room(),
             challenges: room(),
             invites: room(),
+            unknown_dialogs: room(),
+            told: None,
         }
     }
 }
@@ -126,10 +131,26 @@ impl Suspects {
             + self.scanners.len()
             + self.challenges.len()
             + self.invites.len()
+            + self.unknown_dialogs.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A request named a dialog that nobody knows. True where an operator should hear of its source: of one in each window,
+    /// for whoever forges requests may forge sources, too.
+    pub fn on_unknown_dialog(&mut self, now: Millis, source: IpAddr) -> bool {
+        let max = limits::UNKNOWN_DIALOGS_MAX;
+        if count(&mut self.unknown_dialogs, source, now, max) == Meets::Served {
+            return false;
+        }
+        let lately = |told| now.since(told) < limits::STRANGER_WINDOW_MS;
+        if self.told.is_some_and(lately) {
+            return false;
+        }
+        self.told = Some(now);
+        true
     }
 
     /// A request of a scanner is answered once; then its source's are not, for a while after each.
@@ -355,6 +376,24 @@ mod tests {
     }
 
     #[test]
+    fn operator_hears_of_one_source_of_unknown_dialogs_in_each_window() {
+        let mut suspects = Suspects::default();
+        let now = Millis(500);
+        for _ in 0..limits::UNKNOWN_DIALOGS_MAX {
+            assert!(!suspects.on_unknown_dialog(now, SOURCE), "a peer that is late");
+            assert!(!suspects.on_unknown_dialog(now, OTHER));
+        }
+        assert!(suspects.on_unknown_dialog(now, SOURCE));
+        assert!(!suspects.on_unknown_dialog(now, SOURCE));
+        assert!(!suspects.on_unknown_dialog(now, OTHER), "sources are forged, too");
+        let later = now.after(limits::STRANGER_WINDOW_MS);
+        for _ in 0..limits::UNKNOWN_DIALOGS_MAX {
+            assert!(!suspects.on_unknown_dialog(later, SOURCE));
+        }
+        assert!(suspects.on_unknown_dialog(later, SOURCE), "it goes on");
+    }
+
+    #[test]
     fn memory_of_suspects_is_bounded_whoever_comes() {
         let mut suspects = Suspects::default();
         for n in 0..50_000_u32 {
@@ -364,8 +403,9 @@ mod tests {
             suspects.on_proven(now, source, &n.to_string());
             suspects.on_scanner(now, source);
             suspects.on_challenge(now, source);
+            suspects.on_unknown_dialog(now, source);
             suspects.on_invite(now, source, &Admitted { all: false, sources: HashSet::new() });
         }
-        assert!(suspects.len() <= 8 * limits::SUSPECTS_MAX, "{}", suspects.len());
+        assert!(suspects.len() <= 9 * limits::SUSPECTS_MAX, "{}", suspects.len());
     }
 }

@@ -10,7 +10,7 @@ fn ws(number: u64) -> Carrier {
 }
 
 /// As the core has composed it for a phone behind a connection.
-fn invite_over(transport: Transport, port: u16) -> Request {
+pub(super) fn invite_over(transport: Transport, port: u16) -> Request {
     let mut invite = ours("a");
     let via = &mut invite.headers.via[0];
     (via.transport, via.host, via.port) = (transport, "127.0.0.10".into(), Some(port));
@@ -18,7 +18,7 @@ fn invite_over(transport: Transport, port: u16) -> Request {
 }
 
 /// The phone's response to it.
-fn answers(bench: &mut Bench, invite: &Request, carrier: Carrier, status: u16) {
+pub(super) fn answers(bench: &mut Bench, invite: &Request, carrier: Carrier, status: u16) {
     let flow = Flow::over(carrier, bench.control.identity.vip, address(SOURCE));
     let response = Message::Response(invite.respond(status, None, Some("t")));
     bench.control.on_message(bench.now, 0, &flow, response);
