@@ -50,6 +50,11 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("tandem_sip_replays_refused_total", "Requests that repeated another's proof."),
     Metric::counter("tandem_sip_scanners_total", "Requests of known scanners."),
     Metric::counter(
+        "tandem_sip_unknown_dialogs_total",
+        "Requests within dialogs that nobody here knows: late, or forged.",
+    )
+    .labels(&["method"]),
+    Metric::counter(
         "tandem_sip_strangers_put_off_total",
         "Requests of strangers beyond what is looked at.",
     )
