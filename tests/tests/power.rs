@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
+use tandem_sip::Method;
 use tandem_tests::Api;
 use tandem_tests::house::House;
 use tandem_tests::phone::{CallEnd, Ended, Incoming, Phone};
@@ -171,6 +172,81 @@ async fn power_goes_at_any_moment_and_what_was_acknowledged_is_there_when_it_com
         );
     }
     println!("{rounds} rounds, ready after {slowest:?} at most");
+    house.cluster.stop()?;
+    Ok(())
+}
+
+/// Asked 5 s after the start, and then timer F of RFC 3261: 32 s.
+const OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// The one record of a call: who ended it, and why.
+async fn why(house: &House, call: &str) -> Result<[String; 2]> {
+    let cdr = house.api.cdr(call, OVER_WITHIN).await?;
+    let text = |name: &str| cdr[name].as_str().unwrap_or_default().to_owned();
+    Ok([text("hung_up_by"), text("cause")])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_power_is_back_everybody_is_asked_and_calls_of_who_is_gone_end_with_one_record()
+-> Result<()> {
+    let mut house = House::open(54).await?;
+    let quick = Incoming::Answer { after_ms: 20 };
+    let stays = house.agent("1001", 0, quick).await?;
+    let talks = house.caller("13700000001", 0).await?;
+    let talk = house.call(&talks, "4001", "connected").await?;
+    let talked = stays.called(WITHIN).await?;
+    let vanishes = house.agent("1002", 1, quick).await?;
+    let left = house.caller("13700000002", 1).await?;
+    let lost = house.call(&left, "4001", "connected").await?;
+    vanishes.called(WITHIN).await?;
+    let waits = house.caller("13700000003", 1).await?;
+    let wait = house.call(&waits, "4001", "queued").await?;
+    let mut callers = Vec::new();
+    for n in 4..8 {
+        callers.push(house.caller(&format!("1370000000{n}"), n % 2).await?);
+    }
+    let mut calls = Vec::new();
+    for phone in &callers {
+        calls.push(house.call(phone, "4003", "in_flow").await?);
+    }
+    house.cluster.power_off()?;
+    // One hangs up where nobody hears it, one knows nothing of its call any more, one is gone, as the agent's phone is.
+    let mut hangs_up = Box::pin(callers[0].hang_up(&calls[0]));
+    assert!(futures::poll!(&mut hangs_up).is_pending(), "nobody answers");
+    callers[1].deny(Method::Update, 481);
+    let gone = callers.remove(2);
+    drop((gone, vanishes));
+    let ready_after = house.power_on()?;
+    ensure!(hangs_up.await? == 200, "the BYE came again, and was not answered 200");
+    ensure!(why(&house, &calls[0]).await? == ["caller", "normal_clearing"], "who hung up");
+
+    // Those that live are asked, and go on.
+    let here = [(&talks, &talk), (&stays, &talked), (&waits, &wait), (&callers[2], &calls[3])];
+    for (phone, call) in here {
+        phone.heard(call, &Method::Update, 0, OVER_WITHIN).await?;
+        phone.receives(call, PACKETS, WITHIN).await?;
+    }
+    ensure!(why(&house, &calls[1]).await? == ["system", "session_expired"], "who forgot");
+    ensure!(why(&house, &calls[2]).await? == ["system", "caller_unreachable"], "who is gone");
+    ensure!(why(&house, &lost).await? == ["system", "agent_unreachable"], "the agent's phone");
+    ensure!(left.ended(&lost, WITHIN).await? == Ended::ByPeer, "the caller of who is gone");
+    house.call_is(&talk, "connected").await?;
+    house.call_is(&wait, "queued").await?;
+    house.call_is(&calls[3], "in_flow").await?;
+    let live = house.api.items("/v1/calls").await?;
+    ensure!(live.len() == 3, "{live:?}");
+    for (phone, call) in here {
+        phone.receives(call, PACKETS, WITHIN).await?;
+        ensure!(phone.violations().is_empty(), "{}: {:?}", phone.user, phone.violations());
+    }
+    for (phone, call) in [(&talks, &talk), (&waits, &wait), (&callers[2], &calls[3])] {
+        ensure!(phone.hang_up(call).await? == 200, "BYE of {}", phone.user);
+    }
+    for call in calls.iter().chain([&talk, &lost, &wait]) {
+        let found = cdrs(&house.api, call).await?;
+        ensure!(found.len() == 1, "call {call} has {} CDRs", found.len());
+    }
+    println!("ready after {ready_after:?}");
     house.cluster.stop()?;
     Ok(())
 }
