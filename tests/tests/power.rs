@@ -209,19 +209,20 @@ async fn when_the_power_is_back_everybody_is_asked_and_calls_of_who_is_gone_end_
     for phone in &callers {
         calls.push(house.call(phone, "4003", "in_flow").await?);
     }
+    let four: Option<[Phone; 4]> = callers.try_into().ok();
+    let [hangs, forgets, gone, goes_on] = four.context("four callers")?;
     house.cluster.power_off()?;
     // One hangs up where nobody hears it, one knows nothing of its call any more, one is gone, as the agent's phone is.
-    let mut hangs_up = Box::pin(callers[0].hang_up(&calls[0]));
+    let mut hangs_up = Box::pin(hangs.hang_up(&calls[0]));
     assert!(futures::poll!(&mut hangs_up).is_pending(), "nobody answers");
-    callers[1].deny(Method::Update, 481);
-    let gone = callers.remove(2);
+    forgets.deny(Method::Update, 481);
     drop((gone, vanishes));
     let ready_after = house.power_on()?;
     ensure!(hangs_up.await? == 200, "the BYE came again, and was not answered 200");
     ensure!(why(&house, &calls[0]).await? == ["caller", "normal_clearing"], "who hung up");
 
     // Those that live are asked, and go on.
-    let here = [(&talks, &talk), (&stays, &talked), (&waits, &wait), (&callers[2], &calls[3])];
+    let here = [(&talks, &talk), (&stays, &talked), (&waits, &wait), (&goes_on, &calls[3])];
     for (phone, call) in here {
         phone.heard(call, &Method::Update, 0, OVER_WITHIN).await?;
         phone.receives(call, PACKETS, WITHIN).await?;
@@ -239,7 +240,7 @@ async fn when_the_power_is_back_everybody_is_asked_and_calls_of_who_is_gone_end_
         phone.receives(call, PACKETS, WITHIN).await?;
         ensure!(phone.violations().is_empty(), "{}: {:?}", phone.user, phone.violations());
     }
-    for (phone, call) in [(&talks, &talk), (&waits, &wait), (&callers[2], &calls[3])] {
+    for (phone, call) in [(&talks, &talk), (&waits, &wait), (&goes_on, &calls[3])] {
         ensure!(phone.hang_up(call).await? == 200, "BYE of {}", phone.user);
     }
     for call in calls.iter().chain([&talk, &lost, &wait]) {
