@@ -131,7 +131,9 @@ async fn announcement_is_heard_through(
         let call = calls.get(&call)?;
         Some((call.previews.clone(), call.answered()))
     });
-    let (previews, answered) = previews.context("a call")?;
+    let (mut previews, answered) = previews.context("a call")?;
+    // Another gateway says its last word again, for the first one may not have.
+    previews.dedup();
     assert_eq!(previews, [answered], "RFC 3261 \u{a7}13.2.1: the same answer again");
     hears(&own, CARRIER_HZ).await?;
     assert_eq!(agent.hang_up(&call).await?, 200);

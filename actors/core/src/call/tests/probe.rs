@@ -141,7 +141,7 @@ fn everybody_who_was_answered_is_asked_when_all_was_dead_and_agents_talks_come_f
     assert_eq!((asked, rest), (first, vec!["c0".to_owned()]));
     // It has the time to connect again.
     assert_eq!(wait(&mut shard, limits::PROBE_AFTER_MS - limits::DARK_ASKED_AFTER_MS - 50), []);
-    assert_eq!(whom(&wait(&mut shard, 50)), [over_ws]);
+    assert_eq!(whom(&wait(&mut shard, 51)), [over_ws]);
 }
 
 #[test]
