@@ -151,7 +151,7 @@ async fn busy_house(block: u8) -> Result<(House, Vec<tandem_tests::phone::Phone>
 async fn each_process_exposes_what_the_catalogue_says_and_nothing_else() -> Result<()> {
     let (house, _phones) = busy_house(35).await?;
     let least =
-        [("node-a", 40), ("node-b", 40), ("gateway-a", 40), ("gateway-b", 30), ("witness", 15)];
+        [("node-a", 25), ("node-b", 25), ("gateway-a", 25), ("gateway-b", 20), ("witness", 10)];
     for (name, at_least) in least {
         let base = format!("http://{}", house.cluster.process(name)?.http);
         let (status, text) = house.api.probe(&base, "/metrics").await?;

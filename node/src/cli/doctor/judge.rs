@@ -74,7 +74,7 @@ pub fn files(of: &str, limit: u64, needed: u64) -> Finding {
         return Finding::ok(of, "open files", found);
     }
     let advice = format!("raise it: LimitNOFILE={needed} in the unit, or `ulimit -n {needed}`");
-    Finding::new(of, "open files", Level::Wrong, found, advice)
+    Finding::new(of, "open files", Level::Warning, found, advice)
 }
 
 pub fn certificate(of: &str, check: &'static str, until: &str, end: End) -> Finding {
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn limits_are_judged_by_what_is_needed() {
-        assert_eq!(files("gateway-a", 1_024, 12_000).level, Level::Wrong);
+        assert_eq!(files("gateway-a", 1_024, 12_000).level, Level::Warning);
         assert_eq!(files("gateway-a", 12_000, 12_000).level, Level::Ok);
         assert_eq!(buffer("net.core.rmem_max", 212_992, 8 << 20).level, Level::Warning);
         assert_eq!(buffer("net.core.rmem_max", 8 << 20, 8 << 20).level, Level::Ok);
