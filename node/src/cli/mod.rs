@@ -219,8 +219,15 @@ struct Doctor {
     /// As JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    which: Option<Which>,
+    /// The folder of a cluster that `tandem dev` runs: its processes, and what they say
+    #[arg(long, conflicts_with_all = ["endpoint", "token_file"])]
+    dir: Option<PathBuf>,
+    /// The base URL of a gateway's API
+    #[arg(long, requires = "token_file")]
+    endpoint: Option<String>,
+    /// A file with the admin token
+    #[arg(long, requires = "endpoint")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -408,7 +415,11 @@ struct Server {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Dev(dev) => run_dev(dev),
-        Command::Doctor(Doctor { files, json, which }) => doctor::run(&files, which.as_ref(), json),
+        Command::Doctor(Doctor { files, json, dir, endpoint, token_file }) => {
+            let which = Which { dir, endpoint, token_file };
+            let asks = which.dir.is_some() || which.endpoint.is_some();
+            doctor::run(&files, asks.then_some(&which), json)
+        }
         Command::Cluster(Cluster::Status(ClusterStatus { watch, status })) => {
             status::run(&status.which, status.json, watch)
         }
