@@ -27,8 +27,6 @@ const SYNCS_MAX: Duration = Duration::from_secs(10);
 const FILES_OF_GATEWAY: u64 = 12_000;
 /// Of RocksDB, the log, connections.
 const FILES_OF_NODE: u64 = 4_096;
-/// An RTP and an RTCP socket for each even port.
-const FILES_OF_PORT: u64 = 1;
 
 pub fn machine() -> Vec<Finding> {
     let mut findings = vec![judge::clock(clock_error_ms())];
@@ -97,9 +95,7 @@ fn proof(of: &str, files: &Files) -> Finding {
     let now = Moment::now();
     let judged = Material::read(files).and_then(|material| pki::judge(&material, of, now));
     match judged {
-        Ok(facts) => {
-            judge::certificate(of, CHECK, &facts.until.to_string(), pki::end(facts.until, now))
-        }
+        Ok(facts) => lasting(of, CHECK, &facts, now),
         Err(error) => {
             let advice = "make a new one: `tandem ca issue`";
             Finding::new(of, CHECK, Level::Wrong, error.to_string(), advice)
@@ -117,12 +113,14 @@ fn sip_certificate(of: &str, path: &Path) -> Finding {
         Finding::new(of, CHECK, Level::Wrong, found, advice)
     };
     match read.map(|chain| chain.first().and_then(Facts::of)) {
-        Ok(Some(facts)) => {
-            judge::certificate(of, CHECK, &facts.until.to_string(), pki::end(facts.until, now))
-        }
+        Ok(Some(facts)) => lasting(of, CHECK, &facts, now),
         Ok(None) => wrong(format!("{} holds no certificate", path.display())),
         Err(error) => wrong(error.to_string()),
     }
+}
+
+fn lasting(of: &str, check: &'static str, facts: &Facts, now: Moment) -> Finding {
+    judge::certificate(of, check, &facts.until.to_string(), pki::end(facts.until, now))
 }
 
 fn unwritable(of: &str, data: &Path, error: &io::Error) -> Finding {
@@ -178,9 +176,9 @@ fn files_needed(server: &Server, is_gateway: bool) -> u64 {
         return FILES_OF_NODE;
     }
     let ports = u64::from(server.process.rtp_ports.unwrap_or(RTP_PORTS));
-    // It may serve the lines of all others, too.
+    // A socket each; and it may serve the lines of all others, too.
     let lines = server.cluster.gateways.len() as u64;
-    FILES_OF_GATEWAY + lines * ports * FILES_OF_PORT
+    FILES_OF_GATEWAY + lines * ports
 }
 
 fn rtp_ports(server: &Server) -> RangeInclusive<u16> {
