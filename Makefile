@@ -1,6 +1,6 @@
 # Tandem. `make demo` and `make test` are all that a newcomer needs.
 #
-# One Cargo profile (release) serves build, test and clippy, so that RocksDB is compiled once.
+# RocksDB is compiled once, by storage/build-rocksdb. One Cargo profile (release) serves build, test and clippy.
 # Under CI the build goes to a folder outside the checkout, which may be kept between runs.
 
 SHELL := /bin/bash
@@ -8,7 +8,11 @@ SHELL := /bin/bash
 
 ifneq ($(CI),)
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/tandem-target
+# What is built once is not built faster the next time.
+export CARGO_INCREMENTAL ?= 0
+ROCKSDB_DIR ?= $(CARGO_TARGET_DIR)/rocksdb
 endif
+ROCKSDB_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tandem-rocksdb
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
 
@@ -49,7 +53,7 @@ demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
 
 build: tools
-	@echo "== building Tandem (a first build compiles RocksDB: about ten minutes on two cores)"
+	@echo "== building Tandem (a first build takes about a quarter of an hour on two cores)"
 	cargo build --release --locked --workspace --bins
 
 test: build promtool
@@ -119,9 +123,11 @@ asterisk:
 	  $$as_root mv $(ASTERISK_ROOT).new $(ASTERISK_ROOT); \
 	fi
 
-clean:
+clean: ## RocksDB's library stays, in $(ROCKSDB_DIR)
 	cargo clean
 
 tools:
 	@$(call install,$(PACKAGES))
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (https://rustup.rs), then run this again"; exit 1; }
+	@storage/build-rocksdb $(ROCKSDB_DIR) || { \
+	  echo "== RocksDB could not be compiled in parts: Cargo will compile it file by file, which takes longer"; rm -f .cargo/config.toml; }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod hand;
 pub mod house;
 pub mod linear;
+pub mod offer;
 pub mod own_clock;
 pub mod phone;
 pub mod raw;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use parking_lot::Mutex;
+use tandem_tests::offer::Commits;
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -160,9 +161,7 @@ impl Etcd {
     }
 }
 
-impl Side for Etcd {
-    const NAME: &'static str = "etcd";
-
+impl Commits for Etcd {
     async fn commit(&self) -> Result<()> {
         let number = self.puts.fetch_add(1, Ordering::Relaxed);
         let channel = {
@@ -175,6 +174,10 @@ impl Side for Etcd {
         let _: pb::PutResponse = ask(&channel, path, put).await?;
         Ok(())
     }
+}
+
+impl Side for Etcd {
+    const NAME: &'static str = "etcd";
 
     fn voters(&self) -> Result<Vec<(String, i32)>> {
         let members = self.members.lock();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use tandem_tests::offer::{Outcome, histogram, micros};
 
-use super::offer::{Outcome, histogram, micros};
 use super::{KILLS, OFFERED_A_SECOND, OUTSTANDING, ROUNDS, Side};
 use crate::load_average;
 use crate::usage::Usage;

@@ -6,13 +6,12 @@
 //! append is synced; ours talk by mutual TLS, etcd in the clear, as it comes.
 //!
 //! At a given rate each command is timed from when it was due, not from when it could be sent: who stalls is
-//! charged for all that had to wait (`offer`).
+//! charged for all that had to wait (`tandem_tests::offer`).
 
 mod etcd;
 mod figures;
 mod gateway;
 mod kills;
-mod offer;
 mod ours;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use tandem_tests::offer::{self, Commits};
 
 use crate::load_average;
 use crate::usage::{self, Usage};
@@ -47,11 +47,8 @@ pub struct Options {
 }
 
 /// One of the two that are compared.
-pub trait Side: Send + Sync + 'static {
+pub trait Side: Commits {
     const NAME: &'static str;
-
-    /// One more command; done when it is committed and applied.
-    fn commit(&self) -> impl Future<Output = Result<()>> + Send;
 
     fn voters(&self) -> Result<Vec<(String, i32)>>;
 

@@ -14,6 +14,7 @@ use tandem_gateway::options::Node;
 use tandem_sip::{Carrier, Message, Request};
 use tandem_tests::Cluster;
 use tandem_tests::cluster::binary;
+use tandem_tests::offer::Commits;
 
 use super::Side;
 use super::gateway::Gateway;
@@ -90,14 +91,16 @@ impl Ours {
     }
 }
 
-impl Side for Ours {
-    const NAME: &'static str = "tandem";
-
+impl Commits for Ours {
     async fn commit(&self) -> Result<()> {
         let number = self.said.fetch_add(1, Ordering::Relaxed);
         let phone = self.phones.get(number as usize % self.phones.len()).context("a phone")?;
         self.gateway.tell(&phone.register(number)).await
     }
+}
+
+impl Side for Ours {
+    const NAME: &'static str = "tandem";
 
     fn voters(&self) -> Result<Vec<(String, i32)>> {
         let processes = self.cluster.processes()?.processes.into_iter();

@@ -167,7 +167,7 @@ async fn what_clients_are_told_is_linearizable_over_deaths_of_leaders() -> Resul
 fn again(seed: u64, rounds: u64) -> String {
     format!(
         "again: TANDEM_CONSISTENCY_SEED={seed} TANDEM_CONSISTENCY_ROUNDS={rounds} \
-         cargo test --release --locked --workspace --test consistency"
+         cargo test --release --locked --workspace --test processes consistency::"
     )
 }
 

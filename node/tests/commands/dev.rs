@@ -1,10 +1,8 @@
 //! `tandem dev` by running it: what it starts, keeps current, stops and refuses.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{Cluster, tandem};
+use crate::common::{self, Cluster, tandem};
 
 #[test]
 fn dev_stops_everything_and_exits_0_when_terminated() {

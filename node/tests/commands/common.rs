@@ -1,5 +1,4 @@
 //! A cluster of real processes on a block of loopback addresses of its own.
-#![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

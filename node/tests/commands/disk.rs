@@ -1,13 +1,11 @@
 //! Data folders that a node must not work on: each is refused in one sentence that says which and
 //! why, and nothing in it is changed. What can be made again from the log is.
 
-mod common;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use common::{Cluster, Stopped};
+use crate::common::{Cluster, Stopped};
 
 /// The log's segments, oldest first.
 fn segments(log: &Path) -> Vec<PathBuf> {

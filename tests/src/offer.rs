@@ -8,12 +8,16 @@ use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Side;
-
 /// What one command may take at most: the histogram ends here.
 const HIGHEST_US: u64 = 60_000_000;
 /// A phase with more of its commands lost measures something else.
 const FAILED_PERCENT_MAX: u64 = 1;
+
+/// Who commits what is offered.
+pub trait Commits: Send + Sync + 'static {
+    /// One more command; done when it is committed and applied.
+    fn commit(&self) -> impl Future<Output = Result<()>> + Send;
+}
 
 pub struct Outcome {
     pub took_us: Histogram<u64>,
@@ -49,7 +53,7 @@ pub fn micros(of: Duration) -> u64 {
 }
 
 /// Each is timed from the instant that it was due.
-pub async fn at_rate<S: Side>(side: &Arc<S>, a_second: u32, over: Duration) -> Result<Outcome> {
+pub async fn at_rate<S: Commits>(side: &Arc<S>, a_second: u32, over: Duration) -> Result<Outcome> {
     let count = (over.as_secs_f64() * f64::from(a_second)).round() as u32;
     let mut dues = pace(Duration::from_secs(1) / a_second, count);
     let mut outcome = Outcome::new()?;
@@ -86,7 +90,7 @@ fn pace(interval: Duration, count: u32) -> mpsc::UnboundedReceiver<Instant> {
 }
 
 /// So many are always under way.
-pub async fn outstanding<S: Side>(
+pub async fn outstanding<S: Commits>(
     side: &Arc<S>,
     outstanding: usize,
     over: Duration,
@@ -128,28 +132,10 @@ mod tests {
         goes_on: Semaphore,
     }
 
-    impl Side for Stalls {
-        const NAME: &'static str = "stalls";
-
+    impl Commits for Stalls {
         async fn commit(&self) -> Result<()> {
             self.offered.add_permits(1);
             let _ = self.goes_on.acquire().await?;
-            Ok(())
-        }
-
-        fn voters(&self) -> Result<Vec<(String, i32)>> {
-            Ok(Vec::new())
-        }
-
-        async fn settled(&self) -> Result<String> {
-            Ok(String::new())
-        }
-
-        fn kill(&self, _voter: &str) -> Result<Instant> {
-            Ok(Instant::now())
-        }
-
-        async fn revive(&self, _voter: &str) -> Result<()> {
             Ok(())
         }
     }

@@ -1,11 +1,9 @@
 //! The commands that need no cluster: exit codes and messages, by running the binary.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-fn tandem(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tandem")).args(args).output().unwrap()
-}
+use crate::common::tandem;
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).trim().to_owned()

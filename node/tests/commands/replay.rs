@@ -1,8 +1,6 @@
 //! `tandem replay` on what a real cluster wrote.
 
-mod common;
-
-use common::{Cluster, tandem};
+use crate::common::{Cluster, tandem};
 
 fn ok(args: &[&str]) -> String {
     let output = tandem(args);
