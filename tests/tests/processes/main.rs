@@ -6,7 +6,6 @@ mod actors;
 mod alarm_codes;
 mod calls;
 mod carriers;
-mod clock;
 mod codecs;
 mod consistency;
 mod consult;

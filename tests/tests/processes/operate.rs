@@ -63,7 +63,7 @@ async fn status_screen_shows_what_was_seen_last_while_nobody_leads() -> Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_finds_what_does_not_work_and_says_what_to_do() -> Result<()> {
-    let house = House::open(177).await?;
+    let house = House::open(58).await?;
     let output = tandem(&house, &["doctor", "--json"]).await?;
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("no findings: {}", said(&output)))?;

@@ -17,7 +17,7 @@ async fn notified(phone: &Phone, call_id: &str, all: &[u16]) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn placed_call_is_placed_once_when_the_leader_dies_before_the_repeat() -> Result<()> {
-    let house = House::open(51).await?;
+    let house = House::open(55).await?;
     let phone = house.agent("1001", 0, Incoming::Ring).await?;
     let body = json!({"from": "1001", "to": "4003"});
     let first = house.api.post_once("/v1/calls", &body, "dial-1").await?;
@@ -53,7 +53,7 @@ async fn placed_call_is_placed_once_when_the_leader_dies_before_the_repeat() -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn referred_caller_goes_to_an_extension_over_a_takeover_and_to_a_queue() -> Result<()> {
-    let house = House::open(52).await?;
+    let house = House::open(56).await?;
     let first = house.agent("1001", 0, QUICK).await?;
     let second = house.agent("1002", 1, Incoming::Ring).await?;
     let caller = house.caller("13800000001", 0).await?;

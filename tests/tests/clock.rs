@@ -1,5 +1,5 @@
 //! Wall clocks are set by an hour under live calls, on the node that leads and on the one that takes
-//! over: nothing is early, late or out of order.
+//! over: nothing is early, late or out of order. A binary of its own, for it holds times: nothing else runs beside it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
