@@ -53,7 +53,7 @@ demo: build ## start a cluster, call it, kill its leader, show what happened
 	@$(BIN)/tandem-demo $(DEMO_FLAGS)
 
 build: tools
-	@echo "== building Tandem (a first build takes about a quarter of an hour on two cores)"
+	@echo "== building Tandem (a first build takes about twenty minutes on two cores)"
 	cargo build --release --locked --workspace --bins
 
 test: build promtool
